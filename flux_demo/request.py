@@ -1,0 +1,277 @@
+"""What is asked for and what comes back: frozen values that cannot be built invalid.
+
+Standard library only. ``PIL.Image`` is the one picture type between modules, and is imported only where a value holds one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flux_demo.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from flux_demo.recipe import Recipe
+
+MAX_SEED = 2**32 - 1
+MAX_PROMPT = 10_000  # characters; NVIDIA's API takes no more, and FLUX reads 512 tokens of it
+SIDE_STEP = 16  # pixels; the VAE divides a side by 8, the transformer's patches by 2 more
+
+OnStep = Callable[[int, int, "Image | None"], None]
+"""``on_step(done, of, preview)`` after each denoising step; the preview is a small RGB picture, or None. Raise Cancelled to stop."""
+
+OnStatus = Callable[[str], None]
+"""``on_status(sentence)`` while a run waits (loading, queueing, retrying), at least every 0.2 s where waiting can be stopped. Raise Cancelled to stop."""
+
+
+@dataclass(frozen=True, order=True)
+class Size:
+    """Width and height in pixels, each a positive multiple of 16."""
+
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        for name, side in (("width", self.width), ("height", self.height)):
+            if type(side) is not int or side <= 0 or side % SIDE_STEP:
+                raise InvalidRequest(
+                    f"The {name} is {side!r}, and FLUX draws only sides that are multiples of {SIDE_STEP} pixels. "
+                    f"{_legal_neighbours(side)}"
+                )
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """Read ``"1024x768"``. Raises InvalidRequest."""
+        width, cross, height = str(text).strip().lower().replace("×", "x").partition("x")
+        if not (cross and _is_decimal(width) and _is_decimal(height)):
+            raise InvalidRequest(f"The size {_shortened(text)} cannot be read. Write it as WIDTHxHEIGHT, for example 1024x768.")
+        return cls(int(width), int(height))
+
+
+@dataclass(frozen=True)
+class ControlMap:
+    """The picture that FLUX follows, RGB, exactly as large as the picture to make."""
+
+    kind: str  # "canny" or "depth"
+    image: Image  # RGB, 8 bit
+    options: Mapping[str, float | bool] = field(default_factory=dict)  # how it was drawn: {"low": 50, "high": 200}
+    fit: str | None = None  # how the photo met the size: "crop", "pad", "stretch"; None for a ready-made map
+    estimator: str | None = None  # the model that saw the depth; None for edges and ready-made maps
+
+    def __post_init__(self) -> None:
+        if self.image.mode != "RGB":
+            raise InvalidRequest(f"The map is a {self.image.mode} picture, and FLUX follows RGB. Convert it to RGB first.")
+        Size(*self.image.size)
+
+    @property
+    def size(self) -> Size:
+        return Size(*self.image.size)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the map's RGB bytes, row by row: the map's name in a recipe."""
+        return hashlib.sha256(self.image.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One picture to make. What is left out (None) takes the route's default; a seed left out is drawn at random."""
+
+    mode: str  # "text", "canny", "depth"
+    prompt: str  # 1 to 10,000 characters of any script
+    seed: int | None = None  # 0 to 4294967295
+    steps: int | None = None
+    guidance: float | None = None
+    size: Size | None = None  # with a map always the map's size
+    control: ControlMap | None = None
+    sample: int | None = None  # 0 to 3: one of NVIDIA's own sample pictures in place of a map, on the hosted API only
+    preset: str | None = None  # a row of engine.presets
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str) or not self.prompt.strip():
+            raise InvalidRequest("There is no prompt. Describe the picture in a few words.")
+        if len(self.prompt) > MAX_PROMPT:
+            raise InvalidRequest(f"The prompt has {len(self.prompt):,} characters, and {MAX_PROMPT:,} are the limit. Shorten it.")
+        if not _is_text(self.prompt):
+            raise InvalidRequest("The prompt holds characters that are no text (half of a surrogate pair, or a null). Type it again.")
+        if self.seed is not None:
+            check_seed(self.seed)
+        if self.steps is not None and (type(self.steps) is not int or self.steps < 1):
+            raise InvalidRequest(f"{_shortened(self.steps)} is no number of steps. Give a whole number, 1 or more.")
+        if self.guidance is not None and not _is_finite(self.guidance):
+            raise InvalidRequest(f"{_shortened(self.guidance)} is no guidance value. Give a number, for example 3.5.")
+        if self.control is not None:
+            if self.control.kind != self.mode:
+                raise InvalidRequest(f"This is a {self.control.kind} map, and the mode is {self.mode}. Use the map's own mode.")
+            if self.size is None:
+                object.__setattr__(self, "size", self.control.size)
+            elif self.size != self.control.size:
+                raise InvalidRequest(
+                    f"The map is {self.control.size} and the picture would be {self.size}. Ask for the map's size, or draw the map again."
+                )
+
+
+@dataclass(frozen=True)
+class Dials:
+    """What a route lets a person ask for, and what it takes when they say nothing."""
+
+    steps: int
+    guidance: float
+    step_range: range
+    guidance_range: tuple[float, float]
+    sides: range  # pixels, for width and height each
+    max_pixels: int
+    sizes: tuple[Size, ...]  # the presets, the default first
+    guidance_open: bool = False  # True: the lower end of guidance_range is not itself allowed
+    first_seed: int = 0
+    quality_steps: int | None = None  # what the model's makers use for their best pictures
+    own_photos: bool = True  # False: only sample_pictures can be followed
+    sample_pictures: int = 0  # how many sample pictures the service has
+    can_stop: bool = True  # False: a request once sent cannot be called back
+    presets: tuple[str, ...] = ()  # rows of engine.presets, the default first
+
+    def complete(self, request: GenerationRequest) -> GenerationRequest:
+        """Fill in what was left out and check the whole against these dials. Raises InvalidRequest naming the dial."""
+        whole = replace(
+            request,
+            seed=random_seed() if request.seed is None else request.seed,
+            steps=self.steps if request.steps is None else request.steps,
+            guidance=self.guidance if request.guidance is None else request.guidance,
+            size=self.sizes[0] if request.size is None else request.size,
+            preset=request.preset or (self.presets[0] if self.presets else None),
+        )
+        self.check(whole)
+        return whole
+
+    def check(self, request: GenerationRequest) -> None:
+        """Raise InvalidRequest naming the first dial that a complete request is outside of."""
+        assert request.size and request.steps and request.guidance is not None and request.seed is not None
+        self.check_size(request.size)
+        if request.steps not in self.step_range:
+            raise InvalidRequest(
+                f"{request.steps} steps cannot be run here. Ask for {self.step_range[0]} to {self.step_range[-1]} steps."
+            )
+        low, high = self.guidance_range
+        if not low <= request.guidance <= high or (self.guidance_open and request.guidance == low):
+            bound = f"above {low:g} and at most {high:g}" if self.guidance_open else f"from {low:g} to {high:g}"
+            raise InvalidRequest(f"A guidance of {request.guidance:g} cannot be used here. Ask for a value {bound}.")
+        if request.seed < self.first_seed:
+            raise InvalidRequest(
+                f"Seed {request.seed} means a random seed on this service. Give a seed from {self.first_seed} to {MAX_SEED}, or none."
+            )
+        if request.preset and request.preset not in self.presets:
+            known = ", ".join(self.presets) or "none, the service decides"
+            raise InvalidRequest(f"There is no preset {_shortened(request.preset)} here. Presets of this backend: {known}.")
+
+    def check_size(self, size: Size) -> None:
+        """Raise InvalidRequest, in words, for a size that cannot be drawn here."""
+        for name, side in (("width", size.width), ("height", size.height)):
+            if side not in self.sides:
+                raise InvalidRequest(
+                    f"A {name} of {side} pixels cannot be drawn here. Each side may be {self.sides[0]} to {self.sides[-1]} "
+                    f"in steps of {self.sides.step}, for example {self.sizes[0]}."
+                )
+        if size.pixels > self.max_pixels:
+            raise InvalidRequest(
+                f"{size} is {size.pixels / 1e6:.1f} megapixels, and {self.max_pixels / 1e6:.1f} is the limit here. "
+                f"Choose a smaller size, for example {self.sizes[0]}."
+            )
+
+    def nearest_size(self, width: int, height: int) -> Size:
+        """Of the presets, the one whose shape is nearest to width : height."""
+        return min(self.sizes, key=lambda size: abs(math.log(size.width / size.height) - math.log(width / height)))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a backend drew, and how it drew it."""
+
+    image: Image  # RGB, the request's size
+    model: str  # a Hub name, "mini", or the service's name for it; never a path
+    preset: str | None = None
+    plan: str | None = None  # how the memory was used, in one sentence
+    libraries: Mapping[str, str] = field(default_factory=dict)  # {"torch": "2.13.0"}
+    safety: str | None = None  # which content filter saw it, and what it said
+
+
+@dataclass(frozen=True)
+class GeneratedImage:
+    """What came back, and all that is needed to make it again."""
+
+    path: Path  # the PNG in the gallery, with its recipe inside
+    request: GenerationRequest  # complete: with the seed that was used
+    recipe: Recipe
+    seconds: float
+
+    @property
+    def image(self) -> Image:
+        """The picture, RGB, read from its file."""
+        from PIL import Image as PIL_Image
+
+        with PIL_Image.open(self.path) as picture:
+            return picture.convert("RGB")
+
+
+def check_seed(seed: Any) -> None:
+    """Raise InvalidRequest unless seed is a whole number from 0 to 4294967295."""
+    if type(seed) is not int or not 0 <= seed <= MAX_SEED:
+        raise InvalidRequest(f"{_shortened(seed)} is no seed. Seeds are whole numbers from 0 to {MAX_SEED}; leave it empty for a random one.")
+
+
+def parse_seed(text: str | None) -> int | None:
+    """Read a decimal seed; empty is None, a random one. A string, because JavaScript rounds large numbers. Raises InvalidRequest."""
+    text = "" if text is None else str(text).strip()
+    if not text:
+        return None
+    if not _is_decimal(text):
+        check_seed(text)
+    seed = int(text)
+    check_seed(seed)
+    return seed
+
+
+def random_seed() -> int:
+    """A seed from 1 up: 0 is a seed like any other here, but means "random" to NVIDIA's services."""
+    return random.SystemRandom().randint(1, MAX_SEED)
+
+
+def _legal_neighbours(side: Any) -> str:
+    if type(side) is not int or side <= 0:
+        return "Give a positive number, for example 1024."
+    below, above = side // SIDE_STEP * SIDE_STEP, -(-side // SIDE_STEP) * SIDE_STEP
+    return f"The nearest are {below} and {above}." if below else f"The smallest is {above}."
+
+
+def _is_decimal(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_text(prompt: str) -> bool:
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in prompt
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
