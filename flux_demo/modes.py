@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flux_demo.errors import InvalidRequest
+from flux_demo.request import Size
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,9 @@ MODES: Mapping[str, Mode] = {
         ),
     )
 }
+
+# The shapes that the local model, NVIDIA's API and its NIM all draw, about one megapixel each; the default first.
+SIZES = tuple(Size(*sides) for sides in ((1024, 1024), (1344, 768), (768, 1344), (1216, 832), (832, 1216), (1152, 896), (896, 1152)))
 
 ESTIMATOR_REPO = "LiheYoung/depth-anything-large-hf"  # the estimator that FLUX.1-Depth-dev was made with
 

@@ -191,6 +191,25 @@ class Dials:
                 f"Choose a smaller size, for example {self.sizes[0]}."
             )
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: ranges as first, last and step; sizes as text."""
+        return {
+            "steps": self.steps,
+            "quality_steps": self.quality_steps,
+            "step_range": [self.step_range[0], self.step_range[-1]],
+            "guidance": self.guidance,
+            "guidance_range": list(self.guidance_range),
+            "guidance_open": self.guidance_open,
+            "sizes": [str(size) for size in self.sizes],
+            "sides": [self.sides[0], self.sides[-1], self.sides.step],
+            "max_pixels": self.max_pixels,
+            "seed_range": [self.first_seed, MAX_SEED],
+            "own_photos": self.own_photos,
+            "sample_pictures": self.sample_pictures,
+            "can_stop": self.can_stop,
+            "presets": list(self.presets),
+        }
+
     def nearest_size(self, width: int, height: int) -> Size:
         """Of the presets, the one whose shape is nearest to width : height."""
         return min(self.sizes, key=lambda size: abs(math.log(size.width / size.height) - math.log(width / height)))

@@ -14,6 +14,7 @@ from flux_demo.errors import InvalidRequest
 from flux_demo.modes import ESTIMATOR_REPO, MODES
 
 BACKENDS = ("local", "nim", "hosted", "mini")  # in the order in which auto tries them
+ASSETS = Path(__file__).resolve().parent.parent / "assets"  # what is shipped: the mini, examples, the page's style
 HOSTED_URL = "https://ai.api.nvidia.com/v1/genai/black-forest-labs/flux.1-dev"
 
 

@@ -1,0 +1,97 @@
+"""Photo -> depth map, near is bright, with a Depth Anything model from a folder in transformers' layout.
+
+Knows nothing of downloads: the caller names a folder that is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flux_demo.errors import GenerationFailed, InvalidRequest
+from flux_demo.maps.fit import Fitted
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+PATTERNS = ("config.json", "preprocessor_config.json", "model.safetensors")  # the files of an estimator
+KEPT = 8  # estimates kept, so that moving near and far does not run the model again
+
+
+class Estimator:
+    """A depth model, loaded at its first use and kept. Safe to call from several threads, one at a time."""
+
+    def __init__(self, folder: Path, title: str):
+        self.folder = folder
+        self.title = title  # a Hub name or "mini": in recipes and on the page
+        self._lock = threading.Lock()
+        self._loaded = None
+        self._estimates: OrderedDict[bytes, np.ndarray] = OrderedDict()
+
+    def estimate(self, fitted: Fitted) -> np.ndarray:
+        """Relative inverse depth of each pixel, (height, width) float32, larger is nearer, no unit. Raises GenerationFailed."""
+        key = hashlib.blake2b(fitted.pixels.tobytes() + repr(fitted.pixels.shape).encode()).digest()
+        with self._lock:
+            if key not in self._estimates:
+                self._estimates[key] = self._run(fitted.pixels)
+            self._estimates.move_to_end(key)
+            while len(self._estimates) > KEPT:
+                self._estimates.popitem(last=False)
+            return self._estimates[key]
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        import torch
+        from PIL import Image
+
+        model, processor = self._load()
+        inputs = processor(images=Image.fromarray(pixels), return_tensors="pt").to(model.device, model.dtype)
+        with torch.inference_mode():
+            outputs = model(**inputs)
+        # bicubic back to the picture's size, as black-forest-labs/flux does
+        result = processor.post_process_depth_estimation(outputs, target_sizes=[pixels.shape[:2]])[0]
+        return result["predicted_depth"].float().cpu().numpy()
+
+    def _load(self):
+        if self._loaded is None:
+            import torch
+            from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+            from transformers.utils import logging
+
+            logging.disable_progress_bar()
+            try:
+                model = AutoModelForDepthEstimation.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
+                processor = AutoImageProcessor.from_pretrained(self.folder, local_files_only=True, use_fast=False)
+            except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others on broken folders
+                raise GenerationFailed(
+                    f"The depth model {self.title} cannot be loaded: its files are broken or of another kind. "
+                    "Delete them and run python -m flux_demo fetch estimator."
+                ) from error
+            self._loaded = model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor
+        return self._loaded
+
+
+def draw(fitted: Fitted, inverse_depth: np.ndarray, near: float = 0.0, far: float = 1.0, invert: bool = False) -> Image:
+    """A grey RGB map, near is bright. Distances run from 0, the nearest point, to 1, the farthest; what lies outside near–far
+    becomes white or black. Raises InvalidRequest when near is not below far, GenerationFailed when the photo has no depth.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if not near < far:
+        raise InvalidRequest(f"Near is {near:g} and far is {far:g}, so nothing lies between them. Set near below far.")
+    left, top, right, bottom = fitted.box
+    seen = inverse_depth[top:bottom, left:right]
+    nearest, farthest = float(seen.max()), float(seen.min())
+    span = nearest - farthest
+    if not np.isfinite(span) or span <= 1e-6 * max(1.0, abs(nearest)):
+        raise GenerationFailed("The photo shows no depth: every point of it seems equally far. Choose a photo with a foreground and a background.")
+    distance = (nearest - inverse_depth) / span
+    brightness = 1 - np.clip((distance - near) / (far - near), 0, 1)
+    if invert:
+        brightness = 1 - brightness
+    grey = fitted.blank_outside((brightness * 255 + 0.5).astype(np.uint8))
+    return Image.fromarray(np.repeat(grey[..., None], 3, axis=2))

@@ -1,0 +1,168 @@
+"""The recipe that every picture carries: all that is needed to make it again, and nothing private.
+
+It is written twice into the PNG: as JSON under ``flux_demo``, and under ``parameters`` in the form that AUTOMATIC1111 and its
+many readers use. Never the photo, a path or a key.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from flux_demo.errors import InvalidPicture, InvalidRequest
+from flux_demo.request import MAX_PROMPT, MAX_SEED, GenerationRequest, Picture, Size
+
+CHUNK = "flux_demo"  # the PNG text chunk's keyword
+PARAMETERS = "parameters"  # AUTOMATIC1111's keyword
+MAX_CHUNK = 256 * 1024  # characters; a prompt of 10,000 needs a fraction of it
+
+
+@dataclass(frozen=True)
+class ControlRecipe:
+    """How the map was drawn, and its hash; the map itself is not in the picture."""
+
+    kind: str
+    options: Mapping[str, float | bool]
+    fit: str | None
+    sha256: str  # of the map's RGB bytes
+    estimator: str | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a picture was made from. Field by field the JSON of the PNG chunk."""
+
+    version: str  # of flux_demo
+    mode: str
+    prompt: str
+    width: int
+    height: int
+    seed: int
+    steps: int
+    guidance: float
+    model: str
+    backend: str
+    preset: str | None
+    plan: str | None
+    control: ControlRecipe | None
+    seconds: float
+    created: str  # ISO 8601, UTC
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    safety: str | None = None
+    sample: int | None = None  # number of NVIDIA's sample picture, where one was followed
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), ensure_ascii=True)
+
+    def parameters(self) -> str:
+        """The prompt, then one line of settings, as AUTOMATIC1111 writes and reads them."""
+        # CFG is 1 and the guidance "distilled", because FLUX runs once a step: Forge writes it so and restores it so.
+        settings = [
+            f"Steps: {self.steps}",
+            "Sampler: Euler",
+            "Schedule type: Simple",
+            "CFG scale: 1.0",
+            f"Distilled CFG Scale: {self.guidance:g}",
+            f"Seed: {self.seed}",
+            f"Size: {self.width}x{self.height}",
+            f"Model: {self.model.rpartition('/')[2]}",
+        ]
+        if self.control:
+            settings.append(f"Control: {self.control.kind}")
+        settings.append(f"Version: flux_demo {self.version}")
+        return f"{self.prompt}\n{', '.join(settings)}"
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Recipe:
+        """Check what a stranger's file says. Raises InvalidPicture when it is no recipe of ours."""
+        try:
+            return _checked(values)
+        except (KeyError, TypeError, ValueError, AttributeError, InvalidRequest) as error:
+            raise InvalidPicture("The recipe in this picture is damaged or was written by something else. Fill in the form by hand.") from error
+
+
+def recipe_of(request: GenerationRequest, picture: Picture, backend: str, seconds: float, created: str, version: str) -> Recipe:
+    """The recipe of a complete request that a backend has drawn."""
+    assert request.size is not None and request.seed is not None and request.steps is not None and request.guidance is not None
+    control = request.control
+    return Recipe(
+        version=version,
+        mode=request.mode,
+        prompt=request.prompt,
+        width=request.size.width,
+        height=request.size.height,
+        seed=request.seed,
+        steps=request.steps,
+        guidance=request.guidance,
+        model=picture.model,
+        backend=backend,
+        preset=picture.preset,
+        plan=picture.plan,
+        control=control and ControlRecipe(control.kind, dict(control.options), control.fit, control.sha256, control.estimator),
+        seconds=round(seconds, 2),
+        created=created,
+        libraries=dict(picture.libraries),
+        safety=picture.safety,
+        sample=request.sample,
+    )
+
+
+def read_recipe(source: str | os.PathLike) -> Recipe:
+    """The recipe inside a PNG file. Raises InvalidPicture in words: no picture, no recipe, a damaged one."""
+    from flux_demo.maps.photo import open_png_text
+
+    texts = open_png_text(Path(source))
+    if CHUNK not in texts:
+        raise InvalidPicture("This picture carries no recipe of flux_demo. Only PNG files made here, and not saved again elsewhere, have one.")
+    if len(texts[CHUNK]) > MAX_CHUNK:
+        raise InvalidPicture("The recipe in this picture is far too long to be one. Fill in the form by hand.")
+    try:
+        values = json.loads(texts[CHUNK])
+    except (ValueError, RecursionError):
+        values = None
+    return Recipe.from_dict(values)
+
+
+def _checked(values: Mapping[str, Any]) -> Recipe:
+    known = {row.name for row in fields(Recipe)}
+    recipe = {name: value for name, value in values.items() if name in known}
+    control = recipe["control"]
+    if control is not None:
+        options = {str(name): _number(value) for name, value in control["options"].items()}
+        recipe["control"] = ControlRecipe(
+            _text(control["kind"]), options, _text(control["fit"], True), _text(control["sha256"]), _text(control.get("estimator"), True)
+        )
+    for name in ("version", "mode", "prompt", "model", "backend", "created"):
+        recipe[name] = _text(recipe[name], limit=MAX_PROMPT)
+    for name in ("preset", "plan", "safety"):
+        recipe[name] = _text(recipe.get(name), True)
+    recipe["libraries"] = {_text(name): _text(value) for name, value in recipe.get("libraries", {}).items()}
+    for name in ("guidance", "seconds"):
+        recipe[name] = _number(recipe[name])
+    Size(recipe["width"], recipe["height"])
+    whole = ("seed", "steps") + (("sample",) if recipe.get("sample") is not None else ())
+    if any(type(recipe[name]) is not int or not 0 <= recipe[name] <= MAX_SEED for name in whole):
+        raise ValueError("not a whole number")
+    return Recipe(**recipe)
+
+
+def _text(value: Any, optional: bool = False, limit: int = 1000) -> Any:
+    if value is None and optional:
+        return None
+    if not isinstance(value, str) or len(value) > limit:
+        raise ValueError("not a text")
+    return value
+
+
+def _number(value: Any) -> float | bool:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("not a number")
+    return value
