@@ -29,8 +29,12 @@ class Gallery:
         recipe = recipe_of(request, picture, backend, seconds, now.isoformat(timespec="seconds"), VERSION)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            path = _free_name(self.folder, f"{now:%Y%m%d-%H%M%S}-{request.mode}-{request.seed}")
-            write_png(picture.image, path, {CHUNK: recipe.to_json(), PARAMETERS: recipe.parameters()})
+            path = _take_name(self.folder, f"{now:%Y%m%d-%H%M%S}-{request.mode}-{request.seed}")
+            try:
+                write_png(picture.image, path, {CHUNK: recipe.to_json(), PARAMETERS: recipe.parameters()})
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
         except OSError as error:
             raise GenerationFailed(
                 f"The picture is drawn but cannot be kept: {error.strerror or 'the folder refuses it'}. "
@@ -56,7 +60,7 @@ def write_png(image: Image, path: Path, texts: dict[str, str] | None = None) -> 
         raise
 
 
-def _free_name(folder: Path, stem: str) -> Path:
+def _take_name(folder: Path, stem: str) -> Path:
     """Take a name that no other file has, also against another process at the same time."""
     for number in range(1, 10_000):
         path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")

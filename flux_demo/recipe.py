@@ -86,7 +86,9 @@ class Recipe:
         try:
             return _checked(values)
         except (KeyError, TypeError, ValueError, AttributeError, InvalidRequest) as error:
-            raise InvalidPicture("The recipe in this picture is damaged or was written by something else. Fill in the form by hand.") from error
+            raise InvalidPicture(
+                "The recipe in this picture is damaged or was written by something else. Fill in the form by hand."
+            ) from error
 
 
 def recipe_of(request: GenerationRequest, picture: Picture, backend: str, seconds: float, created: str, version: str) -> Recipe:
@@ -121,7 +123,9 @@ def read_recipe(source: str | os.PathLike) -> Recipe:
 
     texts = open_png_text(Path(source))
     if CHUNK not in texts:
-        raise InvalidPicture("This picture carries no recipe of flux_demo. Only PNG files made here, and not saved again elsewhere, have one.")
+        raise InvalidPicture(
+            "This picture carries no recipe of flux_demo. Only PNG files made here, and not saved again elsewhere, have one."
+        )
     if len(texts[CHUNK]) > MAX_CHUNK:
         raise InvalidPicture("The recipe in this picture is far too long to be one. Fill in the form by hand.")
     try:

@@ -42,8 +42,7 @@ class Size:
         for name, side in (("width", self.width), ("height", self.height)):
             if type(side) is not int or side <= 0 or side % SIDE_STEP:
                 raise InvalidRequest(
-                    f"The {name} is {side!r}, and FLUX draws only sides that are multiples of {SIDE_STEP} pixels. "
-                    f"{_legal_neighbours(side)}"
+                    f"The {name} is {side!r}, and FLUX draws only sides that are multiples of {SIDE_STEP} pixels. {_legal_neighbours(side)}"
                 )
 
     def __str__(self) -> str:
@@ -162,9 +161,7 @@ class Dials:
         assert request.size and request.steps and request.guidance is not None and request.seed is not None
         self.check_size(request.size)
         if request.steps not in self.step_range:
-            raise InvalidRequest(
-                f"{request.steps} steps cannot be run here. Ask for {self.step_range[0]} to {self.step_range[-1]} steps."
-            )
+            raise InvalidRequest(f"{request.steps} steps cannot be run here. Ask for {self.step_range[0]} to {self.step_range[-1]} steps.")
         low, high = self.guidance_range
         if not low <= request.guidance <= high or (self.guidance_open and request.guidance == low):
             bound = f"above {low:g} and at most {high:g}" if self.guidance_open else f"from {low:g} to {high:g}"
@@ -248,7 +245,9 @@ class GeneratedImage:
 def check_seed(seed: Any) -> None:
     """Raise InvalidRequest unless seed is a whole number from 0 to 4294967295."""
     if type(seed) is not int or not 0 <= seed <= MAX_SEED:
-        raise InvalidRequest(f"{_shortened(seed)} is no seed. Seeds are whole numbers from 0 to {MAX_SEED}; leave it empty for a random one.")
+        raise InvalidRequest(
+            f"{_shortened(seed)} is no seed. Seeds are whole numbers from 0 to {MAX_SEED}; leave it empty for a random one."
+        )
 
 
 def parse_seed(text: str | None) -> int | None:

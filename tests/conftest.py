@@ -1,12 +1,14 @@
 """Fixtures for all tests. Every test runs with an empty environment of ours and with folders of its own."""
 
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from PIL import Image, ImageDraw
 
+from flux_demo.request import Picture
 from flux_demo.settings import Settings
+from flux_demo.studio import MAP_DIALS
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by huggingface_hub at import: no test reaches for a hub by accident
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -35,3 +37,32 @@ def photo() -> Image.Image:
     draw.rectangle((120, 130, 300, 320), fill=(40, 50, 70))
     draw.ellipse((340, 190, 520, 370), fill=(190, 40, 40))
     return picture
+
+
+class RecordingBackend:
+    """A backend that draws flat pictures, records what it was asked, and refuses the modes it is told to."""
+
+    def __init__(self, name="mini", refuses=(), **dials):
+        self.name = name
+        self.title = f"Backend {name}"
+        self.refuses = refuses
+        self.requests = []
+        self._dials = replace(MAP_DIALS, step_range=range(1, 101), steps=4, guidance_range=(1, 100), guidance=3.5, **dials)
+
+    def refusal(self, mode):
+        return f"{self.name} cannot run {mode.name}. Try another." if mode.name in self.refuses else None
+
+    def dials(self, mode):
+        return self._dials
+
+    def generate(self, request, on_step, on_status):
+        self.requests.append(request)
+        on_status("Mixing colours")
+        for step in range(request.steps):
+            on_step(step + 1, request.steps, Image.new("RGB", (8, 8)))
+        return Picture(Image.new("RGB", (request.size.width, request.size.height), "teal"), "flat", libraries={"pillow": "1"})
+
+
+@pytest.fixture
+def recording_backend():
+    return RecordingBackend

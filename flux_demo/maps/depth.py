@@ -88,7 +88,9 @@ def draw(fitted: Fitted, inverse_depth: np.ndarray, near: float = 0.0, far: floa
     nearest, farthest = float(seen.max()), float(seen.min())
     span = nearest - farthest
     if not np.isfinite(span) or span <= 1e-6 * max(1.0, abs(nearest)):
-        raise GenerationFailed("The photo shows no depth: every point of it seems equally far. Choose a photo with a foreground and a background.")
+        raise GenerationFailed(
+            "The photo shows no depth: every point of it seems equally far. Choose a photo with a foreground and a background."
+        )
     distance = (nearest - inverse_depth) / span
     brightness = 1 - np.clip((distance - near) / (far - near), 0, 1)
     if invert:

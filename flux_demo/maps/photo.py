@@ -69,7 +69,9 @@ def _check_header(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise _too_many_pixels(width * height)
     if min(width, height) < MIN_SIDE:
-        raise InvalidPicture(f"The picture is {width}x{height} pixels, too small to follow. Choose one with at least {MIN_SIDE} pixels a side.")
+        raise InvalidPicture(
+            f"The picture is {width}x{height} pixels, too small to follow. Choose one with at least {MIN_SIDE} pixels a side."
+        )
     if max(width, height) > MAX_SHAPE * min(width, height):
         raise InvalidPicture(f"The picture is {width}x{height} pixels, too narrow to follow. Crop it to a more even shape first.")
 
@@ -148,4 +150,6 @@ def open_png_text(source: str | os.PathLike | bytes) -> dict[str, str]:
     except InvalidPicture:
         raise
     except Exception as error:  # as in open_photo
-        raise InvalidPicture("The picture cannot be opened: the file is broken or no picture. Choose the PNG file as it was saved.") from error
+        raise InvalidPicture(
+            "The picture cannot be opened: the file is broken or no picture. Choose the PNG file as it was saved."
+        ) from error

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from flux_demo.errors import GenerationFailed, InvalidRequest
+from flux_demo.maps.depth import Estimator, draw
+from flux_demo.maps.fit import fit
+from flux_demo.request import Size
+
+SIZE = Size(64, 48)
+RAMP = np.linspace(1, 5, 64, dtype=np.float32)[None].repeat(48, axis=0)  # inverse depth: nearer to the right
+
+
+@pytest.fixture
+def fitted(photo):
+    return fit(photo, SIZE)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A tiny Depth Anything model with random weights, in transformers' layout."""
+    import torch
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
+
+    torch.manual_seed(0)
+    backbone = Dinov2Config(
+        image_size=56,
+        patch_size=14,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        mlp_ratio=2,
+        out_features=["stage1", "stage2"],
+        apply_layernorm=True,
+        reshape_hidden_states=False,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        reassemble_hidden_size=32,
+        patch_size=14,
+        neck_hidden_sizes=[16, 16],
+        reassemble_factors=[2, 1],
+        fusion_hidden_size=16,
+        head_hidden_size=8,
+    )
+    model = DepthAnythingForDepthEstimation(config)
+    torch.nn.init.uniform_(model.head.conv3.bias, 1, 2)  # the last layer is a ReLU: keep it from being all zero
+    model.save_pretrained(tmp_path / "estimator")
+    DPTImageProcessor(size={"height": 56, "width": 56}, ensure_multiple_of=14, keep_aspect_ratio=True).save_pretrained(
+        tmp_path / "estimator"
+    )
+    return tmp_path / "estimator"
+
+
+def grey(picture):
+    pixels = np.asarray(picture)
+    assert picture.mode == "RGB" and (pixels == pixels[..., :1]).all()
+    return pixels[..., 0].astype(int)
+
+
+def test_near_is_bright_and_the_whole_range_is_used(fitted):
+    drawn = grey(draw(fitted, RAMP))
+    assert drawn[0, 0] == 0 and drawn[0, -1] == 255 and (np.diff(drawn[0]) >= 0).all()
+    assert abs(drawn[0, 32] - 255 * 32 / 63) <= 1
+
+
+def test_near_and_far_cut_both_ends(fitted):
+    drawn = grey(draw(fitted, RAMP, near=0.25, far=0.75))[0]
+    assert (drawn[-15:] == 255).all() and (drawn[:15] == 0).all() and abs(drawn[32] - 128) < 6
+
+
+def test_invert_swaps_near_and_far(fitted):
+    assert (grey(draw(fitted, RAMP, invert=True)) == 255 - grey(draw(fitted, RAMP))).all()
+
+
+def test_padding_is_far_and_does_not_set_the_range():
+    padded = fit(Image.new("RGB", (64, 16)), Size(64, 48), "pad")
+    depth = RAMP.copy()
+    depth[:16] = 100
+    drawn = grey(draw(padded, depth))
+    assert drawn[:16].max() == 0 and drawn[16:32].max() == 255
+
+
+@pytest.mark.parametrize("flat", [np.zeros((48, 64)), np.full((48, 64), 3.7), np.full((48, 64), np.nan), np.where(RAMP > 3, np.inf, RAMP)])
+def test_a_photo_without_depth_is_a_sentence_and_not_nan(fitted, flat):
+    with pytest.raises(GenerationFailed, match="no depth"):
+        draw(fitted, flat.astype(np.float32))
+
+
+@pytest.mark.parametrize("near, far", [(0.5, 0.5), (0.8, 0.2)])
+def test_near_must_lie_before_far(fitted, near, far):
+    with pytest.raises(InvalidRequest, match="below far"):
+        draw(fitted, RAMP, near, far)
+
+
+def test_an_estimator_sees_each_pixel_and_answers_alike_twice(folder, fitted):
+    first = Estimator(folder, "tiny").estimate(fitted)
+    assert first.shape == (48, 64) and first.dtype == np.float32 and np.isfinite(first).all()
+    assert (Estimator(folder, "tiny").estimate(fitted) == first).all()
+
+
+def test_it_is_transformers_own_answer(folder, photo):
+    from transformers import pipeline
+
+    fitted = fit(photo, Size(*photo.size))
+    ours = Estimator(folder, "tiny").estimate(fitted)
+    theirs = pipeline("depth-estimation", model=str(folder))(photo)["predicted_depth"]
+    assert (
+        np.corrcoef(ours.ravel(), np.asarray(Image.fromarray(theirs.float().numpy()).resize(photo.size, Image.Resampling.BICUBIC)).ravel())[
+            0, 1
+        ]
+        > 0.99
+    )
+
+
+def test_broken_files_are_a_sentence_and_another_try_is_possible(folder, fitted):
+    whole = (folder / "model.safetensors").read_bytes()
+    estimator = Estimator(folder, "tiny")
+    (folder / "model.safetensors").write_bytes(whole[:5000])
+    with pytest.raises(GenerationFailed, match="fetch estimator") as error:
+        estimator.estimate(fitted)
+    assert str(folder) not in str(error.value)
+    (folder / "model.safetensors").write_bytes(whole)
+    assert estimator.estimate(fitted).shape == (48, 64)

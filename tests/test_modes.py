@@ -1,0 +1,32 @@
+import pytest
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.modes import MODES, find_mode
+from flux_demo.settings import Settings
+
+
+def test_the_defaults_are_those_of_the_models_makers():
+    assert {name: mode.guidance for name, mode in MODES.items()} == {"text": 3.5, "canny": 30, "depth": 10}
+    assert all((mode.steps, mode.quality_steps) == (28, 50) for mode in MODES.values())
+    assert MODES["canny"].control.complete({}) == {"low": 50, "high": 200}
+    assert MODES["depth"].control.complete({}) == {"near": 0, "far": 1, "invert": False}
+
+
+@pytest.mark.parametrize("options", [{"low": -1}, {"low": 1001}, {"low": float("nan")}, {"low": "50"}, {"low": True}, {"blur": 3}])
+def test_an_option_that_cannot_be_is_named(options):
+    with pytest.raises(InvalidRequest, match=next(iter(options))):
+        MODES["canny"].control.complete(options)
+
+
+def test_a_switch_takes_only_yes_and_no():
+    with pytest.raises(InvalidRequest, match="switch"):
+        MODES["depth"].control.complete({"invert": 1})
+
+
+def test_an_unknown_mode_is_answered_with_the_list():
+    with pytest.raises(InvalidRequest, match="text, canny, depth"):
+        find_mode("fill")
+
+
+def test_every_mode_has_a_setting_for_its_weights():
+    assert {Settings().model(name) for name in MODES} == {mode.repo for mode in MODES.values()}

@@ -1,0 +1,94 @@
+import json
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from flux_demo.errors import InvalidPicture
+from flux_demo.recipe import CHUNK, ControlRecipe, Recipe, read_recipe
+
+RECIPE = Recipe(
+    version="0.1.0",
+    mode="canny",
+    prompt='a "red" fox, 狐狸\nin the snow',
+    width=1152,
+    height=896,
+    seed=4294967295,
+    steps=28,
+    guidance=30.0,
+    model="black-forest-labs/FLUX.1-Canny-dev",
+    backend="local",
+    preset="exact",
+    plan="One model fits.",
+    control=ControlRecipe("canny", {"low": 50, "high": 200}, "crop", "0" * 64),
+    seconds=4.25,
+    created="2026-11-22T10:00:00+00:00",
+    libraries={"torch": "2.13.0"},
+)
+
+
+def png_with(tmp_path, **chunks):
+    info = PngInfo()
+    for keyword, text in chunks.items():
+        info.add_text(keyword, text)
+    Image.new("RGB", (32, 32)).save(tmp_path / "x.png", pnginfo=info)
+    return tmp_path / "x.png"
+
+
+def test_a_recipe_survives_its_json():
+    assert Recipe.from_dict(json.loads(RECIPE.to_json())) == RECIPE
+
+
+def test_the_second_chunk_reads_as_automatic1111_writes_it():
+    prompt, _, settings = RECIPE.parameters().rpartition("\n")
+    assert prompt == RECIPE.prompt
+    fields = dict(pair.split(": ", 1) for pair in settings.split(", "))
+    assert fields["Steps"] == "28" and fields["Seed"] == "4294967295" and fields["Size"] == "1152x896"
+    assert fields["Distilled CFG Scale"] == "30" and fields["Model"] == "FLUX.1-Canny-dev"
+
+
+def test_a_picture_without_a_recipe_says_so(tmp_path):
+    with pytest.raises(InvalidPicture, match="no recipe"):
+        read_recipe(png_with(tmp_path, parameters="a fox\nSteps: 3"))
+    Image.new("RGB", (32, 32)).save(tmp_path / "x.jpg")
+    with pytest.raises(InvalidPicture, match="no recipe"):
+        read_recipe(tmp_path / "x.jpg")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": -1},
+        {"seed": 2**32},
+        {"seed": "1"},
+        {"seed": 1.5},
+        {"seed": True},
+        {"steps": None},
+        {"width": 100},
+        {"prompt": ["a"]},
+        {"prompt": "x" * 10_001},
+        {"control": "canny"},
+        {"control": {"kind": "canny"}},
+        {"control": {"kind": "canny", "options": {"low": "1"}, "fit": None, "sha256": ""}},
+        {"libraries": 3},
+        {"libraries": {"torch": 3}},
+        {"guidance": "high"},
+        {"sample": -1},
+        {"sample": "0"},
+        {"model": None},
+    ],
+)
+def test_a_damaged_recipe_is_refused_in_words(tmp_path, change):
+    path = png_with(tmp_path, **{CHUNK: json.dumps(RECIPE.to_dict() | change)})
+    with pytest.raises(InvalidPicture, match="damaged"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", "{}", '{"seed": NaN}', "[" * 100_000, "x" * 300_000])
+def test_rubbish_in_the_chunk_is_refused_in_words(tmp_path, text):
+    with pytest.raises(InvalidPicture):
+        read_recipe(png_with(tmp_path, **{CHUNK: text}))
+
+
+def test_fields_of_a_later_version_are_passed_over():
+    assert Recipe.from_dict(RECIPE.to_dict() | {"mood": "calm"}) == RECIPE

@@ -1,0 +1,132 @@
+import dataclasses
+
+import pytest
+from PIL import Image
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.modes import SIZES
+from flux_demo.request import MAX_SEED, ControlMap, Dials, GenerationRequest, Size, parse_seed, random_seed
+
+DIALS = Dials(
+    steps=28,
+    guidance=3.5,
+    step_range=range(5, 101),
+    guidance_range=(1, 9),
+    guidance_open=True,
+    sides=range(768, 1345, 64),
+    max_pixels=1_400_000,
+    sizes=SIZES,
+    first_seed=1,
+    presets=("exact",),
+)
+
+
+@pytest.mark.parametrize("text, size", [("1024x768", (1024, 768)), (" 16X16 ", (16, 16)), ("256×512", (256, 512))])
+def test_sizes_are_read(text, size):
+    assert Size.parse(text) == Size(*size)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "1024", "1024x", "1024x768x3", "-16x16", "1e3x16", "1000x1024", "0x16", "16.0x16", "٣٢x16", None, 5, "9" * 99 + "x16"]
+)
+def test_impossible_sizes_are_refused_in_words(text):
+    with pytest.raises(InvalidRequest) as error:
+        Size.parse(text)
+    assert str(error.value).count(". ") >= 1 or str(error.value).endswith(".")
+    assert len(str(error.value)) < 250
+
+
+def test_an_illegal_side_names_its_neighbours():
+    with pytest.raises(InvalidRequest, match="992 and 1008"):
+        Size(1000, 1024)
+    with pytest.raises(InvalidRequest):
+        Size(True, 16)
+
+
+@pytest.mark.parametrize("text, seed", [("", None), (None, None), ("0", 0), (" 42 ", 42), (str(MAX_SEED), MAX_SEED), ("007", 7)])
+def test_seeds_are_read_as_decimals(text, seed):
+    assert parse_seed(text) == seed
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "abc", str(MAX_SEED + 1), "1e5", "0x10", "١", "9" * 5000])
+def test_other_seeds_are_refused_in_words(text):
+    with pytest.raises(InvalidRequest, match="4294967295") as error:
+        parse_seed(text)
+    assert len(str(error.value)) < 250
+
+
+def test_random_seeds_are_never_zero_and_differ():
+    seeds = {random_seed() for _ in range(200)}
+    assert 0 not in seeds and len(seeds) > 190 and max(seeds) <= MAX_SEED
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n", None, 7, "x" * 10_001, "half \ud800", "nul \0"])
+def test_a_prompt_that_is_none_is_refused(prompt):
+    with pytest.raises(InvalidRequest):
+        GenerationRequest("text", prompt)
+
+
+@pytest.mark.parametrize(
+    "field", [{"seed": -1}, {"seed": True}, {"seed": 2**32}, {"steps": 0}, {"steps": 2.0}, {"guidance": float("nan")}, {"guidance": "3"}]
+)
+def test_a_request_with_an_impossible_number_cannot_be_built(field):
+    with pytest.raises(InvalidRequest):
+        GenerationRequest("text", "a fox", **field)
+
+
+def test_requests_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        GenerationRequest("text", "a fox").seed = 3
+
+
+def test_what_is_left_out_takes_the_dials_defaults():
+    whole = DIALS.complete(GenerationRequest("text", "a fox"))
+    assert (whole.steps, whole.guidance, whole.size, whole.preset) == (28, 3.5, Size(1024, 1024), "exact")
+    assert 1 <= whole.seed <= MAX_SEED
+
+
+@pytest.mark.parametrize(
+    "field, word",
+    [
+        ({"steps": 4}, "5 to 100"),
+        ({"guidance": 1.0}, "above 1"),
+        ({"guidance": 9.5}, "at most 9"),
+        ({"size": Size(752, 1024)}, "768 to 1344"),
+        ({"size": Size(1344, 1344)}, "megapixels"),
+        ({"seed": 0}, "from 1"),
+        ({"preset": "turbo"}, "exact"),
+    ],
+)
+def test_a_request_outside_the_dials_is_told_which_dial(field, word):
+    with pytest.raises(InvalidRequest, match=word):
+        DIALS.complete(GenerationRequest("text", "a fox", **field))
+
+
+@pytest.mark.parametrize(
+    "shape, size",
+    [
+        ((4000, 3000), "1152x896"),
+        ((3000, 4000), "896x1152"),
+        ((1920, 1080), "1344x768"),
+        ((500, 500), "1024x1024"),
+        ((900, 600), "1216x832"),
+    ],
+)
+def test_match_takes_the_preset_nearest_to_the_photos_shape(shape, size):
+    assert str(DIALS.nearest_size(*shape)) == size
+
+
+def test_a_map_gives_the_request_its_size_and_must_be_of_its_mode():
+    control = ControlMap("canny", Image.new("RGB", (64, 32)))
+    assert GenerationRequest("canny", "a fox", control=control).size == Size(64, 32)
+    with pytest.raises(InvalidRequest, match="canny map"):
+        GenerationRequest("depth", "a fox", control=control)
+    with pytest.raises(InvalidRequest, match="64x32"):
+        GenerationRequest("canny", "a fox", control=control, size=Size(64, 64))
+
+
+def test_a_map_of_an_illegal_size_or_mode_cannot_be_built():
+    with pytest.raises(InvalidRequest, match="multiples of 16"):
+        ControlMap("canny", Image.new("RGB", (65, 32)))
+    with pytest.raises(InvalidRequest, match="RGB"):
+        ControlMap("canny", Image.new("L", (64, 32)))

@@ -1,0 +1,31 @@
+import pytest
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.settings import HOSTED_URL, Settings
+
+
+def test_an_empty_environment_means_auto_and_nvidias_own_address():
+    settings = Settings.from_env({})
+    assert settings.backend == "auto"
+    assert settings.hosted_url == HOSTED_URL
+    assert settings.nvidia_api_key is None
+
+
+def test_an_empty_variable_counts_as_not_set():
+    assert Settings.from_env({"NVIDIA_API_KEY": "  ", "FLUX_DEMO_BACKEND": ""}).nvidia_api_key is None
+
+
+def test_each_model_has_its_variable():
+    settings = Settings.from_env({"FLUX_DEMO_CANNY_MODEL": "me/edges"})
+    assert settings.model("canny") == "me/edges"
+    assert settings.model("text") == "black-forest-labs/FLUX.1-dev"
+
+
+def test_an_unknown_backend_is_answered_with_the_list():
+    with pytest.raises(InvalidRequest, match="local, nim, hosted or mini"):
+        Settings.from_env({"FLUX_DEMO_BACKEND": "cloud"})
+
+
+def test_secrets_stay_out_of_its_text():
+    text = repr(Settings.from_env({"NVIDIA_API_KEY": "nvapi-secret", "HF_TOKEN": "hf_secret"}))
+    assert "secret" not in text

@@ -1,0 +1,131 @@
+import hashlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from flux_demo.errors import BackendUnavailable, Cancelled, InvalidPicture, InvalidRequest
+from flux_demo.gallery import Gallery
+from flux_demo.recipe import read_recipe
+from flux_demo.request import GenerationRequest, Size
+from flux_demo.studio import Studio
+
+
+@pytest.fixture
+def studio_with(settings):
+    return lambda *backends: Studio(settings, backends, Gallery(settings.outputs_folder))
+
+
+@pytest.fixture
+def studio(studio_with, recording_backend):
+    return studio_with(recording_backend("mini"))
+
+
+def test_the_previewed_map_is_the_map_that_is_followed(studio, photo):
+    control = studio.preview("canny", photo, "320x208", low=30, high=90)
+    made = studio.generate(GenerationRequest("canny", "a red ball", seed=7, control=control))
+    asked = studio.backends[0].requests[0]
+    assert asked.control.image.tobytes() == control.image.tobytes()
+    assert made.recipe.control.sha256 == hashlib.sha256(control.image.tobytes()).hexdigest()
+    assert made.recipe.control.options == {"low": 30, "high": 90} and made.recipe.control.fit == "crop"
+    assert read_recipe(made.path) == made.recipe
+    assert made.image.size == (320, 208)
+
+
+def test_a_photo_of_the_output_size_gives_opencvs_own_map(studio, photo):
+    control = studio.preview("canny", photo, Size(*photo.size))
+    assert (np.asarray(control.image)[..., 0] == cv2.Canny(np.asarray(photo), 50, 200)).all()
+
+
+def test_match_is_the_routes_preset_of_the_photos_shape(studio, photo):
+    assert studio.preview("canny", photo).size == Size(1344, 768)
+
+
+def test_a_photo_may_be_a_file(studio, photo, tmp_path):
+    photo.save(tmp_path / "p.png")
+    assert studio.preview("canny", tmp_path / "p.png").sha256 == studio.preview("canny", photo).sha256
+    with pytest.raises(InvalidPicture):
+        studio.preview("canny", tmp_path / "missing.png")
+
+
+@pytest.mark.parametrize("size", ["64x63", "100000x16", "2048x2064", "tall", 5])
+def test_an_illegal_map_size_is_refused(studio, photo, size):
+    with pytest.raises(InvalidRequest):
+        studio.preview("canny", photo, size)
+
+
+def test_a_ready_made_map_is_never_redrawn(studio):
+    colourful = Image.effect_mandelbrot((256, 192), (-2, -1, 1, 1), 50).convert("RGB")
+    colourful.paste((1, 2, 3), (0, 0, 99, 99))
+    assert studio.as_map("canny", colourful).image.tobytes() == colourful.tobytes()
+    assert studio.as_map("depth", colourful, "256x192").image.tobytes() == colourful.tobytes()
+    fitted = studio.as_map("canny", colourful, "128x96")
+    assert fitted.size == Size(128, 96) and fitted.image.getpixel((5, 5)) == (1, 2, 3)
+
+
+def test_a_ready_made_map_of_an_odd_size_is_fitted(studio):
+    assert studio.as_map("canny", Image.new("RGB", (250, 190))).size in studio.route("canny").dials.sizes
+
+
+def test_the_steps_and_sentences_reach_the_caller(studio):
+    steps, sentences = [], []
+    studio.generate(GenerationRequest("text", "a fox", steps=3), lambda done, of, preview: steps.append((done, of)), sentences.append)
+    assert steps == [(1, 3), (2, 3), (3, 3)] and sentences == ["Mixing colours"]
+
+
+def test_a_stopped_run_keeps_nothing_and_the_next_one_works(studio):
+    def stop(done, of, preview):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        studio.generate(GenerationRequest("text", "a fox"), stop)
+    assert not studio.gallery.folder.exists()
+    assert studio.generate(GenerationRequest("text", "a fox")).path.exists()
+
+
+def test_every_kind_of_wrong_control_is_refused_before_anything_runs(studio, studio_with, recording_backend, photo):
+    control = studio.preview("canny", photo)
+    with pytest.raises(InvalidRequest, match="needs a map"):
+        studio.generate(GenerationRequest("canny", "a fox"))
+    with pytest.raises(InvalidRequest, match="follows no map"):
+        studio.generate(GenerationRequest("text", "a fox", sample=1))
+    with pytest.raises(InvalidRequest, match="no such sample"):
+        studio.generate(GenerationRequest("canny", "a fox", sample=0))
+    hosted = studio_with(recording_backend("hosted", own_photos=False, sample_pictures=4))
+    with pytest.raises(InvalidRequest, match="was not sent"):
+        hosted.generate(GenerationRequest("canny", "a fox", control=control))
+    hosted.generate(GenerationRequest("canny", "a fox", sample=3))
+    assert not studio.backends[0].requests and len(hosted.backends[0].requests) == 1
+
+
+def test_the_route_is_chosen_once_and_again_only_when_asked(studio_with, recording_backend):
+    studio = studio_with(recording_backend("local", refuses=["text"]), recording_backend("mini"))
+    assert studio.route("text").backend.name == "mini"
+    studio.backends[0].refuses = ()
+    assert studio.route("text").backend.name == "mini"
+    studio.refresh()
+    assert studio.route("text").backend.name == "local"
+
+
+def test_the_status_says_where_each_mode_runs_and_why(studio_with, recording_backend):
+    studio = studio_with(recording_backend("local", refuses=["canny", "depth"]), recording_backend("mini", refuses=["depth"]))
+    modes = studio.status()["modes"]
+    assert modes["text"]["backend"] == "local" and modes["text"]["passed_over"] == []
+    assert modes["canny"]["backend"] == "mini" and modes["canny"]["passed_over"][0]["reason"].startswith("local cannot run canny")
+    assert modes["canny"]["dials"]["sizes"][0] == "1024x1024"
+    assert modes["depth"]["backend"] is None and "mini cannot run depth" in modes["depth"]["reason"]
+
+
+def test_maps_can_be_looked_at_where_no_picture_can_be_made(studio_with, recording_backend, photo):
+    studio = studio_with(recording_backend(refuses=["canny"]))
+    assert studio.preview("canny", photo).size == Size(1344, 768)
+    with pytest.raises(BackendUnavailable):
+        studio.generate(GenerationRequest("canny", "a fox", control=studio.preview("canny", photo)))
+
+
+def test_an_unknown_mode_or_one_without_a_map_is_a_sentence(studio, photo):
+    with pytest.raises(InvalidRequest, match="text, canny, depth"):
+        studio.generate(GenerationRequest("fill", "a fox"))
+    with pytest.raises(InvalidRequest, match="follows no map"):
+        studio.preview("text", photo)
