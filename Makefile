@@ -1,0 +1,51 @@
+# make run    start the page (make run ARGS="--port 8000" passes options)
+# make test   run the tests   (make test ARGS="tests/test_cli.py -x")
+# make lint   check style, format and types
+# make bench  measure, and record the results in benchmarks/results
+#
+# Each makes .venv first where it is missing or the requirements have changed. Another Python: make run PYTHON=python3.12
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/installed
+ARGS   ?=
+
+.PHONY: help run test lint format bench clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+run: $(STAMP)
+	@exec $(BIN)/python app.py $(ARGS)
+
+test: $(STAMP)
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	@for measurement in benchmarks/*.py; do \
+	    echo "$$measurement"; $(BIN)/python $$measurement $(ARGS) || exit 1; \
+	done
+
+clean:
+	rm -rf .pytest_cache .ruff_cache .mypy_cache build
+
+# The stamp is written last: an installation that was interrupted is taken up again by the next make.
+$(STAMP): requirements.txt requirements-dev.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "flux_demo needs Python 3.11 or newer, and \"$(PYTHON)\" is not one. Install it, or name it: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "This Python cannot make virtual environments. On Debian and Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@rm -f $@
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -c constraints.txt
+	@touch $@

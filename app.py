@@ -1,0 +1,145 @@
+"""The page: ``python app.py``, and what a Hugging Face Space runs. Settings, then studio, then page, then launch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+from dataclasses import replace
+
+from flux_demo.errors import FluxDemoError, InvalidRequest
+from flux_demo.settings import BACKENDS, Settings
+
+LOOPBACK = "127.0.0.1,localhost"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Start the page and stay until Ctrl+C or a termination signal. Returns the exit code."""
+    asked = _parser().parse_args(arguments)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda signum, frame: _end(ended))
+    _prepare_libraries()
+    try:
+        page = start(asked)
+        ended.wait()
+        page.close(verbose=False)
+        return 0
+    except FluxDemoError as error:
+        print(error, file=sys.stderr, flush=True)
+        return 3
+    except KeyboardInterrupt:
+        return 130
+
+
+def start(asked: argparse.Namespace):
+    """Build the page, put it on its address, and load the models behind it. Raises FluxDemoError."""
+    settings = Settings.from_env()
+    chosen = {"backend": asked.backend, "outputs": asked.outputs}
+    settings = replace(settings, **{name: value for name, value in chosen.items() if value})
+    _check_address(asked.host, asked.port)
+    from flux_demo.studio import Studio
+    from flux_demo.ui import build, launch_options
+
+    studio = Studio.from_settings(settings)
+    page = build(studio)
+    try:
+        # None for host and port: Gradio's own variables decide, as on Spaces.
+        _, address, shared = page.launch(
+            server_name=asked.host,
+            server_port=asked.port,
+            share=asked.share or None,
+            prevent_thread_lock=True,
+            quiet=True,
+            **launch_options(),
+        )
+    except OSError as error:
+        raise InvalidRequest("The page found no free port. Name one with --port, or stop the program that has it.") from error
+    print(f"Running on {address}", flush=True)
+    if shared:
+        print(f"Running on {shared} for everybody who has the link", flush=True)
+    threading.Thread(target=_warm_up, args=(studio,), daemon=True).start()
+    return page
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python app.py", description="Start the page in which FLUX.1 [dev], Canny and Depth draw.", allow_abbrev=False
+    )
+    parser.add_argument("--backend", choices=("auto", *BACKENDS), help="where to run (default: auto, the first that can)")
+    parser.add_argument("--host", help="address to listen on; 0.0.0.0 for other machines too (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (default: 7860)")
+    parser.add_argument("--share", action="store_true", help="make a public link through Gradio's service")
+    parser.add_argument("--outputs", metavar="DIR", help="folder where pictures are kept (default: outputs)")
+    return parser
+
+
+def _prepare_libraries() -> None:
+    """What libraries read from the environment when they are imported: no telemetry, no chatter, no proxy to ourselves."""
+    defaults = {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DIFFUSERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own address whether it is up
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), LOOPBACK)))
+
+
+def _check_address(host: str | None, port: int | None) -> None:
+    """Raise InvalidRequest, in words, for an address that cannot be listened on. Gradio says only that it found no port."""
+    if port is None and host is None:
+        return
+    if port is not None and not 0 < port < 65536:
+        raise InvalidRequest(f"{port} is no port. Give --port a number from 1 to 65535.")
+    host = host or "127.0.0.1"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise InvalidRequest(f"{host!r} is no address of this machine. Give --host 127.0.0.1, or 0.0.0.0 for all addresses.") from error
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does; without it a port just left counts as taken
+        try:
+            probe.bind(address)
+        except PermissionError as error:
+            raise InvalidRequest(f"Port {port} may not be used by this user. Give --port a number from 1024 up.") from error
+        except OSError as error:
+            raise InvalidRequest(
+                f"The page cannot listen on {host} port {port}: another program has it, or the address is not this machine's. "
+                "Give another --port, or stop the other program."
+            ) from error
+
+
+def _warm_up(studio) -> None:
+    """Load the models of the chosen backends once the page is up, so that the first picture need not wait for them."""
+    from flux_demo.modes import MODES
+
+    warmed = []
+    for mode in MODES:
+        try:
+            backend = studio.route(mode).backend
+            if backend not in warmed and hasattr(backend, "warm_up"):
+                warmed.append(backend)
+                backend.warm_up()
+        except FluxDemoError:
+            continue  # the tab says it, and the first run says it again
+
+
+def _end(ended: threading.Event) -> None:
+    if ended.is_set():  # a second Ctrl+C does not wait
+        os._exit(130)
+    ended.set()
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a run that is under way is not waited for

@@ -1,0 +1,64 @@
+"""Where a picture is written: looked at before the work begins, and written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from flux_demo.errors import InvalidRequest
+
+
+def checked(output: str | None, photo: str | None = None) -> Path | None:
+    """The file that ``-o`` names. Raises InvalidRequest for one that cannot be written, or that is the person's own photo."""
+    if output is None:
+        return None
+    target = Path(output)
+    if target.suffix.lower() != ".png":
+        raise InvalidRequest(f"{target.name!r} does not end in .png, and pictures are written as PNG. Give -o a name that does.")
+    if target.is_dir():
+        raise InvalidRequest(f"{target.name!r} is a folder. Give -o the name of a file in it.")
+    if not target.parent.is_dir():
+        raise InvalidRequest(f"There is no folder {str(target.parent)!r} to write to. Make it first, or give -o another place.")
+    if not os.access(target if target.exists() else target.parent, os.W_OK) or not os.access(target.parent, os.W_OK):
+        raise InvalidRequest(f"{str(target)!r} cannot be written: permission is missing. Give -o another place.")
+    if photo is not None and target.exists() and os.path.exists(photo) and os.path.samefile(target, photo):
+        raise InvalidRequest(f"{target.name!r} is the photo itself, and it would be lost. Give -o another name.")
+    return target
+
+
+def beside(photo: str, kind: str) -> Path:
+    """A name in the current folder that no file has: ``photo-canny.png``, then ``photo-canny-2.png``."""
+    stem = f"{Path(photo).stem}-{kind}"
+    numbers = range(1, 10_000)
+    names = (Path(f"{stem}.png" if number == 1 else f"{stem}-{number}.png") for number in numbers)
+    free = next((name for name in names if not name.exists()), None)
+    if free is None:
+        raise InvalidRequest(f"There are too many files {stem}-….png here. Give the map a name with -o.")
+    return checked(str(free)) or free
+
+
+def write(target: Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Write a file through ``fill``; it appears whole or not at all. Raises InvalidRequest when the disk refuses."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                fill(file)
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner may read
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or "the disk refuses it").lower()
+        raise InvalidRequest(f"{target.name!r} cannot be written: {why}. Free some space, or give -o another place.") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
