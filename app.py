@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from dataclasses import replace
 
 from flux_demo.errors import FluxDemoError, InvalidRequest
@@ -17,22 +18,24 @@ LOOPBACK = "127.0.0.1,localhost"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Start the page and stay until Ctrl+C or a termination signal. Returns the exit code."""
+    """Start the page and stay until Ctrl+C or a termination signal, which are the ordinary ends. Returns the exit code."""
     asked = _parser().parse_args(arguments)
-    ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda signum, frame: _end(ended))
+        signal.signal(number, _end)
     _prepare_libraries()
+    page = None
     try:
         page = start(asked)
-        ended.wait()
-        page.close(verbose=False)
-        return 0
+        while True:
+            time.sleep(3600)
     except FluxDemoError as error:
         print(error, file=sys.stderr, flush=True)
         return 3
     except KeyboardInterrupt:
-        return 130
+        if page is None:
+            return 130
+        _close(page)
+        return 0
 
 
 def start(asked: argparse.Namespace):
@@ -98,7 +101,7 @@ def _check_address(host: str | None, port: int | None) -> None:
         return
     if port is not None and not 0 < port < 65536:
         raise InvalidRequest(f"{port} is no port. Give --port a number from 1 to 65535.")
-    host = host or "127.0.0.1"
+    host = (host or "127.0.0.1").strip("[]")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
@@ -131,15 +134,25 @@ def _warm_up(studio) -> None:
             continue  # the tab says it, and the first run says it again
 
 
-def _end(ended: threading.Event) -> None:
-    if ended.is_set():  # a second Ctrl+C does not wait
-        os._exit(130)
-    ended.set()
+def _end(signum, frame) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # a second one does not wait
     raise KeyboardInterrupt
+
+
+def _close(page) -> None:
+    """Free the port and take the public link down; a run that is under way is not waited for."""
+    from gradio.tunneling import CURRENT_TUNNELS
+
+    closing = threading.Thread(target=page.close, args=(False,), daemon=True)
+    closing.start()
+    closing.join(timeout=2)
+    for tunnel in CURRENT_TUNNELS:
+        tunnel.kill()
 
 
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # a run that is under way is not waited for
+    os._exit(code)  # without waiting for the threads of libraries and of a run that is under way

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flux_demo.version import VERSION as __version__
+from flux_demo.version import VERSION
 
 if TYPE_CHECKING:
     from flux_demo.errors import Cancelled as Cancelled
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from flux_demo.request import Size as Size
     from flux_demo.settings import Settings as Settings
     from flux_demo.studio import Studio as Studio
+
+__version__ = VERSION
 
 _HOMES = {
     "Cancelled": "errors",
