@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flux_demo.maps.fit import Fitted
 
 MATCH = "match"  # the size that is nearest to the photo's shape
+KEPT_FITS = 16  # fitted photos kept, about 3 MB each
 # What a map may measure, wherever it will be used: a route's own dials are narrower and speak when a picture is asked for.
 MAP_DIALS = Dials(
     steps=1, guidance=1, step_range=range(1, 2), guidance_range=(1, 1), sides=range(64, 2049, 16), max_pixels=4_200_000, sizes=SIZES
@@ -43,6 +44,7 @@ class Studio:
         self._lock = threading.Lock()
         self._routes: dict[str, Route | BackendUnavailable] = {}
         self._estimator: Estimator | None = None
+        self._fits: dict[tuple, Fitted] = {}  # oldest first
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> Studio:
@@ -71,6 +73,7 @@ class Studio:
         """Choose all routes and the depth estimator anew, after something was fetched or started."""
         with self._lock:
             self._routes.clear()
+            self._fits.clear()  # "match" depends on the route
             self._estimator = None
 
     def preview(self, mode: str, photo: Image | str | os.PathLike, size: Size | str = MATCH, fit: str = "crop", **options) -> ControlMap:
@@ -83,7 +86,7 @@ class Studio:
 
         control = _control(find_mode(mode))
         values = control.complete(options)
-        fitted = self._fit(mode, _opened(photo), size, fit)
+        fitted = self._fitted(mode, photo, size, fit)
         if control.kind == "canny":
             return ControlMap("canny", canny.draw(fitted, **values), values, fit)
         estimator = self.estimator()
@@ -151,6 +154,27 @@ class Studio:
 
         fetch(*files_for(what, self.settings), token=self.settings.hf_token, on_bytes=on_bytes)
         self.refresh()
+
+    def _fitted(self, mode: str, photo: Image | str | os.PathLike, size: Size | str, fit: str) -> Fitted:
+        """``_fit`` of a picture or a file; of a file the last results are kept, so that moving a slider does not decode it again."""
+        from PIL import Image as PIL_Image
+
+        if isinstance(photo, PIL_Image.Image):
+            return self._fit(mode, _opened(photo), size, fit)
+        try:
+            file = os.stat(photo)
+        except (OSError, ValueError):
+            return self._fit(mode, _opened(photo), size, fit)  # the loader says what is wrong with it
+        key = (os.path.abspath(photo), file.st_mtime_ns, file.st_size, mode, str(size), fit)
+        with self._lock:
+            kept = self._fits.get(key)
+        if kept is None:
+            kept = self._fit(mode, _opened(photo), size, fit)
+            with self._lock:
+                self._fits[key] = kept
+                while len(self._fits) > KEPT_FITS:
+                    del self._fits[next(iter(self._fits))]
+        return kept
 
     def _fit(self, mode: str, photo: Image, size: Size | str, fit: str) -> Fitted:
         from flux_demo.maps.fit import fit as fit_photo

@@ -1,4 +1,5 @@
 import hashlib
+import os
 
 import cv2
 import numpy as np
@@ -47,6 +48,16 @@ def test_a_photo_may_be_a_file(studio, photo, tmp_path):
     assert studio.preview("canny", tmp_path / "p.png").sha256 == studio.preview("canny", photo).sha256
     with pytest.raises(InvalidPicture):
         studio.preview("canny", tmp_path / "missing.png")
+
+
+def test_a_file_that_changes_is_read_again(studio, photo, tmp_path):
+    path = tmp_path / "p.png"
+    photo.save(path)
+    before = studio.preview("canny", path, "320x208")
+    assert studio.preview("canny", path, "320x208", low=1, high=2).sha256 != before.sha256
+    photo.transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path)
+    os.utime(path, ns=(1, 1))
+    assert studio.preview("canny", path, "320x208").sha256 != before.sha256
 
 
 @pytest.mark.parametrize("size", ["64x63", "100000x16", "2048x2064", "tall", 5])
