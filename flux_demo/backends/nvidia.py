@@ -1,0 +1,201 @@
+"""NVIDIA's two services as backends: the hosted API, and a NIM of the person's own.
+
+The hosted API draws text; its canny and depth follow only NVIDIA's own four sample pictures. A NIM follows the very map that the page
+shows. Knows what each may be asked and in which words it refuses; the line, the bodies and the answers are in the files beside it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flux_demo.backends.nvidia_address import address_problem, base_url, clear_text_problem, is_loopback, poll_url
+from flux_demo.backends.nvidia_answers import read_picture
+from flux_demo.backends.nvidia_client import Answer, Connection, Pace
+from flux_demo.backends.nvidia_container import Container, look, missing_variant
+from flux_demo.backends.nvidia_payload import dials, hosted_body, nim_body
+from flux_demo.backends.nvidia_words import HOSTED, KEY_PAGE, NIM, Words, detail_of, failure, faults_of
+from flux_demo.errors import BackendUnavailable, FluxDemoError
+from flux_demo.modes import Mode, find_mode
+from flux_demo.request import Dials, GenerationRequest, OnStatus, OnStep, Picture
+
+if TYPE_CHECKING:
+    from flux_demo.settings import Settings
+
+MODEL = "black-forest-labs/flux.1-dev"
+REMEMBER_MISSING_S = 300.0  # a container that lacked a variant may have been started anew with it
+
+PACE = Pace()
+
+NO_KEY = f"NVIDIA_API_KEY is not set. Get a key at {KEY_PAGE}, put it into that variable and start again."
+BROKEN_KEY = f"NVIDIA_API_KEY holds characters that no key has: quotes, spaces or letters beyond ASCII. Copy the key again from {KEY_PAGE}."
+ONLY_SAMPLES = (
+    "NVIDIA's hosted API takes only NVIDIA's own four sample pictures here, not your photo. "
+    "Your photos can go to this machine's GPU, your NIM or the mini; for the samples start with --backend hosted."
+)
+NO_URL = "FLUX_DEMO_NIM_URL is not set. Start a NIM, and set it to its address, for example http://localhost:8000."
+
+
+def hosted(settings: Settings) -> Hosted:
+    return Hosted(settings)
+
+
+def nim(settings: Settings) -> Nim:
+    return Nim(settings)
+
+
+class Hosted:
+    """NVIDIA's hosted API. The key goes to it alone."""
+
+    name = "hosted"
+    title = "NVIDIA's hosted API"
+
+    def __init__(self, settings: Settings, pace: Pace = PACE) -> None:
+        self._key = settings.nvidia_api_key
+        self._url = settings.hosted_url
+        self._chosen = settings.backend == self.name
+        self._line = _Line(HOSTED, self._url, pace)
+
+    def refusal(self, mode: Mode) -> str | None:
+        if mode.control is not None and not self._chosen:
+            return ONLY_SAMPLES  # own photos go on to a backend that takes them
+        if not self._key:
+            return NO_KEY
+        if not (self._key.isascii() and self._key.isprintable() and not set(self._key) & set(" \"'")):
+            return BROKEN_KEY
+        return address_problem("FLUX_DEMO_HOSTED_URL", self._url) or clear_text_problem(self._url)
+
+    def dials(self, mode: Mode) -> Dials:
+        return dials(mode, own_photos=mode.control is None)
+
+    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Picture:
+        mode = find_mode(request.mode)
+        body = hosted_body(request)
+        if problem := self.refusal(mode):
+            raise BackendUnavailable(problem)
+        connection = self._line.connection()
+        headers = {
+            "Authorization": f"Bearer {self._key}",
+            "Accept": "application/json",
+            "NVCF-POLL-SECONDS": str(connection.pace.server_poll),  # without it the gateway has been seen to hold a call and send nothing
+        }
+        answer = connection.picture(self._url, body, on_status, headers=headers, poll_url=poll_url(self._url))
+        if answer.status != 200:
+            advice = (
+                "It follows only its own sample pictures: choose one of the four."
+                if mode.control
+                else "Change the prompt, and run it again."
+            )
+            raise failure(HOSTED, answer.status, answer.body, secret=self._key, advice=advice)
+        return _picture(request, answer.body, HOSTED, f"{MODEL} (NVIDIA API)", "NVIDIA's filter: passed")
+
+    def close(self) -> None:
+        self._line.close()
+
+
+class Nim:
+    """A NIM of the person's own. Looked at once; a NIM that did not answer is looked at again after a few seconds."""
+
+    name = "nim"
+    title = "Your NVIDIA NIM"
+
+    def __init__(self, settings: Settings, pace: Pace = PACE) -> None:
+        given = settings.nim_url
+        self._problem = address_problem("FLUX_DEMO_NIM_URL", given) if given else NO_URL
+        self._url = "" if self._problem or not given else base_url(given)
+        self._line = _Line(NIM, self._url, pace)
+        self._pace = pace
+        self._seen: Container | None = None
+        self._seen_at = 0.0
+        self._text_prompts = False  # True once the container has turned out to be of the first, which know no prompt field
+        self._missing: dict[str, float] = {}  # modes that the container turned out not to serve, and when
+
+    def refusal(self, mode: Mode) -> str | None:
+        if self._problem:
+            return self._problem
+        if time.monotonic() - self._missing.get(mode.name, -REMEMBER_MISSING_S) < REMEMBER_MISSING_S:
+            return missing_variant(mode)
+        return self._look().refusal(mode)
+
+    def dials(self, mode: Mode) -> Dials:
+        return dials(mode, own_photos=True)
+
+    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Picture:
+        mode = find_mode(request.mode)
+        container = Container(problem=self._problem) if self._problem else self._look(lambda: on_status("Looking for your NIM"))
+        if problem := container.refusal(mode):
+            raise BackendUnavailable(problem)
+        connection = self._line.connection()
+
+        def post(*, text_prompts: bool) -> Answer:
+            body = nim_body(request, container.fields, text_prompts=text_prompts)
+            return connection.picture(f"{self._url}/v1/infer", body, on_status, headers={"Accept": "application/json"})
+
+        old_form = self._text_prompts or ("text_prompts" in container.fields and "prompt" not in container.fields)
+        answer = post(text_prompts=old_form)
+        if answer.status == 422 and not old_form and _is_about_the_prompt(answer.body):
+            second = post(text_prompts=True)
+            self._text_prompts = second.status == 200
+            if second.status != 422:  # if both are refused, the words about the newer form are the useful ones
+                answer = second
+        if answer.status != 200:
+            raise self._failure(mode, answer.status, answer.body)
+        self._missing.pop(mode.name, None)
+        return _picture(request, answer.body, NIM, f"{MODEL} (NVIDIA NIM)", "your NIM's filter: passed")
+
+    def close(self) -> None:
+        self._line.close()
+
+    def _look(self, on_wait: Callable[[], None] = lambda: None) -> Container:
+        now = time.monotonic()
+        if self._seen is None or (self._seen.problem and now - self._seen_at > self._pace.look_again):
+            self._seen = look(self._line.connection(), self._url, on_wait)
+            self._seen_at = time.monotonic()
+        return self._seen
+
+    def _failure(self, mode: Mode, status: int, body: bytes) -> FluxDemoError:
+        """Which variants a container serves may show only when one is asked for: then it answers 422, in words that nobody has written down."""
+        if status != 422:
+            return failure(NIM, status, body)
+        detail = detail_of(body)
+        blames_mode = any(place[-1:] == ("mode",) for place, _, _ in faults_of(detail))
+        if blames_mode or (isinstance(detail, str) and re.search(rf"\b(variant|{mode.nim})\b", detail, re.IGNORECASE)):
+            self._missing[mode.name] = time.monotonic()
+            return BackendUnavailable(missing_variant(mode))
+        return failure(
+            NIM, status, body, advice=f"If it was started without the {mode.nim} variant, start it with NIM_MODEL_VARIANT={mode.nim}."
+        )
+
+
+class _Line:
+    """A connection that is opened when it is first needed: httpx takes a while to load."""
+
+    def __init__(self, words: Words, url: str, pace: Pace) -> None:
+        self._open: Callable[[], Connection] = lambda: Connection(words, pace, trust_env=not is_loopback(url))
+        self._connection: Connection | None = None
+
+    def connection(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._open()
+        return self._connection
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _picture(request: GenerationRequest, body: bytes, words: Words, model: str, safety: str) -> Picture:
+    assert request.size is not None
+    image, seed = read_picture(body, request.size, words)
+    note = None if seed in (None, request.seed) else f"{words.name} says that it used seed {seed} instead."
+    return Picture(image, model, plan=note, safety=safety)
+
+
+def _is_about_the_prompt(body: bytes) -> bool:
+    detail = detail_of(body)
+    if isinstance(detail, str):
+        return "prompt" in detail.lower()
+    return any({"prompt", "text_prompts"} & set(place) for place, _, _ in faults_of(detail))

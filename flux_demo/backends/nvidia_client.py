@@ -1,0 +1,247 @@
+"""One connection to one of NVIDIA's services: sending, waiting, retrying, polling. Knows nothing of pictures.
+
+httpx runs in an event loop on a thread of its own, because a wait must be stoppable at once: the caller's thread says every tenth
+of a second what is being waited for, and when that raises, the request is cancelled and its connection closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import math
+import random
+import re
+import threading
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from flux_demo.backends.nvidia_words import Words
+from flux_demo.errors import GenerationFailed, Unreachable
+from flux_demo.request import OnStatus
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+
+TICK_S = 0.1  # between two signs of life to the page, which needs one every 0.2 s
+MAX_BODY = 32 * 2**20  # bytes; the largest PNG in base64 is 7.3 MB
+MAX_REDIRECTS = 3
+MAX_RETRY_AFTER_S = 120.0  # longer than that is told to the person instead of waited for
+RETRIED = {429: "is busy", 500: "had an error", 502: "is not reachable at the moment", 503: "is busy", 504: "is busy"}
+BEGIN_AGAIN = (500, 504)  # while polling: the work itself failed, or nobody took it up; after the others the same result is asked for again
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long is waited for what, in seconds."""
+
+    connect: float = 10.0
+    read: float = 300.0
+    whole: float = 600.0  # for one picture with all its retries
+    retries: tuple[float, ...] = (2.0, 8.0)  # before the second and the third try, each give or take a fifth
+    server_poll: int = 240  # how long NVIDIA's gateway may hold a call before it answers 202; must stay under read
+    between_polls: float = 1.0
+    look: float = 2.0  # for each question to a NIM while routes are chosen
+    look_again: float = 5.0  # how long a NIM that did not answer is believed to be away
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+
+
+class Waiting:
+    """What is being waited for now; written by the connection's thread, read by the caller's."""
+
+    def __init__(self, words: Words) -> None:
+        self.words = words
+        self.since = time.monotonic()
+        self.retry: tuple[str, float] | None = None  # what happened, and when the next try begins
+
+    def sentence(self) -> str:
+        now, retry = time.monotonic(), self.retry
+        if retry:
+            return f"{self.words.name} {retry[0]}, trying again in {max(1, math.ceil(retry[1] - now))} s"
+        return f"Waiting for {self.words.who}, {int(now - self.since)} s"
+
+
+class Connection:
+    """One httpx client, kept open between requests, on a thread that ends with this object."""
+
+    def __init__(self, words: Words, pace: Pace, *, trust_env: bool) -> None:
+        import httpx
+
+        self.words = words
+        self.pace = pace
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(pace.read, connect=pace.connect),
+            limits=httpx.Limits(max_connections=8, max_keepalive_connections=2, keepalive_expiry=30.0),
+            headers={"Accept-Encoding": "identity"},  # a picture does not shrink, and a small body cannot become a huge one
+            follow_redirects=False,  # a redirect is followed by hand: without the key, or not at all
+            trust_env=trust_env,  # the proxy that a company's network needs
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=_serve, args=(self._loop, self._client), name="nvidia", daemon=True)
+        self._thread.start()
+        self._stop = weakref.finalize(self, _stop, self._loop)
+
+    def close(self) -> None:
+        self._stop()
+        self._thread.join(5)
+
+    def run(self, work: Awaitable[T], on_wait: Callable[[], None], whole_s: float) -> T:
+        """Wait for the work, calling ``on_wait`` ten times a second; what that raises cancels the work and passes through."""
+        future = asyncio.run_coroutine_threadsafe(self._within(work, whole_s), self._loop)
+        try:
+            while not concurrent.futures.wait([future], timeout=TICK_S).done:
+                on_wait()
+            return future.result()
+        finally:
+            future.cancel()  # of no effect on work that is done
+
+    async def _within(self, work: Awaitable[T], whole_s: float) -> T:
+        try:
+            async with asyncio.timeout(whole_s):
+                return await work
+        except TimeoutError as error:
+            raise Unreachable(f"{self.words.name} did not finish within {whole_s:g} seconds. {self.words.later}") from error
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        limit: int = MAX_BODY,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """One call, its whole body read. Raises Unreachable or GenerationFailed in words; every status is an answer."""
+        import httpx
+
+        timeout = self._client.timeout if timeout_s is None else timeout_s
+        try:
+            async with self._client.stream(method, url, headers=headers, content=content, timeout=timeout) as response:
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > limit:
+                        raise GenerationFailed(
+                            f"{self.words.name} sent more than {limit // 2**20} MiB, which is no picture. {self.words.later}"
+                        )
+                return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))
+        except httpx.ConnectTimeout as error:
+            raise Unreachable(
+                f"{self.words.name} took no connection within {self.pace.connect:g} seconds. {self.words.check_line}"
+            ) from error
+        except httpx.TimeoutException as error:
+            raise Unreachable(f"{self.words.name} sent nothing for {self.pace.read:g} seconds. {self.words.later}") from error
+        except httpx.ConnectError as error:
+            raise Unreachable(f"{self.words.name} cannot be reached. {self.words.check_line}") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unreachable(f"The connection to {self.words.who} broke off before the answer was whole. {self.words.later}") from error
+
+    def picture(
+        self, url: str, content: bytes, on_status: OnStatus, *, headers: Mapping[str, str] | None = None, poll_url: str | None = None
+    ) -> Answer:
+        """Post one request and see it through to its last answer: retried, polled for and fetched where that is called for."""
+        waiting = Waiting(self.words)
+        on_status(f"Sending to {self.words.who}")
+        work = self._see_through(url, content, dict(headers or {}), poll_url, waiting)
+        return self.run(work, lambda: on_status(waiting.sentence()), self.pace.whole)
+
+    async def _see_through(self, url: str, content: bytes, headers: dict[str, str], poll_url: str | None, waiting: Waiting) -> Answer:
+        retries = list(self.pace.retries)
+        pending: str | None = None  # the id of a request that the gateway works on
+        while True:
+            asked_at = time.monotonic()
+            if pending:
+                answer = await self.ask("GET", f"{poll_url}/{pending}", headers=headers)
+            else:
+                answer = await self.ask("POST", url, content=content, headers={**headers, "Content-Type": "application/json"})
+            if answer.status == 202 and poll_url:
+                pending = _request_id(answer) or pending
+                if pending is None:
+                    raise GenerationFailed(
+                        f"{self.words.name} took the request and did not say where its picture will be. {self.words.later}"
+                    )
+                await asyncio.sleep(asked_at + self.pace.between_polls - time.monotonic())  # the gateway itself holds most polls longer
+            elif answer.status in (302, 303) and poll_url:
+                return await self._follow(url, answer)
+            elif answer.status == 404 and pending:
+                raise GenerationFailed(f"{self.words.name} no longer has the picture: it is handed out only once. Generate it again.")
+            elif answer.status in RETRIED and retries:
+                pause_s = _pause(answer, retries.pop(0))
+                if pause_s > MAX_RETRY_AFTER_S:
+                    raise Unreachable(
+                        f"{self.words.name} is busy. Try again in {pause_s:.0f} seconds: that is when it takes requests again."
+                    )
+                waiting.retry = (RETRIED[answer.status], time.monotonic() + pause_s)
+                await asyncio.sleep(pause_s)
+                waiting.retry = None
+                if answer.status in BEGIN_AGAIN:
+                    pending = None
+            else:
+                return answer
+
+    async def _follow(self, url: str, answer: Answer) -> Answer:
+        """Fetch a large result from the link that the gateway gives: another host, so without the key, and never from TLS to plain HTTP."""
+        asked = url
+        for _ in range(MAX_REDIRECTS):
+            target = urljoin(asked, answer.headers.get("location", ""))
+            scheme = urlsplit(target).scheme
+            if target == asked or not (scheme == "https" or (scheme == "http" and urlsplit(url).scheme == "http")):
+                break
+            answer = await self.ask("GET", target)
+            if answer.status == 200:
+                return answer
+            if answer.status not in (301, 302, 303, 307, 308):
+                break
+            asked = target
+        raise GenerationFailed(f"{self.words.name} gave a link to the picture that does not work. Generate it again.")
+
+
+def _request_id(answer: Answer) -> str | None:
+    """The id goes into an address, so it is taken only if it looks like one."""
+    text = answer.headers.get("nvcf-reqid", "")
+    return text if re.fullmatch(r"[A-Za-z0-9-]{1,64}", text) else None
+
+
+def _pause(answer: Answer, planned_s: float) -> float:
+    """The service's own Retry-After, in seconds or as a date; else the planned pause with jitter, so that many clients do not come back at once."""
+    from email.utils import parsedate_to_datetime
+
+    text = answer.headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit() and len(text) < 7:
+        return float(text)
+    if text:
+        with contextlib.suppress(ValueError, OverflowError):
+            return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    return planned_s * random.uniform(0.8, 1.2)
+
+
+def _serve(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:
+    """The connection's thread. Holds no reference to the Connection, or that would never end."""
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(client.aclose())
+    finally:
+        loop.close()
+
+
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    with contextlib.suppress(RuntimeError):  # closed already
+        loop.call_soon_threadsafe(loop.stop)

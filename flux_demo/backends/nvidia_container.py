@@ -1,0 +1,107 @@
+"""What a self-hosted NIM says of itself: whether it is ready, which fields its requests have, which modes it names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flux_demo.backends.nvidia_client import Connection
+from flux_demo.errors import FluxDemoError
+from flux_demo.modes import Mode
+
+MAX_SCHEMA = 4 * 2**20  # bytes
+MAX_DEPTH = 6  # references followed in a schema, which may go round in a circle
+UNREACHABLE = "Nothing answers at FLUX_DEMO_NIM_URL. Start the container, or correct the address."
+NOT_READY = (
+    "Your NIM is still starting: a first start downloads the weights and takes 20 minutes or more. "
+    'Wait until its log says "Pipeline warmup: done", and look again.'
+)
+NO_NIM = "What answers at FLUX_DEMO_NIM_URL is no NIM. Set it to the container's address, for example http://localhost:8000."
+
+
+@dataclass(frozen=True)
+class Container:
+    """One look at a NIM."""
+
+    problem: str | None = None  # why nothing can run there now
+    fields: frozenset[str] = frozenset()  # of a request; empty if it does not say
+    modes: frozenset[str] = frozenset()  # in NVIDIA's names; empty if it does not say
+
+    def refusal(self, mode: Mode) -> str | None:
+        if self.problem:
+            return self.problem
+        if self.modes and mode.nim not in self.modes:
+            return missing_variant(mode)
+        if mode.control is not None and "preprocess_image" not in self.fields:
+            return (
+                f"Your NIM does not say that it takes ready-made maps (preprocess_image), and would look for {mode.control.title.lower()} "
+                f"in the {mode.control.title.lower()}. Use a newer container, 1.2 or later."
+            )
+        return None
+
+
+def missing_variant(mode: Mode) -> str:
+    return f"Your NIM was started without the {mode.nim} variant. Start it again with NIM_MODEL_VARIANT={mode.nim}."
+
+
+def look(connection: Connection, url: str, on_wait: Callable[[], None]) -> Container:
+    """Ask the NIM, for a few seconds at most."""
+    look_s = connection.pace.look
+    try:
+        return connection.run(_look(connection, url), on_wait, 2 * look_s)
+    except FluxDemoError:
+        return Container(problem=UNREACHABLE)
+
+
+async def _look(connection: Connection, url: str) -> Container:
+    ready = await connection.ask("GET", f"{url}/v1/health/ready", limit=MAX_SCHEMA, timeout_s=connection.pace.look)
+    if ready.status in (404, 405) or 300 <= ready.status < 400:
+        return Container(problem=NO_NIM)
+    if ready.status != 200:  # judged by the status alone: the bodies differ between releases
+        return Container(problem=NOT_READY)
+    container = Container()
+    try:
+        schema = await connection.ask("GET", f"{url}/openapi.json", limit=MAX_SCHEMA, timeout_s=connection.pace.look)
+        if schema.status == 200:
+            fields, modes = read_schema(json.loads(schema.body))
+            container = replace(container, fields=fields, modes=modes)
+    except (FluxDemoError, ValueError, RecursionError):
+        pass  # a NIM without a readable schema draws text all the same
+    return container
+
+
+def read_schema(document: Any) -> tuple[frozenset[str], frozenset[str]]:
+    """The fields that ``/v1/infer`` takes and the modes that it names, of an OpenAPI document; empty where it does not say."""
+    operation = _at(document, "paths", "/v1/infer", "post", "requestBody", "content", "application/json", "schema")
+    schema = operation if operation is not None else _at(document, "components", "schemas", "ImageRequest")
+    fields: set[str] = set()
+    modes: set[str] = set()
+    for part in _parts(schema, document):
+        properties = part.get("properties")
+        if isinstance(properties, dict):
+            fields.update(map(str, properties))
+            for choice in _parts(properties.get("mode"), document):
+                values = choice.get("enum", [choice["const"]] if "const" in choice else [])
+                modes.update(value for value in values if isinstance(value, str)) if isinstance(values, list) else None
+    return frozenset(fields), frozenset(modes)
+
+
+def _parts(schema: Any, document: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    """A schema and everything that it refers to or is composed of."""
+    if not isinstance(schema, dict) or depth > MAX_DEPTH:
+        return
+    yield schema
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#/"):
+        yield from _parts(_at(document, *reference[2:].split("/")), document, depth + 1)
+    for way in ("allOf", "anyOf", "oneOf"):
+        for part in schema[way] if isinstance(schema.get(way), list) else ():
+            yield from _parts(part, document, depth + 1)
+
+
+def _at(document: Any, *keys: str) -> Any:
+    for key in keys:
+        document = document.get(key.replace("~1", "/").replace("~0", "~")) if isinstance(document, dict) else None
+    return document

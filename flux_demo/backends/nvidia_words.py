@@ -1,0 +1,153 @@
+"""What NVIDIA's services answer when there is no picture, in words for the person.
+
+A service's own words are shown only where they say which value it did not take: elsewhere they name accounts, functions and hosts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flux_demo.errors import BackendUnavailable, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
+
+KEY_PAGE = "https://build.nvidia.com/black-forest-labs/flux_1-dev"
+FIELD_ADVICE = "Change that, and run it again."
+MAX_QUOTED = 200  # characters of a service's own words
+
+
+@dataclass(frozen=True)
+class Words:
+    """How one service is spoken of."""
+
+    who: str  # within a sentence
+    later: str  # what to do about something that may pass
+    check_line: str  # what to do when nothing answers
+    statuses: Mapping[int, tuple[type[FluxDemoError], str]]
+
+    @property
+    def name(self) -> str:
+        """At the start of a sentence."""
+        return self.who[0].upper() + self.who[1:]
+
+
+HOSTED = Words(
+    who="NVIDIA",
+    later="Try again in a minute, or choose another backend.",
+    check_line="Check this machine's way to the internet, or choose another backend.",
+    statuses={
+        400: (GenerationFailed, "NVIDIA could not take the request. Try again in a minute, or choose another backend."),
+        401: (BackendUnavailable, f"NVIDIA rejected the key in NVIDIA_API_KEY. Get a new one at {KEY_PAGE} and start again with it."),
+        402: (
+            BackendUnavailable,
+            f"The credit of the key in NVIDIA_API_KEY is used up. Look at the account at {KEY_PAGE}, or choose another backend.",
+        ),
+        403: (BackendUnavailable, f"NVIDIA rejected the key in NVIDIA_API_KEY. Get a new one at {KEY_PAGE} and start again with it."),
+        404: (
+            BackendUnavailable,
+            "There is no FLUX.1-dev at the address of the hosted API. Leave FLUX_DEMO_HOSTED_URL unset, or correct it.",
+        ),
+        405: (
+            BackendUnavailable,
+            "The address of the hosted API takes no requests for pictures. Leave FLUX_DEMO_HOSTED_URL unset, or correct it.",
+        ),
+        410: (BackendUnavailable, "NVIDIA has retired this model's hosted API. Choose another backend: local, nim or mini."),
+        413: (GenerationFailed, "NVIDIA found the request too large. Shorten the prompt."),
+        429: (Unreachable, "NVIDIA is busy, or the key's requests for this minute are used up. Try again in a minute."),
+        500: (Unreachable, "NVIDIA's server failed while it drew, several times. Try again in a minute, or choose another backend."),
+        502: (Unreachable, "NVIDIA's service is not reachable at the moment. Try again in a minute, or choose another backend."),
+        503: (Unreachable, "NVIDIA's service is overloaded at the moment. Try again in a minute, or choose another backend."),
+        504: (Unreachable, "No machine at NVIDIA was free in time. Try again in a minute, or choose another backend."),
+    },
+)
+NOT_ENABLED = f"FLUX.1-dev is not enabled for the account of NVIDIA_API_KEY. Open {KEY_PAGE} with that account, or use another key."
+DEGRADED = "NVIDIA says that this service is out of order at the moment. Try again later, or choose another backend."
+
+NIM = Words(
+    who="your NIM",
+    later="Look at the container's log, and try again.",
+    check_line="Check that the container runs and that FLUX_DEMO_NIM_URL is its address.",
+    statuses={
+        400: (GenerationFailed, "Your NIM could not take the request. Look at the container's log."),
+        401: (
+            BackendUnavailable,
+            "What stands in front of your NIM asks for a login. Set FLUX_DEMO_NIM_URL to the container's own address.",
+        ),
+        403: (
+            BackendUnavailable,
+            "What stands in front of your NIM asks for a login. Set FLUX_DEMO_NIM_URL to the container's own address.",
+        ),
+        404: (
+            BackendUnavailable,
+            "What answers at FLUX_DEMO_NIM_URL has no /v1/infer. Set it to the address of a FLUX.1-dev NIM, for example http://localhost:8000.",
+        ),
+        405: (
+            BackendUnavailable,
+            "What answers at FLUX_DEMO_NIM_URL takes no pictures to draw. Set it to the address of a FLUX.1-dev NIM.",
+        ),
+        413: (
+            GenerationFailed,
+            "What stands in front of your NIM found the map too large. Let it take bodies of 10 MB, or choose a smaller size.",
+        ),
+        429: (Unreachable, "Your NIM is busy with other pictures. Try again in a minute."),
+        500: (Unreachable, "Your NIM failed while it drew, several times. Look at the container's log, and try again."),
+        502: (Unreachable, "What stands in front of your NIM cannot reach it. Check that the container runs."),
+        503: (Unreachable, 'Your NIM is not ready. Wait until its log says "Pipeline warmup: done", and try again.'),
+        504: (
+            Unreachable,
+            "What stands in front of your NIM waited too long for it. Raise that limit above a minute, or ask for fewer steps.",
+        ),
+    },
+)
+
+
+def failure(words: Words, status: int, body: bytes, *, secret: str | None = None, advice: str = FIELD_ADVICE) -> FluxDemoError:
+    """The error for an answer that is no success. ``advice``: what to do about a 422 that blames no field. ``secret`` never appears, even if the service repeats it."""
+    detail = detail_of(body)
+    if status == 422:
+        said = quoted(detail, secret)
+        reason = f" ({said})" if said else ", without saying why"
+        return InvalidRequest(f"{words.name} refused the request{reason}. {FIELD_ADVICE if faults_of(detail) else advice}")
+    if words is HOSTED and status == 404 and isinstance(detail, str) and "function" in detail.lower():
+        return BackendUnavailable(NOT_ENABLED)
+    if words is HOSTED and status == 400 and isinstance(detail, str) and "degraded" in detail.lower():
+        return Unreachable(DEGRADED)
+    if status in words.statuses:
+        kind, sentence = words.statuses[status]
+        return kind(sentence)
+    if 300 <= status < 400:
+        return BackendUnavailable(f"{words.name} sends requests on to another address, and they are not sent after it. {words.check_line}")
+    return GenerationFailed(f"{words.name} gave an answer that this program does not know (HTTP {status}). {words.later}")
+
+
+def detail_of(body: bytes) -> Any:
+    """``detail`` of a JSON body: a list, a string, or None when there is none or the body is no JSON."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
+        return None
+    return document.get("detail") if isinstance(document, dict) else None
+
+
+def faults_of(detail: Any) -> list[tuple[tuple[str, ...], str, str]]:
+    """The (place, type, message) of each entry of a validation error; empty for the other shapes of detail."""
+    faults = []
+    for item in detail if isinstance(detail, list) else ():
+        if isinstance(item, dict):
+            place = item.get("loc")
+            faults.append((tuple(map(str, place)) if isinstance(place, list) else (), str(item.get("type", "")), str(item.get("msg", ""))))
+    return faults
+
+
+def quoted(detail: Any, secret: str | None = None) -> str:
+    """A detail fit to be shown: one line, short, without the key. Of a validation error the message and the last part of its place."""
+    if isinstance(detail, list):
+        parts = [f"{place[-1]}: {message}" if place else message for place, _, message in faults_of(detail)]
+        text = "; ".join(part for part in parts if part)
+    else:
+        text = detail if isinstance(detail, str) else ""
+    if secret:
+        text = text.replace(secret, "...")
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split()).rstrip(".")
+    return text if len(text) <= MAX_QUOTED else text[: MAX_QUOTED - 3] + "..."
