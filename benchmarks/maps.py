@@ -1,0 +1,88 @@
+"""A Canny map of a 12-megapixel photo, from the decoded photo to the served PNG, against the bare OpenCV calls in the same run.
+
+    python benchmarks/maps.py
+
+Both start from the same Pillow picture, crop to the output's shape, and end with PNG bytes in a file; the map has the same pixels.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+from record import record
+
+from flux_demo import Settings, Studio
+
+LIMIT = 1.2
+SIDES = (4000, 3000)
+OUTPUT = (1152, 896)  # what "match" chooses for this shape on the routes that draw a megapixel
+
+
+def drawn_photo() -> Image.Image:
+    """12 megapixels with edges, smooth parts and the noise of a camera."""
+    noise = np.random.default_rng(0).normal(0, 6, (SIDES[1], SIDES[0], 3))
+    across = np.linspace(60, 200, SIDES[0])[None, :, None]
+    photo = Image.fromarray(np.clip(across + noise, 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(photo)
+    for i in range(60):
+        x, y, size = (i * 733) % 3600, (i * 947) % 2600, 80 + (i * 37) % 500
+        draw.ellipse((x, y, x + size, y + size // 2), outline=((i * 41) % 256, (i * 83) % 256, 90), width=12)
+    return photo
+
+
+def bare(photo: Image.Image, target: Path) -> None:
+    """The calls that nobody can do without."""
+    width, height = OUTPUT
+    pixels = np.asarray(photo)
+    kept = round(SIDES[1] * width / height)  # the photo is wider than the map: its middle
+    left = (SIDES[0] - kept) // 2
+    resized = cv2.resize(pixels[:, left : left + kept], OUTPUT, interpolation=cv2.INTER_AREA)
+    edges = cv2.cvtColor(cv2.Canny(resized, 50, 200), cv2.COLOR_GRAY2RGB)
+    target.write_bytes(cv2.imencode(".png", edges, (cv2.IMWRITE_PNG_COMPRESSION, 1))[1].tobytes())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=21)
+    rounds = parser.parse_args().rounds
+    from flux_demo.ui.files import DrawnFrom, keep_map
+
+    photo = drawn_photo()
+    times: dict[str, list[float]] = {"bare": [], "ours": []}
+    with tempfile.TemporaryDirectory() as folder:
+        studio = Studio.from_settings(Settings(backend="mini", outputs=folder))
+        source = DrawnFrom(None, None, None, False, ())
+
+        def ours() -> Path:
+            return Path(keep_map(studio.preview("canny", photo, "x".join(map(str, OUTPUT))), source).path)
+
+        target = Path(folder) / "bare.png"
+        bare(photo, target)
+        assert np.array_equal(np.asarray(Image.open(target)), np.asarray(Image.open(ours()))), "the two maps differ"
+        for _ in range(rounds):
+            started = time.perf_counter()
+            bare(photo, target)
+            times["bare"].append(time.perf_counter() - started)
+            started = time.perf_counter()
+            ours()
+            times["ours"].append(time.perf_counter() - started)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    result = {
+        "photo": "x".join(map(str, SIDES)),
+        "map": "x".join(map(str, OUTPUT)),
+        "rounds": rounds,
+        "bare_seconds": round(medians["bare"], 4),
+        "ours_seconds": round(medians["ours"], 4),
+        "ratio": round(medians["ours"] / medians["bare"], 3),
+        "limit": LIMIT,
+    }
+    record("maps", result)
+
+
+if __name__ == "__main__":
+    main()
