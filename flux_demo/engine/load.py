@@ -1,0 +1,132 @@
+"""From files to the device.
+
+The transformer's weights are read shard by shard, in parallel, each straight to its place: no second copy in main memory, and progress in
+bytes. The smaller models are read by their own libraries. What goes wrong in a file is said in words, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from flux_demo.engine.prompts import Encoders
+from flux_demo.errors import Cancelled, FluxDemoError, GenerationFailed
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+CPU = torch.device("cpu")
+
+Place = Callable[[str], torch.device]
+"""The device of the transformer's weight of that name."""
+
+OnBytes = Callable[[int, int], None]
+
+
+def load_transformer(folder: Path, dtype: torch.dtype, place: Place, on_bytes: OnBytes = lambda done, total: None) -> Any:
+    """A FluxTransformer2DModel whose every weight is in its place. ``on_bytes(done, total)`` comes from several threads, one at a time."""
+    from diffusers import FluxTransformer2DModel
+
+    with reading("transformer"):
+        config = FluxTransformer2DModel.load_config(folder, local_files_only=True)
+        with torch.device("meta"):
+            transformer = FluxTransformer2DModel.from_config(config)
+        shards = weight_files(folder)
+        total, done, lock = sum(shard.stat().st_size for shard in shards), 0, Lock()
+
+        def count(size: int) -> None:
+            nonlocal done
+            with lock:
+                done = min(total, done + size)
+                on_bytes(done, total)
+
+        on_bytes(0, total)
+        # Mapped weights cost no main memory: the system reads them when they are asked for. On the CPU itself they are copied,
+        # because there a kernel may round by where a weight begins.
+        keep_mapped = any(place(name).type != "cpu" for name in transformer.state_dict())
+        with ThreadPoolExecutor(len(shards)) as pool:
+            parts = list(pool.map(lambda shard: _read_shard(shard, dtype, place, keep_mapped, count), shards))
+        transformer.load_state_dict({name: tensor for part in parts for name, tensor in part.items()}, assign=True)
+    return transformer.eval().requires_grad_(False)
+
+
+def load_encoders(folder: Path, text_tokens: int, dtype: torch.dtype, device: torch.device, t5_device: torch.device) -> Encoders:
+    """CLIP on the device, T5 on its own."""
+    from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
+
+    with reading("text encoders"):
+        clip = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, local_files_only=True)
+        t5 = T5EncoderModel.from_pretrained(folder / "text_encoder_2", dtype=dtype, local_files_only=True)
+        clip_tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        t5_tokenizer = T5Tokenizer.from_pretrained(folder / "tokenizer_2", local_files_only=True)
+    return Encoders(clip_tokenizer, _settle(clip, device), t5_tokenizer, _settle(t5, t5_device), text_tokens)
+
+
+def load_vae(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+    from diffusers import AutoencoderKL
+
+    with reading("VAE"):
+        vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=dtype, local_files_only=True)
+    return _settle(vae, device)
+
+
+def load_scheduler(folder: Path) -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    with reading("scheduler"):
+        return FlowMatchEulerDiscreteScheduler.from_pretrained(folder, local_files_only=True)
+
+
+def weight_files(folder: Path) -> Sequence[Path]:
+    """The transformer's shards, of one file or as its index lists them. Raises GenerationFailed naming one that is missing."""
+    index = folder / f"{WEIGHTS}.index.json"
+    names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values())) if index.exists() else [WEIGHTS]
+    for name in names:
+        if not (folder / Path(name).name).is_file():
+            raise GenerationFailed(f"The file {Path(name).name} of the transformer is missing. Fetch or copy the model again.")
+    return [folder / Path(name).name for name in names]
+
+
+@contextmanager
+def reading(part: str) -> Iterator[None]:
+    """Keep the libraries from talking, and translate whatever they say about a file that they cannot use."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    try:
+        yield
+    except (FluxDemoError, Cancelled, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        raise GenerationFailed(
+            f"The {part} cannot be read: a file is damaged, incomplete or of another kind of model. Delete the model's folder and fetch or copy it again."
+        ) from error
+
+
+def _read_shard(shard: Path, dtype: torch.dtype, place: Place, keep_mapped: bool, count: Callable[[int], None]) -> dict[str, Tensor]:
+    tensors = {}
+    with ExitStack() as open_files:
+        files: dict[torch.device, Any] = {}  # the shard once for each device: safetensors reads straight to the one it was opened for
+        for name in open_files.enter_context(safe_open(shard, framework="pt")).keys():
+            device = place(name)
+            if device not in files:
+                files[device] = open_files.enter_context(safe_open(shard, framework="pt", device=str(device)))
+            tensor = files[device].get_tensor(name)
+            count(tensor.nbytes)
+            is_view_of_file = device.type == "cpu" and tensor.dtype == dtype
+            tensors[name] = tensor.clone() if is_view_of_file and not keep_mapped else tensor.to(dtype)
+    return tensors
+
+
+def _settle(model: Any, device: torch.device) -> Any:
+    return model.eval().requires_grad_(False).to(device)
