@@ -10,6 +10,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
 ARGS   ?=
+MEASUREMENTS := $(filter-out record __init__,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 
 .PHONY: help run test lint format bench clean
 
@@ -32,9 +33,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	@for measurement in benchmarks/*.py; do \
-	    echo "$$measurement"; $(BIN)/python $$measurement $(ARGS) || exit 1; \
-	done
+	@for name in $(MEASUREMENTS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf .pytest_cache .ruff_cache .mypy_cache build

@@ -123,13 +123,11 @@ def _warm_up(studio) -> None:
     """Load the models of the chosen backends once the page is up, so that the first picture need not wait for them."""
     from flux_demo.modes import MODES
 
-    warmed = []
     for mode in MODES:
         try:
             backend = studio.route(mode).backend
-            if backend not in warmed and hasattr(backend, "warm_up"):
-                warmed.append(backend)
-                backend.warm_up()
+            if hasattr(backend, "warm_up"):
+                backend.warm_up(mode)
         except FluxDemoError:
             continue  # the tab says it, and the first run says it again
 

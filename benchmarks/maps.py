@@ -1,6 +1,6 @@
 """A Canny map of a 12-megapixel photo, from the decoded photo to the served PNG, against the bare OpenCV calls in the same run.
 
-    python benchmarks/maps.py
+    python -m benchmarks.maps
 
 Both start from the same Pillow picture, crop to the output's shape, and end with PNG bytes in a file; the map has the same pixels.
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
-from record import record
 
+from benchmarks.record import record
 from flux_demo import Settings, Studio
 
 LIMIT = 1.2

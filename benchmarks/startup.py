@@ -1,6 +1,6 @@
 """What it costs to begin: importing the package, ``--help``, and the time until the page answers, against bare Python and a bare Gradio page.
 
-    python benchmarks/startup.py
+    python -m benchmarks.startup
 
 Interleaved, so that a busy machine slows both sides alike; medians.
 """
@@ -16,7 +16,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from record import record
+from benchmarks.record import record
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMITS = {"import_extra_seconds": 0.05, "help_seconds": 0.3, "page_ratio": 1.3}

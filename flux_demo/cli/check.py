@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
@@ -14,7 +15,7 @@ from typing import Any
 
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import BackendUnavailable, FluxDemoError
-from flux_demo.modes import MODES, Mode
+from flux_demo.modes import ESTIMATOR_REPO, MODES, Mode
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.version import VERSION
@@ -26,7 +27,7 @@ def check(asked: argparse.Namespace, terminal: Terminal) -> int:
     """Print the report; 0 if any mode can run, else 3."""
     settings = Settings.from_env()
     studio = Studio.from_settings(replace(settings, backend=asked.backend) if asked.backend else settings)
-    report = {
+    report: dict[str, Any] = {
         "version": VERSION,
         "python": platform.python_version(),
         "libraries": _libraries(),
@@ -96,10 +97,17 @@ def _free(folder: Path) -> int | None:
 
 
 def _gpu() -> str | None:
-    """The NVIDIA GPU's name and memory, as the driver's own tool says it."""
-    from flux_demo.backends import gpu
-
-    return gpu.describe()
+    """Name, memory and driver of the NVIDIA GPUs, as the driver's own tool says them."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    asked = [tool, "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    gpus = [[part.strip() for part in line.split(",")] for line in said.splitlines() if line.count(",") == 3]
+    return "; ".join(f"{name}, {total} ({free} free), driver {driver}" for name, total, free, driver in gpus) or None
 
 
 def _text(report: Mapping[str, Any]) -> str:
@@ -112,13 +120,19 @@ def _text(report: Mapping[str, Any]) -> str:
         f"flux_demo {report['version']}, Python {report['python']}",
         ", ".join(f"{name} {version or 'missing'}" for name, version in libraries.items()),
         ", ".join(parts),
-        f"Depth in photos is seen by: {report['estimator'] or 'nothing here'}",
+        _seeing(report["estimator"]),
     ]
     for name, mode in report["modes"].items():
         chosen = next((row["title"] for row in mode["backends"] if row["backend"] == mode["backend"]), None)
         lines += ["", f"{name}: {'runs on ' + chosen if chosen else 'cannot run'}"]
         lines += [f"  {'yes' if row['refusal'] is None else 'no '}  {row['title']}{_because(row['refusal'])}" for row in mode["backends"]]
     return "\n".join(lines)
+
+
+def _seeing(estimator: str | None) -> str:
+    """Which model sees depth; the mini's own is a stand-in for the one that FLUX was made with."""
+    better = f" ({ESTIMATOR_REPO}, which FLUX was made with: python -m flux_demo fetch estimator)" if estimator == "mini" else ""
+    return f"Depth in photos is seen by: {estimator or 'nothing here'}{better}"
 
 
 def _because(refusal: str | None) -> str:

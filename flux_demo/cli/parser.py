@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Iterable
 
 from flux_demo.maps.fit import FITS
@@ -38,9 +39,20 @@ class _Parser(argparse.ArgumentParser):
 def parse(arguments: list[str]) -> argparse.Namespace | None:
     """Read the command; None when ``--help`` or ``--version`` was asked for and printed. Raises NotUnderstood."""
     try:
-        return _parser().parse_args(arguments)
+        return _parser().parse_args(_glued(arguments))
     except SystemExit:  # only help and version leave this way
         return None
+
+
+def _glued(arguments: list[str]) -> list[str]:
+    """``--size -16x16`` as ``--size=-16x16``: a value below zero is refused as a size, not taken for an option."""
+    glued: list[str] = []
+    for argument in arguments:
+        if glued and re.fullmatch(r"--[a-z]+", glued[-1]) and re.match(r"-[\d.]", argument):
+            glued[-1] += f"={argument}"
+        else:
+            glued.append(argument)
+    return glued
 
 
 def number(text: str) -> int | float:

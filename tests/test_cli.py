@@ -1,0 +1,302 @@
+"""The command line as it is typed: exit codes, what goes where, and words for everything that is refused."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from flux_demo import read_recipe
+from flux_demo.cli import run
+from flux_demo.modes import MODES
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = ("--backend", "mini", "--size", "128x128", "--steps", "2", "--seed", "7")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, photo) -> Path:
+    """The current folder, with a photo in it."""
+    monkeypatch.chdir(tmp_path)
+    photo.save(tmp_path / "photo.jpg", quality=95)
+    return tmp_path
+
+
+def typed(*words: str, folder: Path, **options) -> subprocess.CompletedProcess:
+    """A command in a process of its own, as a shell would start it."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "flux_demo", *words]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False, **options)
+
+
+def refusal(capsys, *words: str) -> str:
+    """What is said on standard error to a command that is refused with exit code 3, and nothing on standard output."""
+    code = run(list(words))
+    said = capsys.readouterr()
+    assert (code, said.out) == (3, "")
+    assert "Traceback" not in said.err
+    return said.err
+
+
+def test_help_names_every_command(capsys):
+    assert run(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name in (*MODES, "map", "check", "fetch", "recipe"):
+        assert f"    {name} " in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["nonsense"],
+        ["text"],
+        ["canny", "photo.jpg"],
+        ["text", "a cat", "--seed", "abc"],
+        ["text", "a cat", "--steps", "many"],
+        ["text", "a cat", "--guidance", "nan"],
+        ["text", "a cat", "--seed", "1_000"],
+        ["text", "a cat", "--nonsense"],
+        ["text", "a cat", "--low", "3"],
+        ["canny", "photo.jpg", "a cat", "--fit", "squeeze"],
+        ["map", "photo.jpg"],
+        ["map", "text", "photo.jpg"],
+        ["fetch", "everything"],
+        ["recipe"],
+    ],
+    ids=" ".join,
+)
+def test_what_the_parser_refuses_exits_2(words, capsys):
+    assert run(words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("usage:")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["text", "a cat", "--size", "1000x1000"], "multiples of 16"),
+        (["text", "a cat", "--size", "huge"], "WIDTHxHEIGHT"),
+        (["text", "a cat", "--size", "-16x16"], "WIDTHxHEIGHT"),
+        (["text", "a cat", "--size", "match"], "no photo whose shape"),
+        (["text", "a cat", "--size", "4096x4096", "--backend", "mini"], "128 to 512"),
+        (["text", "a cat", "--seed", "99999999999"], "0 to 4294967295"),
+        (["text", "a cat", "--seed", "-1"], "0 to 4294967295"),
+        (["text", "a cat", "--seed", "1.5"], "0 to 4294967295"),
+        (["text", "a cat", "--seed", "9" * 5000], "0 to 4294967295"),
+        (["text", "a cat", "--steps", "0"], "number of steps"),
+        (["text", "a cat", "--steps", "101", "--backend", "mini"], "1 to 100 steps"),
+        (["text", "a cat", "--guidance", "inf"], "guidance"),
+        (["text", "a cat", "--guidance", "1000", "--backend", "mini"], "guidance of 1000"),
+        (["text", "a cat", "--preset", "nonsense", "--backend", "mini"], "no preset"),
+        (["text", " "], "no prompt"),
+        (["text", "x" * 10_001], "10,000"),
+        (["text", "a cat", "--backend", "local"], "GPU"),
+        (["text", "a cat", "--backend", "nim"], "FLUX_DEMO_NIM_URL"),
+        (["text", "a cat", "--backend", "hosted"], "NVIDIA_API_KEY"),
+        (["text", "a cat", "-o", "missing/cat.png"], "no folder"),
+        (["text", "a cat", "-o", "cat.jpg"], "does not end in .png"),
+        (["text", "a cat", "-o", "folder.png"], "is a folder"),
+        (["canny", "nowhere.jpg", "a cat", "--backend", "mini"], "no picture file 'nowhere.jpg'"),
+        (["canny", "empty.jpg", "a cat", "--backend", "mini"], "empty"),
+        (["canny", "broken.jpg", "a cat", "--backend", "mini"], "cannot be opened"),
+        (["canny", "photo.jpg", "a cat", "--low", "-5", "--backend", "mini"], "0 to 1000"),
+        (["depth", "photo.jpg", "a cat", "--near", "2", "--backend", "mini"], "0 to 1"),
+        (["canny", "photo.png", "a cat", "-o", "photo.png"], "the photo itself"),
+        (["map", "canny", "nowhere.jpg"], "no picture file"),
+        (["map", "canny", "photo.jpg", "--size", "10x10"], "multiples of 16"),
+        (["map", "canny", "photo.png", "-o", "./photo.png"], "the photo itself"),
+        (["recipe", "photo.jpg"], "recipe"),
+        (["recipe", "nowhere.png"], "no picture file"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_what_is_refused_is_said_in_words_and_exits_3(words, sentence, place, photo, capsys):
+    (place / "empty.jpg").touch()
+    (place / "broken.jpg").write_bytes((place / "photo.jpg").read_bytes()[:500])
+    (place / "folder.png").mkdir()
+    photo.save(place / "photo.png")
+    assert sentence in refusal(capsys, *words)
+    assert not (place / "outputs").exists()
+
+
+def test_a_wrong_setting_is_refused_in_words(monkeypatch, capsys):
+    monkeypatch.setenv("FLUX_DEMO_BACKEND", "abacus")
+    assert "no backend 'abacus'" in refusal(capsys, "check")
+
+
+@pytest.mark.parametrize("words", [["--json", "nonsense"], ["check", "--json", "--nonsense"]], ids=" ".join)
+def test_json_is_printed_for_what_the_parser_refuses_too(words, capsys):
+    assert run(words) == 2
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 2
+
+
+@pytest.mark.parametrize(
+    "words", [["--json", "text", "a cat", "--size", "7x7"], ["text", "a cat", "--size", "7x7", "--json"]], ids=" ".join
+)
+def test_json_is_printed_for_refusals_and_may_stand_anywhere(words, capsys):
+    assert run(words) == 3
+    said = capsys.readouterr()
+    assert "multiples of 16" in json.loads(said.out)["error"]
+    assert json.loads(said.out)["error"] in said.err
+
+
+def test_map_writes_beside_the_photo_and_never_over_anything(place, capsys):
+    before = (place / "photo.jpg").read_bytes()
+    assert run(["map", "canny", "photo.jpg", "--size", "256x160"]) == 0
+    assert run(["map", "canny", "photo.jpg", "--size", "256x160", "--low", "0", "--high", "1"]) == 0
+    assert capsys.readouterr().out.split() == ["photo-canny.png", "photo-canny-2.png"]
+    first, second = Image.open(place / "photo-canny.png"), Image.open(place / "photo-canny-2.png")
+    assert (first.mode, first.size) == ("RGB", (256, 160))
+    assert first.tobytes() != second.tobytes()
+    assert (place / "photo.jpg").read_bytes() == before
+
+
+def test_map_as_json_says_how_it_was_drawn(place, capsys):
+    assert run(["map", "canny", "photo.jpg", "--size", "256x256", "--fit", "pad", "--high", "150", "-o", "m.png", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {name: said[name] for name in ("path", "kind", "width", "height", "fit")} == {
+        "path": "m.png",
+        "kind": "canny",
+        "width": 256,
+        "height": 256,
+        "fit": "pad",
+    }
+    assert said["options"] == {"low": 50, "high": 150}
+
+
+def test_output_is_written_over_an_older_one_when_it_is_named(place, capsys):
+    (place / "m.png").write_bytes(b"older")
+    assert run(["map", "canny", "photo.jpg", "--size", "128x128", "-o", "m.png"]) == 0
+    assert Image.open(place / "m.png").size == (128, 128)
+
+
+def test_check_lists_every_backend_of_every_mode(capsys):
+    code = run(["check"])
+    text = capsys.readouterr().out
+    for name in MODES:
+        assert f"\n{name}: " in text
+    assert text.count("NVIDIA_API_KEY") >= 1
+    assert text.count("FLUX_DEMO_NIM_URL is not set") == len(MODES)
+    assert code == (0 if "runs on" in text else 3)
+
+
+def test_check_as_json_and_exit_3_when_nothing_can_run(capsys):
+    assert run(["check", "--json", "--backend", "nim"]) == 3
+    said = json.loads(capsys.readouterr().out)
+    assert set(said["modes"]) == set(MODES)
+    assert [row["backend"] for row in said["modes"]["text"]["backends"]] == ["nim"]
+    assert said["modes"]["text"]["backend"] is None
+
+
+def test_no_key_is_printed(monkeypatch, capsys):
+    monkeypatch.setenv("NVIDIA_API_KEY", "nvapi-secret")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    run(["check"])
+    run(["check", "--json"])
+    said = capsys.readouterr()
+    assert "secret" not in said.out + said.err
+
+
+def test_a_picture_goes_where_it_was_asked_for_with_its_recipe(place):
+    done = typed("text", "a red cube", *QUICK, "-o", "cube.png", folder=place)
+    assert (done.returncode, done.stdout) == (0, "cube.png\n")
+    assert Image.open(place / "cube.png").size == (128, 128)
+    assert "Warning" not in done.stderr and "\r" not in done.stderr
+    told = typed("recipe", "cube.png", folder=place)
+    recipe = json.loads(told.stdout)
+    assert (recipe["prompt"], recipe["seed"], recipe["steps"], recipe["backend"]) == ("a red cube", 7, 2, "mini")
+    assert recipe == read_recipe(place / "cube.png").to_dict()
+
+
+def test_json_of_a_picture_holds_its_path_and_recipe(place, capsys):
+    assert run(["text", "a red cube", *QUICK, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert read_recipe(said["path"]).to_dict() == said["recipe"]
+
+
+def test_the_same_words_give_the_same_pixels(place, capsys):
+    for name in ("a.png", "b.png"):
+        assert run(["text", "a blue cone", *QUICK, "-o", name]) == 0
+    assert Image.open("a.png").tobytes() == Image.open("b.png").tobytes()
+
+
+@pytest.mark.parametrize("mode", [mode.name for mode in MODES.values() if mode.control])
+def test_a_mode_follows_the_map_that_the_map_command_draws(mode, place, capsys):
+    assert run(["map", mode, "photo.jpg", "--size", "128x128", "--backend", "mini", "-o", "map.png"]) == 0
+    assert run([mode, "photo.jpg", "a red ball", *QUICK, "-o", "from-photo.png"]) == 0
+    assert run([mode, "map.png", "a red ball", *QUICK, "--as-map", "-o", "from-map.png"]) == 0
+    assert Image.open("from-photo.png").tobytes() == Image.open("from-map.png").tobytes()
+    assert read_recipe("from-photo.png").control.sha256 == read_recipe("from-map.png").control.sha256
+
+
+def test_a_photo_that_looks_like_a_map_is_noticed_and_said(place, capsys):
+    assert run(["map", "canny", "photo.jpg", "--size", "256x256", "-o", "map.png"]) == 0
+    assert run(["canny", "map.png", "a red ball", *QUICK]) == 0
+    assert "--as-map" in capsys.readouterr().err
+
+
+def test_a_map_of_the_default_size_has_the_photos_shape(place, capsys):
+    assert run(["map", "canny", "photo.jpg", "--backend", "mini", "-o", "map.png"]) == 0
+    assert Image.open("map.png").size == (304, 208)
+
+
+def test_ctrl_c_exits_130_without_a_stack_trace(place):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [
+        sys.executable,
+        "-m",
+        "flux_demo",
+        "text",
+        "a red cube",
+        "--backend",
+        "mini",
+        "--size",
+        "512x512",
+        "--steps",
+        "100",
+        "--json",
+    ]
+    with subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "Runs on" in process.stderr.readline()  # models begin to load now
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out)["exit_code"] == 130
+    assert "Traceback" not in err
+    assert not list(place.rglob("*.part"))
+
+
+def test_a_reader_that_goes_away_is_no_error(place):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = f"'{sys.executable}' -m flux_demo check | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=place, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_terminal_sees_the_steps(place):
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    command = [sys.executable, "-m", "flux_demo", "text", "a red cube", *QUICK]
+    with subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                more = os.read(ours, 4096)
+            except OSError:  # the other end has closed
+                break
+            shown += more
+            if not more:
+                break
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"step 2 of 2" in shown
