@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from flux_demo.backends.nvidia_address import address_problem, base_url, clear_text_problem, is_loopback, poll_url
 from flux_demo.backends.nvidia_answers import read_picture
-from flux_demo.backends.nvidia_client import Answer, Connection, Pace
+from flux_demo.backends.nvidia_client import Answer, Connection
 from flux_demo.backends.nvidia_container import Container, look, missing_variant
+from flux_demo.backends.nvidia_pace import Pace
 from flux_demo.backends.nvidia_payload import dials, hosted_body, nim_body
 from flux_demo.backends.nvidia_words import HOSTED, KEY_PAGE, NIM, Words, detail_of, failure, faults_of
 from flux_demo.errors import BackendUnavailable, FluxDemoError
@@ -151,7 +152,10 @@ class Nim:
     def _look(self, on_wait: Callable[[], None] = lambda: None) -> Container:
         now = time.monotonic()
         if self._seen is None or (self._seen.problem and now - self._seen_at > self._pace.look_again):
-            self._seen = look(self._line.connection(), self._url, on_wait)
+            try:
+                self._seen = look(self._line.connection(), self._url, on_wait)
+            except BackendUnavailable as error:
+                self._seen = Container(problem=str(error))
             self._seen_at = time.monotonic()
         return self._seen
 

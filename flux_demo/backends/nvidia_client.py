@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import math
-import random
 import re
 import threading
 import time
@@ -20,8 +18,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
+from flux_demo.backends.nvidia_pace import BEGIN_AGAIN, MAX_RETRY_AFTER_S, RETRIED, Pace, Waiting, pause_before_retry
 from flux_demo.backends.nvidia_words import Words
-from flux_demo.errors import GenerationFailed, Unreachable
+from flux_demo.errors import BackendUnavailable, GenerationFailed, Unreachable
 from flux_demo.request import OnStatus
 
 if TYPE_CHECKING:
@@ -29,26 +28,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SURROUNDINGS = (
+    "This machine's proxy or certificates cannot be used. "
+    "Correct HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR, or unset them, and start again."
+)
 TICK_S = 0.1  # between two signs of life to the page, which needs one every 0.2 s
 MAX_BODY = 32 * 2**20  # bytes; the largest PNG in base64 is 7.3 MB
 MAX_REDIRECTS = 3
-MAX_RETRY_AFTER_S = 120.0  # longer than that is told to the person instead of waited for
-RETRIED = {429: "is busy", 500: "had an error", 502: "is not reachable at the moment", 503: "is busy", 504: "is busy"}
-BEGIN_AGAIN = (500, 504)  # while polling: the work itself failed, or nobody took it up; after the others the same result is asked for again
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How long is waited for what, in seconds."""
-
-    connect: float = 10.0
-    read: float = 300.0
-    whole: float = 600.0  # for one picture with all its retries
-    retries: tuple[float, ...] = (2.0, 8.0)  # before the second and the third try, each give or take a fifth
-    server_poll: int = 240  # how long NVIDIA's gateway may hold a call before it answers 202; must stay under read
-    between_polls: float = 1.0
-    look: float = 2.0  # for each question to a NIM while routes are chosen
-    look_again: float = 5.0  # how long a NIM that did not answer is believed to be away
 
 
 @dataclass(frozen=True)
@@ -56,21 +42,6 @@ class Answer:
     status: int
     headers: Mapping[str, str]  # names in lower case
     body: bytes
-
-
-class Waiting:
-    """What is being waited for now; written by the connection's thread, read by the caller's."""
-
-    def __init__(self, words: Words) -> None:
-        self.words = words
-        self.since = time.monotonic()
-        self.retry: tuple[str, float] | None = None  # what happened, and when the next try begins
-
-    def sentence(self) -> str:
-        now, retry = time.monotonic(), self.retry
-        if retry:
-            return f"{self.words.name} {retry[0]}, trying again in {max(1, math.ceil(retry[1] - now))} s"
-        return f"Waiting for {self.words.who}, {int(now - self.since)} s"
 
 
 class Connection:
@@ -81,13 +52,16 @@ class Connection:
 
         self.words = words
         self.pace = pace
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(pace.read, connect=pace.connect),
-            limits=httpx.Limits(max_connections=8, max_keepalive_connections=2, keepalive_expiry=30.0),
-            headers={"Accept-Encoding": "identity"},  # a picture does not shrink, and a small body cannot become a huge one
-            follow_redirects=False,  # a redirect is followed by hand: without the key, or not at all
-            trust_env=trust_env,  # the proxy that a company's network needs
-        )
+        try:
+            self._client = httpx.AsyncClient(
+                timeout=httpx.Timeout(pace.read, connect=pace.connect),
+                limits=httpx.Limits(max_connections=8, max_keepalive_connections=2, keepalive_expiry=30.0),
+                headers={"Accept-Encoding": "identity"},  # a picture does not shrink, and a small body cannot become a huge one
+                follow_redirects=False,  # a redirect is followed by hand: without the key, or not at all
+                trust_env=trust_env,  # the proxy that a company's network needs
+            )
+        except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:  # from proxies and certificates that cannot be used
+            raise BackendUnavailable(SURROUNDINGS) from error
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=_serve, args=(self._loop, self._client), name="nvidia", daemon=True)
         self._thread.start()
@@ -179,7 +153,7 @@ class Connection:
             elif answer.status == 404 and pending:
                 raise GenerationFailed(f"{self.words.name} no longer has the picture: it is handed out only once. Generate it again.")
             elif answer.status in RETRIED and retries:
-                pause_s = _pause(answer, retries.pop(0))
+                pause_s = pause_before_retry(answer.headers, retries.pop(0))
                 if pause_s > MAX_RETRY_AFTER_S:
                     raise Unreachable(
                         f"{self.words.name} is busy. Try again in {pause_s:.0f} seconds: that is when it takes requests again."
@@ -213,19 +187,6 @@ def _request_id(answer: Answer) -> str | None:
     """The id goes into an address, so it is taken only if it looks like one."""
     text = answer.headers.get("nvcf-reqid", "")
     return text if re.fullmatch(r"[A-Za-z0-9-]{1,64}", text) else None
-
-
-def _pause(answer: Answer, planned_s: float) -> float:
-    """The service's own Retry-After, in seconds or as a date; else the planned pause with jitter, so that many clients do not come back at once."""
-    from email.utils import parsedate_to_datetime
-
-    text = answer.headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit() and len(text) < 7:
-        return float(text)
-    if text:
-        with contextlib.suppress(ValueError, OverflowError):
-            return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    return planned_s * random.uniform(0.8, 1.2)
 
 
 def _serve(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:

@@ -1,0 +1,122 @@
+"""Our own time per request to NVIDIA's services: everything but the wait, against a bare httpx post of the same body.
+
+    python -m benchmarks.nvidia
+
+The service is a process on loopback that answers at once, so what is left is ours: the body with its map, the line, reading and checking
+the picture. Ours and the bare post take turns; the numbers are medians. Writes benchmarks/results/nvidia.json.
+"""
+
+import json
+import multiprocessing
+import platform
+import statistics
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+from PIL import Image, ImageChops, ImageFilter
+
+from flux_demo.backends.nvidia import Hosted, Nim
+from flux_demo.backends.nvidia_payload import hosted_body, nim_body
+from flux_demo.modes import MODES
+from flux_demo.request import ControlMap, GenerationRequest
+from flux_demo.settings import Settings
+from tests.stand_ins.nvidia import GOOD_KEY, HOSTED_PATH, StandIn, answer
+from tests.stand_ins.nvidia_pictures import draw, encoded
+from tests.stand_ins.nvidia_schema import MODES as NIM_MODES
+from tests.stand_ins.nvidia_schema import NIM_ONLY, SHARED, openapi
+from tests.stand_ins.nvidia_wire import Reply
+
+ROUNDS = 60
+WARM_UP = 5
+GOALS_MS = {"text": 30, "canny": 120, "depth": 120}
+RESULTS = Path(__file__).parent / "results" / "nvidia.json"
+
+
+def main() -> None:
+    here, there = multiprocessing.Pipe()
+    service = multiprocessing.get_context("spawn").Process(target=_serve, args=(there,), daemon=True)
+    service.start()
+    origin = here.recv()
+    settings = Settings(backend="hosted", nvidia_api_key=GOOD_KEY, hosted_url=origin + HOSTED_PATH, nim_url=origin)
+    hosted, nim = Hosted(settings), Nim(settings)
+    rows = [_measured("hosted", hosted, _request("text"), origin + HOSTED_PATH, hosted_body)]
+    for mode in ("canny", "depth"):
+        rows.append(_measured("nim", nim, _request(mode), f"{origin}/v1/infer", lambda request: nim_body(request, (*SHARED, *NIM_ONLY))))
+    here.send("done")
+    report = {
+        "what": "median ms per request, the service answering at once; own = ours - bare",
+        "rounds": ROUNDS,
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in ("httpx", "pillow")},
+        "rows": rows,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(report, indent=1) + "\n")
+    for row in rows:
+        print(
+            "{backend:7} {mode:6} ours {ours_ms:6.1f} ms  bare {bare_ms:6.1f} ms  own {own_ms:6.1f} ms  ratio {ratio:.2f}  goal {goal_ms} ms".format(
+                **row
+            )
+        )
+
+
+def _measured(name, backend, request, url, body_of):
+    whole = backend.dials(MODES[request.mode]).complete(request)
+    body = body_of(whole)
+    headers = {"Authorization": f"Bearer {GOOD_KEY}", "Content-Type": "application/json", "Accept-Encoding": "identity"}
+    ours, bare = [], []
+    with httpx.Client(trust_env=False) as client:
+        for _ in range(WARM_UP + ROUNDS):
+            started = time.perf_counter()
+            client.post(url, content=body, headers=headers).raise_for_status()
+            between = time.perf_counter()
+            backend.generate(whole, lambda *step: None, lambda sentence: None)
+            ours.append(time.perf_counter() - between)
+            bare.append(between - started)
+    ours_ms, bare_ms = (statistics.median(times[WARM_UP:]) * 1000 for times in (ours, bare))
+    numbers = {"ours_ms": ours_ms, "bare_ms": bare_ms, "own_ms": ours_ms - bare_ms, "ratio": ours_ms / bare_ms}
+    return {
+        "backend": name,
+        "mode": request.mode,
+        "body_bytes": len(body),
+        **{key: round(value, 2) for key, value in numbers.items()},
+        "goal_ms": GOALS_MS[request.mode],
+    }
+
+
+def _request(mode: str) -> GenerationRequest:
+    """1024x1024; edges as they are in a busy photo, and a depth map with the grain that an estimator leaves."""
+    grain = Image.effect_noise((1024, 1024), 60)
+    if mode == "text":
+        return GenerationRequest("text", "a small wooden house by a lake at dawn")
+    if mode == "canny":
+        picture = grain.filter(ImageFilter.GaussianBlur(6)).filter(ImageFilter.FIND_EDGES).point(lambda grey: 255 if grey > 3 else 0)
+    else:
+        picture = ImageChops.add(Image.radial_gradient("L").resize((1024, 1024)), grain.point(lambda grey: grey // 40))
+    return GenerationRequest(mode, "a small wooden house by a lake at dawn", control=ControlMap(mode, picture.convert("RGB")))
+
+
+def _serve(pipe) -> None:
+    """The service: one ready-made answer, of the size of a real one."""
+    drawn = Image.blend(draw(1024, 1024, 1), Image.effect_noise((1024, 1024), 40).convert("RGB"), 0.2)
+    reply = Reply(body=json.dumps(answer(encoded(drawn), 1)).encode(), content_type="application/json")
+    schema = Reply(body=openapi((*SHARED, *NIM_ONLY), NIM_MODES))
+    with StandIn() as service:
+        service.answer = lambda request: schema if request.path == "/openapi.json" else reply
+        pipe.send(service.origin)
+        pipe.recv()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+if __name__ == "__main__":
+    main()

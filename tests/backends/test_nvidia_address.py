@@ -1,0 +1,89 @@
+"""Addresses that a person sets: which can be used, and what follows from them."""
+
+from dataclasses import replace
+
+import pytest
+
+from flux_demo.backends.nvidia import hosted, nim
+from flux_demo.backends.nvidia_address import address_problem, base_url, is_loopback, poll_url
+from flux_demo.errors import BackendUnavailable
+from flux_demo.modes import MODES
+from flux_demo.request import GenerationRequest
+from flux_demo.settings import HOSTED_URL
+
+
+def test_polling_goes_to_nvidia_s_own_host_or_to_the_origin_that_was_set():
+    assert poll_url(HOSTED_URL) == "https://api.nvcf.nvidia.com/v2/nvcf/pexec/status"
+    assert poll_url("http://127.0.0.1:8900/v1/genai/x") == "http://127.0.0.1:8900/v2/nvcf/pexec/status"
+    assert poll_url("https://[::1]:1/a/b") == "https://[::1]:1/v2/nvcf/pexec/status"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000",
+        "ftp://host",
+        "http://",
+        "http://:8000",
+        "http://host:port",
+        "http://host:99999",
+        "http://host:0",
+        "http://[::1",
+        "http://a b",
+        "x",
+    ]
+    + ["http://user:secret@host", "http://host?key=secret", "http://host/#secret", "http://ho\u200bst"],
+)
+@pytest.mark.parametrize("service", [hosted, nim])
+def test_an_address_that_is_none_is_refused_without_repeating_it(settings, service, url):
+    backend = service(replace(settings, nvidia_api_key="nvapi-x", hosted_url=url, nim_url=url))
+    refusal = backend.refusal(MODES["text"])
+    variable = "FLUX_DEMO_NIM_URL" if service is nim else "FLUX_DEMO_HOSTED_URL"
+    assert variable in refusal and "Set it to" in refusal and "secret" not in refusal
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8000", "https://nim.example.com/flux", "http://10.0.0.5:8000/", "http://[::1]:8000", HOSTED_URL]
+)
+def test_an_address_is_taken(url):
+    assert address_problem("FLUX_DEMO_NIM_URL", url) is None
+
+
+def test_the_key_does_not_cross_a_network_unencrypted(settings):
+    def refusal(url):
+        return hosted(replace(settings, nvidia_api_key="nvapi-x", hosted_url=url)).refusal(MODES["text"])
+
+    assert "unencrypted" in refusal("http://proxy.example.com/flux")
+    assert refusal("http://127.0.0.1:8900/x") is None and refusal("https://proxy.example.com/flux") is None and refusal(HOSTED_URL) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [("http://localhost:1", True), ("http://127.3.2.1", True), ("http://[::1]:1", True), ("http://a.localhost", True)]
+    + [("http://10.0.0.1", False), ("http://localhost.example.com", False), ("http://127.0.0.1.example.com", False), ("x", False)],
+)
+def test_this_machine_is_known_by_its_addresses(url, here):
+    assert is_loopback(url) is here
+
+
+def test_what_is_copied_along_is_cut_off():
+    assert {base_url(f"http://host:8000/nim{tail}") for tail in ("", "/", "/v1", "/v1/infer", "/v1/infer/")} == {"http://host:8000/nim"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("ALL_PROXY", "nonsense://proxy"), ("HTTPS_PROXY", "http://[::1"), ("SSL_CERT_FILE", "/nowhere/at/all.pem")]
+)
+def test_a_network_that_is_set_up_wrongly_is_a_refusal_and_no_crash(settings, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    backend = nim(replace(settings, nim_url="http://nim.invalid:8000"))
+    assert "proxy or certificates" in backend.refusal(MODES["text"])
+    service = hosted(replace(settings, nvidia_api_key="nvapi-x", hosted_url="https://hosted.invalid/flux"))
+    whole = service.dials(MODES["text"]).complete(GenerationRequest("text", "x"))
+    with pytest.raises(BackendUnavailable, match="proxy or certificates"):
+        service.generate(whole, lambda *step: None, lambda sentence: None)
+
+
+def test_a_proxy_does_not_stand_between_this_machine_and_itself(stand_in, hosted, draw, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    draw(hosted())

@@ -1,0 +1,289 @@
+"""NVIDIA's hosted API: what is sent, what is refused before anything is sent, and what its answers become."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from flux_demo.backends import choose
+from flux_demo.backends.nvidia import Hosted
+from flux_demo.backends.nvidia import hosted as hosted_backend
+from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
+from flux_demo.modes import MODES, SIZES
+from flux_demo.request import GenerationRequest, Size
+from tests.stand_ins.nvidia import GOOD_KEY, KEYS, PROBLEM, StandIn, answer
+from tests.stand_ins.nvidia_pictures import draw as expected_picture
+from tests.stand_ins.nvidia_pictures import encoded
+from tests.stand_ins.nvidia_schema import SHARED
+from tests.stand_ins.nvidia_wire import Reply
+
+
+def test_a_prompt_becomes_a_picture_of_the_asked_size(hosted, stand_in, draw):
+    picture = draw(hosted(), size=Size(1344, 768), seed=7)
+    assert (picture.image.mode, picture.image.size) == ("RGB", (1344, 768))
+    assert picture.image.resize((1, 1)).getpixel((0, 0)) == pytest.approx(
+        expected_picture(1344, 768, 7).resize((1, 1)).getpixel((0, 0)), abs=3
+    )
+    assert picture.model == "black-forest-labs/flux.1-dev (NVIDIA API)" and picture.preset is None and picture.plan is None
+    assert picture.safety == "NVIDIA's filter: passed"
+    (request,) = stand_in.requests
+    assert request.json == {
+        "prompt": "a house by a lake",
+        "mode": "base",
+        "width": 1344,
+        "height": 768,
+        "cfg_scale": 3.5,
+        "steps": 50,
+        "seed": 7,
+        "samples": 1,
+    }
+    assert request.headers["authorization"] == f"Bearer {GOOD_KEY}"
+    assert (request.headers["accept"], request.headers["content-type"]) == ("application/json", "application/json")
+    assert request.headers["nvcf-poll-seconds"] == "240"
+
+
+@pytest.mark.parametrize("mode", ["canny", "depth"])
+@pytest.mark.parametrize("sample", range(4))
+def test_a_sample_picture_is_sent_by_its_number(hosted, stand_in, draw, mode, sample):
+    draw(hosted(), mode, sample=sample)
+    (request,) = stand_in.requests
+    assert (request.json["mode"], request.json["image"]) == (mode, f"data:image/png;example_id,{sample}")
+    assert set(request.json) == set(SHARED)
+
+
+def test_a_map_of_ones_own_is_refused_in_words_and_nothing_is_sent(hosted, stand_in, draw, edge_map):
+    with pytest.raises(InvalidRequest, match="takes only its own four sample pictures, not your photo"):
+        draw(hosted(), "canny", control=edge_map)
+    with pytest.raises(InvalidRequest, match="four sample pictures"):  # a sample beside it changes nothing
+        draw(hosted(), "canny", control=edge_map, sample=1)
+    assert stand_in.requests == []
+
+
+@pytest.mark.parametrize("sample", [None, 4, -1, True, 1.0, "1"])
+def test_another_sample_is_refused_and_nothing_is_sent(hosted, stand_in, draw, sample):
+    with pytest.raises(InvalidRequest, match="one of its four, 0 to 3"):
+        draw(hosted(), "depth", sample=sample)
+    with pytest.raises(InvalidRequest, match="sample"):
+        draw(hosted(), "text", sample=0)
+    assert stand_in.requests == []
+
+
+def test_auto_leaves_photos_to_backends_that_take_them(stand_in, settings, open_backend, recording_backend):
+    backend = open_backend(Hosted, replace(settings, nvidia_api_key=GOOD_KEY, hosted_url=stand_in.hosted_url))
+    mini = recording_backend()
+    assert choose([backend, mini], MODES["text"]).backend is backend
+    for mode in ("canny", "depth"):
+        route = choose([backend, mini], MODES[mode])
+        assert (
+            route.backend is mini and "not your photo" in route.passed_over[0].reason and "--backend hosted" in route.passed_over[0].reason
+        )
+    assert stand_in.requests == []
+
+
+def test_the_chosen_hosted_api_offers_its_samples(hosted):
+    backend = hosted()
+    assert all(backend.refusal(mode) is None for mode in MODES.values())
+    assert backend.dials(MODES["text"]).own_photos and backend.dials(MODES["text"]).sample_pictures == 0
+    for mode in ("canny", "depth"):
+        assert not backend.dials(MODES[mode]).own_photos and backend.dials(MODES[mode]).sample_pictures == 4
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_dials_are_those_of_the_service(hosted, mode):
+    dials = hosted().dials(MODES[mode])
+    assert [*dials.sides] == [768, 832, 896, 960, 1024, 1088, 1152, 1216, 1280, 1344] and dials.sizes == SIZES
+    for size in (*SIZES, Size(1344, 1344)):
+        dials.check_size(size)
+    whole = dials.complete(GenerationRequest(mode, "x"))
+    assert 1 < whole.guidance <= 9 and whole.seed > 0 and whole.size == Size(1024, 1024)
+    for wrong in (
+        {"steps": 4},
+        {"steps": 101},
+        {"guidance": 1.0},
+        {"guidance": 9.1},
+        {"seed": 0},
+        {"size": Size(1008, 1024)},
+        {"size": Size(704, 768)},
+    ):
+        with pytest.raises(InvalidRequest):
+            dials.complete(GenerationRequest(mode, "x", **wrong))
+    assert not dials.can_stop
+
+
+def test_without_a_key_the_refusal_says_where_to_get_one(settings):
+    refusal = hosted_backend(settings).refusal(MODES["text"])
+    assert "NVIDIA_API_KEY" in refusal and "build.nvidia.com" in refusal
+
+
+@pytest.mark.parametrize("key", ["nvapi-ä", "nvapi test", "nvapi\x7f", "'nvapi-x'", "nvapi-\u200bx"])
+def test_a_key_that_cannot_be_one_is_refused_before_it_is_sent(hosted, stand_in, draw, key):
+    backend = hosted(key)
+    assert "NVIDIA_API_KEY" in backend.refusal(MODES["text"]) and key not in backend.refusal(MODES["text"])
+    with pytest.raises(BackendUnavailable, match="Copy the key again"):
+        draw(backend)
+    assert stand_in.requests == []
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("nvapi-test-bad", "rejected the key in NVIDIA_API_KEY"),
+        ("not-a-key", "rejected the key in NVIDIA_API_KEY"),
+        ("nvapi-test-nocredit", "credit of the key in NVIDIA_API_KEY is used up"),
+        ("nvapi-test-noscope", "not enabled for the account"),
+    ],
+)
+def test_each_rejected_key_has_its_sentence(hosted, stand_in, draw, key, said):
+    with pytest.raises(BackendUnavailable, match=said) as error:
+        draw(hosted(key))
+    assert key not in str(error.value) and "TEST" not in str(error.value)  # the account's name is nobody else's business
+    assert len(stand_in.posts()) == 1
+    draw(hosted())
+
+
+SERVICE_ERRORS = [
+    (400, {"detail": "Invalid NVCF-POLL-SECONDS"}, GenerationFailed, "could not take the request"),
+    (400, {"detail": "Function is DEGRADED"}, Unreachable, "out of order"),
+    (401, "Header of type `authorization` was missing", BackendUnavailable, "rejected the key"),
+    (401, "Unauthorized access", BackendUnavailable, "rejected the key"),
+    (401, KEYS["nvapi-test-bad"][1], BackendUnavailable, "rejected the key"),
+    (402, KEYS["nvapi-test-nocredit"][1], BackendUnavailable, "credit"),
+    (403, KEYS["nvapi-test-bad"][1], BackendUnavailable, "rejected the key"),
+    (404, KEYS["nvapi-test-noscope"][1], BackendUnavailable, "not enabled"),
+    (404, "404 page not found", BackendUnavailable, "FLUX_DEMO_HOSTED_URL"),
+    (405, b"", BackendUnavailable, "FLUX_DEMO_HOSTED_URL"),
+    (410, {"detail": "This model has reached its end of life"}, BackendUnavailable, "retired"),
+    (413, b"", GenerationFailed, "too large"),
+    (422, {"detail": "Expected: example_id, got: base64"}, InvalidRequest, r"\(Expected: example_id, got: base64\)"),
+    (422, {"detail": [{"loc": ["body", "width"], "msg": "Input should be 768"}]}, InvalidRequest, r"\(width: Input should be 768\)"),
+    (422, {"detail": [{"msg": "odd"}, 5, {"loc": "x", "msg": 3}]}, InvalidRequest, r"\(odd; 3\)"),
+    (422, {"title": "no detail"}, InvalidRequest, "without saying why"),
+    (422, b"", InvalidRequest, "without saying why"),
+    (422, "<html>", InvalidRequest, "without saying why"),
+    (422, b"[" * 100_000, InvalidRequest, "without saying why"),
+    (429, {"status": 429, "title": "Too Many Requests"}, Unreachable, "busy"),
+    (
+        500,
+        {"type": "urn:nvcf-worker-service:problem-details:internal-server-error", "detail": "Internal error"},
+        Unreachable,
+        "failed while it drew",
+    ),
+    (502, "<html>bad gateway</html>", Unreachable, "not reachable"),
+    (503, b"", Unreachable, "overloaded"),
+    (504, b"", Unreachable, "No machine at NVIDIA was free"),
+    (301, b"", BackendUnavailable, "another address"),
+    (307, b"", BackendUnavailable, "another address"),
+    (418, b"", GenerationFailed, "HTTP 418"),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "said"), SERVICE_ERRORS)
+def test_each_error_has_its_sentence_and_the_next_request_works(hosted, stand_in, draw, status, body, kind, said):
+    backend = hosted()
+    tries = 3 if status in (429, 500, 502, 503, 504) else 1
+    stand_in.replies.extend([Reply(status, body, content_type=PROBLEM)] * tries)
+    with pytest.raises(kind, match=said) as error:
+        draw(backend)
+    assert type(error.value) is kind and str(error.value).count(". ") >= 1
+    assert len(stand_in.posts()) == tries
+    assert draw(backend).image.size == (1024, 1024)
+
+
+@pytest.mark.parametrize("word", ["__filter_black__", "__filter_empty__"])
+def test_a_filtered_picture_is_a_refusal_and_never_a_picture(hosted, stand_in, draw, word):
+    with pytest.raises(ContentRefused, match="Word the prompt differently"):
+        draw(hosted(), prompt=word)
+    assert len(stand_in.posts()) == 1
+
+
+def test_a_pending_picture_is_polled_for_with_the_key(hosted, stand_in, draw):
+    assert draw(hosted(), prompt="__async__", seed=9).image.size == (1024, 1024)
+    post, *polls = stand_in.requests
+    assert post.method == "POST" and [poll.method for poll in polls] == ["GET", "GET"]
+    for poll in polls:
+        assert poll.path.startswith("/v2/nvcf/pexec/status/") and poll.headers["authorization"] == f"Bearer {GOOD_KEY}"
+        assert poll.headers["accept"] == "application/json" and poll.headers["nvcf-poll-seconds"] == "240"
+
+
+def test_a_large_picture_is_fetched_without_the_key(hosted, stand_in, draw):
+    assert draw(hosted(), prompt="__large__").image.size == (1024, 1024)
+    post, fetched = stand_in.requests
+    assert fetched.path.startswith("/large/") and fetched.headers["host"].startswith("localhost")
+    assert GOOD_KEY not in str(fetched.headers) and "authorization" not in fetched.headers
+
+
+@pytest.mark.parametrize("location", ["", "ftp://localhost/x", "file:///etc/passwd", "http://", "/large/none.zip", "http://127.0.0.1:1/x"])
+def test_a_link_that_does_not_work_is_said_so(hosted, stand_in, draw, location):
+    backend = hosted()
+    stand_in.replies.append(Reply(302, headers={"Location": location}))
+    with pytest.raises((GenerationFailed, Unreachable)):
+        draw(backend)
+    draw(backend)
+
+
+def test_links_that_lead_in_a_circle_end(hosted, stand_in, draw):
+    with StandIn() as other:
+        other.answer = lambda request: Reply(302, headers={"Location": other.origin + request.path + "x"})
+        stand_in.replies.append(Reply(302, headers={"Location": f"{other.origin}/"}))
+        with pytest.raises(GenerationFailed, match="link"):
+            draw(hosted())
+        assert len(other.requests) == 3 and not any("authorization" in request.headers for request in other.requests)
+
+
+def test_a_picture_that_was_handed_out_already_is_said_so(hosted, stand_in, draw):
+    stand_in.replies.append(Reply(202, headers={"nvcf-reqid": "11111111-1111-4111-8111-111111111111"}))
+    with pytest.raises(GenerationFailed, match="only once"):
+        draw(hosted())
+
+
+@pytest.mark.parametrize("identity", [None, "../../secrets", "a b", "x" * 65])
+def test_an_id_that_is_none_is_never_asked_for(hosted, stand_in, draw, identity):
+    stand_in.replies.append(Reply(202, headers={"nvcf-reqid": identity} if identity else {}))
+    with pytest.raises(GenerationFailed, match="did not say where"):
+        draw(hosted())
+    assert len(stand_in.requests) == 1
+
+
+@pytest.mark.parametrize("status", [429, 502, 503])
+def test_a_poll_that_is_turned_away_asks_again_for_the_same_picture(hosted, stand_in, draw, status):
+    stand_in.replies.extend([Reply(202, headers={"nvcf-reqid": "none"}), Reply(status), Reply(202, headers={"nvcf-reqid": "none"})])
+    with pytest.raises(GenerationFailed, match="only once"):
+        draw(hosted())
+    assert [request.method for request in stand_in.requests] == ["POST", "GET", "GET", "GET"]
+
+
+@pytest.mark.parametrize("status", [500, 504])
+def test_work_that_failed_while_it_was_waited_for_is_begun_again(hosted, stand_in, draw, status):
+    stand_in.replies.extend([Reply(202, headers={"nvcf-reqid": "none"}), Reply(status)])
+    draw(hosted())
+    assert [request.method for request in stand_in.requests] == ["POST", "GET", "POST"]
+
+
+def test_another_seed_in_the_answer_is_told(hosted, stand_in, draw):
+    stand_in.replies.append(Reply(body=answer(encoded(Image.new("RGB", (1024, 1024))), 99)))
+    assert "used seed 99" in draw(hosted(), seed=7).plan
+
+
+def test_the_key_is_nowhere_but_in_its_header(stand_in, draw, hosted, caplog, capsys):
+    caplog.set_level(logging.DEBUG)
+    backend = hosted()
+    told = [repr(backend), str(vars(backend).get("_line"))]
+    for prompt in ("a house", "__async__", "__large__", "__html__", "__500__"):
+        try:
+            told.append(repr(draw(backend, prompt=prompt, on_status=told.append)))
+        except FluxDemoError as error:
+            told.append(repr(error))
+    stand_in.replies.append(Reply(422, {"detail": f"Bad request with Bearer {GOOD_KEY}"}))
+    with pytest.raises(InvalidRequest) as echoed:
+        draw(backend)
+    told.append(str(echoed.value))
+    captured = capsys.readouterr()
+    assert GOOD_KEY not in "".join((*told, caplog.text, captured.out, captured.err))
+    assert all(GOOD_KEY not in request.path and GOOD_KEY not in request.body.decode() for request in stand_in.requests)
+
+
+def test_a_prompt_of_any_script_arrives_as_it_is(hosted, stand_in, draw):
+    prompt = 'ein Haus, 房子, بيت, 🏠, "quoted" \\ \n\t' + "x" * 9_000
+    draw(hosted(), prompt=prompt)
+    assert stand_in.requests[0].json["prompt"] == prompt
