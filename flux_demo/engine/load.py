@@ -57,8 +57,8 @@ def load_transformer(folder: Path, dtype: torch.dtype, place: Place, on_bytes: O
     return transformer.eval().requires_grad_(False)
 
 
-def load_encoders(folder: Path, text_tokens: int, dtype: torch.dtype, device: torch.device, t5_device: torch.device) -> Encoders:
-    """CLIP on the device, T5 on its own."""
+def load_encoders(folder: Path, text_tokens: int, dtype: torch.dtype, device: torch.device) -> Encoders:
+    """CLIP is put on the device; T5 stays in main memory, where the plan finds it."""
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
     with reading("text encoders"):
@@ -66,7 +66,7 @@ def load_encoders(folder: Path, text_tokens: int, dtype: torch.dtype, device: to
         t5 = T5EncoderModel.from_pretrained(folder / "text_encoder_2", dtype=dtype, local_files_only=True)
         clip_tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         t5_tokenizer = T5Tokenizer.from_pretrained(folder / "tokenizer_2", local_files_only=True)
-    return Encoders(clip_tokenizer, _settle(clip, device), t5_tokenizer, _settle(t5, t5_device), text_tokens)
+    return Encoders(clip_tokenizer, _settle(clip, device), t5_tokenizer, _settle(t5, CPU), text_tokens)
 
 
 def load_vae(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -13,6 +14,7 @@ from flux_demo.engine.memory import Plan
 from flux_demo.engine.modulation import Modulation
 from flux_demo.engine.parts import Parts
 from flux_demo.engine.picture import Flux, Shared
+from flux_demo.engine.placement import place_of, settle_t5, settle_transformer
 
 
 class Residents:
@@ -21,17 +23,16 @@ class Residents:
     def __init__(self, plan: Plan, device: torch.device, dtype: torch.dtype, text_tokens: int) -> None:
         self.plan = plan
         self._device, self._dtype, self._text_tokens = device, dtype, text_tokens
-        self._shared: tuple[Parts, Shared] | None = None
+        self._shared: tuple[Path, Shared] | None = None
         self._modes: OrderedDict[Parts, Flux] = OrderedDict()  # the longest unused first
 
     def has(self, parts: Parts) -> bool:
         return parts in self._modes
 
-    def load(self, parts: Parts, say: Callable[[str], None]) -> Flux:
+    def load(self, parts: Parts, say: Callable[[str], None] = lambda sentence: None) -> Flux:
         """The mode's FLUX, read from its files if it is not here. ``say`` is told how far it is. Raises GenerationFailed in words."""
         if parts not in self._modes:
-            say(f"Loading {parts.model}: text encoders")
-            shared = self._load_shared(parts)
+            shared = self._load_shared(parts, say)
             while len(self._modes) >= self.plan.modes:
                 self._modes.popitem(last=False)
                 free_memory()
@@ -39,21 +40,26 @@ class Residents:
         self._modes.move_to_end(parts)
         return self._modes[parts]
 
-    def _load_shared(self, parts: Parts) -> Shared:
-        if self._shared is None or self._shared[0].shared != parts.shared:
+    def _load_shared(self, parts: Parts, say: Callable[[str], None]) -> Shared:
+        if self._shared is None or self._shared[0] != parts.shared:
+            say(f"Loading {parts.model}: text encoders and VAE")
             self._shared = None
             self._modes.clear()
             free_memory()
-            encoders = load_encoders(parts.shared, self._text_tokens, self._dtype, self._device, self._device)
-            self._shared = parts, Shared(encoders, load_vae(parts.shared, self._dtype, self._device), self._device)
+            vae = load_vae(parts.shared, self._dtype, self._device)
+            encoders = load_encoders(parts.shared, self._text_tokens, self._dtype, self._device)
+            settle_t5(encoders.t5, self.plan, self._device)
+            self._shared = parts.shared, Shared(encoders, vae, self._device)
         return self._shared[1]
 
     def _load_mode(self, parts: Parts, shared: Shared, say: Callable[[str], None]) -> Flux:
         def on_bytes(done: int, total: int) -> None:
-            say(f"Loading {parts.model}: {done / 1e9:.1f} of {total / 1e9:.1f} GB")
+            say(f"Loading {parts.model}: {_amount(done, total)}")
 
-        transformer = load_transformer(parts.transformer, self._dtype, lambda name: self._device, on_bytes)
-        return Flux(shared, transformer, Modulation(transformer), load_scheduler(parts.scheduler))
+        transformer = load_transformer(parts.transformer, self._dtype, place_of(self.plan, self._device), on_bytes)
+        modulation = Modulation(transformer)
+        settle_transformer(transformer, modulation, self.plan, self._device)
+        return Flux(shared, transformer, modulation, load_scheduler(parts.scheduler))
 
 
 def free_memory() -> None:
@@ -61,3 +67,8 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _amount(done: int, total: int) -> str:
+    unit, size = ("GB", 1e9) if total >= 1e9 else ("MB", 1e6)
+    return f"{done / size:.1f} of {total / size:.1f} {unit}"

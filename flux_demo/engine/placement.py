@@ -1,0 +1,60 @@
+"""The plan carried out: what is on the device, what is streamed to it, by diffusers' own means.
+
+Streaming hooks sit on the models themselves, so they serve this project's loop as they would a pipeline. The VAE, CLIP and
+the layers that run once per picture are small and always on the device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from flux_demo.engine.load import CPU, Place
+from flux_demo.engine.memory import Plan
+from flux_demo.engine.modulation import Modulation, is_modulation
+
+TILE = 512  # pixels; the VAE's own tiles are 1024, and so do nothing for a picture of 1024
+
+
+def place_of(plan: Plan, device: torch.device) -> Place:
+    """Where each of the transformer's weights goes when it is read."""
+
+    def place(name: str) -> torch.device:
+        if is_modulation(name):
+            return device if plan.modulation_on_device else CPU
+        return CPU if plan.stream_body else device
+
+    return place
+
+
+def settle_transformer(transformer: Any, modulation: Modulation, plan: Plan, device: torch.device) -> None:
+    for layer in modulation.small_layers:
+        layer.to(device)
+    if plan.stream_body:
+        transformer.enable_group_offload(device, offload_type="block_level", num_blocks_per_group=1, **_streams(device))
+
+
+def settle_t5(t5: Any, plan: Plan, device: torch.device) -> None:
+    if plan.stream_t5:
+        from diffusers.hooks import apply_group_offloading
+
+        apply_group_offloading(
+            t5, device, offload_type="block_level", num_blocks_per_group=1, block_modules=["encoder"], **_streams(device)
+        )
+    else:
+        t5.to(device)
+
+
+def tile(vae: Any, *, tiled: bool) -> None:
+    """Decode in tiles, or whole. Tiles change the picture a little: each is normalised by itself."""
+    if tiled:
+        vae.enable_tiling()
+        vae.tile_sample_min_size, vae.tile_latent_min_size = TILE, TILE // 8
+    else:
+        vae.disable_tiling()
+
+
+def _streams(device: torch.device) -> dict[str, bool]:
+    """On a GPU the next block is copied while this one works."""
+    return {"use_stream": True, "record_stream": True, "non_blocking": True} if device.type == "cuda" else {}
