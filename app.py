@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import socket
@@ -113,10 +114,11 @@ def _check_address(host: str | None, port: int | None) -> None:
         except PermissionError as error:
             raise InvalidRequest(f"Port {port} may not be used by this user. Give --port a number from 1024 up.") from error
         except OSError as error:
-            raise InvalidRequest(
-                f"The page cannot listen on {host} port {port}: another program has it, or the address is not this machine's. "
-                "Give another --port, or stop the other program."
-            ) from error
+            if error.errno != errno.EADDRINUSE:
+                raise InvalidRequest(
+                    f"{host!r} is no address of this machine. Give --host 127.0.0.1, or 0.0.0.0 for all addresses."
+                ) from error
+            raise InvalidRequest(f"Port {port} is taken by another program. Give another --port, or stop that program.") from error
 
 
 def _warm_up(studio) -> None:
@@ -128,8 +130,8 @@ def _warm_up(studio) -> None:
             backend = studio.route(mode).backend
             if hasattr(backend, "warm_up"):
                 backend.warm_up(mode)
-        except FluxDemoError:
-            continue  # the tab says it, and the first run says it again
+        except Exception:  # whatever it is, the first run meets it again and says it in words
+            continue
 
 
 def _end(signum, frame) -> None:

@@ -1,0 +1,165 @@
+"""What the README says is what the program does: its tables are compared, its commands and programs are run."""
+
+import argparse
+import re
+import shlex
+import shutil
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import app
+from flux_demo.backends import Backend
+from flux_demo.cli import parser, run
+from flux_demo.modes import ESTIMATOR_REPO, MODES
+from flux_demo.settings import BACKENDS, Settings
+from tests.test_app import free_port, started
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+HEADER, TEXT = README.split("---\n", 2)[1:]
+PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if "==" in line)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+
+
+def rows(first_cell: str) -> list[list[str]]:
+    """The cells of the table rows whose first cell matches."""
+    lines = [line for line in TEXT.splitlines() if re.match(rf"\| {first_cell} \|", line)]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def commands() -> list[list[str]]:
+    """Every ``python -m flux_demo`` line, in the order in which a person would type them."""
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("python -m flux_demo")]
+    return [shlex.split(line, comments=True)[3:] for line in lines]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, photo) -> Path:
+    """A folder with photo.jpg in it, where everything runs on the mini."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLUX_DEMO_BACKEND", "mini")
+    photo.save(tmp_path / "photo.jpg", quality=95)
+    return tmp_path
+
+
+def test_the_header_is_what_spaces_take():
+    header = dict(re.findall(r"^(\w+): *(.*)$", HEADER, re.MULTILINE))
+    assert header["sdk"] == "gradio"
+    assert header["sdk_version"] == PINS["gradio"]
+    assert header["python_version"] == '"3.12"'
+    assert (ROOT / header["app_file"]).is_file()
+    assert len(header["short_description"]) <= 60
+    assert header["license"] == "apache-2.0"
+    assert re.findall(r"^ +- (.+)$", HEADER, re.MULTILINE) == [*(mode.repo for mode in MODES.values()), ESTIMATOR_REPO]
+
+
+def test_the_table_of_modes_is_the_programs():
+    said = [(name, model, guidance, steps) for name, model, _, guidance, steps in rows("`(?:text|canny|depth)`")]
+    assert said == [
+        (
+            f"`{mode.name}`",
+            f"[{mode.repo}](https://huggingface.co/{mode.repo})",
+            f"{mode.guidance:g}",
+            f"{mode.steps}, best {mode.quality_steps}",
+        )
+        for mode in MODES.values()
+    ]
+
+
+def test_the_table_of_settings_is_the_programs():
+    said = rows("`[A-Z_]+`")
+    assert said == [
+        [f"`{row.metadata['variable']}`", f"`{row.default}`" if row.default else "not set", row.metadata["purpose"]]
+        for row in fields(Settings)
+    ]
+
+
+def test_every_backend_is_in_the_first_table_in_the_order_of_the_choice():
+    assert re.findall(r"^\|[^|]+\|[^|]+\(`(\w+)`\) \|", TEXT, re.MULTILINE) == list(BACKENDS)
+
+
+def test_a_backend_has_the_three_methods_that_are_named():
+    methods = [name for name in vars(Backend) if not name.startswith("_")]
+    assert methods == ["refusal", "dials", "generate"]
+
+
+def test_the_table_of_endpoints_is_the_programs(settings):
+    from flux_demo import Studio
+    from flux_demo.ui import build
+
+    page = build(Studio.from_settings(settings))
+    try:
+        named = page.get_api_info()["named_endpoints"]
+        offered = {name: ", ".join(row["parameter_name"] for row in endpoint["parameters"]) for name, endpoint in named.items()}
+    finally:
+        page.close()
+    said = {name: cells[1].strip("`") for cells in rows(r"`/\w+`.*?") for name in re.findall(r"/\w+", cells[0])}
+    assert said == offered
+
+
+def test_every_file_that_is_linked_is_there():
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
+
+
+def test_every_make_target_is_there():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert {"run", "test", "lint", "bench"} <= set(re.findall(r"\bmake (\w+)", TEXT)) <= targets
+
+
+def test_every_option_of_the_app_is_there():
+    options = {option for action in app._parser()._actions for option in action.option_strings if option.startswith("--")}
+    assert set(re.findall(r"`(--[a-z]+)`", TEXT.partition("## Settings")[2].partition("## Recipes")[0])) == options - {"--help"}
+
+
+def test_torch_is_named_in_the_version_that_was_tested():
+    assert set(re.findall(r"torch==([\d.]+)", TEXT)) == {PINS["torch"]}
+
+
+def test_the_fetch_commands_name_all_that_can_be_fetched():
+    assert [words[1] for words in commands() if words[0] == "fetch"] == list(parser.FETCHABLE)
+
+
+def test_every_command_is_understood():
+    for words in commands():
+        assert isinstance(parser.parse(words), argparse.Namespace)
+
+
+def test_the_commands_run_in_the_order_in_which_they_stand(place, capsys):
+    for words in commands():
+        if words[0] == "fetch":  # the only one that needs the network
+            continue
+        assert run(words) == 0, (words, capsys.readouterr().err)
+    assert {"cone.png", "map.png"} <= {path.name for path in place.iterdir()}
+
+
+def test_the_program_in_python_runs(place, monkeypatch):
+    from PIL import Image
+
+    shown = []
+    monkeypatch.setattr(Image.Image, "show", shown.append)  # opens a window
+    program = next(block for block in blocks("python") if "Studio" in block)
+    assert len(program.splitlines()) <= 10
+    exec(compile(program, "README.md", "exec"), {})
+    assert [picture.mode for picture in shown] == ["RGB"]
+
+
+def test_the_program_that_asks_the_page_runs(place, monkeypatch, capsys):
+    port = free_port()
+    program = next(block for block in blocks("python") if "gradio_client" in block).replace("7860", str(port))
+    with started("--port", str(port), "--outputs", str(place / "outputs")):
+        exec(compile(program, "README.md", "exec"), {})
+    assert capsys.readouterr().out.endswith(" 7 mini\n")
+
+
+def test_the_ci_script_is_there_and_can_be_run():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    assert "set -euo pipefail" in script.read_text("utf-8")
+    assert shutil.which("bash") is None or "make test" in script.read_text("utf-8")
