@@ -8,15 +8,14 @@ the picture. Ours and the bare post take turns; the numbers are medians. Writes 
 
 import json
 import multiprocessing
-import platform
 import statistics
 import time
 from importlib.metadata import version
-from pathlib import Path
 
 import httpx
 from PIL import Image, ImageChops, ImageFilter
 
+from benchmarks.record import record
 from flux_demo.backends.nvidia import Hosted, Nim
 from flux_demo.backends.nvidia_payload import hosted_body, nim_body
 from flux_demo.modes import MODES
@@ -31,7 +30,6 @@ from tests.stand_ins.nvidia_wire import Reply
 ROUNDS = 60
 WARM_UP = 5
 GOALS_MS = {"text": 30, "canny": 120, "depth": 120}
-RESULTS = Path(__file__).parent / "results" / "nvidia.json"
 
 
 def main() -> None:
@@ -45,22 +43,15 @@ def main() -> None:
     for mode in ("canny", "depth"):
         rows.append(_measured("nim", nim, _request(mode), f"{origin}/v1/infer", lambda request: nim_body(request, (*SHARED, *NIM_ONLY))))
     here.send("done")
-    report = {
-        "what": "median ms per request, the service answering at once; own = ours - bare",
-        "rounds": ROUNDS,
-        "processor": _processor(),
-        "python": platform.python_version(),
-        "libraries": {name: version(name) for name in ("httpx", "pillow")},
-        "rows": rows,
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n")
-    for row in rows:
-        print(
-            "{backend:7} {mode:6} ours {ours_ms:6.1f} ms  bare {bare_ms:6.1f} ms  own {own_ms:6.1f} ms  ratio {ratio:.2f}  goal {goal_ms} ms".format(
-                **row
-            )
-        )
+    record(
+        "nvidia",
+        {
+            "what": "median ms per request, the service answering at once; own = ours - bare",
+            "rounds": ROUNDS,
+            "httpx": version("httpx"),
+            "rows": rows,
+        },
+    )
 
 
 def _measured(name, backend, request, url, body_of):
@@ -108,14 +99,6 @@ def _serve(pipe) -> None:
         service.answer = lambda request: schema if request.path == "/openapi.json" else reply
         pipe.send(service.origin)
         pipe.recv()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":

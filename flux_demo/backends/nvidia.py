@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from flux_demo.backends.nvidia_address import address_problem, base_url, clear_text_problem, is_loopback, poll_url
 from flux_demo.backends.nvidia_answers import read_picture
-from flux_demo.backends.nvidia_client import Answer, Connection
 from flux_demo.backends.nvidia_container import Container, look, missing_variant
 from flux_demo.backends.nvidia_pace import Pace
 from flux_demo.backends.nvidia_payload import dials, hosted_body, nim_body
@@ -23,6 +22,7 @@ from flux_demo.modes import Mode, find_mode
 from flux_demo.request import Dials, GenerationRequest, OnStatus, OnStep, Picture
 
 if TYPE_CHECKING:
+    from flux_demo.backends.nvidia_client import Answer, Connection
     from flux_demo.settings import Settings
 
 MODEL = "black-forest-labs/flux.1-dev"
@@ -177,12 +177,14 @@ class _Line:
     """A connection that is opened when it is first needed: httpx takes a while to load."""
 
     def __init__(self, words: Words, url: str, pace: Pace) -> None:
-        self._open: Callable[[], Connection] = lambda: Connection(words, pace, trust_env=not is_loopback(url))
+        self._words, self._url, self._pace = words, url, pace
         self._connection: Connection | None = None
 
     def connection(self) -> Connection:
         if self._connection is None:
-            self._connection = self._open()
+            from flux_demo.backends.nvidia_client import Connection
+
+            self._connection = Connection(self._words, self._pace, proxies=not is_loopback(self._url))
         return self._connection
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import zipfile
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +45,8 @@ def read_picture(body: bytes, size: Size, words: Words) -> tuple[Image, int | No
 
 def _from_archive(body: bytes, size: Size, words: Words) -> tuple[Image, int | None]:
     """Results above 5 MiB come as a zip: of the answer itself, of the picture, or of both. The answer goes first, for its finishReason."""
+    import zipfile
+
     contents: list[bytes] = []
     left = MAX_UNPACKED
     try:

@@ -32,6 +32,10 @@ SURROUNDINGS = (
     "This machine's proxy or certificates cannot be used. "
     "Correct HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR, or unset them, and start again."
 )
+UNVERIFIED = (
+    "The certificate of the service cannot be verified: something between may be reading along, such as a company's proxy. "
+    "If it may, set SSL_CERT_FILE to its certificates and start again."
+)
 TICK_S = 0.1  # between two signs of life to the page, which needs one every 0.2 s
 MAX_BODY = 32 * 2**20  # bytes; the largest PNG in base64 is 7.3 MB
 MAX_REDIRECTS = 3
@@ -47,7 +51,7 @@ class Answer:
 class Connection:
     """One httpx client, kept open between requests, on a thread that ends with this object."""
 
-    def __init__(self, words: Words, pace: Pace, *, trust_env: bool) -> None:
+    def __init__(self, words: Words, pace: Pace, *, proxies: bool) -> None:
         import httpx
 
         self.words = words
@@ -58,7 +62,8 @@ class Connection:
                 limits=httpx.Limits(max_connections=8, max_keepalive_connections=2, keepalive_expiry=30.0),
                 headers={"Accept-Encoding": "identity"},  # a picture does not shrink, and a small body cannot become a huge one
                 follow_redirects=False,  # a redirect is followed by hand: without the key, or not at all
-                trust_env=trust_env,  # the proxy that a company's network needs
+                verify=httpx.create_ssl_context(),  # with the certificates of SSL_CERT_FILE
+                trust_env=proxies,  # those that a company's network needs; none between this machine and itself
             )
         except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:  # from proxies and certificates that cannot be used
             raise BackendUnavailable(SURROUNDINGS) from error
@@ -119,6 +124,8 @@ class Connection:
         except httpx.TimeoutException as error:
             raise Unreachable(f"{self.words.name} sent nothing for {self.pace.read:g} seconds. {self.words.later}") from error
         except httpx.ConnectError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise Unreachable(UNVERIFIED) from error
             raise Unreachable(f"{self.words.name} cannot be reached. {self.words.check_line}") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unreachable(f"The connection to {self.words.who} broke off before the answer was whole. {self.words.later}") from error

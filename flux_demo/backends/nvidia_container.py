@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flux_demo.backends.nvidia_client import Connection
 from flux_demo.errors import FluxDemoError
 from flux_demo.modes import Mode
+
+if TYPE_CHECKING:
+    from flux_demo.backends.nvidia_client import Connection
 
 MAX_SCHEMA = 4 * 2**20  # bytes
 MAX_DEPTH = 6  # references followed in a schema, which may go round in a circle

@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
 from flux_demo.backends.nvidia_words import Words
 
@@ -48,6 +47,8 @@ class Waiting:
 
 def pause_before_retry(headers: Mapping[str, str], planned_s: float) -> float:
     """The service's own Retry-After, in seconds or as a date; else the planned pause with jitter, so that many clients do not come back at once."""
+    from email.utils import parsedate_to_datetime
+
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit() and len(text) < 7:
         return float(text)

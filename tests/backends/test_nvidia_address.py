@@ -1,15 +1,18 @@
 """Addresses that a person sets: which can be used, and what follows from them."""
 
+import shutil
+import subprocess
 from dataclasses import replace
 
 import pytest
 
-from flux_demo.backends.nvidia import hosted, nim
+from flux_demo.backends.nvidia import Hosted, hosted, nim
 from flux_demo.backends.nvidia_address import address_problem, base_url, is_loopback, poll_url
-from flux_demo.errors import BackendUnavailable
+from flux_demo.errors import BackendUnavailable, GenerationFailed, Unreachable
 from flux_demo.modes import MODES
 from flux_demo.request import GenerationRequest
 from flux_demo.settings import HOSTED_URL
+from tests.stand_ins.nvidia import GOOD_KEY, HOSTED_PATH
 
 
 def test_polling_goes_to_nvidia_s_own_host_or_to_the_origin_that_was_set():
@@ -87,3 +90,26 @@ def test_a_proxy_does_not_stand_between_this_machine_and_itself(stand_in, hosted
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     draw(hosted())
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl, which is not installed")
+def test_the_key_goes_out_only_when_the_certificate_is_verified(stand_in, settings, draw, open_backend, tmp_path, monkeypatch):
+    certificate, secret = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {secret} -out {certificate} -days 1 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1",
+        shell=True,
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    stand_in.speak_tls(certificate, secret)
+    url = stand_in.hosted_url.replace("http://", "https://")
+    backend = open_backend(Hosted, replace(settings, backend="hosted", nvidia_api_key=GOOD_KEY, hosted_url=url))
+    with pytest.raises(Unreachable, match="cannot be verified"):
+        draw(backend)
+    assert stand_in.requests == []
+    backend.close()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    draw(backend)
+    with pytest.raises(GenerationFailed, match="link"):  # which leads from TLS to plain HTTP
+        draw(backend, prompt="__large__")
+    assert {request.path for request in stand_in.requests} == {HOSTED_PATH}

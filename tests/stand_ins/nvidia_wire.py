@@ -1,12 +1,14 @@
 """A server on loopback that keeps every request raw and answers byte for byte, broken answers too."""
 
 import json
+import ssl
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 
 
@@ -61,6 +63,11 @@ class Wire:
 
     def answer(self, request: Recorded) -> Reply:
         return self.replies.popleft() if self.replies else Reply()
+
+    def speak_tls(self, certificate: Path, secret: Path) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, secret)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def posts(self) -> list[Recorded]:
         return [request for request in self.requests if request.method == "POST"]
