@@ -1,0 +1,29 @@
+"""The page and its API. The only importer of Gradio."""
+
+from typing import Any
+
+from flux_demo.settings import ASSETS
+from flux_demo.ui.page import build
+
+__all__ = ["build", "launch_options"]
+
+UPLOAD_LIMIT = "64mb"  # above the loader's own limit, whose sentence is the better one
+
+
+def launch_options() -> dict[str, Any]:
+    """What ``page.launch`` needs besides an address."""
+    from flux_demo.ui.theme import theme
+
+    return {
+        "theme": theme(),
+        "css_paths": [ASSETS / "style.css"],
+        "js": (ASSETS / "page.js").read_text(encoding="utf-8"),
+        "footer_links": [],
+        "run_history": False,  # else every input and picture is kept in the visitor's browser
+        "ssr_mode": False,
+        "pwa": False,
+        "mcp_server": False,
+        "enable_monitoring": False,
+        "show_error": False,
+        "max_file_size": UPLOAD_LIMIT,
+    }

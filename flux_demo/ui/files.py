@@ -1,0 +1,83 @@
+"""Files between the browser and this program.
+
+What comes in is taken only from the folder that Gradio keeps uploads in: a raw request may name any path of the machine.
+What goes out is a copy under an unguessable name in that same folder, byte for byte the file itself.
+"""
+
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gradio.utils import get_upload_folder
+
+from flux_demo.errors import InvalidPicture
+from flux_demo.request import ControlMap
+
+
+class DrawnFrom(NamedTuple):
+    """All that a map depends on, as the form holds it."""
+
+    photo: str | None  # the upload's path; None for a map that a recipe brought back
+    size: Any
+    fit: Any
+    as_map: bool
+    options: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class ShownMap:
+    """The map that stands on the page, as a file, and what it was drawn from."""
+
+    path: str
+    drawn_from: DrawnFrom
+    kind: str
+    options: dict
+    fit: str | None
+    estimator: str | None
+    sha256: str
+    note: str = ""
+
+
+def received(value: Any) -> Path:
+    """The path of an uploaded file. Raises InvalidPicture for anything that nobody uploaded."""
+    path = value.get("path") if isinstance(value, dict) else getattr(value, "path", value)
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise InvalidPicture("There is no picture. Choose or drop a PNG or JPEG file.")
+    try:
+        resolved = Path(path).resolve()
+        known = resolved.is_relative_to(Path(get_upload_folder()).resolve()) and resolved.is_file()
+    except (OSError, RuntimeError, ValueError):
+        known = False
+    if not known:
+        raise InvalidPicture("This picture was not uploaded here, or is no longer kept. Upload it again.")
+    return resolved
+
+
+def publish(source: Path, name: str | None = None) -> str:
+    """Copy a file to where the browser may fetch it, and only who knows the name can."""
+    path = _unguessable(name or source.name)
+    shutil.copyfile(source, path)
+    return str(path)
+
+
+def keep_map(control: ControlMap, drawn_from: DrawnFrom, note: str = "") -> ShownMap:
+    """Write the map once; this file is what the page shows and what is sent."""
+    path = _unguessable(f"{control.kind}-map.png")
+    control.image.save(path, format="PNG", compress_level=1)
+    return ShownMap(str(path), drawn_from, control.kind, dict(control.options), control.fit, control.estimator, control.sha256, note)
+
+
+def map_to_send(shown: ShownMap) -> ControlMap:
+    """The shown file as FLUX will follow it. Raises InvalidPicture when the file is gone."""
+    from flux_demo.maps.photo import open_photo
+
+    image = open_photo(received(shown.path))
+    return ControlMap(shown.kind, image, shown.options, shown.fit, shown.estimator)
+
+
+def _unguessable(name: str) -> Path:
+    folder = Path(get_upload_folder()) / secrets.token_urlsafe(24)
+    folder.mkdir(parents=True)
+    return folder / name

@@ -1,0 +1,114 @@
+"""The run button: form -> request -> run -> picture. The form stays as it is whatever happens."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.modes import Mode
+from flux_demo.request import ControlMap, GeneratedImage, GenerationRequest, Size, parse_seed
+from flux_demo.studio import Studio
+from flux_demo.ui import words
+from flux_demo.ui.files import ShownMap, map_to_send, publish
+from flux_demo.ui.history import Entry, added, displayed, thumbnails
+from flux_demo.ui.preview import draw, drawn_from, is_current
+from flux_demo.ui.run import Step, Waiting, follow
+
+IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False)}
+
+# Runs in the browser at the click, before the server has answered: a run may wait in line before its handler starts.
+BEGIN_JS = f"""() => [{words.says("Waiting for its turn", "busy")!r}, {{__type__: "update", interactive: false}}, {{__type__: "update", interactive: true}}]"""
+
+
+def run_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
+    """The generator behind the run button."""
+
+    def make(
+        *,
+        prompt: Any,
+        seed: Any,
+        steps: Any,
+        guidance: Any,
+        size: Any,
+        preset: Any,
+        history: list[Entry],
+        last: Entry | None,
+        photo: Any = None,
+        fit: Any = "crop",
+        as_map: Any = False,
+        sample: Any = None,
+        shown: ShownMap | None = None,
+        **options: Any,
+    ) -> Iterator[dict[str, Any]]:
+        try:
+            dials = studio.route(mode.name).dials
+            control = None
+            if mode.control and dials.own_photos:
+                sample = None
+                now = drawn_from(mode, photo, size, fit, as_map, options)
+                _prompt_first(prompt)
+                if not is_current(shown, now):  # the run was faster than the live map: draw it, show it, then send it
+                    shown = draw(studio, mode, now)
+                    yield {"map": shown.path, "shown": shown, "map_note": words.says(shown.note)}
+                assert shown
+                control = map_to_send(shown)
+            request = request_of(mode, prompt, seed, steps, guidance, preset, None if control else size, control, sample)
+            events = follow(studio, request)
+            try:
+                for event in events:
+                    if isinstance(event, Step):
+                        preview = {"picture": event.preview} if event.preview else {}
+                        yield {"status": words.step_of(event.done, event.of)} | preview
+                    elif isinstance(event, Waiting):
+                        yield {"status": words.says(event.text, "busy")}
+                    elif event is None:
+                        yield {}
+                    else:
+                        yield _finished(studio, event, shown if control else None, history)
+            finally:
+                events.close()
+        except Exception as error:
+            yield IDLE | {"status": words.says(words.sentence(error), "problem"), "picture": last.path if last else None}
+
+    return make
+
+
+def stopped(*, last: Entry | None) -> dict[str, Any]:
+    """After Stop: the last picture stands where the preview was."""
+    return IDLE | {"status": words.says("Stopped."), "picture": last.path if last else None}
+
+
+def request_of(
+    mode: Mode, prompt: Any, seed: Any, steps: Any, guidance: Any, preset: Any, size: Any, control: ControlMap | None, sample: Any = None
+) -> GenerationRequest:
+    """A request from values as the browser sent them. Raises InvalidRequest."""
+    return GenerationRequest(
+        mode=mode.name,
+        prompt="" if prompt is None else prompt,
+        seed=parse_seed(seed),
+        steps=whole(steps),
+        guidance=guidance,
+        size=Size.parse(size) if size and size != "match" else None,
+        control=control,
+        sample=sample,
+        preset=preset or None,
+    )
+
+
+def whole(value: Any) -> Any:
+    """28.0 as 28, since browsers and JSON know one kind of number; anything else as it is, to be refused in words."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _prompt_first(prompt: Any) -> None:
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise InvalidRequest("There is no prompt. Describe the picture in a few words.")
+
+
+def _finished(studio: Studio, made: GeneratedImage, shown: ShownMap | None, history: list[Entry]) -> dict[str, Any]:
+    title = studio.route(made.request.mode).backend.title
+    entry = Entry(publish(made.path), made.recipe, title, shown, shown.drawn_from.photo if shown else None)
+    history = added(history, entry)
+    done = {"status": words.says(f"Done in {made.seconds:.1f} s."), "history": history, "gallery": gr.update(value=thumbnails(history))}
+    return IDLE | done | displayed(entry)

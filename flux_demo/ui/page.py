@@ -1,0 +1,202 @@
+"""The page: a tab for each mode, this visitor's pictures below, and what a click does."""
+
+import json
+from typing import Any
+
+import gradio as gr
+
+from flux_demo.modes import MODES, Mode
+from flux_demo.studio import Studio
+from flux_demo.ui import words
+from flux_demo.ui.api import add_api
+from flux_demo.ui.bind import Form, bind
+from flux_demo.ui.fetch import dressed, fetch_handler
+from flux_demo.ui.generate import BEGIN_JS, run_handler, stopped
+from flux_demo.ui.history import Entry, displayed
+from flux_demo.ui.looks import looks, route_of
+from flux_demo.ui.preview import live_map
+from flux_demo.ui.restore import across, opened
+from flux_demo.ui.tab import build_tab
+
+TITLE = "FLUX.1 from words, edges and depth"
+LINE = 32  # events that may wait in all lines together
+SHOWN_BY_A_RUN = ["status", "picture", "caption", "run", "stop", "map", "shown", "map_note", "history", "gallery", "last"]
+ACTIONS = ["reuse", "renew", "again", *(f"send_{mode.name}" for mode in MODES.values() if mode.control)]
+
+
+def build(studio: Studio) -> gr.Blocks:
+    """The page and its API; nothing heavy is loaded."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as page:
+        gr.HTML(f"<h1>{TITLE}</h1>", elem_id="title")
+        everywhere: Form = {"history": gr.State([])}
+        forms: dict[str, Form] = {}
+        with gr.Tabs(elem_id="modes") as everywhere["tabs"]:
+            for mode in MODES.values():
+                with gr.Tab(mode.title, id=mode.name, elem_id=f"tab-{mode.name}"):
+                    forms[mode.name] = build_tab(studio, mode)
+        _pictures(everywhere)
+        for mode in MODES.values():
+            _bind_tab(studio, mode, forms[mode.name] | everywhere)
+        _bind_across(studio, forms, everywhere, page)
+        add_api(studio)
+    return page.queue(max_size=LINE, default_concurrency_limit=4, api_open=False)
+
+
+def _pictures(everywhere: Form) -> None:
+    with gr.Column(elem_classes="pictures"):
+        with gr.Row(elem_classes="pictures-head"):
+            gr.HTML("<h2>Your pictures</h2><p class='explains'>Only you see them. Drop one on the page to get its settings back.</p>")
+            everywhere["dropped"] = gr.UploadButton(
+                "Open a picture", file_types=["image"], type="filepath", size="sm", elem_id="restore", elem_classes="open"
+            )
+        everywhere["restore_note"] = gr.HTML(words.says(""), elem_classes="status", elem_id="restore-note")
+        everywhere["gallery"] = gr.Gallery(
+            [],
+            allow_preview=False,
+            interactive=False,
+            show_label=False,
+            label="Your pictures",
+            buttons=[],
+            object_fit="cover",
+            elem_id="history",
+            elem_classes="thumbs",
+        )
+
+
+def _bind_tab(studio: Studio, mode: Mode, form: Form) -> None:
+    """What happens within one tab."""
+    options = tuple(option.name for option in mode.control.options) if mode.control else ()
+    if mode.control:
+        sources = [form[name].change for name in ("photo", "as_map", "size", "fit", *options)]
+        bind(
+            sources,
+            live_map(studio, mode),
+            form,
+            ["map", "shown", "map_note"],
+            options,
+            trigger_mode="always_last",
+            concurrency_id="map",
+            concurrency_limit=2,
+        )
+    gr.on([form["run"].click], None, None, [form["status"], form["run"], form["stop"]], js=BEGIN_JS, api_visibility="private")
+    run = bind(
+        [form["run"].click],
+        run_handler(studio, mode),
+        form,
+        [*SHOWN_BY_A_RUN, *ACTIONS],
+        options,
+        concurrency_id="gpu",
+        concurrency_limit=1,
+    )
+    bind([form["stop"].click], stopped, form, ["status", "picture", "run", "stop"], queue=False, cancels=[run])
+    bind([form["prompt"].input], _hint(studio, mode), form, ["hint"], queue=False, trigger_mode="always_last")
+    bind([form["reuse"].click], _keep_seed, form, ["seed", "status"], queue=False)
+    bind([form["renew"].click], _new_seed, form, ["seed", "status"], queue=False)
+    for chip in form["chips"]:
+        gr.on([chip.click], None, None, [form["prompt"], form["hint"]], js=f'() => [{json.dumps(chip.value)}, ""]', api_visibility="private")
+
+
+def _bind_across(studio: Studio, forms: dict[str, Form], everywhere: Form, page: gr.Blocks) -> None:
+    """What one tab does to another. Components of all tabs by mode__name."""
+    flat = everywhere | {f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items() if name not in ("chips", "example_paths")}
+    values = [name for name in flat if name.rpartition("__")[2] in RESTORED]
+
+    def dropped_in(*, dropped: Any, history: list[Entry]) -> dict[str, Any]:
+        try:
+            return across(studio, opened(dropped), history)
+        except Exception as error:
+            return {"restore_note": words.says(words.sentence(error), "problem")}
+
+    bind([everywhere["dropped"].upload], dropped_in, flat, values)
+    _bind_history(flat)
+    for mode, form in forms.items():
+        _bind_back(studio, mode, flat, values)
+        for other in MODES.values():
+            if other.control:
+                _bind_send(mode, other, flat)
+        if form.get("example_paths"):
+            _bind_example_photos(form)
+        dressing = [f"{name}__{part}" for name, each in forms.items() for part in looks(studio, MODES[name])] + [f"{mode}__status"]
+        fetching = bind([form["fetch"].click], fetch_handler(studio, MODES[mode]), flat, dressing, concurrency_id="fetch", concurrency_limit=1)
+        gr.on([form["stop"].click], None, None, None, cancels=[fetching], api_visibility="private")
+    built = {mode.name: looks(studio, mode) for mode in MODES.values()}
+
+    def dress() -> dict[str, Any]:
+        return {} if built == {mode.name: looks(studio, mode) for mode in MODES.values()} else dressed(studio)
+
+    bind([page.load], dress, flat, dressing, queue=False)
+
+
+RESTORED = {
+    *("tabs", "restore_note", "prompt", "seed", "steps", "guidance", "size", "preset", "status", "sample", "fit", "as_map", "photo"),
+    *("map", "shown", "wanted", "map_note", "picture", "caption", "last", *ACTIONS),
+    *(option.name for mode in MODES.values() if mode.control for option in mode.control.options),
+}
+
+
+def _bind_history(flat: Form) -> None:
+    names = [name for name in flat if name.rpartition("__")[2] in {"picture", "caption", "last", *ACTIONS}] + ["tabs"]
+
+    def show(history: list[Entry], event: gr.SelectData) -> list[Any]:
+        entry = history[event.index] if isinstance(event.index, int) and 0 <= event.index < len(history) else None
+        answer: dict[str, Any] = {}
+        if entry:
+            answer = {f"{entry.recipe.mode}__{name}": value for name, value in displayed(entry).items()}
+            answer["tabs"] = gr.Tabs(selected=entry.recipe.mode)
+        return [answer.get(name, gr.skip()) for name in names]
+
+    flat["gallery"].select(
+        show, [flat["history"]], [flat[name] for name in names], queue=False, show_progress="hidden", api_visibility="private"
+    )
+
+
+def _bind_back(studio: Studio, mode: str, flat: Form, values: list[str]) -> None:
+    form = {"entry": flat[f"{mode}__last"]} | flat
+
+    def back(*, entry: Entry | None, history: list[Entry]) -> dict[str, Any]:
+        return across(studio, entry, history) if entry else {}
+
+    bind([flat[f"{mode}__again"].click], back, form, values)
+
+
+def _bind_send(mode: str, other: Mode, flat: Form) -> None:
+    form = {"entry": flat[f"{mode}__last"]} | flat
+    photo = f"{other.name}__photo"
+
+    def send(*, entry: Entry | None) -> dict[str, Any]:
+        if entry is None:
+            return {}
+        return {photo: entry.path, f"{other.name}__as_map": False, f"{other.name}__wanted": None, "tabs": gr.Tabs(selected=other.name)}
+
+    bind([flat[f"{mode}__send_{other.name}"].click], send, form, [photo, f"{other.name}__as_map", f"{other.name}__wanted", "tabs"], queue=False)
+
+
+def _bind_example_photos(form: Form) -> None:
+    paths = form["example_paths"]
+
+    def choose(event: gr.SelectData) -> tuple[str, None]:
+        return paths[event.index], None
+
+    form["example_photos"].select(
+        choose, None, [form["photo"], form["wanted"]], queue=False, show_progress="hidden", api_visibility="private"
+    )
+
+
+def _hint(studio: Studio, mode: Mode) -> Any:
+    """Names the words that the mini was never taught, where it is the mini that draws."""
+
+    def hint(*, prompt: Any) -> dict[str, Any]:
+        route, _ = route_of(studio, mode)
+        mini = route is not None and route.backend.name == "mini"
+        return {"hint": words.unknown_words(prompt) if mini and isinstance(prompt, str) else words.says("")}
+
+    return hint
+
+
+def _keep_seed(*, last: Entry | None) -> dict[str, Any]:
+    seed = str(last.recipe.seed) if last else ""
+    return {"seed": seed, "status": words.says(f"The next picture takes seed {seed} again." if seed else "")}
+
+
+def _new_seed() -> dict[str, Any]:
+    return {"seed": "", "status": words.says("The next picture takes a new seed.")}

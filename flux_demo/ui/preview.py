@@ -1,0 +1,101 @@
+"""The live map: drawn again when anything it depends on changes, and never sent when it is stale."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.maps.photo import looks_like_map, open_photo
+from flux_demo.modes import Mode
+from flux_demo.request import ControlMap
+from flux_demo.studio import Studio
+from flux_demo.ui import words
+from flux_demo.ui.files import DrawnFrom, ShownMap, keep_map, received
+from flux_demo.ui.tab import map_note
+
+SAME_SHAPE = 0.01  # a hundredth more or less of a side is rounding, not a crop
+
+
+def drawn_from(mode: Mode, photo: Any, size: Any, fit: Any, as_map: Any, options: dict[str, Any]) -> DrawnFrom:
+    """What a map depends on, as the form holds it now."""
+    assert mode.control
+    path = photo.get("path") if isinstance(photo, dict) else photo
+    return DrawnFrom(path, size, fit, bool(as_map), tuple((option.name, options.get(option.name)) for option in mode.control.options))
+
+
+def is_current(shown: ShownMap | None, now: DrawnFrom) -> bool:
+    """Whether the map on the page is the one that the form describes. A map that a recipe brought back has no photo to be redrawn from."""
+    return shown is not None and (shown.drawn_from == now or (now.photo is None and shown.drawn_from.photo is None))
+
+
+def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
+    """Draw the map that the form describes and keep it as a file. Raises FluxDemoError."""
+    if now.photo is None:
+        raise InvalidRequest("There is no photo to follow. Drop one on the photo panel, or click an example.")
+    photo = received(now.photo)
+    facts = _facts(str(photo), photo.stat().st_mtime_ns)
+    size, fit = now.size or "match", now.fit or "crop"
+    if now.as_map:
+        control = studio.as_map(mode.name, photo, size=size, fit=fit)
+    else:
+        control = studio.preview(mode.name, photo, size=size, fit=fit, **dict(now.options))
+    return keep_map(control, now, _note(facts, control, fit, now.as_map))
+
+
+def live_map(studio: Studio, mode: Mode) -> Callable[..., dict[str, Any]]:
+    """The handler of every change that the map depends on."""
+
+    def redraw(*, photo: Any, size: Any, fit: Any, as_map: Any, shown: ShownMap | None, wanted: str | None, **options: Any) -> dict[str, Any]:
+        now = drawn_from(mode, photo, size, fit, as_map, options)
+        if is_current(shown, now):
+            return {}
+        if now.photo is None:
+            return {"map": None, "shown": None, "map_note": wanting(wanted) or map_note(mode)}
+        try:
+            shown = draw(studio, mode, now)
+        except Exception as error:
+            return {"map": None, "shown": None, "map_note": words.says(words.sentence(error), "problem")}
+        return {"map": shown.path, "shown": shown, "map_note": words.says(f"{shown.note}{_compared(shown, wanted)}")}
+
+    return redraw
+
+
+def wanting(wanted: str | None) -> str:
+    """What to say while the photo of a restored recipe is missing."""
+    return words.says("The recipe holds no photo. Give the one it was made from, and the map is compared with the recipe's.") if wanted else ""
+
+
+def _compared(shown: ShownMap, wanted: str | None) -> str:
+    if not wanted:
+        return ""
+    return " It is the recipe's map." if shown.sha256 == wanted else " It is not the map of the recipe: photo or settings differ."
+
+
+@lru_cache(maxsize=256)
+def _facts(path: str, modified: int) -> tuple[float, bool]:
+    """Width by height of a photo, and whether it looks like a map; kept, so that a slider does not decode the file again."""
+    photo = open_photo(path)
+    return photo.width / photo.height, looks_like_map(photo) is not None
+
+
+def _note(facts: tuple[float, bool], control: ControlMap, fit: str, as_map: bool) -> str:
+    """Size, what became of the photo's shape, who saw the depth, and whether the photo was a map already."""
+    ratio, map_like = facts
+    parts = [f"{words.spoken(control.size)}, {_shape_note(ratio, control.size.width / control.size.height, fit)}."]
+    if control.estimator:
+        parts.append(f"Depth seen by {'the mini' if control.estimator == 'mini' else control.estimator}.")
+    if not as_map and map_like:
+        parts.append("This photo looks like a map already; if it is one, tick “This already is a map”.")
+    return " ".join(parts)
+
+
+def _shape_note(photo: float, picture: float, fit: str) -> str:
+    wider = photo / picture
+    if abs(wider - 1) <= SAME_SHAPE:
+        return "the whole photo"
+    if fit == "crop":
+        cut, where = (1 - 1 / wider, "left and right") if wider > 1 else (1 - wider, "top and bottom")
+        return f"{cut:.0%} of the photo cut off at {where}"
+    if fit == "pad":
+        return f"the whole photo, black {'above and below' if wider > 1 else 'left and right'}"
+    return f"stretched {max(wider, 1 / wider):.2f} times {'higher' if wider > 1 else 'wider'}"

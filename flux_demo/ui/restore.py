@@ -1,0 +1,106 @@
+"""A picture that was made here brings its tab back: prompt, settings, and the map if this visitor still has it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from flux_demo.errors import InvalidPicture, InvalidRequest
+from flux_demo.modes import MODES, Mode
+from flux_demo.recipe import Recipe, read_recipe
+from flux_demo.request import GenerationRequest, Size
+from flux_demo.studio import Studio
+from flux_demo.ui import words
+from flux_demo.ui.files import publish, received
+from flux_demo.ui.history import Entry, displayed
+from flux_demo.ui.looks import route_of
+from flux_demo.ui.preview import drawn_from, wanting
+from flux_demo.ui.tab import map_note
+
+
+def opened(dropped: Any) -> Entry:
+    """A dropped file as an entry. Raises InvalidPicture."""
+    path = received(dropped)
+    recipe = read_recipe(path)
+    if recipe.mode not in MODES:
+        raise InvalidPicture(f"This picture was made in a mode that is not here: {recipe.mode[:40]!r}. Fill in the form by hand.")
+    return Entry(publish(path, "restored.png"), recipe, recipe.backend)
+
+
+def filled(studio: Studio, entry: Entry, history: Sequence[Entry]) -> dict[str, Any]:
+    """The new values of the recipe's own tab, by component name."""
+    recipe, mode = entry.recipe, MODES[entry.recipe.mode]
+    values: dict[str, Any] = {
+        "prompt": recipe.prompt,
+        "seed": str(recipe.seed),
+        "steps": recipe.steps,
+        "guidance": recipe.guidance,
+        "size": str(Size(recipe.width, recipe.height)),
+        "status": words.says(_said(studio, mode, recipe)),
+    }
+    if recipe.preset in _presets(studio, mode):
+        values["preset"] = recipe.preset
+    if recipe.sample is not None:
+        values["sample"] = recipe.sample
+    if mode.control and recipe.control:
+        values |= _map_of(mode, entry, history, values["size"])
+    return values | displayed(entry)
+
+
+def _map_of(mode: Mode, entry: Entry, history: Sequence[Entry], size: str) -> dict[str, Any]:
+    """Map and photo from this visitor's own pictures where the hash is known; else an empty panel that asks for the photo."""
+    control = entry.recipe.control
+    assert mode.control and control
+    options = {option.name: control.options.get(option.name, option.default) for option in mode.control.options}
+    fit, as_map = control.fit or "crop", not control.options
+    form = {"fit": fit, "as_map": as_map, **options}
+    for known in (entry, *history):
+        shown = known.shown
+        if shown and shown.sha256 == control.sha256 and Path(shown.path).is_file():
+            photo = known.photo if known.photo and Path(known.photo).is_file() else None
+            shown = replace(shown, drawn_from=drawn_from(mode, photo, size, fit, as_map, options))
+            note = words.says(f"{shown.note} It is the recipe's map.")
+            return form | {"photo": photo, "map": shown.path, "shown": shown, "wanted": None, "map_note": note}
+    return form | {"photo": None, "map": None, "shown": None, "wanted": control.sha256, "map_note": wanting(control.sha256) or map_note(mode)}
+
+
+def _said(studio: Studio, mode: Mode, recipe: Recipe) -> str:
+    """That the settings are back, and which of them cannot be run here."""
+    said = "The settings of this picture are back."
+    route, _ = route_of(studio, mode)
+    if route is None:
+        return said
+    try:
+        size = Size(recipe.width, recipe.height)
+        route.dials.complete(GenerationRequest(mode.name, recipe.prompt, recipe.seed, recipe.steps, recipe.guidance, size))
+    except InvalidRequest as error:
+        return f"{said} {error}"
+    return said if route.backend.name == recipe.backend else f"{said} It was made elsewhere ({recipe.backend}), so it will not come out the same."
+
+
+def _presets(studio: Studio, mode: Mode) -> Sequence[str]:
+    route, _ = route_of(studio, mode)
+    return route.dials.presets if route else ()
+
+
+def restore_handlers(studio: Studio) -> tuple[Any, Any]:
+    """The handlers of a dropped file, and of "Back to these settings"; both answer for all tabs, names as mode__component."""
+
+    def dropped_in(*, dropped: Any, history: list[Entry]) -> dict[str, Any]:
+        try:
+            return across(studio, opened(dropped), history)
+        except Exception as error:
+            return {"restore_note": words.says(words.sentence(error), "problem")}
+
+    def back_to(entry: Entry | None, history: list[Entry]) -> dict[str, Any]:
+        return across(studio, entry, history) if entry else {}
+
+    return dropped_in, back_to
+
+
+def across(studio: Studio, entry: Entry, history: Sequence[Entry]) -> dict[str, Any]:
+    mode = entry.recipe.mode
+    answer = {f"{mode}__{name}": value for name, value in filled(studio, entry, history).items()}
+    return answer | {"tabs": gr.Tabs(selected=mode), "restore_note": words.says("")}
