@@ -15,7 +15,7 @@ MEASUREMENTS := $(filter-out record __init__,$(patsubst benchmarks/%.py,%,$(wild
 .PHONY: help run test lint format bench clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 run: $(STAMP)
 	@exec $(BIN)/python app.py $(ARGS)
