@@ -16,7 +16,7 @@ from flux_demo.backends.nvidia_answers import read_picture
 from flux_demo.backends.nvidia_container import Container, look, missing_variant
 from flux_demo.backends.nvidia_pace import Pace
 from flux_demo.backends.nvidia_payload import dials, hosted_body, nim_body
-from flux_demo.backends.nvidia_words import HOSTED, KEY_PAGE, NIM, Words, detail_of, failure, faults_of
+from flux_demo.backends.nvidia_words import HOSTED, KEY_PAGE, NIM, Words, detail_of, failure, faults_of, quoted
 from flux_demo.errors import BackendUnavailable, FluxDemoError
 from flux_demo.modes import Mode, find_mode
 from flux_demo.request import Dials, GenerationRequest, OnStatus, OnStep, Picture
@@ -33,7 +33,7 @@ PACE = Pace()
 NO_KEY = f"NVIDIA_API_KEY is not set. Get a key at {KEY_PAGE}, put it into that variable and start again."
 BROKEN_KEY = f"NVIDIA_API_KEY holds characters that no key has: quotes, spaces or letters beyond ASCII. Copy the key again from {KEY_PAGE}."
 ONLY_SAMPLES = (
-    "NVIDIA's hosted API takes only NVIDIA's own four sample pictures here, not your photo. "
+    "It takes only NVIDIA's own four sample pictures to follow, not your photo. "
     "Your photos can go to this machine's GPU, your NIM or the mini; for the samples start with --backend hosted."
 )
 NO_URL = "FLUX_DEMO_NIM_URL is not set. Start a NIM, and set it to its address, for example http://localhost:8000."
@@ -164,8 +164,10 @@ class Nim:
         if status != 422:
             return failure(NIM, status, body)
         detail = detail_of(body)
-        blames_mode = any(place[-1:] == ("mode",) for place, _, _ in faults_of(detail))
-        if blames_mode or (isinstance(detail, str) and re.search(rf"\b(variant|{mode.nim})\b", detail, re.IGNORECASE)):
+        faults = faults_of(detail)
+        blames_mode = any(place[-1:] == ("mode",) for place, _, _ in faults)
+        names_no_field = isinstance(detail, str) or not any(place for place, _, _ in faults)
+        if blames_mode or (names_no_field and re.search(rf"\b(variant|{mode.nim})\b", quoted(detail), re.IGNORECASE)):
             self._missing[mode.name] = time.monotonic()
             return BackendUnavailable(missing_variant(mode))
         return failure(

@@ -76,8 +76,17 @@ async def _look(connection: Connection, url: str) -> Container:
 
 def read_schema(document: Any) -> tuple[frozenset[str], frozenset[str]]:
     """The fields that ``/v1/infer`` takes and the modes that it names, of an OpenAPI document; empty where it does not say."""
-    operation = _at(document, "paths", "/v1/infer", "post", "requestBody", "content", "application/json", "schema")
-    schema = operation if operation is not None else _at(document, "components", "schemas", "ImageRequest")
+    body = _at(document, "paths", "/v1/infer", "post", "requestBody")
+    bodies = [_at(part, "content", "application/json", "schema") for part in _parts(body, document)]
+    named = _at(document, "components", "schemas")
+    for schema in (*bodies, *(named.values() if isinstance(named, dict) else ())):
+        fields, modes = _fields_and_modes(schema, document)
+        if fields & {"prompt", "text_prompts"}:
+            return fields, modes
+    return frozenset(), frozenset()
+
+
+def _fields_and_modes(schema: Any, document: Any) -> tuple[frozenset[str], frozenset[str]]:
     fields: set[str] = set()
     modes: set[str] = set()
     for part in _parts(schema, document):
@@ -85,7 +94,7 @@ def read_schema(document: Any) -> tuple[frozenset[str], frozenset[str]]:
         if isinstance(properties, dict):
             fields.update(map(str, properties))
             for choice in _parts(properties.get("mode"), document):
-                values = choice.get("enum", [choice["const"]] if "const" in choice else [])
+                values = choice.get("enum", [choice.get("const")])
                 modes.update(value for value in values if isinstance(value, str)) if isinstance(values, list) else None
     return frozenset(fields), frozenset(modes)
 

@@ -108,7 +108,9 @@ def failure(words: Words, status: int, body: bytes, *, secret: str | None = None
     if status == 422:
         said = quoted(detail, secret)
         reason = f" ({said})" if said else ", without saying why"
-        return InvalidRequest(f"{words.name} refused the request{reason}. {FIELD_ADVICE if faults_of(detail) else advice}")
+        return InvalidRequest(
+            f"{words.name} refused the request{reason}. {FIELD_ADVICE if any(place for place, _, _ in faults_of(detail)) else advice}"
+        )
     if words is HOSTED and status == 404 and isinstance(detail, str) and "function" in detail.lower():
         return BackendUnavailable(NOT_ENABLED)
     if words is HOSTED and status == 400 and isinstance(detail, str) and "degraded" in detail.lower():
@@ -131,12 +133,13 @@ def detail_of(body: bytes) -> Any:
 
 
 def faults_of(detail: Any) -> list[tuple[tuple[str, ...], str, str]]:
-    """The (place, type, message) of each entry of a validation error; empty for the other shapes of detail."""
+    """The (place in the body, type, message) of each entry of a validation error; empty for the other shapes of detail."""
     faults = []
     for item in detail if isinstance(detail, list) else ():
         if isinstance(item, dict):
             place = item.get("loc")
-            faults.append((tuple(map(str, place)) if isinstance(place, list) else (), str(item.get("type", "")), str(item.get("msg", ""))))
+            names = tuple(map(str, place)) if isinstance(place, list) else ()
+            faults.append((names[names[:1] == ("body",) :], str(item.get("type", "")), str(item.get("msg", ""))))
     return faults
 
 

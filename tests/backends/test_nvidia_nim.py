@@ -180,13 +180,23 @@ def test_a_variant_that_only_the_answer_lacks_is_refused_from_then_on(nim, draw,
 
 
 @pytest.mark.parametrize(
-    "body", [{"detail": "Bad profile"}, {"detail": [{"loc": ["body", "mode"], "msg": "no"}]}, {"title": "x"}, b"", "<html>"]
+    "body",
+    [
+        {"detail": "Bad profile"},
+        {"detail": [{"loc": ["body", "mode"], "msg": "no"}]},
+        {"detail": [{"loc": ["body"], "msg": "canny is off"}]},
+        {"detail": ["x"]},
+        {"title": "x"},
+        b"",
+        "<html>",
+    ],
 )
 def test_whatever_a_nim_says_of_a_missing_variant_the_remedy_is_named(nim, stand_in, draw, edge_map, body):
     backend = nim()
     stand_in.replies.append(Reply(422, body))
     with pytest.raises(FluxDemoError, match="NIM_MODEL_VARIANT=canny"):
         draw(backend, "canny", control=edge_map)
+    stand_in.replies.clear()
     draw(backend, "canny", control=edge_map)
     assert backend.refusal(MODES["canny"]) is None  # it was served after all
 
@@ -235,8 +245,12 @@ def test_a_schema_says_what_it_says_and_no_more():
     assert read_schema(openapi(("prompt", "mode", "preprocess_image"), NIM_MODES)) == ({"prompt", "mode", "preprocess_image"}, {*NIM_MODES})
     alone = {"components": {"schemas": {"ImageRequest": {"properties": {"prompt": {}, "mode": {"enum": ["base"]}}}}}}
     assert read_schema(alone) == ({"prompt", "mode"}, {"base"})
-    const = {"components": {"schemas": {"ImageRequest": {"properties": {"mode": {"anyOf": [{"const": "depth"}, {"type": "null"}]}}}}}}
-    assert read_schema(const) == ({"mode"}, {"depth"})
+    elsewhere = {
+        "components": {"schemas": {"Error": {"properties": {"x": {}}}, "Infer": {"properties": {"prompt": {}, "preprocess_image": {}}}}}
+    }
+    assert read_schema({"paths": {"/v1/infer": {"post": {}}}, **elsewhere}) == ({"prompt", "preprocess_image"}, set())
+    const = {"components": {"schemas": {"ImageRequest": {"properties": {"prompt": {}, "mode": {"anyOf": [{"const": "depth"}, {}]}}}}}}
+    assert read_schema(const) == ({"prompt", "mode"}, {"depth"})
     circle = {"components": {"schemas": {"ImageRequest": {"$ref": "#/components/schemas/ImageRequest"}}}}
     for nothing in (circle, {}, [], None, "x", {"paths": []}, {"components": {"schemas": {"ImageRequest": {"properties": ["x"]}}}}):
         assert read_schema(nothing) == (set(), set())
