@@ -1,0 +1,89 @@
+"""Every backend in every mode: it refuses in words, or it draws an RGB picture of the asked size and can be stopped."""
+
+from dataclasses import replace
+
+import pytest
+from PIL import Image, ImageDraw
+
+from flux_demo.backends import all_backends
+from flux_demo.errors import Cancelled, FluxDemoError
+from flux_demo.modes import MODES
+from flux_demo.request import ControlMap, GenerationRequest, Picture
+from flux_demo.settings import BACKENDS
+from tests.stand_ins.nvidia import GOOD_KEY, StandIn
+
+CASES = [(name, mode) for name in BACKENDS for mode in MODES]
+
+
+@pytest.fixture(scope="module")
+def stand_in():
+    with StandIn() as server:
+        yield server
+
+
+@pytest.fixture
+def backend(request, settings, stand_in):
+    """The backend of that name, chosen by hand, with NVIDIA's services on loopback."""
+    name = request.param
+    chosen = replace(settings, backend=name, nvidia_api_key=GOOD_KEY, hosted_url=stand_in.hosted_url, nim_url=stand_in.origin)
+    (backend,) = all_backends(chosen)
+    yield backend
+    if hasattr(backend, "close"):
+        backend.close()
+
+
+def complete(backend, mode, **fields):
+    """A small request that the backend's own dials allow."""
+    dials = backend.dials(mode)
+    size = min(dials.sizes, key=lambda size: size.pixels)
+    if mode.control and not dials.own_photos:
+        fields["sample"] = 0
+    elif mode.control:
+        image = Image.new("RGB", (size.width, size.height))
+        ImageDraw.Draw(image).rectangle((40, 40, 120, 120), outline="white", fill=(90, 90, 90))
+        fields["control"] = ControlMap(mode.control.kind, image)
+    return dials.complete(GenerationRequest(mode.name, "a red sphere on a gray floor", size=size, seed=11, **fields))
+
+
+@pytest.mark.parametrize("backend, mode", CASES, indirect=["backend"])
+def test_it_refuses_in_words_or_draws_what_was_asked(backend, mode):
+    mode = MODES[mode]
+    refusal = backend.refusal(mode)
+    if refusal is not None:
+        assert refusal.count(". ") >= 1 and refusal.endswith(".") and "Traceback" not in refusal
+        with pytest.raises(FluxDemoError):
+            backend.generate(complete(backend, mode), lambda *step: None, lambda sentence: None)
+        return
+    request = complete(backend, mode, steps=backend.dials(mode).step_range[0])
+    steps, sentences = [], []
+    picture = backend.generate(request, lambda done, of, preview: steps.append((done, of)), sentences.append)
+    assert isinstance(picture, Picture) and picture.image.mode == "RGB"
+    assert picture.image.size == (request.size.width, request.size.height)
+    assert picture.model and "/" not in picture.model[:1]
+    assert steps in ([], [(done + 1, request.steps) for done in range(request.steps)])
+    assert all(isinstance(sentence, str) and sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize("backend, mode", CASES, indirect=["backend"])
+def test_its_dials_allow_their_own_defaults(backend, mode):
+    dials = backend.dials(MODES[mode])
+    dials.check(dials.complete(GenerationRequest(mode, "a fox")))
+    for size in dials.sizes:
+        dials.check_size(size)
+    assert len(dials.sizes) == 7
+    assert dials.to_dict()["sizes"] == [str(size) for size in dials.sizes]
+
+
+@pytest.mark.parametrize("backend, mode", CASES, indirect=["backend"])
+def test_stop_ends_it_and_the_next_run_works(backend, mode):
+    mode = MODES[mode]
+    if backend.refusal(mode) is not None:
+        pytest.skip("refuses on this machine; the refusal has its own test")
+    request = complete(backend, mode, steps=backend.dials(mode).step_range[0])
+
+    def stop(*_):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        backend.generate(request, stop, stop)
+    assert backend.generate(request, lambda *step: None, lambda sentence: None).image.size == (request.size.width, request.size.height)
