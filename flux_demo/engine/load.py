@@ -54,7 +54,7 @@ def load_transformer(folder: Path, dtype: torch.dtype, place: Place, on_bytes: O
         with ThreadPoolExecutor(len(shards)) as pool:
             parts = list(pool.map(lambda shard: _read_shard(shard, dtype, place, keep_mapped, count), shards))
         transformer.load_state_dict({name: tensor for part in parts for name, tensor in part.items()}, assign=True)
-    return transformer.eval().requires_grad_(False)
+    return transformer.eval()
 
 
 def load_encoders(folder: Path, text_tokens: int, dtype: torch.dtype, device: torch.device) -> Encoders:
@@ -129,4 +129,5 @@ def _read_shard(shard: Path, dtype: torch.dtype, place: Place, keep_mapped: bool
 
 
 def _settle(model: Any, device: torch.device) -> Any:
-    return model.eval().requires_grad_(False).to(device)
+    # Not requires_grad_(False): torch folds a product or not by whether a weight wants gradients, and rounds otherwise.
+    return model.eval().to(device)

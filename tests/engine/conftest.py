@@ -1,13 +1,28 @@
-"""A tiny FLUX with random weights, in diffusers' layout, and the stock pipelines made of the same parts."""
+"""A tiny FLUX with random weights in diffusers' layout, in the engine and in the stock pipelines, from the same files."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import FluxControlPipeline, FluxPipeline, FluxTransformer2DModel
+from PIL import Image
 
+from flux_demo.backends.weights import mini_parts
+from flux_demo.engine.memory import CPU_PLAN
+from flux_demo.engine.residents import Residents
 from tests.engine.tiny import build
+
+CPU = torch.device("cpu")
+TEXT_TOKENS = 64
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@pytest.fixture(scope="session", params=DTYPES)
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    return DTYPES[request.param]
 
 
 @pytest.fixture(scope="session")
@@ -17,5 +32,52 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_bfloat16(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("tiny_bfloat16"), torch.bfloat16)
+def tiny_residents(tiny: Path) -> Callable[..., Residents]:
+    """New residents, which load the tiny FLUX as the backends do."""
+    return lambda dtype=torch.float32, plan=CPU_PLAN: Residents(plan, CPU, dtype, TEXT_TOKENS)
+
+
+@pytest.fixture(scope="session")
+def flux(tiny: Path, dtype: torch.dtype) -> Callable[[str], object]:
+    """The engine's FLUX of a mode. The same residents for the whole session, so that modes switch and prompts repeat."""
+    residents = Residents(CPU_PLAN, CPU, dtype, TEXT_TOKENS)
+    return lambda mode: residents.load(mini_parts(mode, tiny))
+
+
+@pytest.fixture(scope="session")
+def stock(tiny: Path, dtype: torch.dtype) -> Callable[..., object]:
+    """``stock(mode, text, size, seed, steps, guidance, map)``: what the stock pipeline makes of the same files."""
+    base = FluxPipeline.from_pretrained(tiny, dtype=dtype)
+    base.set_progress_bar_config(disable=True)
+    shared = {name: part for name, part in base.components.items() if name not in ("transformer", "image_encoder", "feature_extractor")}
+    pipes = {"text": base}
+    for mode in ("canny", "depth"):
+        transformer = FluxTransformer2DModel.from_pretrained(tiny, subfolder=f"transformer_{mode}", dtype=dtype)
+        pipes[mode] = FluxControlPipeline(transformer=transformer, **shared)
+        pipes[mode].set_progress_bar_config(disable=True)
+
+    def run(mode, text, size, seed, steps, guidance, picture_map=None, output_type="latent"):
+        return pipes[mode](
+            text,
+            width=size[0],
+            height=size[1],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=torch.Generator("cpu").manual_seed(seed),
+            max_sequence_length=TEXT_TOKENS,
+            output_type=output_type,
+            **({} if picture_map is None else {"control_image": picture_map}),
+        ).images[0]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def stripes() -> Callable[[tuple[int, int]], Image.Image]:
+    """A map of any size with something to follow."""
+
+    def draw(size: tuple[int, int]) -> Image.Image:
+        picture = Image.linear_gradient("L").resize(size)
+        return Image.merge("RGB", (picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), Image.new("L", size, 90)))
+
+    return draw
