@@ -106,10 +106,10 @@ MODES: Mapping[str, Mode] = {
                 "Bright is near, dark is far",
                 (
                     Option(
-                        "near", "Near", "everything nearer than this is white; 0 is the nearest point of the photo", 0.0, 0, 1, 0.01, "near"
+                        "near", "Near", "white up to here; 0 is nearest", 0.0, 0, 1, 0.01, "near"
                     ),
                     Option(
-                        "far", "Far", "everything farther than this is black; 1 is the farthest point of the photo", 1.0, 0, 1, 0.01, "far"
+                        "far", "Far", "black from here; 1 is farthest", 1.0, 0, 1, 0.01, "far"
                     ),
                     Option("invert", "Swap near and far", "dark is near, for maps drawn the other way round", False),
                 ),
