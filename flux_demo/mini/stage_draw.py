@@ -1,0 +1,176 @@
+"""Stages `base`, `canny`, `depth` and `distil_*`: the transformers. One loop for all: a control only adds input channels.
+
+A distilled transformer says in one pass what its teacher says in two: v_without + strength · (v_with − v_without), where
+`STRENGTH` turns the guidance value of the app into that strength.
+"""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flux_demo.mini import captions, export, flow, latents, loop, muon, networks, sheets, words
+from flux_demo.mini.scenes import SIZES, sample
+from flux_demo.mini.stage_vae import DEVIATION
+
+DROPPED = 0.1  # of the captions are the empty one; with a control, half of those lose the control too
+# mode: (highest guidance, strength added per unit of guidance above 1). 3.5, 30 and 10, FLUX's defaults, all give about 3.
+STRENGTH = {"text": (8.0, 0.8), "canny": (60.0, 0.07), "depth": (25.0, 0.22)}
+OUTER = ("x_embedder", "context_embedder", "proj_out", "norm_out", "time_text_embed")
+
+
+@dataclass(frozen=True)
+class Share:
+    """One size of picture in a stage's diet."""
+
+    size: tuple[int, int]
+    weight: float
+    batch: int
+    length: int = 64  # text tokens
+
+
+HALF_ONLY = (Share(latents.HALF, 1.0, 32, 32),)
+REAL = tuple(Share(size, 4.0 if size == (256, 256) else 1.0, 12) for size in SIZES)
+BOTH = (Share(latents.HALF, 10.0, 32, 64), *REAL)
+DIETS = {"half": HALF_ONLY, "real": REAL, "both": BOTH}
+
+
+class Pool:
+    """The cached latents of one size, with the scenes that they show."""
+
+    def __init__(self, work: Path, size: tuple[int, int], kind: str | None):
+        self.size = size
+        self.seeds = np.load(latents.place(work, "seeds", size))
+        self.pictures = np.load(latents.place(work, "picture", size), mmap_mode="r")
+        self.controls = np.load(latents.place(work, kind, size), mmap_mode="r") if kind else None
+
+    def take(self, count: int, draw: random.Random) -> tuple[Tensor, Tensor | None, list[str]]:
+        """Pictures and controls (count, tokens, 64) float32, and a caption for each."""
+        rows = [draw.randrange(len(self.seeds)) for _ in range(count)]
+        prompts = []
+        for seed, mirrored in self.seeds[rows]:
+            scene = sample(int(seed), *latents.SOURCE.get(self.size, self.size))
+            prompts.append(captions.caption(scene.mirrored() if mirrored else scene, draw).text)
+        controls = None if self.controls is None else torch.from_numpy(self.controls[rows]).float()
+        return torch.from_numpy(self.pictures[rows]).float(), controls, prompts
+
+
+def reader(work: Path, device: str) -> flow.Reader:
+    found = export.assemble(work)
+    return flow.Reader(found["text_encoder"], found["text_encoder_2"], words.clip_tokenizer(), words.t5_tokenizer(), device)
+
+
+def train(work: Path, name: str, mode: str, start: tuple[str, ...], diet: str, steps: int, rates: tuple[float, float], device: str,
+          distil: bool = False) -> None:
+    """Train stage `name` for `mode` (text, canny, depth) from the averaged weights of the first stage in `start` that is there."""
+    torch.manual_seed(3)
+    kind = None if mode == "text" else mode
+    model = networks.transformer(control=kind is not None)
+    if not any(begin(model, work, stage) for stage in start) and distil:
+        raise FileNotFoundError(f"Nothing to distil: none of {', '.join(start)} is trained. Run it first.")
+    model = model.to(device)
+    teacher = None
+    if distil:
+        teacher = networks.transformer(control=kind is not None).to(device).eval()
+        teacher.load_state_dict(model.state_dict())
+    averaged = loop.Averaged(model, 0.99 if distil else 0.997)
+    optimisers = muon.optimisers(model, *rates, OUTER)
+    shares = DIETS[diet]
+    pools = [Pool(work, share.size, kind) for share in shares]
+    read = reader(work, device)
+    deviation = DEVIATION * export.latent_scale(work)["scaling_factor"]
+    draw = random.Random(f"{name} {loop.reached(work / f'{name}.pt')}")
+    highest, slope = STRENGTH[mode]
+    empty = {length: read.read([""], length) for length in {share.length for share in shares}}
+
+    def one_step(step: int):
+        pool, share = draw.choices(list(zip(pools, shares)), [share.weight for share in shares])[0]
+        clean, control, prompts = pool.take(share.batch, draw)
+        clean, control = clean.to(device), None if control is None else control.to(device)
+        if control is not None:
+            control = control + deviation * torch.randn_like(control)
+        n, noise, time = len(clean), torch.randn_like(clean), flow.times(len(clean), share.size, device)
+        at = time[:, None, None]
+        noisy = (1 - at) * clean + at * noise
+        guidance = torch.ones(n, device=device)
+        if teacher is None:
+            text = read.read(["" if draw.random() < DROPPED else prompt for prompt in prompts], share.length)
+            if control is not None:
+                keep = torch.tensor([float(prompt_kept or draw.random() < 0.5) for prompt_kept in text_kept(text, empty[share.length])], device=device)
+                control = control * keep[:, None, None]
+            target = noise - clean
+        else:
+            text, none = read.read(prompts, share.length), empty[share.length]
+            none = flow.Text(none.each.expand(n, -1, -1), none.pooled.expand(n, -1))
+            with torch.no_grad():
+                with_text = flow.velocity(teacher, noisy, control, time, text, guidance, share.size)
+                without = flow.velocity(teacher, noisy, None if control is None else control * 0, time, none, guidance, share.size)
+            guidance = 1 + (highest - 1) * torch.rand(n, device=device) ** 1.5
+            target = without + (1 + slope * (guidance - 1))[:, None, None] * (with_text - without)
+        said = flow.velocity(model, noisy, control, time, text, guidance, share.size)
+        loss = (said - target).square().mean()
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimiser in optimisers.values():
+            optimiser.step()
+        averaged.update(model, step)
+        return {"loss": loss.detach()}
+
+    def look(step: int) -> None:
+        shown = networks.transformer(control=kind is not None)
+        shown.load_state_dict(averaged.weights)
+        vae = export.assemble(work)["vae"]
+        sheet(shown.to(device).eval(), vae.to(device), read, pools[0], distil, mode, work / "looks" / f"{name}-{step:06}.png", device)
+
+    loop.train(work / f"{name}.pt", {"model": model, "averaged": averaged, **optimisers}, steps, one_step, look, 500)
+
+
+def text_kept(text: flow.Text, empty: flow.Text) -> list[bool]:
+    return [not torch.equal(pooled, empty.pooled[0]) for pooled in text.pooled]
+
+
+def begin(model, work: Path, stage: str) -> bool:
+    """Put in the averaged weights of `stage` if it is trained. A control's new input columns start at zero."""
+    path = work / f"{stage}.pt"
+    if not path.exists():
+        return False
+    weights = torch.load(path, map_location="cpu", weights_only=True)["averaged"]
+    wide, narrow = model.x_embedder.weight, weights["x_embedder.weight"]
+    if wide.shape != narrow.shape:
+        weights["x_embedder.weight"] = torch.cat((narrow, torch.zeros(len(narrow), wide.shape[1] - narrow.shape[1])), 1)
+    model.load_state_dict(weights)
+    return True
+
+
+@torch.no_grad()
+def sheet(model, vae, read: flow.Reader, pool: Pool, distilled: bool, mode: str, path: Path, device: str) -> None:
+    """Sixteen pictures of one size; with a control, each below its map."""
+    draw = random.Random(1)
+    clean, control, prompts = pool.take(16, draw)
+    control = None if control is None else control.to(device)
+    text, none = read.read(prompts), read.read([""] * 16)
+    highest, slope = STRENGTH[mode]
+    usual = 1 + 2 / slope  # a strength of 3
+
+    def say(noisy: Tensor, time: Tensor) -> Tensor:
+        guidance = torch.full((16,), usual if distilled else 1.0, device=device)
+        with_text = flow.velocity(model, noisy, control, time, text, guidance, pool.size)
+        if distilled:
+            return with_text
+        without = flow.velocity(model, noisy, None if control is None else control * 0, time, none, guidance, pool.size)
+        return without + 3 * (with_text - without)
+
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(device)
+    rows = [flow.draw(say, noise, 16)] if control is None else [control, flow.draw(say, noise, 16)]
+    pictures = [sheets.as_bytes(decode(vae, packed, pool.size)) for packed in rows]
+    sheets.save([list(part[at : at + 8]) for at in (0, 8) for part in pictures], path)
+    path.with_suffix(".txt").write_text("\n".join(prompts) + "\n", encoding="utf-8")
+
+
+def decode(vae, packed: Tensor, size: tuple[int, int]) -> Tensor:
+    """Packed, scaled latents -> (B, 3, H, W) in about -1 … 1."""
+    return vae.decoder(latents.unpack(packed, size) / vae.config.scaling_factor + vae.config.shift_factor)

@@ -1,0 +1,74 @@
+"""The words that the mini FLUX was taught. Pure: the page asks here before it draws.
+
+One table is the source for the captions that it is trained on, for its tokenizers and for the sentence that a person sees.
+"""
+
+import re
+
+SHAPES = {  # the canonical word first: the renderer's name for it
+    "sphere": ("sphere", "ball", "globe", "orb"),
+    "cube": ("cube", "box", "block"),
+    "cylinder": ("cylinder", "can", "column", "tube"),
+    "cone": ("cone",),
+}
+COLOURS = {
+    "red": ("red", "crimson", "scarlet"),
+    "green": ("green", "emerald"),
+    "blue": ("blue", "navy"),
+    "yellow": ("yellow", "golden"),
+    "orange": ("orange",),
+    "purple": ("purple", "violet"),
+    "white": ("white",),
+    "black": ("black",),
+}
+FLOORS = {  # the phrases that end a caption; every form says the same floor
+    "gray": ("on a gray floor", "on a grey floor", "on a checkered floor", "on a gray checkered floor", "on tiles", "on a tiled floor"),
+    "wooden": ("on a wooden floor", "on wood", "on wooden planks", "on a wood floor", "on a wooden table"),
+    "grassy": ("on a grassy floor", "on grass", "on a lawn", "in a meadow", "on the grass"),
+    "sandy": ("on a sandy floor", "on sand", "on a beach", "in the desert", "on the sand", "at the beach"),
+    "snowy": ("on a snowy floor", "on snow", "in the snow", "on snowy ground", "in winter"),
+}
+LIGHTS = {
+    "noon": ("at noon", "noon light", "in daylight", "at midday", "on a sunny day", "by day"),
+    "sunset": ("at sunset", "sunset light", "in the evening", "at dusk", "in the evening light", "at dawn", "at sunrise"),
+    "night": ("at night", "night light", "in the dark", "at midnight", "in moonlight", "under the moon"),
+}
+LEFT = ("to the left of", "left of", "on the left of")
+RIGHT = ("to the right of", "right of", "on the right of")
+BESIDE = ("next to", "beside", "and", "with", "near")
+BETWEEN = ("between", "in the middle of")
+IN_ORDER = ("from left to right", "left to right")
+OPENINGS = ("a photo of", "a picture of", "an image of", "a render of", "a drawing of", "a photograph of", "there is", "a scene with", "a 3d render of")
+
+# Words that say nothing to the mini and cost nothing either: it has seen them around its captions.
+FILLERS = ("a an the of in on at to is are it and with under by there this that some very some nice beautiful "
+           "small large big little shiny matte simple clean high quality detailed realistic standing lying sitting placed").split()
+
+
+def _known() -> frozenset[str]:
+    phrases = [*FILLERS, *OPENINGS, *LEFT, *RIGHT, *BESIDE, *BETWEEN, *IN_ORDER]
+    for table in (SHAPES, COLOURS, FLOORS, LIGHTS):
+        phrases += [form for forms in table.values() for form in forms]
+    return frozenset(word for phrase in phrases for word in phrase.split())
+
+
+KNOWN = _known()
+
+
+def words(prompt: str) -> list[str]:
+    """The prompt's words in order, lower case, without punctuation; any language."""
+    return re.findall(r"\w+", prompt.lower())
+
+
+def unknown_words(prompt: str) -> list[str]:
+    """The words of `prompt` that the mini was never taught, each once, in order. Empty when it knows them all."""
+    return list(dict.fromkeys(word for word in words(prompt) if word not in KNOWN))
+
+
+def what_it_knows() -> str:
+    """One sentence for the person, naming what the mini can draw."""
+    def either(names) -> str:
+        *first, last = names
+        return f"{', '.join(first)} or {last}"
+    return (f"The mini draws one to three objects (each a {either(SHAPES)}) in {either(COLOURS)}, "
+            f"on a {either(FLOORS)} floor, at {either(LIGHTS)}; other words change little.")
