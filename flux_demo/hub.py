@@ -57,36 +57,54 @@ def local_folder(name: str, patterns: Sequence[str]) -> Path | None:
     given = Path(name).expanduser()
     if given.is_dir():
         return given if all(_is_there(given, pattern) for pattern in patterns) else None
-    found = cached(name)
-    return None if found is None or found.lacks(patterns) else found.snapshot
+    return next((found.snapshot for found in _snapshots(name) if not found.lacks(patterns)), None)
 
 
 def cached(name: str) -> Cached | None:
     """What the cache holds of the Hub's model of that name, whole or not."""
+    return next(_snapshots(name), None)
+
+
+def _snapshots(name: str) -> Iterator[Cached]:
+    """The newest version that the cache knows, then older ones: a look at the hub makes a version known before its files come."""
+    home = _home(name)
+    try:
+        newest = (home / "refs" / "main").read_text("ascii").strip()
+    except (OSError, ValueError):
+        newest = ""
+    try:
+        folders = [folder for folder in (home / "snapshots").iterdir() if folder.is_dir()]
+    except OSError:
+        return
+    for snapshot in sorted(folders, key=lambda folder: folder.name != newest):
+        try:
+            listing = json.loads((home / "trees" / f"{snapshot.name}.json").read_text("utf-8"))["files"]
+        except (OSError, ValueError, KeyError):
+            listing = None
+        yield Cached(snapshot, listing)
+
+
+def _home(name: str) -> Path:
     from huggingface_hub import constants
 
-    home = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
-    try:
-        commit = (home / "refs" / "main").read_text("ascii").strip()
-    except (OSError, ValueError):
-        return None
-    snapshot = home / "snapshots" / commit
-    if not commit or not snapshot.is_dir():
-        return None
-    try:
-        listing = json.loads((home / "trees" / f"{commit}.json").read_text("utf-8"))["files"]
-    except (OSError, ValueError, KeyError):
-        listing = None
-    return Cached(snapshot, listing)
+    return Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
 
 
 def missing(name: str, patterns: Sequence[str], token: str | None = None) -> Download:
     """How many bytes a fetch would bring. Asks the hub. Raises DownloadFailed."""
-    _refuse_folder(name)
+    if Path(name).expanduser().is_dir():
+        raise DownloadFailed("This model is a folder of yours, so there is nothing to fetch. Copy the missing files into it.")
     from huggingface_hub import snapshot_download
 
     with worded(name):
-        files = snapshot_download(name, allow_patterns=list(patterns), token=token, dry_run=True, etag_timeout=PATIENCE_S)
+        files = snapshot_download(
+            name,
+            allow_patterns=list(patterns),
+            token=token,
+            dry_run=True,
+            tqdm_class=_silent_bar(threading.Event()),
+            etag_timeout=PATIENCE_S,
+        )
     if not files:
         raise DownloadFailed(f"{name} holds none of the files that are needed. Name a model in diffusers' layout.")
     left = [file for file in files if file.will_download]
@@ -98,12 +116,9 @@ def fetch(name: str, patterns: Sequence[str], token: str | None = None, on_bytes
 
     ``on_bytes(done, total)`` is called at least every 0.2 s and may raise Cancelled; what has come stays. Raises DownloadFailed.
     """
-    from huggingface_hub import constants
-
     size = missing(name, patterns, token)
-    blobs = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "blobs"
-    here_before = _bytes_in(blobs)
-    begun = here_before - _bytes_in(blobs, "*.incomplete")  # of whole files, which the hub does not count as left
+    blobs = _home(name) / "blobs"
+    whole_before = _bytes_in(blobs) - _bytes_in(blobs, "*.incomplete")
     stop, outcome = threading.Event(), []
     worker = threading.Thread(target=_download, args=(name, patterns, token, stop, outcome), name="fetch", daemon=True)
     worker.start()
@@ -111,7 +126,7 @@ def fetch(name: str, patterns: Sequence[str], token: str | None = None, on_bytes
         while worker.is_alive():
             worker.join(HEARTBEAT_S)
             if on_bytes:
-                came = _bytes_in(blobs) - begun
+                came = _bytes_in(blobs) - whole_before
                 on_bytes(min(size.bytes_total, size.bytes_total - size.bytes_left + came), size.bytes_total)
     finally:
         stop.set()  # ends the download if the caller was stopped
@@ -180,11 +195,23 @@ def _words(name: str, error: BaseException) -> str:
 
 def _download(name: str, patterns: Sequence[str], token: str | None, stop: threading.Event, outcome: list[Any]) -> None:
     from huggingface_hub import snapshot_download
+
+    try:
+        outcome.append(
+            snapshot_download(name, allow_patterns=list(patterns), token=token, tqdm_class=_silent_bar(stop), etag_timeout=PATIENCE_S)
+        )
+    except BaseException as error:  # handed to whoever waits
+        outcome.append(error)
+
+
+def _silent_bar(stop: threading.Event) -> type:
+    """A progress bar that shows nothing, and ends the download once ``stop`` is set."""
+    from huggingface_hub.utils import logging
     from tqdm.auto import tqdm
 
-    class Silent(tqdm):
-        """No bar of its own; ends the download when the caller has been stopped."""
+    logging.set_verbosity_error()
 
+    class Silent(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
             super().__init__(*args, **{**kwargs, "disable": True})
@@ -193,15 +220,7 @@ def _download(name: str, patterns: Sequence[str], token: str | None, stop: threa
             if stop.is_set():
                 raise Cancelled
 
-    try:
-        outcome.append(snapshot_download(name, allow_patterns=list(patterns), token=token, tqdm_class=Silent, etag_timeout=PATIENCE_S))
-    except BaseException as error:  # handed to whoever waits
-        outcome.append(error)
-
-
-def _refuse_folder(name: str) -> None:
-    if Path(name).expanduser().is_dir():
-        raise DownloadFailed("This model is a folder of yours, so there is nothing to fetch. Copy the missing files into it.")
+    return Silent
 
 
 def _bytes_in(folder: Path, pattern: str = "*") -> int:

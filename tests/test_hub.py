@@ -1,0 +1,201 @@
+"""Fetching from a hub on the loopback, each time in a Python of its own: the library reads its environment once, at import."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flux_demo import hub
+from tests.stand_ins.hub import COMMIT, Hub
+
+ROOT = Path(__file__).resolve().parent.parent
+PATTERNS = ["model_index.json", "transformer/*"]
+WEIGHTS = bytes(range(256)) * 8192  # 2 MiB
+FILES = {
+    "model_index.json": b"[]",
+    "transformer/config.json": b"{}",
+    "transformer/a.safetensors": WEIGHTS,
+    "flux1-dev.safetensors": WEIGHTS,
+}
+
+SCRIPT = """
+import json, sys
+from flux_demo import hub
+from flux_demo.errors import Cancelled, DownloadFailed
+from huggingface_hub import constants
+constants.DOWNLOAD_CHUNK_SIZE = 65536  # small files, so small pieces
+what, name, patterns, token, stop_at = json.loads(sys.argv[1])
+seen = []
+def on_bytes(done, total):
+    seen.append((done, total))
+    if stop_at and done >= stop_at:
+        raise Cancelled
+try:
+    if what == "fetch":
+        result = str(hub.fetch(name, patterns, token, on_bytes))
+    elif what == "missing":
+        result = vars(hub.missing(name, patterns, token))
+    elif what == "same":
+        result = hub.same_files(name, "them/other", patterns, token)
+    else:
+        result = str(hub.local_folder(name, patterns))
+except (Cancelled, DownloadFailed) as error:
+    result = [type(error).__name__, str(error)]
+print(json.dumps([result, seen]))
+"""
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """``ask(url, what, name, ...)`` -> (result, what on_bytes saw); nothing may be printed beside."""
+
+    def run(url, what, name="us/model", patterns=PATTERNS, token=None, stop_at=None, offline="0"):
+        environment = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": offline}
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, json.dumps([what, name, patterns, token, stop_at])],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def test_only_the_files_that_are_needed_are_counted_and_fetched(ask):
+    with Hub({"us/model": FILES}) as server:
+        assert ask(server.url, "here")[0] == "None"
+        size, _ = ask(server.url, "missing")
+        assert size == {"name": "us/model", "bytes_total": len(WEIGHTS) + 4, "bytes_left": len(WEIGHTS) + 4, "files": 3}
+        assert server.downloads() == []
+        folder, seen = ask(server.url, "fetch")
+        assert sorted(server.downloads()) == ["model_index.json", "transformer/a.safetensors", "transformer/config.json"]
+        assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
+        assert seen[-1] == [len(WEIGHTS) + 4] * 2 and seen == sorted(seen)
+        assert ask(server.url, "missing")[0]["bytes_left"] == 0
+        server.asked.clear()
+        assert ask(server.url, "here")[0] == folder
+        assert ask(server.url, "fetch")[0] == folder
+        assert server.downloads() == []
+
+
+def test_a_fetch_that_was_stopped_goes_on_where_it_ended(ask):
+    with Hub({"us/model": FILES}) as server:
+        server.slow_s = 0.02
+        stopped, seen = ask(server.url, "fetch", stop_at=len(WEIGHTS) // 4)
+        assert stopped[0] == "Cancelled" and seen[-1][0] < len(WEIGHTS)
+        assert ask(server.url, "here")[0] == "None"  # half a download is no download
+        server.slow_s = 0
+        folder, seen = ask(server.url, "fetch")
+        assert seen[0][0] > 0
+        assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_broken_connection_is_taken_up_again(ask):
+    with Hub({"us/model": FILES}) as server:
+        server.cut_after["transformer/a.safetensors"] = len(WEIGHTS) // 2
+        folder, _ = ask(server.url, "fetch")
+        assert server.downloads().count("transformer/a.safetensors") == 2
+        assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("what", ["missing", "fetch"])
+def test_a_gated_model_names_its_page_and_the_token(ask, what):
+    with Hub({"us/model": FILES}, gated=("us/model",), token="hf_right") as server:
+        for token in (None, "hf_wrong"):
+            (kind, words), _ = ask(server.url, what, token=token)
+            assert kind == "DownloadFailed" and "https://huggingface.co/us/model" in words and "HF_TOKEN" in words
+            assert "hf_wrong" not in words
+        assert ask(server.url, "missing", token="hf_right")[0]["files"] == 3
+
+
+def test_what_goes_wrong_is_said_in_two_sentences(ask):
+    with Hub({"us/model": FILES, "us/empty": {"other.bin": b"1"}}) as server:
+        cases = {
+            "does not show us/none": dict(name="us/none"),
+            "is no name of a model": dict(name="a model"),
+            "holds none of the files": dict(name="us/empty"),
+            "HF_HUB_OFFLINE": dict(offline="1"),
+        }
+        answers = {expected: ask(server.url, "missing", **given)[0] for expected, given in cases.items()}
+        server.error = 503
+        answers["error 503"] = ask(server.url, "missing")[0]
+    answers["cannot be reached"] = ask(server.url, "missing")[0]  # the server is gone
+    for expected, (kind, words) in answers.items():
+        assert kind == "DownloadFailed" and expected in words and "Traceback" not in words and str(ROOT) not in words
+        assert words.rstrip(".").count(". ") == 1, words
+
+
+def test_same_files_are_known_by_their_hashes_without_fetching_them(ask):
+    other = {**FILES, "transformer/a.safetensors": WEIGHTS[::-1]}
+    with Hub({"us/model": FILES, "them/other": other}) as server:
+        assert ask(server.url, "same", patterns=["model_index.json", "flux1*"])[0] is True
+        assert ask(server.url, "same")[0] is False
+        assert ask(server.url, "same", patterns=["nothing/*"])[0] is False
+        assert server.downloads() == []
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Writes what the library leaves in its cache: ``cache(files that are here, files that the listing names)``."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    def write(here, listed=None, commit=COMMIT):
+        home = tmp_path / "models--us--model"
+        for name in here:
+            file = home / "snapshots" / commit / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(here[name] if isinstance(here, dict) else "x")
+        (home / "refs").mkdir(exist_ok=True)
+        (home / "refs" / "main").write_text(commit)
+        if listed is not None:
+            (home / "trees").mkdir(exist_ok=True)
+            files = {name: {"size": 1, "blob_id": name} for name in listed}
+            (home / "trees" / f"{commit}.json").write_text(json.dumps({"format_version": 1, "files": files}))
+        return home / "snapshots" / commit
+
+    return write
+
+
+def test_a_download_that_lacks_a_listed_file_is_not_here(cache):
+    names = ["model_index.json", "transformer/a.safetensors", "transformer/b.safetensors"]
+    cache(names[:2], names)
+    assert hub.local_folder("us/model", PATTERNS) is None
+    assert hub.local_folder("us/model", ["model_index.json"]) is not None
+    folder = cache(names, names)
+    assert hub.local_folder("us/model", PATTERNS) == folder
+
+
+def test_a_cache_without_a_listing_is_judged_by_the_index(cache):
+    index = json.dumps({"weight_map": {"x": "one.safetensors", "y": "two.safetensors"}})
+    here = {"model_index.json": "{}", "transformer/model.safetensors.index.json": index, "transformer/one.safetensors": "1"}
+    cache(here)
+    assert hub.local_folder("us/model", PATTERNS) is None
+    folder = cache({**here, "transformer/two.safetensors": "2"})
+    assert hub.local_folder("us/model", PATTERNS) == folder
+
+
+def test_a_version_that_is_only_known_does_not_hide_the_one_that_is_here(cache):
+    names = ["model_index.json", "transformer/a.safetensors"]
+    folder = cache(names, names, commit="a" * 40)
+    cache(names[:1], names, commit="b" * 40)
+    assert hub.local_folder("us/model", PATTERNS) == folder
+
+
+def test_a_folder_is_taken_as_it_is_if_it_is_whole(tmp_path):
+    assert hub.local_folder(str(tmp_path), PATTERNS) is None
+    (tmp_path / "transformer").mkdir()
+    for name in ("model_index.json", "transformer/a.safetensors"):
+        (tmp_path / name).write_text("x")
+    assert hub.local_folder(str(tmp_path), PATTERNS) == tmp_path
+
+
+def test_nothing_is_fetched_into_a_folder(tmp_path):
+    with pytest.raises(hub.DownloadFailed, match="nothing to fetch"):
+        hub.missing(str(tmp_path), PATTERNS)
