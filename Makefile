@@ -1,5 +1,5 @@
 # make run    start the page (make run ARGS="--port 8000" passes options)
-# make test   run the tests   (make test ARGS="tests/test_cli.py -x")
+# make test   run the tests   (make test ARGS="tests/cli -x")
 # make lint   check style, format and types
 # make bench  measure, and record the results in benchmarks/results
 #

@@ -6,7 +6,6 @@ import argparse
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
@@ -67,22 +66,23 @@ def _libraries() -> dict[str, str | None]:
 
 
 def _machine(settings: Settings) -> dict[str, Any]:
-    cache = Path(settings.hf_home or "~/.cache/huggingface").expanduser()
+    from flux_demo.backends.machine import look
+
+    machine = look()
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_bytes": _memory(),
-        "disk_free_bytes": _free(cache),  # where downloads would go
+        "memory_bytes": machine.memory_bytes or None,
+        "disk_free_bytes": free_for_downloads(settings),
         "outputs_free_bytes": _free(settings.outputs_folder),
-        "gpu": _gpu(),
+        "gpu": machine.card and {"name": machine.card.name, "memory_bytes": machine.card.total_bytes},
+        "torch_for_cuda": machine.cuda_torch,
     }
 
 
-def _memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
-        return None
+def free_for_downloads(settings: Settings) -> int | None:
+    """Free bytes on the disk that Hugging Face keeps its files on; None if the system does not tell."""
+    return _free(Path(settings.hf_home or "~/.cache/huggingface").expanduser())
 
 
 def _free(folder: Path) -> int | None:
@@ -96,26 +96,13 @@ def _free(folder: Path) -> int | None:
     return None
 
 
-def _gpu() -> str | None:
-    """Name, memory and driver of the NVIDIA GPUs, as the driver's own tool says them."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    asked = [tool, "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader"]
-    try:
-        said = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    gpus = [[part.strip() for part in line.split(",")] for line in said.splitlines() if line.count(",") == 3]
-    return "; ".join(f"{name}, {total} ({free} free), driver {driver}" for name, total, free, driver in gpus) or None
-
-
 def _text(report: Mapping[str, Any]) -> str:
     machine, libraries = report["machine"], report["libraries"]
     parts = [machine["system"], f"{machine['processors']} processors"]
     parts += [f"{in_gb(machine['memory_bytes'])} memory"] if machine["memory_bytes"] else []
     parts += [f"{in_gb(machine['disk_free_bytes'])} free for downloads"] if machine["disk_free_bytes"] is not None else []
-    parts.append(machine["gpu"] or "no NVIDIA GPU")
+    gpu = machine["gpu"]
+    parts.append(f"{gpu['name']} with {in_gb(gpu['memory_bytes'])}" if gpu else "no NVIDIA GPU")
     lines = [
         f"flux_demo {report['version']}, Python {report['python']}",
         ", ".join(f"{name} {version or 'missing'}" for name, version in libraries.items()),

@@ -9,7 +9,7 @@ from typing import Any
 
 from flux_demo.cli import check, output
 from flux_demo.cli.terminal import Terminal, in_gb
-from flux_demo.errors import InvalidRequest
+from flux_demo.errors import DownloadFailed, InvalidRequest
 from flux_demo.modes import MODES
 from flux_demo.request import ControlMap, GeneratedImage, GenerationRequest, Size
 from flux_demo.settings import Settings
@@ -61,9 +61,15 @@ def draw_map(asked: argparse.Namespace, terminal: Terminal) -> int:
 
 def fetch(asked: argparse.Namespace, terminal: Terminal) -> int:
     """fetch: the name of what is here now."""
-    studio = Studio.from_settings(Settings.from_env())
+    settings = Settings.from_env()
+    studio = Studio.from_settings(settings)
     terminal.status("Asking the hub how large the files are.")
     todo = studio.fetch_size(asked.what)
+    free = check.free_for_downloads(settings)
+    if free is not None and free < todo.bytes_left:
+        raise DownloadFailed(
+            f"{todo.name} needs {in_gb(todo.bytes_left)} more, and the disk has {in_gb(free)} free. Make room, or set HF_HOME to a larger disk."
+        )
     if todo.bytes_left:
         terminal.say(
             f"{todo.name}: {in_gb(todo.bytes_left)} to fetch of {in_gb(todo.bytes_total)}. An interrupted download is taken up again."
