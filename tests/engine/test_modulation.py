@@ -35,9 +35,6 @@ def test_it_is_27_percent_of_the_real_transformer():
 def test_rows_are_made_once_for_the_same_prompt_guidance_and_schedule(tiny):
     flux = Residents(memory.CPU_PLAN, CPU, torch.float32, 64).load(mini_parts("text", tiny))
     runs = []
-    for layer in flux.modulation.layers[:1]:
-        # the weight of a layer is read each time its rows are made
-        layer.register_module("weight_reads", None)
     make = flux.modulation._make_rows
     flux.modulation._make_rows = lambda *given: runs.append(given[-1]) or make(*given)
     draw_latents(flux, "one", 64, 64, 1, 2, 3.5)

@@ -1,0 +1,54 @@
+"""Streaming, with the CPU as both ends: the hooks are diffusers' own, the loop is ours, and the picture stays the same."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from flux_demo.backends.weights import mini_parts
+from flux_demo.engine.memory import CPU_PLAN
+from flux_demo.engine.picture import draw_latents
+from flux_demo.engine.placement import place_of, tile
+from flux_demo.errors import Cancelled
+
+CPU = torch.device("cpu")
+GPU = torch.device("cuda", 0)
+STREAMED = replace(CPU_PLAN, stream_body=True, stream_t5=True)
+
+
+def test_a_streamed_run_is_exact(flux, tiny, tiny_residents, dtype):
+    parts = mini_parts("text", tiny)
+    streamed = tiny_residents(dtype, STREAMED).load(parts)
+    resident = flux("text")
+    for text, seed in (("a cube", 1), ("a ball", 1), ("a ball", 2)):
+        assert torch.equal(draw_latents(streamed, text, 64, 48, seed, 2, 3.5), draw_latents(resident, text, 64, 48, seed, 2, 3.5))
+
+
+def test_a_streamed_run_is_exact_after_a_stop(flux, tiny, tiny_residents, dtype):
+    streamed = tiny_residents(dtype, STREAMED).load(mini_parts("text", tiny))
+
+    def stop(done, of, preview):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        draw_latents(streamed, "a cube", 64, 48, 1, 3, 3.5, on_step=stop)
+    assert torch.equal(draw_latents(streamed, "a cube", 64, 48, 1, 2, 3.5), draw_latents(flux("text"), "a cube", 64, 48, 1, 2, 3.5))
+
+
+def test_each_weight_is_read_to_its_place():
+    body, rows = "transformer_blocks.0.attn.to_q.weight", "transformer_blocks.0.norm1.linear.weight"
+    for plan, places in (
+        (replace(CPU_PLAN, modulation_on_device=True), (GPU, GPU)),
+        (replace(CPU_PLAN, modulation_on_device=False), (GPU, CPU)),
+        (replace(CPU_PLAN, modulation_on_device=False, stream_body=True), (CPU, CPU)),
+    ):
+        place = place_of(plan, GPU)
+        assert (place(body), place(rows)) == places
+
+
+def test_tiles_are_taken_and_left_again(flux):
+    vae = flux("text").shared.vae
+    tile(vae, tiled=True)
+    assert vae.use_tiling and vae.tile_sample_min_size == 512 and vae.tile_latent_min_size == 64
+    tile(vae, tiled=False)
+    assert not vae.use_tiling
