@@ -58,18 +58,19 @@ def main() -> None:
         studio = Studio.from_settings(Settings(backend="mini", outputs=folder))
         source = DrawnFrom(None, None, None, False, ())
 
-        def ours() -> Path:
+        def ours(photo: Image.Image) -> Path:
             return Path(keep_map(studio.preview("canny", photo, "x".join(map(str, OUTPUT))), source).path)
 
         target = Path(folder) / "bare.png"
         bare(photo, target)
-        assert np.array_equal(np.asarray(Image.open(target)), np.asarray(Image.open(ours()))), "the two maps differ"
+        assert np.array_equal(np.asarray(Image.open(target)), np.asarray(Image.open(ours(photo)))), "the two maps differ"
         for _ in range(rounds):
             started = time.perf_counter()
             bare(photo, target)
             times["bare"].append(time.perf_counter() - started)
+            fresh = photo.copy()  # the studio remembers how it fitted a photo that it has seen
             started = time.perf_counter()
-            ours()
+            ours(fresh)
             times["ours"].append(time.perf_counter() - started)
     medians = {name: statistics.median(values) for name, values in times.items()}
     result = {
