@@ -8,6 +8,7 @@ the picture. Ours and the bare post take turns; the numbers are medians. Writes 
 
 import json
 import multiprocessing
+import os
 import statistics
 import time
 from importlib.metadata import version
@@ -33,6 +34,7 @@ GOALS_MS = {"text": 30, "canny": 120, "depth": 120}
 
 
 def main() -> None:
+    load = os.getloadavg()[0]  # of other programs
     here, there = multiprocessing.Pipe()
     service = multiprocessing.get_context("spawn").Process(target=_serve, args=(there,), daemon=True)
     service.start()
@@ -48,6 +50,7 @@ def main() -> None:
         {
             "what": "median ms per request, the service answering at once; own = ours - bare; work = processor time of ours, which a busy machine changes less",
             "rounds": ROUNDS,
+            "load_at_start": round(load, 1),
             "httpx": version("httpx"),
             "rows": rows,
         },
