@@ -32,6 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
     except FluxDemoError as error:
         print(error, file=sys.stderr, flush=True)
         return 3
+    except ImportError as error:
+        print(
+            f"{error.name or 'A library'} cannot be imported: {error}. Install what requirements.txt names, or type: make run",
+            file=sys.stderr,
+        )
+        return 3
     except KeyboardInterrupt:
         if page is None:
             return 130

@@ -19,8 +19,8 @@ def leave(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):
-            pass  # the reader has gone, as in ``| head -1``
+        except (AttributeError, OSError, ValueError):
+            pass  # closed from the start, or the reader has gone, as in ``| head -1``
     os._exit(code)
 
 

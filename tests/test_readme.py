@@ -34,7 +34,7 @@ def rows(first_cell: str) -> list[list[str]]:
 
 def commands() -> list[list[str]]:
     """Every ``python -m flux_demo`` line, in the order in which a person would type them."""
-    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("python -m flux_demo")]
+    lines = [line for block in blocks("sh") for line in block.splitlines() if re.match(r"\S*python -m flux_demo", line)]
     return [shlex.split(line, comments=True)[3:] for line in lines]
 
 

@@ -13,6 +13,7 @@ from flux_demo.cli.parser import NotUnderstood, parse
 from flux_demo.cli.terminal import Terminal
 from flux_demo.errors import Cancelled, FluxDemoError
 
+INSTALL = "Install what requirements.txt names, or start with the Python that has it: .venv/bin/python -m flux_demo."
 DONE, NOT_UNDERSTOOD, REFUSED, INTERRUPTED = 0, 2, 3, 130
 
 
@@ -46,6 +47,8 @@ def _run(arguments: list[str], terminal: Terminal) -> int:
     except BrokenPipeError:  # whoever read standard output has gone; the work is done
         terminal.forget_output()
         return DONE
+    except ImportError as error:
+        return terminal.fail(f"{error.name or 'A library'} cannot be imported: {error}. {INSTALL}", REFUSED)
     except Exception as error:
         if sys.flags.dev_mode:
             raise

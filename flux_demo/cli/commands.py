@@ -25,6 +25,7 @@ def generate(asked: argparse.Namespace, terminal: Terminal) -> int:
     if size == MATCH and mode.control is None:
         raise InvalidRequest("There is no photo whose shape the size could match. Give --size as WIDTHxHEIGHT.")
     studio = _studio(asked)
+    output.check_folder(studio.settings.outputs_folder)
     route = studio.route(mode.name)
     sized = replace(request, size=size if isinstance(size, Size) else None)
     route.dials.complete(sized)  # what cannot be drawn here is said before the photo is looked at

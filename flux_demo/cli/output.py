@@ -30,6 +30,15 @@ def checked(output: str | None, photo: str | None = None) -> Path | None:
     return target
 
 
+def check_folder(folder: Path) -> None:
+    """Raise InvalidRequest, before anything is drawn, when pictures could not be kept in the folder."""
+    place = next((place for place in (folder.absolute(), *folder.absolute().parents) if place.exists()), None)
+    if place is None or not place.is_dir() or not os.access(place, os.W_OK):
+        raise InvalidRequest(
+            f"Pictures cannot be kept in {str(folder)!r}: it is no folder, or permission is missing. Set FLUX_DEMO_OUTPUTS to another one."
+        )
+
+
 def beside(photo: str, kind: str) -> Path:
     """A name in the current folder that no file has: ``photo-canny.png``, then ``photo-canny-2.png``."""
     stem = f"{Path(photo).stem}-{kind}"

@@ -110,6 +110,22 @@ def test_a_wrong_setting_is_refused_in_words(monkeypatch, capsys):
     assert "no backend 'abacus'" in refusal(capsys, "check")
 
 
+def test_a_folder_that_cannot_keep_pictures_is_said_before_drawing(place, monkeypatch, capsys):
+    monkeypatch.setenv("FLUX_DEMO_OUTPUTS", "photo.jpg")
+    assert "cannot be kept" in refusal(capsys, "text", "a cat", "--backend", "mini")
+
+
+def test_a_missing_library_is_said_in_words(tmp_path):
+    """As when the system's Python is taken in place of .venv's."""
+    (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')")
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "flux_demo", "map", "canny", "photo.png", "--backend", "mini"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("cv2 cannot be imported") and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("words", [["--json", "nonsense"], ["check", "--json", "--nonsense"]], ids=" ".join)
 def test_json_is_printed_for_what_the_parser_refuses_too(words, capsys):
     assert run(words) == 2
