@@ -5,10 +5,9 @@ The public names are loaded when they are first used, so importing the package c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from flux_demo.version import VERSION
 
+TYPE_CHECKING = False  # for type checkers it is true; typing itself would be most of what importing this package costs
 if TYPE_CHECKING:
     from flux_demo.errors import Cancelled as Cancelled
     from flux_demo.errors import FluxDemoError as FluxDemoError
