@@ -119,7 +119,8 @@ def fetch(name: str, patterns: Sequence[str], token: str | None = None, on_bytes
     size = missing(name, patterns, token)
     blobs = _home(name) / "blobs"
     whole_before = _bytes_in(blobs) - _bytes_in(blobs, "*.incomplete")
-    stop, outcome = threading.Event(), []
+    stop = threading.Event()
+    outcome: list[Any] = []
     worker = threading.Thread(target=_download, args=(name, patterns, token, stop, outcome), name="fetch", daemon=True)
     worker.start()
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_demo.backends.weights import MINI, lacking, mini_parts, wrong_kind
+from flux_demo.engine.memory import CPU_PLAN
 from flux_demo.engine.parts import Parts
 from flux_demo.errors import OutOfMemory
 from flux_demo.modes import find_mode
@@ -45,10 +46,12 @@ class Mini:
     def parts(self, mode: str, say: Callable[[str], None]) -> Parts:
         return mini_parts(mode, self._folder)
 
+    def planned(self) -> str:
+        return CPU_PLAN.sentence
+
     def residents(self) -> Residents:
         import torch
 
-        from flux_demo.engine.memory import CPU_PLAN
         from flux_demo.engine.residents import Residents
 
         return Residents(CPU_PLAN, torch.device("cpu"), torch.float32, text_tokens=64)

@@ -43,6 +43,8 @@ class Weights(Protocol):
 
     def parts(self, mode: str, say: Callable[[str], None]) -> Parts: ...
 
+    def planned(self) -> str | None: ...
+
     def residents(self) -> Residents: ...
 
     def ran_out(self, residents: Residents | None) -> OutOfMemory:
@@ -87,6 +89,11 @@ class Diffusion:
             quality_steps=mode.quality_steps,
             presets=tuple(PRESETS),
         )
+
+    @property
+    def plan(self) -> str | None:
+        """How the memory is used, in a sentence; before anything is loaded, as far as can be told."""
+        return self._residents.plan.sentence if self._residents else self._weights.planned()
 
     def warm_up(self, mode: str) -> None:
         """Load what the mode needs, so that its first picture need not wait. Takes as long as loading does. Raises FluxDemoError."""

@@ -50,6 +50,11 @@ class Local:
             parts = with_texts_files(parts, self._settings)
         return parts
 
+    def planned(self) -> str | None:
+        machine = self._machine or look()
+        plan = machine.card and memory.plan(machine.card.total_bytes - CONTEXT_BYTES, machine.memory_bytes, below=self._too_roomy)
+        return plan.sentence if plan else None
+
     def residents(self) -> Residents:
         import torch
 

@@ -62,7 +62,7 @@ def local_parts(mode: str, settings: Settings) -> Parts | None:
     text = local_folder(settings.text_model, SHARED) if mode != "text" else None
     same = listed_as_same(name, settings.text_model) if text is not None else None
     shared = text if text is not None and (same or (whole is None and same is None)) else whole
-    return shared and Parts(title, shared, own / "transformer", own / "scheduler")
+    return Parts(title, shared, own / "transformer", own / "scheduler") if shared else None
 
 
 def with_texts_files(parts: Parts, settings: Settings) -> Parts:
