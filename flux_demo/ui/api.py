@@ -52,7 +52,9 @@ def add_api(studio: Studio) -> None:
         photo: gr.FileData, size: str = "match", fit: str = "crop", near: float = 0.0, far: float = 1.0, invert: bool = False
     ) -> gr.FileData:
         """Draw the depth map of a photo, near is bright: PNG, RGB, exactly what /depth follows."""
-        return _drawn(studio.preview("depth", received(photo), _size_text(size) or "match", fit or "crop", near=near, far=far, invert=invert))
+        return _drawn(
+            studio.preview("depth", received(photo), _size_text(size) or "match", fit or "crop", near=near, far=far, invert=invert)
+        )
 
     def restore(picture: gr.FileData) -> dict:
         """Read the recipe that a picture made here carries."""
@@ -62,12 +64,14 @@ def add_api(studio: Studio) -> None:
         """Where each mode runs and why, and what can be asked for."""
         return studio.status()
 
-    for endpoint in (text, canny, depth):
-        gr.api(_worded(endpoint), api_name=endpoint.__name__, concurrency_id="gpu", concurrency_limit=1)
-    for endpoint in (canny_map, depth_map):
-        gr.api(_worded(endpoint), api_name=endpoint.__name__, concurrency_id="map", concurrency_limit=2)
-    for endpoint in (restore, status):
-        gr.api(_worded(endpoint), api_name=endpoint.__name__, concurrency_limit=4)
+    lines: tuple[tuple[str, int, tuple[Callable, ...]], ...] = (
+        ("gpu", 1, (text, canny, depth)),
+        ("map", 2, (canny_map, depth_map)),
+        ("look", 4, (restore, status)),
+    )
+    for line, at_once, endpoints in lines:
+        for endpoint in endpoints:
+            gr.api(_worded(endpoint), api_name=endpoint.__name__, concurrency_id=line, concurrency_limit=at_once)
 
 
 def _worded(endpoint: Callable) -> Callable:
@@ -117,5 +121,5 @@ def _given_map(kind: str, uploaded: Any) -> ControlMap:
 
 
 def _size_text(size: Any) -> str:
-    """"WIDTHxHEIGHT" or "match"; anything else goes to the parser, which says what is wrong with it."""
+    """ "WIDTHxHEIGHT" or "match"; anything else goes to the parser, which says what is wrong with it."""
     return "" if size is None else str(size).strip()

@@ -5,7 +5,11 @@ from pathlib import Path
 from flux_demo.settings import ASSETS
 
 MINI_PROMPTS = {
-    "text": ("a red cube on a wooden floor at sunset", "two yellow spheres on grass", "a blue cone next to a white cylinder on snow at night"),
+    "text": (
+        "a red cube on a wooden floor at sunset",
+        "two yellow spheres on grass",
+        "a blue cone next to a white cylinder on snow at night",
+    ),
     "canny": ("a green cube on sand", "a purple sphere on a wooden floor at sunset", "a red cone on snow at night"),
     "depth": ("an orange sphere on grass", "a white cube on a wooden floor", "a blue cylinder on sand at sunset"),
 }

@@ -55,6 +55,14 @@ def received(value: Any) -> Path:
     return resolved
 
 
+def still_kept(path: str | None) -> str | None:
+    """The path again if it is an upload that is still there."""
+    try:
+        return str(received(path))
+    except InvalidPicture:
+        return None
+
+
 def publish(source: Path, name: str | None = None) -> str:
     """Copy a file to where the browser may fetch it, and only who knows the name can."""
     path = _unguessable(name or source.name)

@@ -5,10 +5,12 @@ from typing import Any
 
 import gradio as gr
 
+from flux_demo.modes import MODES
 from flux_demo.recipe import Recipe
 from flux_demo.ui import words
 from flux_demo.ui.files import ShownMap
 
+ACTIONS = ("reuse", "renew", "again", *(f"send_{mode.name}" for mode in MODES.values() if mode.control))  # buttons under a picture
 KEPT = 40  # pictures a visitor can go back to; the files themselves stay in the gallery
 
 
@@ -34,6 +36,6 @@ def thumbnails(history: list[Entry]) -> list[tuple[str, str]]:
 
 def displayed(entry: Entry) -> dict[str, Any]:
     """What a tab shows of a picture."""
-    actions = dict.fromkeys(("reuse", "renew", "again", "send_canny", "send_depth"), gr.update(interactive=True))
+    actions = dict.fromkeys(ACTIONS, gr.update(interactive=True))
     picture = gr.update(value=entry.path, alt_text=f"Picture made from the prompt: {entry.recipe.prompt[:300]}")
     return {"picture": picture, "caption": words.caption(entry.recipe, entry.title), "last": entry, **actions}

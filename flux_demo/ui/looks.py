@@ -46,13 +46,15 @@ def looks(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
         "run": {"visible": route is not None},
         "stop": {"visible": route is not None},
         "refusal": {"value": words.refusal(refusals(studio, mode)) if refusal else "", "visible": refusal is not None},
-        "fetch": {"value": f"Fetch what FLUX needs for {mode.title.lower()}", "visible": missing is not None},
+        "fetch": {"value": f"Fetch FLUX for {mode.title.lower()}", "visible": missing is not None},
         "size": {"choices": sizes, "value": sizes[0][1]},
         "steps": {
             "minimum": dials.step_range[0] if dials else 1,
             "maximum": dials.step_range[-1] if dials else 100,
             "value": dials.steps if dials else mode.steps,
-            "info": f"More take longer. {dials.quality_steps} for the best picture." if dials and dials.quality_steps else "More take longer.",
+            "info": f"More take longer. {dials.quality_steps} for the best picture."
+            if dials and dials.quality_steps
+            else "More take longer.",
         },
         "guidance": {"minimum": low, "maximum": high, "value": dials.guidance if dials else mode.guidance},
         "preset": {
@@ -65,10 +67,24 @@ def looks(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
         count = dials.sample_pictures if dials else 0
         values |= {
             "own": {"visible": own_photos},
-            "sample": {"choices": [(f"Picture {n + 1}", n) for n in range(count)], "value": 0 if count else None, "visible": not own_photos},
+            "drawing": {"visible": own_photos},
+            "map_note": {
+                "value": map_note(mode) if own_photos else words.says("The service draws the map of its sample and does not show it.")
+            },
+            "sample": {
+                "choices": [(f"Picture {n + 1}", n) for n in range(count)],
+                "value": 0 if count else None,
+                "visible": not own_photos,
+            },
             "sample_note": {"value": _sample_note(count), "visible": not own_photos},
         }
     return values
+
+
+def map_note(mode: Mode) -> str:
+    """What stands under an empty map."""
+    assert mode.control
+    return words.says(f"{mode.control.sees}.")
 
 
 def refusals(studio: Studio, mode: Mode) -> list[Refusal]:

@@ -9,19 +9,17 @@ from flux_demo.modes import MODES, Mode
 from flux_demo.studio import Studio
 from flux_demo.ui import words
 from flux_demo.ui.api import add_api
+from flux_demo.ui.between import bind_across
 from flux_demo.ui.bind import Form, bind
-from flux_demo.ui.fetch import dressed, fetch_handler
 from flux_demo.ui.generate import BEGIN_JS, run_handler, stopped
-from flux_demo.ui.history import Entry, displayed
-from flux_demo.ui.looks import looks, route_of
+from flux_demo.ui.history import ACTIONS, Entry
+from flux_demo.ui.looks import route_of
 from flux_demo.ui.preview import live_map
-from flux_demo.ui.restore import across, opened
 from flux_demo.ui.tab import build_tab
 
 TITLE = "FLUX.1 from words, edges and depth"
 LINE = 32  # events that may wait in all lines together
-SHOWN_BY_A_RUN = ["status", "picture", "caption", "run", "stop", "map", "shown", "map_note", "history", "gallery", "last"]
-ACTIONS = ["reuse", "renew", "again", *(f"send_{mode.name}" for mode in MODES.values() if mode.control)]
+SHOWN_BY_A_RUN = ["status", "picture", "caption", "run", "stop", "map", "shown", "map_note", "history", "gallery", "last", *ACTIONS]
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -37,7 +35,7 @@ def build(studio: Studio) -> gr.Blocks:
         _pictures(everywhere)
         for mode in MODES.values():
             _bind_tab(studio, mode, forms[mode.name] | everywhere)
-        _bind_across(studio, forms, everywhere, page)
+        bind_across(studio, forms, everywhere, page)
         add_api(studio)
     return page.queue(max_size=LINE, default_concurrency_limit=4, api_open=False)
 
@@ -83,7 +81,7 @@ def _bind_tab(studio: Studio, mode: Mode, form: Form) -> None:
         [form["run"].click],
         run_handler(studio, mode),
         form,
-        [*SHOWN_BY_A_RUN, *ACTIONS],
+        SHOWN_BY_A_RUN,
         options,
         concurrency_id="gpu",
         concurrency_limit=1,
@@ -93,93 +91,9 @@ def _bind_tab(studio: Studio, mode: Mode, form: Form) -> None:
     bind([form["reuse"].click], _keep_seed, form, ["seed", "status"], queue=False)
     bind([form["renew"].click], _new_seed, form, ["seed", "status"], queue=False)
     for chip in form["chips"]:
-        gr.on([chip.click], None, None, [form["prompt"], form["hint"]], js=f'() => [{json.dumps(chip.value)}, ""]', api_visibility="private")
-
-
-def _bind_across(studio: Studio, forms: dict[str, Form], everywhere: Form, page: gr.Blocks) -> None:
-    """What one tab does to another. Components of all tabs by mode__name."""
-    flat = everywhere | {f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items() if name not in ("chips", "example_paths")}
-    values = [name for name in flat if name.rpartition("__")[2] in RESTORED]
-
-    def dropped_in(*, dropped: Any, history: list[Entry]) -> dict[str, Any]:
-        try:
-            return across(studio, opened(dropped), history)
-        except Exception as error:
-            return {"restore_note": words.says(words.sentence(error), "problem")}
-
-    bind([everywhere["dropped"].upload], dropped_in, flat, values)
-    _bind_history(flat)
-    for mode, form in forms.items():
-        _bind_back(studio, mode, flat, values)
-        for other in MODES.values():
-            if other.control:
-                _bind_send(mode, other, flat)
-        if form.get("example_paths"):
-            _bind_example_photos(form)
-        dressing = [f"{name}__{part}" for name, each in forms.items() for part in looks(studio, MODES[name])] + [f"{mode}__status"]
-        fetching = bind([form["fetch"].click], fetch_handler(studio, MODES[mode]), flat, dressing, concurrency_id="fetch", concurrency_limit=1)
-        gr.on([form["stop"].click], None, None, None, cancels=[fetching], api_visibility="private")
-    built = {mode.name: looks(studio, mode) for mode in MODES.values()}
-
-    def dress() -> dict[str, Any]:
-        return {} if built == {mode.name: looks(studio, mode) for mode in MODES.values()} else dressed(studio)
-
-    bind([page.load], dress, flat, dressing, queue=False)
-
-
-RESTORED = {
-    *("tabs", "restore_note", "prompt", "seed", "steps", "guidance", "size", "preset", "status", "sample", "fit", "as_map", "photo"),
-    *("map", "shown", "wanted", "map_note", "picture", "caption", "last", *ACTIONS),
-    *(option.name for mode in MODES.values() if mode.control for option in mode.control.options),
-}
-
-
-def _bind_history(flat: Form) -> None:
-    names = [name for name in flat if name.rpartition("__")[2] in {"picture", "caption", "last", *ACTIONS}] + ["tabs"]
-
-    def show(history: list[Entry], event: gr.SelectData) -> list[Any]:
-        entry = history[event.index] if isinstance(event.index, int) and 0 <= event.index < len(history) else None
-        answer: dict[str, Any] = {}
-        if entry:
-            answer = {f"{entry.recipe.mode}__{name}": value for name, value in displayed(entry).items()}
-            answer["tabs"] = gr.Tabs(selected=entry.recipe.mode)
-        return [answer.get(name, gr.skip()) for name in names]
-
-    flat["gallery"].select(
-        show, [flat["history"]], [flat[name] for name in names], queue=False, show_progress="hidden", api_visibility="private"
-    )
-
-
-def _bind_back(studio: Studio, mode: str, flat: Form, values: list[str]) -> None:
-    form = {"entry": flat[f"{mode}__last"]} | flat
-
-    def back(*, entry: Entry | None, history: list[Entry]) -> dict[str, Any]:
-        return across(studio, entry, history) if entry else {}
-
-    bind([flat[f"{mode}__again"].click], back, form, values)
-
-
-def _bind_send(mode: str, other: Mode, flat: Form) -> None:
-    form = {"entry": flat[f"{mode}__last"]} | flat
-    photo = f"{other.name}__photo"
-
-    def send(*, entry: Entry | None) -> dict[str, Any]:
-        if entry is None:
-            return {}
-        return {photo: entry.path, f"{other.name}__as_map": False, f"{other.name}__wanted": None, "tabs": gr.Tabs(selected=other.name)}
-
-    bind([flat[f"{mode}__send_{other.name}"].click], send, form, [photo, f"{other.name}__as_map", f"{other.name}__wanted", "tabs"], queue=False)
-
-
-def _bind_example_photos(form: Form) -> None:
-    paths = form["example_paths"]
-
-    def choose(event: gr.SelectData) -> tuple[str, None]:
-        return paths[event.index], None
-
-    form["example_photos"].select(
-        choose, None, [form["photo"], form["wanted"]], queue=False, show_progress="hidden", api_visibility="private"
-    )
+        gr.on(
+            [chip.click], None, None, [form["prompt"], form["hint"]], js=f'() => [{json.dumps(chip.value)}, ""]', api_visibility="private"
+        )
 
 
 def _hint(studio: Studio, mode: Mode) -> Any:

@@ -11,7 +11,7 @@ from flux_demo.request import ControlMap
 from flux_demo.studio import Studio
 from flux_demo.ui import words
 from flux_demo.ui.files import DrawnFrom, ShownMap, keep_map, received
-from flux_demo.ui.tab import map_note
+from flux_demo.ui.looks import map_note
 
 SAME_SHAPE = 0.01  # a hundredth more or less of a side is rounding, not a crop
 
@@ -45,7 +45,9 @@ def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
 def live_map(studio: Studio, mode: Mode) -> Callable[..., dict[str, Any]]:
     """The handler of every change that the map depends on."""
 
-    def redraw(*, photo: Any, size: Any, fit: Any, as_map: Any, shown: ShownMap | None, wanted: str | None, **options: Any) -> dict[str, Any]:
+    def redraw(
+        *, photo: Any, size: Any, fit: Any, as_map: Any, shown: ShownMap | None, wanted: str | None, **options: Any
+    ) -> dict[str, Any]:
         now = drawn_from(mode, photo, size, fit, as_map, options)
         if is_current(shown, now):
             return {}
@@ -62,7 +64,9 @@ def live_map(studio: Studio, mode: Mode) -> Callable[..., dict[str, Any]]:
 
 def wanting(wanted: str | None) -> str:
     """What to say while the photo of a restored recipe is missing."""
-    return words.says("The recipe holds no photo. Give the one it was made from, and the map is compared with the recipe's.") if wanted else ""
+    return (
+        words.says("The recipe holds no photo. Give the one it was made from, and the map is compared with the recipe's.") if wanted else ""
+    )
 
 
 def _compared(shown: ShownMap, wanted: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,11 +12,10 @@ from flux_demo.recipe import Recipe, read_recipe
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.studio import Studio
 from flux_demo.ui import words
-from flux_demo.ui.files import publish, received
+from flux_demo.ui.files import publish, received, still_kept
 from flux_demo.ui.history import Entry, displayed
-from flux_demo.ui.looks import route_of
+from flux_demo.ui.looks import map_note, route_of
 from flux_demo.ui.preview import drawn_from, wanting
-from flux_demo.ui.tab import map_note
 
 
 def opened(dropped: Any) -> Entry:
@@ -58,12 +56,18 @@ def _map_of(mode: Mode, entry: Entry, history: Sequence[Entry], size: str) -> di
     form = {"fit": fit, "as_map": as_map, **options}
     for known in (entry, *history):
         shown = known.shown
-        if shown and shown.sha256 == control.sha256 and Path(shown.path).is_file():
-            photo = known.photo if known.photo and Path(known.photo).is_file() else None
+        if shown and shown.sha256 == control.sha256 and still_kept(shown.path):
+            photo = still_kept(known.photo)
             shown = replace(shown, drawn_from=drawn_from(mode, photo, size, fit, as_map, options))
             note = words.says(f"{shown.note} It is the recipe's map.")
             return form | {"photo": photo, "map": shown.path, "shown": shown, "wanted": None, "map_note": note}
-    return form | {"photo": None, "map": None, "shown": None, "wanted": control.sha256, "map_note": wanting(control.sha256) or map_note(mode)}
+    return form | {
+        "photo": None,
+        "map": None,
+        "shown": None,
+        "wanted": control.sha256,
+        "map_note": wanting(control.sha256) or map_note(mode),
+    }
 
 
 def _said(studio: Studio, mode: Mode, recipe: Recipe) -> str:
@@ -77,7 +81,11 @@ def _said(studio: Studio, mode: Mode, recipe: Recipe) -> str:
         route.dials.complete(GenerationRequest(mode.name, recipe.prompt, recipe.seed, recipe.steps, recipe.guidance, size))
     except InvalidRequest as error:
         return f"{said} {error}"
-    return said if route.backend.name == recipe.backend else f"{said} It was made elsewhere ({recipe.backend}), so it will not come out the same."
+    return (
+        said
+        if route.backend.name == recipe.backend
+        else f"{said} It was made elsewhere ({recipe.backend}), so it will not come out the same."
+    )
 
 
 def _presets(studio: Studio, mode: Mode) -> Sequence[str]:
@@ -85,22 +93,8 @@ def _presets(studio: Studio, mode: Mode) -> Sequence[str]:
     return route.dials.presets if route else ()
 
 
-def restore_handlers(studio: Studio) -> tuple[Any, Any]:
-    """The handlers of a dropped file, and of "Back to these settings"; both answer for all tabs, names as mode__component."""
-
-    def dropped_in(*, dropped: Any, history: list[Entry]) -> dict[str, Any]:
-        try:
-            return across(studio, opened(dropped), history)
-        except Exception as error:
-            return {"restore_note": words.says(words.sentence(error), "problem")}
-
-    def back_to(entry: Entry | None, history: list[Entry]) -> dict[str, Any]:
-        return across(studio, entry, history) if entry else {}
-
-    return dropped_in, back_to
-
-
 def across(studio: Studio, entry: Entry, history: Sequence[Entry]) -> dict[str, Any]:
+    """``filled`` for the whole page, names as mode__component, with the recipe's tab chosen."""
     mode = entry.recipe.mode
     answer = {f"{mode}__{name}": value for name, value in filled(studio, entry, history).items()}
     return answer | {"tabs": gr.Tabs(selected=mode), "restore_note": words.says("")}

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 from PIL.Image import Image
@@ -26,7 +26,7 @@ class Waiting:
     text: str
 
 
-def follow(studio: Studio, request: GenerationRequest) -> Iterator[Step | Waiting | GeneratedImage | None]:
+def follow(studio: Studio, request: GenerationRequest) -> Generator[Step | Waiting | GeneratedImage | None]:
     """Run a request in a thread of its own and report: the newest step or status, None as a heartbeat, the result at the end.
 
     Raises what the run raises. Closing the generator stops the run at its next step.

@@ -69,22 +69,24 @@ def _photo_and_map(form: Form, look: dict, mode: Mode) -> None:
                 elem_classes=["box", "pixels"],
                 alt_text=f"The map that will be followed. {mode.control.sees}.",
             )
-            form["map_note"] = gr.HTML(map_note(mode), elem_classes="note")
-            for option in mode.control.options:
-                form[option.name] = _option(option)
-
-
-def map_note(mode: Mode) -> str:
-    """What stands under an empty map."""
-    assert mode.control
-    return f'<p class="say">{mode.control.sees}.</p>'
+            form["map_note"] = gr.HTML(**look["map_note"], elem_classes="note")
+            with gr.Column(elem_classes="drawing", min_width=0, **look["own"]) as form["drawing"]:
+                for option in mode.control.options:
+                    form[option.name] = _option(option)
 
 
 def _option(option: Option) -> gr.components.Component:
     if option.is_switch:
         return gr.Checkbox(value=bool(option.default), label=option.label, elem_classes="switch", container=False)
     return gr.Slider(
-        option.minimum, option.maximum, option.default, step=option.step, label=option.label, info=option.help, buttons=[], elem_classes="dial"
+        option.minimum,
+        option.maximum,
+        option.default,
+        step=option.step,
+        label=option.label,
+        info=option.help,
+        buttons=[],
+        elem_classes="dial",
     )
 
 
@@ -118,7 +120,8 @@ def _prompt(form: Form, studio: Studio, mode: Mode) -> None:
     route, _ = route_of(studio, mode)
     with gr.Row(elem_classes="chips"):
         form["chips"] = [
-            gr.Button(prompt, size="sm", elem_classes="chip") for prompt in examples.prompts(route.backend.name if route else None, mode.name)
+            gr.Button(prompt, size="sm", elem_classes="chip")
+            for prompt in examples.prompts(route.backend.name if route else None, mode.name)
         ]
 
 
@@ -129,7 +132,7 @@ def _running(form: Form, look: dict) -> None:
         with gr.Row(elem_classes="buttons"):
             form["run"] = gr.Button("Make the picture", variant="primary", elem_classes="run", **look["run"])
             form["stop"] = gr.Button("Stop", interactive=False, elem_classes="stop", **look["stop"])
-            form["fetch"] = gr.Button(elem_classes="fetch", **look["fetch"])
+            form["fetch"] = gr.Button(size="sm", elem_classes="fetch", **look["fetch"])
 
 
 def _settings(form: Form, look: dict, mode: Mode) -> None:
@@ -138,7 +141,9 @@ def _settings(form: Form, look: dict, mode: Mode) -> None:
             form["size"] = gr.Dropdown(
                 label="Size", info="width × height; any multiple of 16 can be typed", allow_custom_value=True, **look["size"]
             )
-            form["seed"] = gr.Textbox(label="Seed", info="the same seed gives the same picture", placeholder="a new one each time", max_lines=1)
+            form["seed"] = gr.Textbox(
+                label="Seed", info="the same seed gives the same picture", placeholder="a new one each time", max_lines=1
+            )
         form["steps"] = gr.Slider(label="Steps", step=1, buttons=[], elem_classes="dial", **look["steps"])
         form["guidance"] = gr.Slider(
             label="How closely to follow the prompt", info="guidance", step=0.1, buttons=[], elem_classes="dial", **look["guidance"]

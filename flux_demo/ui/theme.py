@@ -97,5 +97,7 @@ def theme() -> gr.themes.Base:
         font=[fonts.LocalFont("IBM Plex Sans", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"],
         font_mono=[fonts.LocalFont("IBM Plex Mono", weights=(400,)), "ui-monospace", "monospace"],
     )
-    both = {name: light for name, (light, _) in LIGHT_AND_DARK.items()} | {f"{name}_dark": dark for name, (_, dark) in LIGHT_AND_DARK.items()}
+    both = {name: light for name, (light, _) in LIGHT_AND_DARK.items()} | {
+        f"{name}_dark": dark for name, (_, dark) in LIGHT_AND_DARK.items()
+    }
     return look.set(**both, **SAME_IN_BOTH)

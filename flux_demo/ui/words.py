@@ -73,7 +73,9 @@ def refusal(passed: list[Refusal]) -> str:
     """Why a mode cannot run, standing where the run button would."""
     if len(passed) == 1:
         return f'<p class="refusal">{escape(passed[0].reason)}</p>'
-    return f'<div class="refusal"><p>No picture can be made here yet. One of these would do:</p><dl>{"".join(map(_reason, passed))}</dl></div>'
+    return (
+        f'<div class="refusal"><p>No picture can be made here yet. One of these would do:</p><dl>{"".join(map(_reason, passed))}</dl></div>'
+    )
 
 
 def caption(recipe: Recipe, title: str) -> str:
@@ -82,8 +84,7 @@ def caption(recipe: Recipe, title: str) -> str:
     facts = (f"Seed {recipe.seed}", f"{recipe.seconds:.1f} s", spoken(size), f"{recipe.steps} steps", title)
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _recipe_rows(recipe))
     return (
-        f'<p class="caption">{" · ".join(map(escape, facts))}</p>'
-        f'<details class="recipe"><summary>Recipe</summary><dl>{rows}</dl></details>'
+        f'<p class="caption">{" · ".join(map(escape, facts))}</p><details class="recipe"><summary>Recipe</summary><dl>{rows}</dl></details>'
     )
 
 
@@ -94,7 +95,9 @@ def spoken(size: Size) -> str:
 def shape(size: Size) -> str:
     """A size with the word for its shape."""
     ratio = size.width / size.height
-    words = "square" if 0.97 < ratio < 1.03 else "wide" if ratio > 1.6 else "tall" if ratio < 0.63 else "landscape" if ratio > 1 else "portrait"
+    words = (
+        "square" if 0.97 < ratio < 1.03 else "wide" if ratio > 1.6 else "tall" if ratio < 0.63 else "landscape" if ratio > 1 else "portrait"
+    )
     return f"{spoken(size)}, {words}"
 
 

@@ -1,0 +1,78 @@
+"""The page with the mini, on a loopback address, and a headless Chromium to drive it."""
+
+import os
+import shutil
+
+import pytest
+from gradio_client import Client
+
+from flux_demo.settings import Settings
+from flux_demo.studio import Studio
+
+PATIENCE_MS = 40_000  # the mini draws in seconds, also on a machine that is busy with other things
+SMALL = "128x128"
+
+
+@pytest.fixture(scope="package")
+def studio(tmp_path_factory):
+    return Studio.from_settings(Settings(backend="mini", outputs=str(tmp_path_factory.mktemp("outputs"))))
+
+
+@pytest.fixture(scope="package")
+def address(studio, tmp_path_factory):
+    """The served page's address; uploads and pictures go to a folder of the tests."""
+    from flux_demo.ui import build, launch_options
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        page = build(studio)
+        _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
+        yield url
+        page.close(verbose=False)
+
+
+@pytest.fixture
+def client(address, tmp_path):
+    return Client(address, verbose=False, download_files=str(tmp_path / "downloads"))
+
+
+@pytest.fixture(scope="package")
+def chromium():
+    """A headless Chromium; without one the test skips, and fails where CI is set."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no Chromium on this machine; install it to drive the page")
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(address, chromium):
+    """``visit(width, tab)`` opens the page for a new visitor and chooses a tab."""
+    visitors = []
+
+    def open_page(width=1280, tab="Text"):
+        visitor = chromium.new_context(viewport={"width": width, "height": 900}, accept_downloads=True)
+        visitor.set_default_timeout(PATIENCE_MS)
+        visitors.append(visitor)
+        page = visitor.new_page()
+        page.goto(address)
+        page.get_by_role("tab", name=tab, exact=True).click()
+        page.locator(".prompt textarea:visible").wait_for()
+        return page
+
+    yield open_page
+    for visitor in visitors:
+        visitor.close()
+
+
+@pytest.fixture
+def photo_file(photo, tmp_path):
+    path = tmp_path / "room.png"
+    photo.save(path)
+    return path

@@ -1,0 +1,66 @@
+"""What a person does on the page, in the words of the tests."""
+
+import hashlib
+import io
+
+from PIL import Image
+
+
+def give_photo(page, mode, path):
+    page.locator(f"#photo-{mode} input[type=file]").set_input_files(path)
+
+
+def served(page, selector):
+    """The bytes of the file that an image on the page shows."""
+    picture = page.locator(f"{selector} img")
+    picture.wait_for()
+    return page.request.get(picture.get_attribute("src")).body()
+
+
+def pixels_hash(png):
+    with Image.open(io.BytesIO(png)) as picture:
+        assert picture.mode == "RGB" and picture.format == "PNG"
+        return hashlib.sha256(picture.tobytes()).hexdigest()
+
+
+def changed(page, selector, before):
+    """Wait until an image on the page is another file than ``before``; return its bytes."""
+    page.wait_for_function("([selector, before]) => { const e = document.querySelector(selector + ' img'); return e && e.src !== before }", arg=[selector, before])
+    return served(page, selector)
+
+
+def source(page, selector):
+    page.locator(f"{selector} img").wait_for()
+    return page.locator(f"{selector} img").evaluate("e => e.src")
+
+
+def open_settings(page):
+    if not page.get_by_label("Seed", exact=False).locator("visible=true").count():
+        page.get_by_role("button", name="Settings", exact=True).locator("visible=true").click()
+    field(page, "Steps").wait_for()
+
+
+def field(page, label):
+    return page.get_by_label(f"number input for {label}").locator("visible=true")
+
+
+def set_steps(page, steps):
+    open_settings(page)
+    field(page, "Steps").fill(str(steps))
+    field(page, "Steps").press("Tab")
+
+
+def seed_field(page):
+    return page.get_by_label("Seed").locator("visible=true")
+
+
+def prompt_field(page):
+    return page.locator(".prompt textarea:visible")
+
+
+def run(page):
+    page.get_by_role("button", name="Make the picture", exact=True).locator("visible=true").click()
+
+
+def wait_for_status(page, mode, text):
+    page.locator(f"#status-{mode}").get_by_text(text).wait_for()

@@ -1,0 +1,263 @@
+"""The page, driven in a real browser as a person would."""
+
+import io
+import re
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from flux_demo.recipe import read_recipe
+from tests.ui.driving import (
+    changed,
+    field,
+    give_photo,
+    open_settings,
+    pixels_hash,
+    prompt_field,
+    run,
+    seed_field,
+    served,
+    set_steps,
+    source,
+    wait_for_status,
+)
+
+pytestmark = pytest.mark.browser
+
+
+def made(page, mode):
+    """Wait for a picture; return its bytes."""
+    wait_for_status(page, mode, "Done in")
+    return served(page, f"#picture-{mode}")
+
+
+def test_nothing_is_asked_of_another_machine_and_nothing_goes_wrong(visit, address):
+    page = visit()
+    asked, wrong = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.reload()
+    for tab in ("Edges", "Depth", "Text"):
+        page.get_by_role("tab", name=tab, exact=True).click()
+        page.locator(".prompt textarea:visible").wait_for()
+    assert asked and all(url.startswith((address, "data:", "blob:")) for url in asked)
+    assert wrong == []
+
+
+def test_a_prompt_becomes_a_picture_which_is_the_very_file_of_the_gallery(visit, studio):
+    page = visit()
+    page.get_by_role("button", name="two yellow spheres on grass", exact=True).click()
+    expect(prompt_field(page)).to_have_value("two yellow spheres on grass")
+    set_steps(page, 2)
+    before = page.locator("#picture-text").bounding_box()
+    run(page)
+    picture = made(page, "text")
+    assert page.locator("#picture-text").bounding_box() == before  # nothing jumped
+    kept = max(studio.gallery.folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert picture == kept.read_bytes()
+    recipe = read_recipe(kept)
+    expect(page.locator("#caption-text")).to_contain_text(f"Seed {recipe.seed}")
+    expect(page.locator("#caption-text")).to_contain_text("mini")
+    expect(page.locator("#picture-text img")).to_have_attribute("alt", re.compile("two yellow spheres"))
+    expect(page.locator("#history img")).to_have_count(1)
+    page.get_by_role("button", name="Keep seed", exact=True).locator("visible=true").click()
+    expect(seed_field(page)).to_have_value(str(recipe.seed))
+    page.get_by_role("button", name="New seed", exact=True).locator("visible=true").click()
+    expect(seed_field(page)).to_have_value("")
+    assert visit().locator("#history img").count() == 0  # another visitor sees none of it
+
+
+def test_the_map_on_the_page_is_live_and_is_what_is_sent(visit, studio, photo, photo_file):
+    page = visit(tab="Edges")
+    give_photo(page, "canny", photo_file)
+    first = served(page, "#map-canny")
+    assert pixels_hash(first) == studio.preview("canny", photo).sha256
+    before = source(page, "#map-canny")
+    field(page, "Strong edges").fill("700")
+    field(page, "Strong edges").press("Tab")
+    field(page, "Weak edges").fill("400")
+    field(page, "Weak edges").press("Tab")
+    changed(page, "#map-canny", before)
+    wanted = studio.preview("canny", photo, low=400, high=700).sha256
+    expect(page.locator("#map-canny img")).to_be_visible()
+    for _ in range(50):
+        if pixels_hash(served(page, "#map-canny")) == wanted:
+            break
+        page.wait_for_timeout(100)
+    sent = served(page, "#map-canny")
+    assert pixels_hash(sent) == wanted != pixels_hash(first)
+    prompt_field(page).fill("a green cube on sand")
+    set_steps(page, 1)
+    run(page)
+    picture = made(page, "canny")
+    control = read_recipe_of(picture).control
+    assert (control.sha256, control.options) == (wanted, {"low": 400, "high": 700})
+    with Image.open(io.BytesIO(picture)) as after, Image.open(io.BytesIO(sent)) as shown:
+        assert after.size == shown.size
+
+
+def read_recipe_of(png):
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        file.write(png)
+        file.flush()
+        return read_recipe(file.name)
+
+
+def test_a_run_faster_than_the_live_map_draws_it_first(visit, studio, photo, photo_file):
+    page = visit(tab="Edges")
+    prompt_field(page).fill("a green cube on sand")
+    set_steps(page, 1)
+    give_photo(page, "canny", photo_file)
+    page.locator("#photo-canny img").wait_for()
+    field(page, "Weak edges").fill("10")
+    run(page)
+    control = read_recipe_of(made(page, "canny")).control
+    assert control.sha256 == studio.preview("canny", photo, low=10).sha256
+    assert control.sha256 == pixels_hash(served(page, "#map-canny"))
+
+
+def test_a_dropped_picture_brings_everything_back(visit, client, studio, photo_file, tmp_path):
+    page = visit(tab="Depth")
+    give_photo(page, "depth", photo_file)
+    page.locator("#map-depth img").wait_for()
+    prompt_field(page).fill("an orange sphere on grass")
+    set_steps(page, 1)
+    seed_field(page).fill("4294967295")
+    run(page)
+    picture = tmp_path / "mine.png"
+    picture.write_bytes(made(page, "depth"))
+    shown = pixels_hash(served(page, "#map-depth"))
+    prompt_field(page).fill("something else")
+    seed_field(page).fill("")
+    page.get_by_role("button", name="Remove", exact=False).or_(page.get_by_label("Clear")).locator("visible=true").first.click()
+    page.locator("#map-depth img").wait_for(state="detached")
+    page.get_by_role("tab", name="Text", exact=True).click()
+    page.locator(".pictures-head input[type=file]").set_input_files(picture)
+    page.locator("#prompt-depth textarea:visible").wait_for()  # the right tab came forward
+    expect(prompt_field(page)).to_have_value("an orange sphere on grass")
+    expect(seed_field(page)).to_have_value("4294967295")
+    assert pixels_hash(served(page, "#map-depth")) == shown
+    page.locator("#photo-depth img").wait_for()
+
+    stranger = visit(tab="Text")  # has not got the map: is asked for the photo, and told whether it is the same map
+    stranger.locator(".pictures-head input[type=file]").set_input_files(picture)
+    stranger.get_by_text("The recipe holds no photo").wait_for()
+    give_photo(stranger, "depth", photo_file)
+    stranger.get_by_text("It is the recipe's map").wait_for()
+
+
+def test_a_picture_without_a_recipe_is_answered_in_words(visit, photo_file):
+    page = visit()
+    page.locator(".pictures-head input[type=file]").set_input_files(photo_file)
+    page.locator("#restore-note").get_by_text("carries no recipe").wait_for()
+
+
+def test_stop_stops_and_leaves_the_form_and_the_next_run_works(visit):
+    page = visit()
+    prompt_field(page).fill("a blue cone")
+    set_steps(page, 1)
+    run(page)
+    first = made(page, "text")
+    set_steps(page, 100)
+    run(page)
+    page.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
+    page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+    page.locator("#status-text").get_by_text("Stopped.").wait_for()
+    assert served(page, "#picture-text") == first  # the earlier picture is back
+    expect(prompt_field(page)).to_have_value("a blue cone")
+    expect(page.locator("#history img")).to_have_count(1)
+    set_steps(page, 1)
+    run(page)
+    expect(page.locator("#history img")).to_have_count(2)
+
+
+def test_the_keyboard_alone_runs_and_stops(visit):
+    page = visit()
+    set_steps(page, 100)
+    prompt_field(page).focus()
+    page.keyboard.type("a white cube")
+    page.keyboard.press("Control+Enter")
+    page.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
+    page.keyboard.press("Escape")
+    page.locator("#status-text").get_by_text("Stopped.").wait_for()
+    expect(page.locator("#voice")).to_contain_text("Stopped.")
+    prompt_field(page).focus()
+    reached = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.textContent.trim()"))
+    assert "Make the picture" in reached and reached.index("Make the picture") > 2  # after the examples, before the settings
+
+
+def test_a_broken_photo_gets_a_sentence_and_takes_the_old_map_away(visit, photo_file, tmp_path):
+    broken = tmp_path / "cut.png"
+    broken.write_bytes(photo_file.read_bytes()[:900])
+    page = visit(tab="Edges")
+    give_photo(page, "canny", photo_file)
+    page.locator("#map-canny img").wait_for()
+    page.get_by_role("button", name="Remove", exact=False).or_(page.get_by_label("Clear")).locator("visible=true").first.click()
+    give_photo(page, "canny", broken)
+    page.get_by_text("The picture cannot be opened").locator("visible=true").wait_for()
+    assert page.locator("#map-canny img").count() == 0
+    prompt_field(page).fill("a red cone")
+    run(page)
+    page.locator("#status-canny").get_by_text("The picture cannot be opened").wait_for()
+
+
+@pytest.mark.parametrize(("seed", "said"), [("abc", "is no seed"), ("4294967296", "is no seed")])
+def test_a_wrong_seed_gets_a_sentence_and_the_form_stays(visit, seed, said):
+    page = visit()
+    prompt_field(page).fill("a red <b>cube</b> ${1+1}")
+    open_settings(page)
+    seed_field(page).fill(seed)
+    run(page)
+    page.locator("#status-text").get_by_text(said).wait_for()
+    expect(prompt_field(page)).to_have_value("a red <b>cube</b> ${1+1}")
+    expect(page.get_by_role("button", name="Make the picture").locator("visible=true")).to_be_enabled()
+
+
+def test_words_that_the_mini_does_not_know_are_named_and_escaped(visit):
+    page = visit()
+    prompt_field(page).fill("a red cube and a <img src=x onerror=alert(1)> zebra ${document.title}")
+    page.get_by_text("never taught").wait_for()
+    assert page.locator(".hint img").count() == 0
+    prompt_field(page).fill("a red cube")
+    page.get_by_text("never taught").wait_for(state="detached")
+
+
+def test_a_picture_goes_on_to_another_tab_as_its_photo(visit):
+    page = visit()
+    prompt_field(page).fill("a red cube on snow <script>")
+    set_steps(page, 1)
+    run(page)
+    picture = made(page, "text")
+    page.get_by_role("button", name="Use in Edges", exact=True).locator("visible=true").click()
+    assert served(page, "#photo-canny") == picture
+    page.locator("#map-canny img").wait_for()
+    page.get_by_role("tab", name="Depth", exact=True).click()
+    page.locator("#history button").first.click()  # the history brings its own tab forward
+    page.locator("#prompt-text textarea:visible").wait_for()
+
+
+def test_a_ready_made_map_is_noticed_and_followed_as_it_is(visit, studio, photo, tmp_path):
+    ready = studio.preview("canny", photo, "336x192")
+    ready.image.save(tmp_path / "map.png")
+    page = visit(tab="Edges")
+    give_photo(page, "canny", tmp_path / "map.png")
+    page.get_by_text("looks like a map already").wait_for()
+    before = source(page, "#map-canny")
+    page.get_by_label("This already is a map").locator("visible=true").check()
+    assert pixels_hash(changed(page, "#map-canny", before)) == ready.sha256
+
+
+@pytest.mark.parametrize("tab", ["Text", "Edges", "Depth"])
+def test_a_phone_needs_no_sideways_scrolling(visit, tab):
+    page = visit(width=390, tab=tab)
+    open_settings(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    picture = page.locator(".box.large:visible").bounding_box()
+    assert picture["width"] > 340
