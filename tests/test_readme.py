@@ -39,11 +39,11 @@ def commands() -> list[list[str]]:
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, photo) -> Path:
-    """A folder with photo.jpg in it, where everything runs on the mini."""
+def place(tmp_path, monkeypatch) -> Path:
+    """A folder from which the repository's examples are seen, and where everything runs on the mini."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLUX_DEMO_BACKEND", "mini")
-    photo.save(tmp_path / "photo.jpg", quality=95)
+    (tmp_path / "assets").symlink_to(ROOT / "assets")
     return tmp_path
 
 
@@ -80,7 +80,14 @@ def test_the_table_of_settings_is_the_programs():
 
 
 def test_every_backend_is_in_the_first_table_in_the_order_of_the_choice():
-    assert re.findall(r"^\|[^|]+\|[^|]+\(`(\w+)`\) \|", TEXT, re.MULTILINE) == list(BACKENDS)
+    first = TEXT.partition("\n## ")[0]
+    assert re.findall(r"^\|[^|]+\|[^|]+\(`(\w+)`\) \|", first, re.MULTILINE) == list(BACKENDS)
+
+
+def test_every_variable_of_ours_that_is_named_is_read():
+    assert set(re.findall(r"FLUX_DEMO_[A-Z_]+", TEXT)) == {
+        row.metadata["variable"] for row in fields(Settings) if "FLUX_DEMO" in row.metadata["variable"]
+    }
 
 
 def test_a_backend_has_the_three_methods_that_are_named():
