@@ -10,7 +10,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
 ARGS   ?=
-MEASUREMENTS = $(patsubst benchmarks/%.py,%,$(shell grep -l __main__ benchmarks/*.py))
+MEASUREMENTS = $(filter-out readme,$(patsubst benchmarks/%.py,%,$(shell grep -l __main__ benchmarks/*.py)))
 
 .PHONY: help run test lint format bench clean
 
@@ -34,6 +34,7 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	@for name in $(MEASUREMENTS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.readme
 
 clean:
 	rm -rf .pytest_cache .ruff_cache .mypy_cache build

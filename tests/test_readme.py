@@ -109,6 +109,12 @@ def test_the_table_of_endpoints_is_the_programs(settings):
     assert said == offered
 
 
+def test_the_measurements_are_the_recorded_ones():
+    from benchmarks.readme import filled
+
+    assert filled(README) == README, "the results have changed: python -m benchmarks.readme"
+
+
 def test_every_file_that_is_linked_is_there():
     for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
         if not target.startswith("http"):
