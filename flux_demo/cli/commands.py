@@ -64,7 +64,7 @@ def fetch(asked: argparse.Namespace, terminal: Terminal) -> int:
     """fetch: the name of what is here now."""
     settings = Settings.from_env()
     studio = Studio.from_settings(settings)
-    terminal.status("Asking the hub how large the files are.")
+    terminal.status("Asking the hub how large the files are")
     todo = studio.fetch_size(asked.what)
     free = check.free_for_downloads(settings)
     if free is not None and free < todo.bytes_left:
@@ -108,15 +108,20 @@ def _map(studio: Studio, asked: argparse.Namespace, mode: str, terminal: Termina
 
     size = _size(asked.size) or MATCH
     photo = open_photo(asked.photo)
-    if getattr(asked, "as_map", False):
-        return studio.as_map(mode, photo, size, asked.fit)
-    if looks_like_map(photo) and asked.command != "map":
-        terminal.say("The photo looks like a map already. If it is one, add --as-map, and it is followed as it is.")
     control = MODES[mode].control
     assert control is not None
     given = {option.name: getattr(asked, option.name) for option in control.options}
-    terminal.status("Looking at the photo.")
-    return studio.preview(mode, photo, size, asked.fit, **{name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    if getattr(asked, "as_map", False):
+        if given:
+            raise InvalidRequest(
+                f"--as-map takes the file as the map that it is, and --{next(iter(given))} would draw it anew. Leave one of them out."
+            )
+        return studio.as_map(mode, photo, size, asked.fit)
+    if looks_like_map(photo) and asked.command != "map":
+        terminal.say("The photo looks like a map already. If it is one, add --as-map, and it is followed as it is.")
+    terminal.status("Looking at the photo")
+    return studio.preview(mode, photo, size, asked.fit, **given)
 
 
 def _describe(control: ControlMap) -> Mapping[str, Any]:

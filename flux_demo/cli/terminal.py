@@ -21,7 +21,7 @@ class Terminal:
         self.as_json = as_json
         self._line = False  # whether a progress line is showing
         self._drawn = 0.0  # when it was drawn last
-        self._status = ""
+        self._began: tuple[float, int] | None = None  # when the first progress came, and how much was done then
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be text
 
@@ -61,20 +61,30 @@ class Terminal:
 
     def status(self, sentence: str) -> None:
         """What is being waited for; on a terminal only, and gone when the next thing is shown."""
-        self._status = sentence
         self._draw(sentence)
 
     def steps(self, done: int, of: int, preview: object = None) -> None:
         """One more denoising step."""
-        self._draw(f"{_bar(done, of)} step {done} of {of}", always=done == of)
+        self._draw(f"{_bar(done, of)} step {done} of {of}{self._left(done, of)}", always=done == of)
 
     def bytes(self, done: int, total: int) -> None:
         """How much of a download has come."""
-        self._draw(f"{_bar(done, total)} {in_gb(done)} of {in_gb(total)}", always=done == total)
+        self._draw(f"{_bar(done, total)} {in_gb(done)} of {in_gb(total)}{self._left(done, total)}", always=done == total)
 
     def forget_output(self) -> None:
         """Standard output has no reader any more: nothing that is flushed later may fail on it."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def _left(self, done: int, of: int) -> str:
+        """How long the rest will take at the pace so far."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, done)
+        began, first = self._began
+        if done <= first or done >= of:
+            return ""
+        seconds = (now - began) / (done - first) * (of - done)
+        return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
 
     def _draw(self, line: str, *, always: bool = False) -> None:
         now = time.monotonic()

@@ -82,6 +82,7 @@ def test_what_the_parser_refuses_exits_2(words, capsys):
         (["text", "a cat", "-o", "missing/cat.png"], "no folder"),
         (["text", "a cat", "-o", "cat.jpg"], "does not end in .png"),
         (["text", "a cat", "-o", "folder.png"], "is a folder"),
+        (["canny", "photo.jpg", "a cat", "--as-map", "--low", "9", "--backend", "mini"], "Leave one of them out"),
         (["canny", "nowhere.jpg", "a cat", "--backend", "mini"], "no picture file 'nowhere.jpg'"),
         (["canny", "empty.jpg", "a cat", "--backend", "mini"], "empty"),
         (["canny", "broken.jpg", "a cat", "--backend", "mini"], "cannot be opened"),
