@@ -87,13 +87,11 @@ def _bind_tab(studio: Studio, mode: Mode, form: Form) -> None:
         concurrency_limit=1,
     )
     bind([form["stop"].click], stopped, form, ["status", "picture", "run", "stop"], queue=False, cancels=[run])
-    bind([form["prompt"].input], _hint(studio, mode), form, ["hint"], queue=False, trigger_mode="always_last")
+    bind([form["prompt"].change], _hint(studio, mode), form, ["hint"], queue=False, trigger_mode="always_last")
     bind([form["reuse"].click], _keep_seed, form, ["seed", "status"], queue=False)
     bind([form["renew"].click], _new_seed, form, ["seed", "status"], queue=False)
     for chip in form["chips"]:
-        gr.on(
-            [chip.click], None, None, [form["prompt"], form["hint"]], js=f'() => [{json.dumps(chip.value)}, ""]', api_visibility="private"
-        )
+        gr.on([chip.click], None, None, form["prompt"], js=f"() => {json.dumps(chip.value)}", api_visibility="private")
 
 
 def _hint(studio: Studio, mode: Mode) -> Any:

@@ -35,9 +35,13 @@ def source(page, selector):
 
 
 def open_settings(page):
-    if not page.get_by_label("Seed", exact=False).locator("visible=true").count():
-        page.get_by_role("button", name="Settings", exact=True).locator("visible=true").click()
-    field(page, "Steps").wait_for()
+    if not seed_field(page).count():
+        page.locator(".settings:visible > button").click()
+        seed_field(page).wait_for()
+
+
+def take_photo_away(page):
+    page.get_by_role("button", name="Remove Image", exact=True).locator("visible=true").click()
 
 
 def field(page, label):
@@ -51,7 +55,7 @@ def set_steps(page, steps):
 
 
 def seed_field(page):
-    return page.get_by_label("Seed").locator("visible=true")
+    return page.get_by_role("textbox", name="Seed").locator("visible=true")
 
 
 def prompt_field(page):

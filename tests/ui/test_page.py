@@ -20,6 +20,7 @@ from tests.ui.driving import (
     served,
     set_steps,
     source,
+    take_photo_away,
     wait_for_status,
 )
 
@@ -133,7 +134,7 @@ def test_a_dropped_picture_brings_everything_back(visit, client, studio, photo_f
     shown = pixels_hash(served(page, "#map-depth"))
     prompt_field(page).fill("something else")
     seed_field(page).fill("")
-    page.get_by_role("button", name="Remove", exact=False).or_(page.get_by_label("Clear")).locator("visible=true").first.click()
+    take_photo_away(page)
     page.locator("#map-depth img").wait_for(state="detached")
     page.get_by_role("tab", name="Text", exact=True).click()
     page.locator(".pictures-head input[type=file]").set_input_files(picture)
@@ -199,9 +200,9 @@ def test_a_broken_photo_gets_a_sentence_and_takes_the_old_map_away(visit, photo_
     page = visit(tab="Edges")
     give_photo(page, "canny", photo_file)
     page.locator("#map-canny img").wait_for()
-    page.get_by_role("button", name="Remove", exact=False).or_(page.get_by_label("Clear")).locator("visible=true").first.click()
+    take_photo_away(page)
     give_photo(page, "canny", broken)
-    page.get_by_text("The picture cannot be opened").locator("visible=true").wait_for()
+    page.locator("#tab-canny .note").get_by_text("The picture cannot be opened").wait_for()
     assert page.locator("#map-canny img").count() == 0
     prompt_field(page).fill("a red cone")
     run(page)
