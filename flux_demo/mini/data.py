@@ -40,8 +40,8 @@ def render_all(work: Path, counts: dict[tuple[int, int], int], device: str, work
     todo = []
     for size, count in counts.items():
         folder(work, size).mkdir(parents=True, exist_ok=True)
-        todo += [(folder(work, size) / f"{chunk:05}.npy", size, chunk, device) for chunk in range(-(-count // CHUNK))]
-    todo = [job for job in sorted(todo, key=lambda job: job[2]) if not job[0].exists()]
+        todo += [(folder(work, size) / f"{at // CHUNK:05}.npy", size, range(at, min(at + CHUNK, count)), device) for at in range(0, count, CHUNK)]
+    todo = [job for job in sorted(todo, key=lambda job: job[2].start) if not job[0].exists()]
     if device != "cpu" or workers <= 1:
         for job in todo:
             _render_chunk(job)
@@ -51,13 +51,20 @@ def render_all(work: Path, counts: dict[tuple[int, int], int], device: str, work
             print(f"data: {done} of {len(todo)} chunks ({path})", flush=True)
 
 
+def bytes_by_size(work: Path, most: int) -> list[np.ndarray]:
+    """The bytes of each size that is rendered, `most` sizes at most: they are held in memory."""
+    there = [size for size in scenes.SIZES if any(folder(work, size).glob("*.npy"))]
+    return [chunks(work, size)[1] for size in there[:most]]
+
+
 def chunks(work: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Every rendered scene of this size: seeds (N,) and the bytes (N, H, W, 4)."""
     paths = sorted(folder(work, size).glob("*.npy"))
     if not paths:
         raise FileNotFoundError(f"No scenes of {size[0]}x{size[1]} are rendered yet; run the stage `data` first.")
-    seeds = np.concatenate([np.arange(CHUNK) + int(path.stem) * CHUNK for path in paths])
-    return seeds, np.concatenate([np.load(path) for path in paths])
+    parts = [np.load(path) for path in paths]
+    seeds = [np.arange(len(part)) + int(path.stem) * CHUNK for path, part in zip(paths, parts)]
+    return np.concatenate(seeds), np.concatenate(parts)
 
 
 def as_pictures(four: np.ndarray) -> Tensor:
@@ -72,10 +79,10 @@ def as_depth_maps(four: np.ndarray) -> Tensor:
 
 
 def _render_chunk(job) -> Path:
-    path, size, chunk, device = job
+    path, size, seeds, device = job
     if device == "cpu":
         torch.set_num_threads(1)
-    four = rendered(range(chunk * CHUNK, (chunk + 1) * CHUNK), size, device)
+    four = rendered(seeds, size, device)
     partial = path.with_suffix(f".{os.getpid()}.part")
     with partial.open("wb") as file:
         np.save(file, four)

@@ -27,7 +27,7 @@ def assemble(work: Path) -> dict[str, nn.Module]:
     load(found["text_encoder"], work, "text", part="clip")
     load(found["text_encoder_2"], work, "text", part="t5")
     found["transformer"] = networks.transformer(control=False)
-    load(found["transformer"], work, "distil_text", "base_full", "base")
+    load(found["transformer"], work, "distil_text", "base_real", "base")
     for mode in ("canny", "depth"):
         found[f"transformer_{mode}"] = networks.transformer(control=True)
         load(found[f"transformer_{mode}"], work, f"distil_{mode}", mode)

@@ -1,6 +1,7 @@
 """Stage `latents`: every training picture and map as the transformer sees it, encoded once by the frozen VAE.
 
-`WORK/latents/picture-256x256.npy` is (N, tokens, 64) float16, scaled as the VAE's config says and packed two by two as FLUX
+Kinds: `picture`, `canny` (edges with varied thresholds), `depth` (exact), `estimated` (the depth estimator's own answer), and
+`drawing` with `drawing_edges`, which are no scenes. `WORK/latents/picture-256x256.npy` is (N, tokens, 64) float16, scaled as the VAE's config says and packed two by two as FLUX
 packs; `seeds-256x256.npy` is (N, 2) int64: the scene's seed and whether it is mirrored. `128x128` holds 256x256 scenes at half size.
 """
 
@@ -10,13 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from flux_demo.mini import data, maps, networks
 from flux_demo.mini.export import assemble
+from flux_demo.mini.stage_estimator import seen
 
 HALF = (128, 128)
 SOURCE = {HALF: (256, 256)}  # sizes that are made from another one's scenes
 BATCH = 16
+DRAWINGS = 8  # one drawing for so many scenes
 
 
 def make(work: Path, kinds: tuple[str, ...], counts: dict[tuple[int, int], int], device: str) -> None:
@@ -25,6 +29,7 @@ def make(work: Path, kinds: tuple[str, ...], counts: dict[tuple[int, int], int],
     if not (work / "latents.pt").exists():
         torch.save(measure(vae, work, device), work / "latents.pt")
     scale = torch.load(work / "latents.pt", weights_only=True)
+    estimator = assemble(work)["depth_estimator"].to(device).eval() if "estimated" in kinds else None
     for size, count in counts.items():
         for kind in kinds:
             target = place(work, kind, size)
@@ -32,11 +37,12 @@ def make(work: Path, kinds: tuple[str, ...], counts: dict[tuple[int, int], int],
                 continue
             target.parent.mkdir(exist_ok=True)
             seeds, packed = [], []
-            for which, pictures in batches(work, kind, size, count):
+            for which, pictures in batches(work, kind, size, count, estimator):
                 latents = encode(vae, pictures.to(device))
                 packed.append(pack((latents - scale["shift_factor"]) * scale["scaling_factor"]).half().cpu().numpy())
                 seeds.append(which)
-            np.save(place(work, "seeds", size), np.concatenate(seeds))
+            if not kind.startswith("drawing"):
+                np.save(place(work, "seeds", size), np.concatenate(seeds))
             np.save(target, np.concatenate(packed))
             print(f"latents: {target.name}, {len(np.concatenate(seeds))} of them", flush=True)
 
@@ -45,9 +51,15 @@ def place(work: Path, kind: str, size: tuple[int, int]) -> Path:
     return work / "latents" / f"{kind}-{size[0]}x{size[1]}.npy"
 
 
-def batches(work: Path, kind: str, size: tuple[int, int], count: int) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Seeds with their mirror marks, and (B, 3, H, W) in -1 … 1: pictures, edges or depth maps, always in the same order."""
+def batches(work: Path, kind: str, size: tuple[int, int], count: int, estimator=None) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Seeds with their mirror marks, and (B, 3, H, W) in -1 … 1: always in the same order, whatever the kind."""
     draw = np.random.default_rng(5)
+    if kind.startswith("drawing"):
+        for at in range(0, count // DRAWINGS, BATCH):
+            drawn = np.stack([maps.drawing(*size, np.random.default_rng(at + i)) for i in range(BATCH)])
+            shown = np.stack([maps.edges(one) for one in drawn]) if kind == "drawing_edges" else drawn
+            yield np.zeros((BATCH, 2), np.int64), data.as_pictures(shown)
+        return
     seeds, four = data.chunks(work, SOURCE.get(size, size))
     for at in range(0, min(count, len(seeds)), BATCH):
         part = four[at : at + BATCH][: count - at]
@@ -58,10 +70,20 @@ def batches(work: Path, kind: str, size: tuple[int, int], count: int) -> Iterato
             shown = part[:, :, ::-1] if mirrored else part
             which = np.stack([seeds[at : at + len(part)], np.full(len(part), mirrored)], 1)
             if kind == "canny":
-                drawn = np.stack([maps.varied_edges(one[..., :3], draw) for one in shown])
-                yield which, data.as_pictures(drawn)
+                yield which, data.as_pictures(np.stack([maps.varied_edges(one[..., :3], draw) for one in shown]))
+            elif kind == "estimated":
+                yield which, estimated(estimator, shown)
             else:
                 yield which, (data.as_depth_maps if kind == "depth" else data.as_pictures)(shown)
+
+
+@torch.inference_mode()
+def estimated(estimator, four: np.ndarray) -> Tensor:
+    """(N, H, W, 4) bytes -> depth maps as the app makes them from the pictures alone, (N, 3, H, W) in -1 … 1."""
+    said = estimator(seen(four, None)[0].to(estimator.device)).predicted_depth[:, None]
+    said = F.interpolate(said, four.shape[1:3], mode="bicubic")
+    low, high = said.amin((2, 3), keepdim=True), said.amax((2, 3), keepdim=True)
+    return ((said - low) / (high - low).clamp_min(1e-3) * 2 - 1).expand(-1, 3, -1, -1)
 
 
 @torch.inference_mode()

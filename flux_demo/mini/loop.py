@@ -71,7 +71,7 @@ def train(
         if time.monotonic() - saved > CHECKPOINT_SECONDS or step == steps:
             save(path, parts, step)
             saved = time.monotonic()
-        if look and (step % look_every == 0 or step == steps):
+        if look and (step % look_every == 0 or step == steps >= look_every):
             look(step)
 
 

@@ -5,15 +5,15 @@ A distilled transformer says in one pass what its teacher says in two: v_without
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from flux_demo.mini import captions, export, flow, latents, loop, muon, networks, sheets, words
-from flux_demo.mini.scenes import SIZES, sample
+from flux_demo.mini import export, flow, latents, loop, muon, networks, sheets, words
+from flux_demo.mini.pool import Pool
+from flux_demo.mini.scenes import SIZES
 from flux_demo.mini.stage_vae import DEVIATION
 
 DROPPED = 0.1  # of the captions are the empty one; with a control, half of those lose the control too
@@ -38,33 +38,13 @@ BOTH = (Share(latents.HALF, 10.0, 32, 64), *REAL)
 DIETS = {"half": HALF_ONLY, "real": REAL, "both": BOTH}
 
 
-class Pool:
-    """The cached latents of one size, with the scenes that they show."""
-
-    def __init__(self, work: Path, size: tuple[int, int], kind: str | None):
-        self.size = size
-        self.seeds = np.load(latents.place(work, "seeds", size))
-        self.pictures = np.load(latents.place(work, "picture", size), mmap_mode="r")
-        self.controls = np.load(latents.place(work, kind, size), mmap_mode="r") if kind else None
-
-    def take(self, count: int, draw: random.Random) -> tuple[Tensor, Tensor | None, list[str]]:
-        """Pictures and controls (count, tokens, 64) float32, and a caption for each."""
-        rows = [draw.randrange(len(self.seeds)) for _ in range(count)]
-        prompts = []
-        for seed, mirrored in self.seeds[rows]:
-            scene = sample(int(seed), *latents.SOURCE.get(self.size, self.size))
-            prompts.append(captions.caption(scene.mirrored() if mirrored else scene, draw).text)
-        controls = None if self.controls is None else torch.from_numpy(self.controls[rows]).float()
-        return torch.from_numpy(self.pictures[rows]).float(), controls, prompts
-
-
 def reader(work: Path, device: str) -> flow.Reader:
     found = export.assemble(work)
     return flow.Reader(found["text_encoder"], found["text_encoder_2"], words.clip_tokenizer(), words.t5_tokenizer(), device)
 
 
 def train(work: Path, name: str, mode: str, start: tuple[str, ...], diet: str, steps: int, rates: tuple[float, float], device: str,
-          distil: bool = False) -> None:
+          distil: bool = False, wider: int = 1) -> None:
     """Train stage `name` for `mode` (text, canny, depth) from the averaged weights of the first stage in `start` that is there."""
     torch.manual_seed(3)
     kind = None if mode == "text" else mode
@@ -78,7 +58,8 @@ def train(work: Path, name: str, mode: str, start: tuple[str, ...], diet: str, s
         teacher.load_state_dict(model.state_dict())
     averaged = loop.Averaged(model, 0.99 if distil else 0.997)
     optimisers = muon.optimisers(model, *rates, OUTER)
-    shares = DIETS[diet]
+    there = [share for share in DIETS[diet] if latents.place(work, "picture", share.size).exists()]
+    shares = [replace(share, batch=max(2, share.batch * wider)) for share in there]
     pools = [Pool(work, share.size, kind) for share in shares]
     read = reader(work, device)
     deviation = DEVIATION * export.latent_scale(work)["scaling_factor"]

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from flux_demo.mini import data, loop, maps, muon, networks, scenes, sheets
+from flux_demo.mini import data, loop, maps, muon, networks, sheets
 
 DEVIATION = 0.04  # of the encoder's distribution, in units of a latent's own deviation (about 1)
 NOISE = 0.1  # added while training, so that near misses of the transformer decode well
 PULL = 2e-3  # of the penalty that keeps latents near unit size
-CROP = 128
+CROPS = ((0.7, 64), (1.0, 128))  # up to this part of the steps, pixels of a side: small pieces first, many steps for the work
 SHARES = {"crop": 0.56, "half": 0.14, "depth": 0.09, "edges": 0.11, "drawing": 0.10}  # of a batch, on average
 
 
@@ -31,11 +31,12 @@ def train(work: Path, steps: int, batch: int, device: str, only_decoder: bool = 
     slower = 0.3 if only_decoder else 1.0
     edges = ("encoder.conv_in", "encoder.conv_out", "decoder.conv_out", "conv_out")
     optimisers = muon.optimisers(taught, 0.01 * slower, 2e-3 * slower, edges)
-    pictures = [data.chunks(work, size)[1] for size in (scenes.SIZES if device != "cpu" else scenes.SIZES[:3])]
+    pictures = data.bytes_by_size(work, 3 if device == "cpu" else 7)
     draw = np.random.default_rng(0)
 
     def one_step(step: int):
-        target = torch.from_numpy(np.stack([example(pictures, draw) for _ in range(batch)])).to(device)
+        crop = next(side for until, side in CROPS if step < until * steps or until == 1)
+        target = torch.from_numpy(np.stack([example(pictures, crop, draw) for _ in range(batch)])).to(device)
         target = target.permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
         with torch.set_grad_enabled(not only_decoder):
             latents = model.encoder(target)[:, : networks.LATENT_CHANNELS]
@@ -54,7 +55,7 @@ def train(work: Path, steps: int, batch: int, device: str, only_decoder: bool = 
     def look(step: int) -> None:
         shown = networks.vae()
         shown.load_state_dict(averaged.weights)
-        sheets.vae_sheet(shown, [example(pictures, np.random.default_rng(i)) for i in range(16)], work / "looks" / f"vae-{step:06}.png")
+        sheets.vae_sheet(shown, [example(pictures, 128, np.random.default_rng(i)) for i in range(16)], work / "looks" / f"vae-{step:06}.png")
 
     name = "vae_decoder.pt" if only_decoder else "vae.pt"
     loop.train(work / name, {"model": model, "averaged": averaged, **optimisers}, steps, one_step, look, 1000)
@@ -68,20 +69,21 @@ def fix_variance(model) -> None:
         out.bias[networks.LATENT_CHANNELS :] = 2 * math.log(DEVIATION)
 
 
-def example(pictures: list[np.ndarray], draw: np.random.Generator) -> np.ndarray:
-    """(CROP, CROP, 3) uint8: a piece of a scene, a small whole one, or a map of one."""
+def example(pictures: list[np.ndarray], side: int, draw: np.random.Generator) -> np.ndarray:
+    """(side, side, 3) uint8: a piece of a scene, a small whole one, or a map of one."""
     kind = draw.choice(list(SHARES), p=list(SHARES.values()))
     if kind == "drawing":
-        canvas = maps.drawing(CROP, CROP, draw)
+        canvas = maps.drawing(side, side, draw)
         return maps.varied_edges(canvas, draw) if draw.random() < 0.4 else canvas
     of_size = pictures[draw.integers(len(pictures))]
     four = of_size[draw.integers(len(of_size))]
     if draw.random() < 0.5:
         four = four[:, ::-1]
-    if kind == "half" and min(four.shape[:2]) >= 2 * CROP:
-        return four[: 2 * CROP, : 2 * CROP, :3].reshape(CROP, 2, CROP, 2, 3).mean((1, 3)).astype(np.uint8)
-    y, x = draw.integers(four.shape[0] - CROP + 1), draw.integers(four.shape[1] - CROP + 1)
-    four = four[y : y + CROP, x : x + CROP]
+    if kind == "half" and min(four.shape[:2]) >= 2 * side:
+        y, x = draw.integers(four.shape[0] - 2 * side + 1), draw.integers(four.shape[1] - 2 * side + 1)
+        return four[y : y + 2 * side, x : x + 2 * side, :3].reshape(side, 2, side, 2, 3).mean((1, 3)).astype(np.uint8)
+    y, x = draw.integers(four.shape[0] - side + 1), draw.integers(four.shape[1] - side + 1)
+    four = four[y : y + side, x : x + side]
     if kind == "depth":
         return np.repeat(four[..., 3:], 3, axis=2)
     return maps.varied_edges(four[..., :3], draw) if kind == "edges" else four[..., :3]

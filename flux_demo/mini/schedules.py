@@ -1,0 +1,41 @@
+"""How long each stage goes on, as data. `cpu` is for two cores and some hours, `gpu` for one large GPU, `quick` for the tests."""
+
+from dataclasses import dataclass
+
+from flux_demo.mini.latents import HALF
+from flux_demo.mini.scenes import SIZES
+
+SQUARE = (256, 256)
+OTHERS = tuple(size for size in SIZES if size != SQUARE)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    scenes: dict[tuple[int, int], int]  # rendered, by size
+    encoded: dict[tuple[int, int], int]  # of these, as latents; each also mirrored
+    steps: dict[str, int]  # by stage
+    batch: dict[str, int]  # by stage that has one size of batch
+    wider: int = 1  # times the batches of stage_draw.DIETS; 0 for batches of two
+
+
+def _counts(square: int, other: int) -> dict[tuple[int, int], int]:
+    return {SQUARE: square} | dict.fromkeys(OTHERS, other)
+
+
+SCHEDULES = {
+    "quick": Schedule(
+        scenes={SQUARE: 16, (336, 192): 8}, encoded={HALF: 16, (336, 192): 8}, wider=0,
+        steps=dict.fromkeys(("vae", "text", "base", "base_real", "canny", "depth", "estimator", "distil_text", "distil_canny", "distil_depth",
+                             "vae_decoder", "judge"), 2),
+        batch={"vae": 2, "text": 2, "estimator": 2, "judge": 2}),
+    "cpu": Schedule(
+        scenes=_counts(8000, 1000), encoded={HALF: 5000} | _counts(1000, 160),
+        steps={"vae": 2600, "text": 450, "base": 4000, "base_real": 1200, "canny": 500, "depth": 500, "estimator": 500,
+               "distil_text": 300, "distil_canny": 200, "distil_depth": 200, "vae_decoder": 1500, "judge": 600},
+        batch={"vae": 8, "text": 48, "estimator": 16, "judge": 32}),
+    "gpu": Schedule(
+        scenes=_counts(40000, 4000), encoded={HALF: 40000} | _counts(40000, 4000), wider=8,
+        steps={"vae": 12000, "text": 2000, "base": 12000, "base_real": 12000, "canny": 4000, "depth": 4000, "estimator": 4000,
+               "distil_text": 2000, "distil_canny": 1500, "distil_depth": 1500, "vae_decoder": 6000, "judge": 3000},
+        batch={"vae": 32, "text": 128, "estimator": 64, "judge": 128}),
+}
