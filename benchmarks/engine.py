@@ -18,11 +18,12 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks import flux_subject
 from benchmarks.record import RESULTS, record
+from benchmarks.subjects import flux as flux_subject
 from flux_demo.engine import memory
 from flux_demo.engine.picture import draw
 from flux_demo.engine.preview import estimate
+from flux_demo.request import ControlMap, GenerationRequest, Size
 
 MODES = ("text", "canny", "depth")
 PARTS = ("text", "map", "decode")  # what is timed beside the whole; the rest is the loop
@@ -130,7 +131,9 @@ def runner(subject: flux_subject.Subject, mode: str, given: argparse.Namespace, 
         if which == "stock":
             image = subject.stock(mode, prompt, sides, seed, given.steps, picture_map)
         else:
-            image = draw(subject.engine(mode), prompt, *sides, seed, given.steps, flux_subject.GUIDANCE, picture_map)
+            control = ControlMap(mode, picture_map) if picture_map else None
+            request = GenerationRequest(mode, prompt, seed, given.steps, flux_subject.GUIDANCE, Size(*sides), control)
+            image = draw(subject.engine(mode), request, ignore, ignore)
         whole = now() - started
         for owner, method, inner in undo:
             setattr(owner, method, inner)
@@ -185,6 +188,10 @@ def run_alone(given: argparse.Namespace, which: str) -> dict:
 
 def spread(values: list[float]) -> dict[str, float]:
     return {"median": round(statistics.median(values), 3), "least": round(min(values), 3), "most": round(max(values), 3)}
+
+
+def ignore(*_: object) -> None:
+    """For what the engine tells of its steps."""
 
 
 def device_name() -> str:

@@ -22,8 +22,6 @@ from flux_demo.request import Dials, GenerationRequest, OnStatus, OnStep, Pictur
 from flux_demo.settings import Settings
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from flux_demo.engine.residents import Residents
 
 HEARTBEAT_S = 0.15  # between two sentences while something is waited for
@@ -109,24 +107,13 @@ class Diffusion:
         from flux_demo.engine.picture import draw
         from flux_demo.engine.placement import tile
 
-        assert self._residents and request.size and request.steps and request.guidance is not None and request.seed is not None
+        assert self._residents and request.size
         parts, plan = self._parts[request.mode], self._residents.plan
         flux = self._residents.load(parts)
         tile(flux.shared.vae, tiled=plan.tiles(request.size.pixels))
         self.state, self._drawing = "Drawing", True
         try:
-            image: Image = draw(
-                flux,
-                request.prompt,
-                request.size.width,
-                request.size.height,
-                request.seed,
-                request.steps,
-                request.guidance,
-                request.control.image if request.control else None,
-                on_step,
-                on_status,
-            )
+            image = draw(flux, request, on_step, on_status)
         finally:
             self.state, self._drawing = "Ready", False
         libraries = {library: version(library) for library in LIBRARIES}

@@ -2,9 +2,14 @@
 
 import pytest
 import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxControlPipeline, FluxPipeline, FluxTransformer2DModel
+from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from flux_demo.engine.picture import draw, draw_latents
+from flux_demo.backends.weights import MINI, mini_parts
+from flux_demo.engine.memory import CPU_PLAN
+from flux_demo.engine.residents import Residents
 from flux_demo.errors import Cancelled
+from tests.engine.asking import draw, draw_latents
 
 MAX_SEED = 2**32 - 1
 # mode, text, size, seed, steps, guidance
@@ -38,6 +43,38 @@ def test_pictures_are_those_of_the_stock_pipeline(flux, stock, stripes, mode):
     mine = draw(flux(mode), "a green cone", *size, 11, 2, 3.5, picture_map)
     theirs = stock(mode, "a green cone", size, 11, 2, 3.5, picture_map, output_type="pil")
     assert mine.mode == "RGB" and mine.size == size
+    assert mine.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.skipif(not (MINI / "model_index.json").exists(), reason="the mini's weights are not here")
+@pytest.mark.parametrize("mode", ["text", "canny", "depth"])
+def test_the_minis_pictures_are_those_of_the_stock_pipeline(stripes, mode):
+    """What is shipped, half precision on disk and all, to the last value of the last pixel."""
+    size = (208, 128)
+    picture_map = None if mode == "text" else stripes(size)
+    parts = mini_parts(mode)
+    flux = Residents(CPU_PLAN, torch.device("cpu"), torch.float32, 64).load(parts)
+    mine = draw(flux, "a red cube on a table", *size, 3, 3, 3.5, picture_map)
+    pipe = (FluxPipeline if mode == "text" else FluxControlPipeline)(
+        scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(parts.scheduler),
+        vae=AutoencoderKL.from_pretrained(MINI, subfolder="vae", dtype=torch.float32),
+        text_encoder=CLIPTextModel.from_pretrained(MINI / "text_encoder", dtype=torch.float32),
+        tokenizer=CLIPTokenizer.from_pretrained(MINI / "tokenizer"),
+        text_encoder_2=T5EncoderModel.from_pretrained(MINI / "text_encoder_2", dtype=torch.float32),
+        tokenizer_2=T5Tokenizer.from_pretrained(MINI / "tokenizer_2"),
+        transformer=FluxTransformer2DModel.from_pretrained(parts.transformer, dtype=torch.float32),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    theirs = pipe(
+        "a red cube on a table",
+        width=size[0],
+        height=size[1],
+        num_inference_steps=3,
+        guidance_scale=3.5,
+        max_sequence_length=64,
+        generator=torch.Generator("cpu").manual_seed(3),
+        **({} if picture_map is None else {"control_image": picture_map}),
+    ).images[0]
     assert mine.tobytes() == theirs.tobytes()
 
 

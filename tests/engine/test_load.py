@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from flux_demo.backends.weights import mini_parts
 from flux_demo.engine.load import WEIGHTS, load_transformer
-from flux_demo.engine.picture import draw_latents
 from flux_demo.errors import GenerationFailed
+from tests.engine.asking import draw_latents
 
 CPU = torch.device("cpu")
 

@@ -5,8 +5,8 @@ from flux_demo.backends.weights import mini_parts
 from flux_demo.engine import memory
 from flux_demo.engine.load import load_transformer
 from flux_demo.engine.modulation import Modulation, is_modulation, modulated_norms
-from flux_demo.engine.picture import draw_latents
 from flux_demo.engine.residents import Residents
+from tests.engine.asking import draw_latents
 
 CPU = torch.device("cpu")
 

@@ -7,9 +7,9 @@ import torch
 
 from flux_demo.backends.weights import mini_parts
 from flux_demo.engine.memory import CPU_PLAN
-from flux_demo.engine.picture import draw_latents
 from flux_demo.engine.placement import place_of, tile
 from flux_demo.errors import Cancelled
+from tests.engine.asking import draw_latents
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)

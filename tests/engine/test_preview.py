@@ -3,9 +3,9 @@ import torch
 from PIL import Image
 
 from flux_demo.engine.latents import pack, unpack
-from flux_demo.engine.picture import draw_latents
 from flux_demo.engine.pixels import decode, encode_map
 from flux_demo.engine.preview import estimate
+from tests.engine.asking import draw_latents
 
 
 class Shrinking(torch.nn.Module):
