@@ -12,6 +12,7 @@ from flux_demo.studio import Studio
 from flux_demo.ui import words
 from flux_demo.ui.bind import Form, bind
 from flux_demo.ui.fetch import dressed, fetch_handler
+from flux_demo.ui.generate import ENDED_JS, ended
 from flux_demo.ui.history import ACTIONS, Entry, displayed
 from flux_demo.ui.looks import looks
 from flux_demo.ui.restore import across, opened
@@ -21,6 +22,12 @@ RESTORED = {
     *("map", "shown", "wanted", "map_note", "picture", "caption", "last", *ACTIONS),
     *(option.name for mode in MODES.values() if mode.control for option in mode.control.options),
 }
+
+
+def bind_end(run: Any, form: Form) -> None:
+    """Bring a tab to rest after a run that was stopped or cut off."""
+    for end in (run.then, run.failure):
+        bind(end, ended, form, ["status", "picture", "run", "stop"], queue=False, js=ENDED_JS)
 
 
 def bind_across(studio: Studio, forms: dict[str, Form], everywhere: Form, page: gr.Blocks) -> None:
@@ -50,6 +57,7 @@ def bind_across(studio: Studio, forms: dict[str, Form], everywhere: Form, page: 
             [form["fetch"].click], fetch_handler(studio, MODES[mode]), flat, dressing, concurrency_id="fetch", concurrency_limit=1
         )
         gr.on([form["stop"].click], None, None, None, cancels=[fetching], api_visibility="private")
+        bind_end(fetching, form)
     built = {mode.name: looks(studio, mode) for mode in MODES.values()}
 
     def dress() -> dict[str, Any]:

@@ -5,6 +5,7 @@ A handler is a function of keyword arguments named like components of a form, an
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -19,8 +20,8 @@ def inputs_of(handler: Callable, form: Form, extra: tuple[str, ...] = ()) -> lis
     return [name for name in (*named, *extra) if name in form]
 
 
-def bind(triggers: list, handler: Callable, form: Form, outputs: list[str], extra: tuple[str, ...] = (), **event: Any) -> Any:
-    """Run ``handler`` on any of the triggers. Inputs arrive as the browser sent them (``preprocess=False``): a broken file or a
+def bind(triggers: list | Callable, handler: Callable, form: Form, outputs: list[str], extra: tuple[str, ...] = (), **event: Any) -> Any:
+    """Run ``handler`` on any of the triggers, or after another event (its ``then`` or ``failure``). Inputs arrive as the browser sent them (``preprocess=False``): a broken file or a
     number out of range shall meet our own words, not Gradio's.
     """
     names = inputs_of(handler, form, extra)
@@ -43,8 +44,8 @@ def bind(triggers: list, handler: Callable, form: Form, outputs: list[str], extr
         finally:
             answers.close()
 
-    return gr.on(
-        triggers,
+    listen = triggers if callable(triggers) else partial(gr.on, triggers)
+    return listen(
         stream if inspect.isgeneratorfunction(handler) else call,
         [form[name] for name in names],
         list(targets.values()),

@@ -17,8 +17,22 @@ from flux_demo.ui.run import Step, Waiting, follow
 
 IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False)}
 
-# Runs in the browser at the click, before the server has answered: a run may wait in line before its handler starts.
-BEGIN_JS = f"""() => [{words.says("Waiting for its turn", "busy")!r}, {{__type__: "update", interactive: false}}, {{__type__: "update", interactive: true}}]"""
+CUT_OFF = "The run did not start, or its connection was cut: too many may be waiting. Try again in a moment."
+
+# These run in the browser at the click. A run may wait in line before its handler starts; and when a run is stopped, steps that are
+# on their way may arrive after the click: only what is said once the stream is closed can be the last word.
+BEGIN_JS = f"""() => {{
+    delete document.body.dataset.stopping;
+    return [{words.says("Waiting for its turn", "busy")!r}, {{__type__: "update", interactive: false}}, {{__type__: "update", interactive: true}}];
+}}"""
+STOP_JS = f"""() => {{
+    document.body.dataset.stopping = "yes";
+    return [{words.says("Stopping", "busy")!r}, {{__type__: "update", interactive: false}}];
+}}"""
+ENDED_JS = """(status, ...rest) => {
+    const unfinished = (status ?? "").includes("busy");
+    return [!unfinished ? "" : document.body.dataset.stopping ? "stopped" : "failed", ...rest];
+}"""
 
 
 def run_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -74,9 +88,12 @@ def run_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, 
     return make
 
 
-def stopped(*, last: Entry | None) -> dict[str, Any]:
-    """After Stop: the last picture stands where the preview was."""
-    return IDLE | {"status": words.says("Stopped."), "picture": last.path if last else None}
+def ended(*, status: Any, last: Entry | None) -> dict[str, Any]:
+    """After a run that did not end by itself: the last picture stands where the preview was. ENDED_JS says in ``status`` how it ended."""
+    if status not in ("stopped", "failed"):
+        return {}
+    said = words.says("Stopped.") if status == "stopped" else words.says(CUT_OFF, "problem")
+    return IDLE | {"status": said, "picture": last.path if last else None}
 
 
 def request_of(

@@ -9,9 +9,9 @@ from flux_demo.modes import MODES, Mode
 from flux_demo.studio import Studio
 from flux_demo.ui import words
 from flux_demo.ui.api import add_api
-from flux_demo.ui.between import bind_across
+from flux_demo.ui.between import bind_across, bind_end
 from flux_demo.ui.bind import Form, bind
-from flux_demo.ui.generate import BEGIN_JS, run_handler, stopped
+from flux_demo.ui.generate import BEGIN_JS, STOP_JS, run_handler
 from flux_demo.ui.history import ACTIONS, Entry
 from flux_demo.ui.looks import route_of
 from flux_demo.ui.preview import live_map
@@ -86,7 +86,8 @@ def _bind_tab(studio: Studio, mode: Mode, form: Form) -> None:
         concurrency_id="gpu",
         concurrency_limit=1,
     )
-    bind([form["stop"].click], stopped, form, ["status", "picture", "run", "stop"], queue=False, cancels=[run])
+    gr.on([form["stop"].click], None, None, [form["status"], form["stop"]], js=STOP_JS, cancels=[run], api_visibility="private")
+    bind_end(run, form)
     bind([form["prompt"].change], _hint(studio, mode), form, ["hint"], queue=False, trigger_mode="always_last")
     bind([form["reuse"].click], _keep_seed, form, ["seed", "status"], queue=False)
     bind([form["renew"].click], _new_seed, form, ["seed", "status"], queue=False)

@@ -9,6 +9,7 @@ from gradio_client import Client
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 
+
 def pytest_collection_modifyitems(items):
     """Gradio sums up its own timings in ways that pandas has deprecated."""
     for item in items:

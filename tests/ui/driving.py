@@ -25,7 +25,10 @@ def pixels_hash(png):
 
 def changed(page, selector, before):
     """Wait until an image on the page is another file than ``before``; return its bytes."""
-    page.wait_for_function("([selector, before]) => { const e = document.querySelector(selector + ' img'); return e && e.src !== before }", arg=[selector, before])
+    page.wait_for_function(
+        "([selector, before]) => { const e = document.querySelector(selector + ' img'); return e && e.src !== before }",
+        arg=[selector, before],
+    )
     return served(page, selector)
 
 
