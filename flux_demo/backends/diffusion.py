@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 0.15  # between two sentences while something is waited for
 NOT_LOADED = "Not loaded yet: the first picture waits for it"
+GPU_FAILED = "The GPU reported an error in the middle of the run. Try again; if it stays, restart this program or the machine."
 
 
 class Weights(Protocol):
@@ -95,11 +96,11 @@ class Diffusion:
 
     def warm_up(self, mode: str) -> None:
         """Load what the mode needs, so that its first picture need not wait. Takes as long as loading does. Raises FluxDemoError."""
-        with self._my_turn(_ignore), self._memory_errors_in_words():
+        with self._my_turn(_ignore), self._device_errors_in_words():
             self._load(find_mode(mode), _ignore)
 
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Picture:
-        with self._my_turn(on_status), self._memory_errors_in_words():
+        with self._my_turn(on_status), self._device_errors_in_words():
             self._load(find_mode(request.mode), on_status)
             return self._draw(request, on_step, on_status)
 
@@ -131,18 +132,17 @@ class Diffusion:
             self._turn.release()
 
     @contextmanager
-    def _memory_errors_in_words(self) -> Iterator[None]:
-        """Let go of everything when memory ran out, and say what the next run does otherwise."""
+    def _device_errors_in_words(self) -> Iterator[None]:
+        """Let go of everything when memory ran out or the GPU failed, and say what to do."""
         try:
             yield
             return
-        except MemoryError:
-            pass
-        except RuntimeError as error:  # torch's is one of these; torch itself may not be here
-            if type(error).__name__ != "OutOfMemoryError":
+        except (MemoryError, RuntimeError) as error:  # torch's own errors are RuntimeErrors; torch itself may not be here
+            kind = _kind_of(error)
+            if kind is None:
                 raise
-        # Outside the except clauses, so that no traceback holds tensors any more.
-        words = self._weights.ran_out(self._residents)
+        # Outside the except clause, so that no traceback holds tensors any more.
+        words = self._weights.ran_out(self._residents) if kind is OutOfMemory else kind(GPU_FAILED)
         self._residents, self.state = None, NOT_LOADED
         from flux_demo.engine.residents import free_memory
 
@@ -184,6 +184,16 @@ class Diffusion:
 
     def _say(self, sentence: str) -> None:
         self.state = sentence
+
+
+def _kind_of(error: BaseException) -> type[GenerationFailed] | None:
+    """Whether the error means that memory ran out, or that the GPU failed; None if it means neither."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return OutOfMemory
+    words = str(error)
+    if any(sign in words for sign in ("out of memory", "ALLOC_FAILED", "can't allocate memory")):
+        return OutOfMemory
+    return GenerationFailed if type(error).__name__ == "AcceleratorError" or "CUDA error" in words else None
 
 
 def _ignore(sentence: str) -> None:

@@ -11,7 +11,8 @@ from flux_demo.backends.machine import Machine, look
 from flux_demo.backends.weights import WHOLE, lacking, local_parts, with_texts_files, wrong_kind
 from flux_demo.engine import memory
 from flux_demo.engine.parts import Parts
-from flux_demo.errors import BackendUnavailable, OutOfMemory
+from flux_demo.engine.presets import PRESETS
+from flux_demo.errors import BackendUnavailable, GenerationFailed, OutOfMemory
 from flux_demo.hub import cached, local_folder
 from flux_demo.modes import MODES, SIZES, find_mode
 from flux_demo.settings import Settings
@@ -38,8 +39,10 @@ class Local:
 
     def refusal(self, mode: str) -> str | None:
         """The first thing that is in the way, from the hardest to change to the easiest."""
-        machine = self._machine or look()
-        return self._machine_refusal(machine) or self._files_refusal(mode)
+        preset = self._settings.preset
+        if preset and preset not in PRESETS:
+            return f"There is no preset {preset!r}. Set FLUX_DEMO_PRESET to {' or '.join(PRESETS)}, or leave it out."
+        return self._machine_refusal(self._machine or look()) or self._files_refusal(mode)
 
     def parts(self, mode: str, say: Callable[[str], None]) -> Parts:
         parts = local_parts(mode, self._settings)
@@ -61,6 +64,10 @@ class Local:
         from flux_demo.backends.machine import main_memory
         from flux_demo.engine.residents import Residents
 
+        if not torch.cuda.is_available():
+            raise GenerationFailed(
+                "PyTorch cannot use the GPU that the driver reports. Update the NVIDIA driver, and see that CUDA_VISIBLE_DEVICES does not hide the GPU."
+            )
         device = torch.device("cuda", 0)
         free_bytes, _ = torch.cuda.mem_get_info(device)
         plan = memory.plan(free_bytes, main_memory(), below=self._too_roomy)

@@ -11,7 +11,7 @@ from flux_demo.backends.builtin import Mini
 from flux_demo.backends.diffusion import Diffusion, local, mini
 from flux_demo.backends.machine import Card, Machine
 from flux_demo.engine.memory import GIB
-from flux_demo.errors import BackendUnavailable, Cancelled, FluxDemoError, OutOfMemory
+from flux_demo.errors import BackendUnavailable, Cancelled, FluxDemoError, GenerationFailed, OutOfMemory
 from flux_demo.modes import MODES
 from flux_demo.request import ControlMap, GenerationRequest, Size
 
@@ -164,12 +164,33 @@ class Tight(Mini):
 def test_running_out_of_memory_is_said_in_words_and_the_next_run_works(folder):
     import torch
 
-    for error in (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB"), MemoryError()):
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ):
         backend = Diffusion(Tight(folder, error))
         with pytest.raises(OutOfMemory, match="memory ran out"):
             backend.generate(ask(), quiet, quiet)
         assert backend.state.startswith("Not loaded")
         assert backend.generate(ask(), quiet, quiet).image.size == (128, 128)
+
+
+def test_a_gpu_that_fails_is_said_in_words(folder):
+    backend = Diffusion(Tight(folder, RuntimeError("CUDA error: an illegal memory access was encountered")))
+    with pytest.raises(GenerationFailed, match="The GPU reported an error"):
+        backend.generate(ask(), quiet, quiet)
+    assert backend.generate(ask(), quiet, quiet).image.size == (128, 128)
+
+
+def test_other_errors_are_not_dressed_up(backend):
+    def fail(done, of, preview):
+        raise RuntimeError("a mistake in the page")
+
+    with pytest.raises(RuntimeError, match="a mistake in the page"):
+        backend.generate(ask(), fail, quiet)
+    assert backend.generate(ask(), quiet, quiet).image.size == (128, 128)
 
 
 def test_running_out_of_memory_while_drawing_lets_go_of_everything(backend):

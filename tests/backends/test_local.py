@@ -53,6 +53,11 @@ def two_sentences(words):
     return words.rstrip(".").count(". ") == 1 and words.endswith(".")
 
 
+def test_a_preset_that_there_is_not():
+    words = refusal(preset="fast")
+    assert "'fast'" in words and "exact" in words and two_sentences(words)
+
+
 def test_no_gpu():
     words = refusal(Machine(None, cuda_torch=True, memory_bytes=64 * GIB))
     assert "No NVIDIA GPU" in words and two_sentences(words)

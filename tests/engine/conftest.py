@@ -17,7 +17,6 @@ from tests.engine.tiny import build
 
 CPU = torch.device("cpu")
 TEXT_TOKENS = 64
-torch.set_num_threads(1)  # tiny models: more threads only wait for each other
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 

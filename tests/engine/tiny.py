@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
+torch.set_num_threads(1)  # for models so small, more threads only wait for each other
 LETTERS = "abcdefghijklmnopqrstuvwxyz ,.0123456789"
 
 
