@@ -18,7 +18,7 @@ from PIL import Image, ImageChops, ImageFilter
 
 from benchmarks.record import record
 from flux_demo.backends.nvidia import Hosted, Nim
-from flux_demo.backends.nvidia_payload import hosted_body, nim_body
+from flux_demo.backends.nvidia.payload import hosted_body, nim_body
 from flux_demo.modes import MODES
 from flux_demo.request import ControlMap, GenerationRequest
 from flux_demo.settings import Settings

@@ -42,7 +42,7 @@ class Studio:
         self.backends = list(backends)
         self.gallery = gallery
         self._lock = threading.Lock()
-        self._routes: dict[str, Route | BackendUnavailable] = {}
+        self._routes: dict[str, Route] = {}
         self._estimator: Estimator | None = None
         self._fits: dict[tuple, Fitted] = {}  # oldest first
 
@@ -60,14 +60,8 @@ class Studio:
         row = find_mode(mode)
         with self._lock:
             if mode not in self._routes:
-                try:
-                    self._routes[mode] = choose(self.backends, row)
-                except BackendUnavailable as refusal:
-                    self._routes[mode] = refusal
-            route = self._routes[mode]
-        if isinstance(route, BackendUnavailable):
-            raise BackendUnavailable(str(route))
-        return route
+                self._routes[mode] = choose(self.backends, row)  # a refusal is not kept: what was not ready may be later
+            return self._routes[mode]
 
     def refresh(self) -> None:
         """Choose all routes and the depth estimator anew, after something was fetched or started."""

@@ -119,6 +119,14 @@ def test_the_route_is_chosen_once_and_again_only_when_asked(studio_with, recordi
     assert studio.route("text").backend.name == "local"
 
 
+def test_what_refused_everything_is_asked_again(studio_with, recording_backend):
+    studio = studio_with(recording_backend("nim", refuses=["text"]))
+    with pytest.raises(BackendUnavailable):
+        studio.route("text")
+    studio.backends[0].refuses = ()
+    assert studio.route("text").backend.name == "nim"
+
+
 def test_the_status_says_where_each_mode_runs_and_why(studio_with, recording_backend):
     studio = studio_with(recording_backend("local", refuses=["canny", "depth"]), recording_backend("mini", refuses=["depth"]))
     modes = studio.status()["modes"]

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from flux_demo.backends.nvidia import Hosted, Nim
-from flux_demo.backends.nvidia_pace import Pace
+from flux_demo.backends.nvidia.pace import Pace
 from flux_demo.modes import MODES
 from flux_demo.request import ControlMap, GenerationRequest
 from tests.stand_ins.nvidia import GOOD_KEY, Container, StandIn

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flux_demo.backends.nvidia import hosted as hosted_backend
-from flux_demo.backends.nvidia_client import TICK_S
+from flux_demo.backends.nvidia.client import TICK_S
 from flux_demo.errors import Cancelled, Unreachable
 from flux_demo.modes import MODES
 from flux_demo.request import GenerationRequest

@@ -11,18 +11,18 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from flux_demo.backends.nvidia_address import address_problem, base_url, clear_text_problem, is_loopback, poll_url
-from flux_demo.backends.nvidia_answers import read_picture
-from flux_demo.backends.nvidia_container import Container, look, missing_variant
-from flux_demo.backends.nvidia_pace import Pace
-from flux_demo.backends.nvidia_payload import dials, hosted_body, nim_body
-from flux_demo.backends.nvidia_words import HOSTED, KEY_PAGE, NIM, Words, detail_of, failure, faults_of, quoted
+from flux_demo.backends.nvidia.address import address_problem, base_url, clear_text_problem, is_loopback, poll_url
+from flux_demo.backends.nvidia.answers import read_picture
+from flux_demo.backends.nvidia.container import Container, look, missing_variant
+from flux_demo.backends.nvidia.pace import Pace
+from flux_demo.backends.nvidia.payload import dials, hosted_body, nim_body
+from flux_demo.backends.nvidia.words import HOSTED, KEY_PAGE, NIM, Words, detail_of, failure, faults_of, quoted
 from flux_demo.errors import BackendUnavailable, FluxDemoError
 from flux_demo.modes import Mode, find_mode
 from flux_demo.request import Dials, GenerationRequest, OnStatus, OnStep, Picture
 
 if TYPE_CHECKING:
-    from flux_demo.backends.nvidia_client import Answer, Connection
+    from flux_demo.backends.nvidia.client import Answer, Connection
     from flux_demo.settings import Settings
 
 MODEL = "black-forest-labs/flux.1-dev"
@@ -184,7 +184,7 @@ class _Line:
 
     def connection(self) -> Connection:
         if self._connection is None:
-            from flux_demo.backends.nvidia_client import Connection
+            from flux_demo.backends.nvidia.client import Connection
 
             self._connection = Connection(self._words, self._pace, proxies=not is_loopback(self._url))
         return self._connection

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flux_demo.backends.nvidia import Hosted, hosted, nim
-from flux_demo.backends.nvidia_address import address_problem, base_url, is_loopback, poll_url
+from flux_demo.backends.nvidia.address import address_problem, base_url, is_loopback, poll_url
 from flux_demo.errors import BackendUnavailable, GenerationFailed, Unreachable
 from flux_demo.modes import MODES
 from flux_demo.request import GenerationRequest

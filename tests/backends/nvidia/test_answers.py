@@ -8,8 +8,8 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from flux_demo.backends.nvidia_answers import read_picture
-from flux_demo.backends.nvidia_words import HOSTED
+from flux_demo.backends.nvidia.answers import read_picture
+from flux_demo.backends.nvidia.words import HOSTED
 from flux_demo.errors import ContentRefused, GenerationFailed, Unreachable
 from flux_demo.request import Size
 from tests.stand_ins.nvidia import answer

@@ -11,7 +11,7 @@ from flux_demo.errors import FluxDemoError
 from flux_demo.modes import Mode
 
 if TYPE_CHECKING:
-    from flux_demo.backends.nvidia_client import Connection
+    from flux_demo.backends.nvidia.client import Connection
 
 MAX_SCHEMA = 4 * 2**20  # bytes
 MAX_DEPTH = 6  # references followed in a schema, which may go round in a circle

@@ -9,7 +9,7 @@ from PIL import Image
 
 from flux_demo.backends.nvidia import Nim
 from flux_demo.backends.nvidia import nim as nim_backend
-from flux_demo.backends.nvidia_container import read_schema
+from flux_demo.backends.nvidia.container import read_schema
 from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
 from flux_demo.modes import MODES, SIZES
 from flux_demo.request import ControlMap, GenerationRequest
