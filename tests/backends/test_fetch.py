@@ -1,0 +1,87 @@
+"""From a hub to a picture: text is fetched whole, canny only its transformer, and both draw from what was fetched."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.stand_ins.hub import Hub
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT, CANNY = "black-forest-labs/FLUX.1-dev", "black-forest-labs/FLUX.1-Canny-dev"
+SCRIPT = """
+import json
+from flux_demo import hub
+from flux_demo.backends.local import Local
+from flux_demo.backends.machine import Card, Machine
+from flux_demo.backends.weights import files_for
+from flux_demo.settings import Settings
+
+settings = Settings(hf_token="hf_right")
+weights = Local(settings, Machine(Card("NVIDIA Test", 24 * 2**30), True, 64 * 2**30))
+refusals = [weights.refusal("text")]
+answers = {}
+for mode in ("text", "canny"):
+    name, patterns = files_for(mode, settings)
+    answers[mode] = hub.missing(name, patterns, settings.hf_token).files
+    hub.fetch(name, patterns, settings.hf_token)
+    refusals.append(weights.refusal(mode))
+
+import torch
+from flux_demo.engine.memory import CPU_PLAN
+from flux_demo.engine.residents import Residents
+from tests.engine.asking import draw
+from PIL import Image
+
+residents = Residents(CPU_PLAN, torch.device("cpu"), torch.bfloat16, 64)
+fluxes = {mode: residents.load(weights.parts(mode, print)) for mode in ("text", "canny")}
+pictures = [draw(fluxes["text"], "a cube", 32, 32, 1, 1, 3.5), draw(fluxes["canny"], "a cube", 32, 32, 1, 1, 3.5, Image.new("RGB", (32, 32)))]
+answers |= {"refusals": refusals, "shared": fluxes["text"].shared is fluxes["canny"].shared, "sizes": [picture.size for picture in pictures]}
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two models as the Hub has them, with single-file copies beside them."""
+    import torch
+
+    from tests.engine.tiny import build, split
+
+    folder = build(tmp_path_factory.mktemp("tiny"), torch.bfloat16)
+    found = {}
+    for name, mode in ((TEXT, "text"), (CANNY, "canny")):
+        whole = split(folder, tmp_path_factory.mktemp("hub") / mode, mode)
+        found[name] = {file.relative_to(whole).as_posix(): file.read_bytes() for file in whole.rglob("*") if file.is_file()}
+        found[name][f"{mode}.safetensors"] = bytes(5000)
+    return found
+
+
+def run(url, home):
+    environment = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_what_text_brought_is_not_fetched_again(models, tmp_path):
+    with Hub(models, gated=(TEXT, CANNY), token="hf_right") as hub:
+        answers = run(hub.url, tmp_path / "home")
+        fetched = [path.partition("/resolve/")[0] for method, path in hub.asked if method == "GET" and "/resolve/" in path]
+        assert "is not on this machine" in answers["refusals"][0] and answers["refusals"][1:] == [None, None]
+        assert answers["shared"] and answers["sizes"] == [[32, 32], [32, 32]]
+        assert fetched.count(CANNY) == answers["canny"] == 4  # model_index, scheduler, and two files of the transformer
+        assert not any(name.count("/") == 0 and name.endswith(".safetensors") for name in hub.downloads())
+
+
+def test_a_mode_whose_vae_is_another_brings_its_own(models, tmp_path):
+    changed = {name: dict(files) for name, files in models.items()}
+    vae = "vae/diffusion_pytorch_model.safetensors"
+    changed[CANNY][vae] = changed[CANNY][vae][:-1] + b"\1"
+    with Hub(changed, gated=(TEXT, CANNY), token="hf_right") as hub:
+        answers = run(hub.url, tmp_path / "home")
+        assert answers["refusals"][1:] == [None, None] and not answers["shared"]
+        assert answers["canny"] > 10
