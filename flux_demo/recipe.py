@@ -108,7 +108,7 @@ def recipe_of(request: GenerationRequest, picture: Picture, backend: str, second
         backend=backend,
         preset=picture.preset,
         plan=picture.plan,
-        control=control and ControlRecipe(control.kind, dict(control.options), control.fit, control.sha256, control.estimator),
+        control=ControlRecipe(control.kind, dict(control.options), control.fit, control.sha256, control.estimator) if control else None,
         seconds=round(seconds, 2),
         created=created,
         libraries=dict(picture.libraries),

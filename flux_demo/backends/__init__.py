@@ -6,7 +6,7 @@ per mode, and never changes behind the person's back. A new backend is one file 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -73,6 +73,6 @@ def all_backends(settings: Settings) -> list[Backend]:
     from flux_demo.backends.diffusion import local, mini
     from flux_demo.backends.nvidia import hosted, nim
 
-    makers = {"local": local, "nim": nim, "hosted": hosted, "mini": mini}
+    makers: dict[str, Callable[[Settings], Backend]] = {"local": local, "nim": nim, "hosted": hosted, "mini": mini}
     names = makers if settings.backend == "auto" else [settings.backend]
     return [makers[name](settings) for name in names]

@@ -9,7 +9,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flux_demo.errors import GenerationFailed, InvalidRequest
 from flux_demo.maps.fit import Fitted
@@ -29,7 +29,7 @@ class Estimator:
         self.folder = folder
         self.title = title  # a Hub name or "mini": in recipes and on the page
         self._lock = threading.Lock()
-        self._loaded = None
+        self._loaded: tuple[Any, Any] | None = None
         self._estimates: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
     def estimate(self, fitted: Fitted) -> np.ndarray:

@@ -117,9 +117,10 @@ def looks_like_map(photo: Image) -> str | None:
     A guess from simple statistics, to be said and never acted on: line art and black-and-white photos can look the same.
     """
     import numpy as np
+    from PIL import Image
 
     small = photo.copy()
-    small.thumbnail((512, 512), resample=0)  # nearest, so that pure black and white stay pure
+    small.thumbnail((512, 512), resample=Image.Resampling.NEAREST)  # nearest, so that pure black and white stay pure
     pixels = np.asarray(small.convert("RGB"), dtype=np.int16)
     if (pixels.max(axis=2) - pixels.min(axis=2)).max() > 12:
         return None
@@ -136,6 +137,7 @@ def looks_like_map(photo: Image) -> str | None:
 def open_png_text(source: str | os.PathLike | bytes) -> dict[str, str]:
     """The text chunks of a PNG file, wherever in the file they stand. Raises InvalidPicture; another format has none."""
     from PIL import Image
+    from PIL.PngImagePlugin import PngImageFile
 
     data = _read(source)
     try:
@@ -143,7 +145,7 @@ def open_png_text(source: str | os.PathLike | bytes) -> dict[str, str]:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as picture:
                 _check_header(*picture.size)
-                if picture.format != "PNG":
+                if not isinstance(picture, PngImageFile):
                     return {}
                 picture.load()  # chunks may follow the pixels
                 return {name: str(text) for name, text in picture.text.items()}
