@@ -39,6 +39,7 @@ def bind(triggers: list | Callable, handler: Callable, form: Form, outputs: list
     def stream(*values: Any) -> Iterator[Any]:
         answers = handler(**dict(zip(names, values, strict=True)))
         try:
+            yield ordered(next(answers, {}))  # a generator that yields nothing would empty its outputs
             for answer in answers:
                 yield ordered(answer)
         finally:

@@ -5,7 +5,7 @@ from typing import Any
 
 from flux_demo.backends import Refusal, Route
 from flux_demo.errors import BackendUnavailable, FluxDemoError
-from flux_demo.modes import SIZES, Mode
+from flux_demo.modes import MODES, SIZES, Mode
 from flux_demo.studio import Studio
 from flux_demo.ui import words
 
@@ -42,7 +42,7 @@ def looks(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
         low += 0.1
     missing = what_to_fetch(studio, mode)
     values: dict[str, dict[str, Any]] = {
-        "where": {"value": words.where(route, mode)},
+        "where": {"value": words.where(route, mode, studio.reason(mode.name) if route else "")},
         "run": {"visible": route is not None},
         "stop": {"visible": route is not None},
         "refusal": {"value": words.refusal(refusals(studio, mode)) if refusal else "", "visible": refusal is not None},
@@ -63,6 +63,7 @@ def looks(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
             "visible": len(presets) > 1,
         },
     }
+    values |= {f"send_{other.name}": {"visible": _takes_photos(studio, other)} for other in MODES.values() if other.control}
     if mode.control:
         count = dials.sample_pictures if dials else 0
         values |= {
@@ -100,6 +101,11 @@ def what_to_fetch(studio: Studio, mode: Mode) -> str | None:
     reasons = (each.reason for each in refusals(studio, mode) if each.backend == "local")
     found = next(filter(None, map(FETCH.search, reasons)), None)
     return found[1] if found else None
+
+
+def _takes_photos(studio: Studio, mode: Mode) -> bool:
+    route, _ = route_of(studio, mode)
+    return route is None or route.dials.own_photos
 
 
 def _sample_note(count: int) -> str:

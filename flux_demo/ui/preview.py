@@ -1,12 +1,13 @@
 """The live map: drawn again when anything it depends on changes, and never sent when it is stale."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from flux_demo.errors import InvalidRequest
+from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.maps.photo import looks_like_map, open_photo
 from flux_demo.modes import Mode
+from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap
 from flux_demo.studio import Studio
 from flux_demo.ui import words
@@ -42,22 +43,26 @@ def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
     return keep_map(control, now, _note(facts, control, fit, now.as_map))
 
 
-def live_map(studio: Studio, mode: Mode) -> Callable[..., dict[str, Any]]:
+def live_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
     """The handler of every change that the map depends on."""
 
     def redraw(
         *, photo: Any, size: Any, fit: Any, as_map: Any, shown: ShownMap | None, wanted: str | None, **options: Any
-    ) -> dict[str, Any]:
+    ) -> Iterator[dict[str, Any]]:
         now = drawn_from(mode, photo, size, fit, as_map, options)
         if is_current(shown, now):
-            return {}
+            return
         if now.photo is None:
-            return {"map": None, "shown": None, "map_note": wanting(wanted) or map_note(mode)}
+            yield {"map": None, "shown": None, "map_note": wanting(wanted) or map_note(mode)}
+            return
+        if shown is None or shown.drawn_from.photo != now.photo:  # not while a slider moves
+            yield {"map_note": words.says("Drawing the map", "busy")}
         try:
             shown = draw(studio, mode, now)
         except Exception as error:
-            return {"map": None, "shown": None, "map_note": words.says(words.sentence(error), "problem")}
-        return {"map": shown.path, "shown": shown, "map_note": words.says(f"{shown.note}{_compared(shown, wanted)}")}
+            yield {"map": None, "shown": None, "map_note": words.says(words.sentence(error), "problem")}
+            return
+        yield {"map": shown.path, "shown": shown, "map_note": words.says(f"{shown.note}{_compared(shown, wanted)}")}
 
     return redraw
 
@@ -76,20 +81,29 @@ def _compared(shown: ShownMap, wanted: str | None) -> str:
 
 
 @lru_cache(maxsize=256)
-def _facts(path: str, modified: int) -> tuple[float, bool]:
-    """Width by height of a photo, and whether it looks like a map; kept, so that a slider does not decode the file again."""
+def _facts(path: str, modified: int) -> tuple[float, bool, bool]:
+    """Width by height of a photo, whether it looks like a map, and whether it carries a recipe; kept, so that a slider does not
+    decode the file again.
+    """
     photo = open_photo(path)
-    return photo.width / photo.height, looks_like_map(photo) is not None
+    try:
+        read_recipe(path)
+        carries_recipe = True
+    except InvalidPicture:
+        carries_recipe = False
+    return photo.width / photo.height, looks_like_map(photo) is not None, carries_recipe
 
 
-def _note(facts: tuple[float, bool], control: ControlMap, fit: str, as_map: bool) -> str:
+def _note(facts: tuple[float, bool, bool], control: ControlMap, fit: str, as_map: bool) -> str:
     """Size, what became of the photo's shape, who saw the depth, and whether the photo was a map already."""
-    ratio, map_like = facts
+    ratio, map_like, carries_recipe = facts
     parts = [f"{words.spoken(control.size)}, {_shape_note(ratio, control.size.width / control.size.height, fit)}."]
     if control.estimator:
         parts.append(f"Depth seen by {'the mini' if control.estimator == 'mini' else control.estimator}.")
     if not as_map and map_like:
         parts.append("This photo looks like a map already; if it is one, tick “This already is a map”.")
+    if carries_recipe:
+        parts.append("It was made here; “Open a picture” brings its settings back.")
     return " ".join(parts)
 
 

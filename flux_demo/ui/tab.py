@@ -28,7 +28,7 @@ def build_tab(studio: Studio, mode: Mode) -> Form:
             _running(form, look)
             _settings(form, look, mode)
         with gr.Column(elem_classes="answer"):
-            _picture(form, mode)
+            _picture(form, look, mode)
     return form
 
 
@@ -153,7 +153,7 @@ def _settings(form: Form, look: dict, mode: Mode) -> None:
         form["preset"] = gr.Dropdown(label="Speed or faithfulness", info="preset", **look["preset"])
 
 
-def _picture(form: Form, mode: Mode) -> None:
+def _picture(form: Form, look: dict, mode: Mode) -> None:
     gr.HTML("<h2>Picture</h2>")
     form["picture"] = gr.Image(
         interactive=False,
@@ -173,4 +173,4 @@ def _picture(form: Form, mode: Mode) -> None:
         form["again"] = gr.Button("Restore settings", size="sm", interactive=False)
         for other in MODES.values():
             if other.control:
-                form[f"send_{other.name}"] = gr.Button(f"Use in {other.title}", size="sm", interactive=False)
+                form[f"send_{other.name}"] = gr.Button(f"Use in {other.title}", size="sm", interactive=False, **look[f"send_{other.name}"])

@@ -1,6 +1,7 @@
 """What the page says, as HTML. Everything that a person or another program wrote is escaped here."""
 
 import logging
+import re
 import traceback
 from html import escape
 from pathlib import Path
@@ -51,28 +52,28 @@ def byte_of(done: int, total: int) -> str:
     )
 
 
-def where(route: Route | None, mode: Mode) -> str:
+def where(route: Route | None, mode: Mode, reason: str = "") -> str:
     """One line saying where the mode runs, with the reasons folded below it."""
     if route is None:
         return '<p class="where">The map can be drawn all the same.</p>' if mode.control else ""
-    line = f"Runs on {escape(_lower_first(route.backend.title))}"
     terms = ""
+    if not route.dials.can_stop:
+        terms += '<p class="where">A request, once sent, cannot be called back.</p>'
     if route.backend.name != "mini":
         page = LICENSE_PAGE.replace("FLUX.1-dev", mode.repo.rpartition("/")[2])
-        terms = (
+        terms += (
             '<p class="where">Pictures and model are under the '
             f'<a href="{page}" target="_blank" rel="noopener noreferrer">FLUX.1 [dev] Non-Commercial License</a>.</p>'
         )
-    if not route.passed_over:
-        return f'<p class="where">{line}</p>{terms}'
-    reasons = "".join(_reason(refusal) for refusal in route.passed_over)
-    return f'<details class="where"><summary>{line} <span>Why?</span></summary><dl>{reasons}</dl></details>{terms}'
+    reasons = f"<p>{escape(reason)}</p>" if not route.passed_over else f"<dl>{''.join(map(_reason, route.passed_over))}</dl>"
+    line = f"Runs on {escape(_lower_first(route.backend.title))}"
+    return f'<details class="where"><summary>{line} <span>Why?</span></summary>{reasons}</details>{terms}'
 
 
 def refusal(passed: list[Refusal]) -> str:
     """Why a mode cannot run, standing where the run button would."""
     if len(passed) == 1:
-        return f'<p class="refusal">{escape(passed[0].reason)}</p>'
+        return f'<p class="refusal">{_marked(passed[0].reason)}</p>'
     return (
         f'<div class="refusal"><p>No picture can be made here yet. One of these would do:</p><dl>{"".join(map(_reason, passed))}</dl></div>'
     )
@@ -132,7 +133,13 @@ def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def _reason(passed: Refusal) -> str:
-    return f"<dt>{escape(passed.title)}</dt><dd>{escape(passed.reason)}</dd>"
+    return f"<dt>{escape(passed.title)}</dt><dd>{_marked(passed.reason)}</dd>"
+
+
+def _marked(text: str) -> str:
+    """A sentence with its commands set as code and its addresses as links."""
+    html = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    return re.sub(r"https://[\w./%-]*\w", lambda link: f'<a href="{link[0]}" target="_blank" rel="noopener noreferrer">{link[0]}</a>', html)
 
 
 def _lower_first(title: str) -> str:

@@ -17,7 +17,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.filterwarnings("ignore:.*(no_silent_downcasting|copy keyword is deprecated)"))
 
 
-PATIENCE_MS = 20_000  # the mini draws in seconds, also on a machine that is busy with other things
+PATIENCE_MS = 90_000  # the mini draws in seconds, also on a machine that is busy with other things
 SMALL = "128x128"
 
 

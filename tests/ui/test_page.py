@@ -262,3 +262,21 @@ def test_a_phone_needs_no_sideways_scrolling(visit, tab):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     picture = page.locator(".box.large:visible").bounding_box()
     assert picture["width"] > 340
+
+
+def test_who_waits_is_told_so_and_can_stop_waiting(visit):
+    first, second = visit(), visit()
+    prompt_field(first).fill("a white cube")
+    set_steps(first, 100)
+    run(first)
+    first.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
+    prompt_field(second).fill("a black cube")
+    set_steps(second, 1)
+    run(second)
+    second.locator("#status-text").get_by_text("Waiting for its turn").wait_for()
+    second.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+    second.locator("#status-text").get_by_text("Stopped.").wait_for()
+    first.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+    first.locator("#status-text").get_by_text("Stopped.").wait_for()
+    run(second)
+    made(second, "text")
