@@ -111,7 +111,7 @@ def _text(report: Mapping[str, Any]) -> str:
     ]
     for name, mode in report["modes"].items():
         chosen = next((row["title"] for row in mode["backends"] if row["backend"] == mode["backend"]), None)
-        lines += ["", f"{name}: {'runs on ' + chosen if chosen else 'cannot run'}"]
+        lines += ["", f"{name}: {chosen or 'nothing here can run it'}"]
         lines += [f"  {'yes' if row['refusal'] is None else 'no '}  {row['title']}{_because(row['refusal'])}" for row in mode["backends"]]
     return "\n".join(lines)
 
