@@ -30,7 +30,7 @@ def assemble(work: Path) -> dict[str, nn.Module]:
     load(found["transformer"], work, "distil_text", "base_real", "base")
     for mode in ("canny", "depth"):
         found[f"transformer_{mode}"] = networks.transformer(control=True)
-        load(found[f"transformer_{mode}"], work, f"distil_{mode}", mode)
+        load(found[f"transformer_{mode}"], work, f"distil_{mode}", "distil_control", mode, "control")
     found["depth_estimator"] = networks.depth_estimator()
     load(found["depth_estimator"], work, "estimator")
     return found

@@ -19,7 +19,7 @@ from flux_demo.mini.stage_estimator import seen
 
 HALF = (128, 128)
 SOURCE = {HALF: (256, 256)}  # sizes that are made from another one's scenes
-BATCH = 16
+BATCH = 8  # 256x256 pictures of a larger batch fall out of the cache
 DRAWINGS = 8  # one drawing for so many scenes
 
 

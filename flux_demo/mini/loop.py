@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from flux_demo.mini import together
+
 WARM_UP = 0.03  # of the steps
 CHECKPOINT_SECONDS = 120
 
@@ -63,6 +65,8 @@ def train(
         for name, value in one_step(step).items():
             sums[name] = sums.get(name, 0.0) + float(value)
         step += 1
+        if together.rank() != 0:
+            continue
         if step % 50 == 0 or step == steps:
             shown = "  ".join(f"{name} {value / (50 if step % 50 == 0 else step % 50):.4f}" for name, value in sums.items())
             left = (time.monotonic() - started) / (step - first) * (steps - step)

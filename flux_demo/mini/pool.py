@@ -16,7 +16,7 @@ DRAWING_PROMPT = "a drawing"
 
 
 class Pool:
-    """`kind` is the control: None, "canny" or "depth"."""
+    """`kind` is the control: None, "canny", "depth", or "control" for either, row by row."""
 
     def __init__(self, work: Path, size: tuple[int, int], kind: str | None):
         def read(name: str) -> np.ndarray | None:
@@ -24,32 +24,34 @@ class Pool:
             return np.load(path, mmap_mode="r") if path.exists() else None
 
         self.size = size
+        self.kinds = {None: (), "control": ("canny", "depth")}.get(kind, (kind,))
         self.seeds, self.pictures = read("seeds"), read("picture")
-        if self.seeds is None or self.pictures is None or (kind and read(kind) is None):
-            raise FileNotFoundError(f"No latents of {size[0]}x{size[1]} yet. Run the stage `latents` first.")
-        self.controls = read(kind) if kind else None
-        self.drawings = (read("drawing"), read("drawing_edges")) if kind == "canny" else (None, None)
-        self.estimated = read("estimated") if kind == "depth" else None
+        self.controls = {name: read(name) for name in self.kinds}
+        if self.seeds is None or self.pictures is None or any(rows is None for rows in self.controls.values()):
+            raise FileNotFoundError(f"No latents of {size[0]}x{size[1]} yet. Run the stage `latents` first, and `latents_canny` or `latents_depth`.")
+        self.drawings = (read("drawing"), read("drawing_edges"))
+        self.estimated = read("estimated")
 
-    def take(self, count: int, draw: random.Random) -> tuple[Tensor, Tensor | None, list[str]]:
-        """Pictures and controls (count, tokens, 64) float32, and a caption for each."""
+    def take(self, count: int, draw: random.Random) -> tuple[Tensor, Tensor | None, list[str], list[str]]:
+        """Pictures and controls (count, tokens, 64) float32, a caption for each, and each row's mode."""
         pictures, controls, prompts = [], [], []
-        for _ in range(count):
+        modes = [draw.choice(self.kinds) if self.kinds else "text" for _ in range(count)]
+        for mode in modes:
             row = draw.randrange(len(self.seeds))
-            if self.drawings[0] is not None and draw.random() < DRAWING:
+            if mode == "canny" and self.drawings[0] is not None and draw.random() < DRAWING:
                 row = draw.randrange(len(self.drawings[0]))
                 pictures.append(self.drawings[0][row])
                 controls.append(self.drawings[1][row])
                 prompts.append(DRAWING_PROMPT)
                 continue
             pictures.append(self.pictures[row])
-            if self.controls is not None:
-                other = self.estimated is not None and draw.random() < ESTIMATED
-                controls.append((self.estimated if other else self.controls)[row])
+            if mode != "text":
+                other = mode == "depth" and self.estimated is not None and draw.random() < ESTIMATED
+                controls.append((self.estimated if other else self.controls[mode])[row])
             seed, mirrored = self.seeds[row]
             scene = sample(int(seed), *latents.SOURCE.get(self.size, self.size))
             prompts.append(captions.caption(scene.mirrored() if mirrored else scene, draw).text)
-        return stacked(pictures), stacked(controls) if controls else None, prompts
+        return stacked(pictures), stacked(controls) if controls else None, prompts, modes
 
 
 def stacked(rows: list[np.ndarray]) -> Tensor:

@@ -29,10 +29,10 @@ SCHEDULES = {
                              "vae_decoder", "judge"), 2),
         batch={"vae": 2, "text": 2, "estimator": 2, "judge": 2}),
     "cpu": Schedule(
-        scenes=_counts(8000, 1000), encoded={HALF: 5000} | _counts(1000, 160),
-        steps={"vae": 2600, "text": 450, "base": 4000, "base_real": 1200, "canny": 500, "depth": 500, "estimator": 500,
-               "distil_text": 300, "distil_canny": 200, "distil_depth": 200, "vae_decoder": 1500, "judge": 600},
-        batch={"vae": 8, "text": 48, "estimator": 16, "judge": 32}),
+        scenes=_counts(8000, 1000), encoded={HALF: 5000} | _counts(320, 48),
+        steps={"vae": 2600, "text": 450, "base": 4000, "base_real": 1200, "canny": 500, "depth": 500, "estimator": 300,
+               "distil_text": 300, "distil_canny": 200, "distil_depth": 200, "vae_decoder": 1500, "judge": 500},
+        batch={"vae": 8, "text": 48, "estimator": 6, "judge": 16}),
     "gpu": Schedule(
         scenes=_counts(40000, 4000), encoded={HALF: 40000} | _counts(40000, 4000), wider=8,
         steps={"vae": 12000, "text": 2000, "base": 12000, "base_real": 12000, "canny": 4000, "depth": 4000, "estimator": 4000,

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flux_demo.mini import export, flow, latents, loop, muon, networks, sheets, words
+from flux_demo.mini import export, flow, latents, loop, muon, networks, sheets, together, words
 from flux_demo.mini.pool import Pool
 from flux_demo.mini.scenes import SIZES
 from flux_demo.mini.stage_vae import DEVIATION
@@ -32,9 +32,9 @@ class Share:
     length: int = 64  # text tokens
 
 
-HALF_ONLY = (Share(latents.HALF, 1.0, 32, 32),)
-REAL = tuple(Share(size, 4.0 if size == (256, 256) else 1.0, 12) for size in SIZES)
-BOTH = (Share(latents.HALF, 10.0, 32, 64), *REAL)
+HALF_ONLY = (Share(latents.HALF, 1.0, 48, 32),)
+REAL = tuple(Share(size, 4.0 if size == (256, 256) else 1.0, 16) for size in SIZES)
+BOTH = (Share(latents.HALF, 10.0, 48, 64), *REAL)
 DIETS = {"half": HALF_ONLY, "real": REAL, "both": BOTH}
 
 
@@ -45,7 +45,7 @@ def reader(work: Path, device: str) -> flow.Reader:
 
 def train(work: Path, name: str, mode: str, start: tuple[str, ...], diet: str, steps: int, rates: tuple[float, float], device: str,
           distil: bool = False, wider: int = 1) -> None:
-    """Train stage `name` for `mode` (text, canny, depth) from the averaged weights of the first stage in `start` that is there."""
+    """Train stage `name` for `mode` (text, canny, depth, or control: the latter two at once) from the averaged weights of the first stage in `start` that is there."""
     torch.manual_seed(3)
     kind = None if mode == "text" else mode
     model = networks.transformer(control=kind is not None)
@@ -56,20 +56,21 @@ def train(work: Path, name: str, mode: str, start: tuple[str, ...], diet: str, s
     if distil:
         teacher = networks.transformer(control=kind is not None).to(device).eval()
         teacher.load_state_dict(model.state_dict())
+    torch.manual_seed(100 + together.rank())
     averaged = loop.Averaged(model, 0.99 if distil else 0.997)
     optimisers = muon.optimisers(model, *rates, OUTER)
     there = [share for share in DIETS[diet] if latents.place(work, "picture", share.size).exists()]
-    shares = [replace(share, batch=max(2, share.batch * wider)) for share in there]
+    shares = [replace(share, batch=max(2, share.batch * wider // together.size())) for share in there]
     pools = [Pool(work, share.size, kind) for share in shares]
     read = reader(work, device)
     deviation = DEVIATION * export.latent_scale(work)["scaling_factor"]
-    draw = random.Random(f"{name} {loop.reached(work / f'{name}.pt')}")
-    highest, slope = STRENGTH[mode]
+    draw = random.Random(f"{name} {loop.reached(work / f'{name}.pt')} {together.rank()}")
+    same = random.Random(name)  # for what every process must choose alike
     empty = {length: read.read([""], length) for length in {share.length for share in shares}}
 
     def one_step(step: int):
-        pool, share = draw.choices(list(zip(pools, shares)), [share.weight for share in shares])[0]
-        clean, control, prompts = pool.take(share.batch, draw)
+        pool, share = same.choices(list(zip(pools, shares)), [share.weight for share in shares])[0]
+        clean, control, prompts, modes = pool.take(share.batch, draw)
         clean, control = clean.to(device), None if control is None else control.to(device)
         if control is not None:
             control = control + deviation * torch.randn_like(control)
@@ -89,12 +90,14 @@ def train(work: Path, name: str, mode: str, start: tuple[str, ...], diet: str, s
             with torch.no_grad():
                 with_text = flow.velocity(teacher, noisy, control, time, text, guidance, share.size)
                 without = flow.velocity(teacher, noisy, None if control is None else control * 0, time, none, guidance, share.size)
+            highest, slope = torch.tensor([STRENGTH[mode] for mode in modes], device=device).T
             guidance = 1 + (highest - 1) * torch.rand(n, device=device) ** 1.5
             target = without + (1 + slope * (guidance - 1))[:, None, None] * (with_text - without)
         said = flow.velocity(model, noisy, control, time, text, guidance, share.size)
         loss = (said - target).square().mean()
         model.zero_grad(set_to_none=True)
         loss.backward()
+        together.share_gradients(model)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser in optimisers.values():
             optimiser.step()
@@ -105,7 +108,7 @@ def train(work: Path, name: str, mode: str, start: tuple[str, ...], diet: str, s
         shown = networks.transformer(control=kind is not None)
         shown.load_state_dict(averaged.weights)
         vae = export.assemble(work)["vae"]
-        sheet(shown.to(device).eval(), vae.to(device), read, pools[0], distil, mode, work / "looks" / f"{name}-{step:06}.png", device)
+        sheet(shown.to(device).eval(), vae.to(device), read, pools[0], distil, work / "looks" / f"{name}-{step:06}.png", device)
 
     loop.train(work / f"{name}.pt", {"model": model, "averaged": averaged, **optimisers}, steps, one_step, look, 500)
 
@@ -128,17 +131,16 @@ def begin(model, work: Path, stage: str) -> bool:
 
 
 @torch.no_grad()
-def sheet(model, vae, read: flow.Reader, pool: Pool, distilled: bool, mode: str, path: Path, device: str) -> None:
+def sheet(model, vae, read: flow.Reader, pool: Pool, distilled: bool, path: Path, device: str) -> None:
     """Sixteen pictures of one size; with a control, each below its map."""
     draw = random.Random(1)
-    clean, control, prompts = pool.take(16, draw)
+    clean, control, prompts, modes = pool.take(16, draw)
     control = None if control is None else control.to(device)
     text, none = read.read(prompts), read.read([""] * 16)
-    highest, slope = STRENGTH[mode]
-    usual = 1 + 2 / slope  # a strength of 3
+    usual = torch.tensor([1 + 2 / STRENGTH[mode][1] for mode in modes], device=device)  # a strength of 3
 
     def say(noisy: Tensor, time: Tensor) -> Tensor:
-        guidance = torch.full((16,), usual if distilled else 1.0, device=device)
+        guidance = usual if distilled else torch.ones(16, device=device)
         with_text = flow.velocity(model, noisy, control, time, text, guidance, pool.size)
         if distilled:
             return with_text

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from flux_demo.mini import data, export, judges, latents, stage_draw, stage_estimator, stage_text, stage_vae
+from flux_demo.mini import data, export, judges, latents, stage_draw, stage_estimator, stage_text, stage_vae, together
 from flux_demo.mini.schedules import SCHEDULES, Schedule
 
 DEFAULT_WORK = Path.home() / ".cache" / "flux_demo" / "train"
@@ -22,10 +22,13 @@ FIRST, LATER, LAST = (0.02, 2e-3), (0.008, 8e-4), (0.004, 4e-4)
 # stage: mode, the stages that it may start from, diet, rates, whether it distils
 DRAWING = {
     "base": ("text", (), "half", FIRST, False),
-    "base_real": ("text", ("base",), "both", LATER, False),
-    "canny": ("canny", ("base_real", "base"), "both", LATER, False),
-    "depth": ("depth", ("base_real", "base"), "both", LATER, False),
-    "distil_text": ("text", ("base_real", "base"), "both", LAST, True),
+    "base_real": ("text", ("base",), "real", LATER, False),
+    # One transformer for both maps first; then each goes on alone.
+    "control": ("control", ("base_real", "base"), "real", LATER, False),
+    "distil_text": ("text", ("base_real", "base"), "real", LAST, True),
+    "distil_control": ("control", ("control",), "real", LAST, True),
+    "canny": ("canny", ("control", "base_real"), "both", LATER, False),
+    "depth": ("depth", ("control", "base_real"), "both", LATER, False),
     "distil_canny": ("canny", ("canny",), "both", LAST, True),
     "distil_depth": ("depth", ("depth",), "both", LAST, True),
 }
@@ -51,10 +54,12 @@ def stages(work: Path, schedule: Schedule, device: str, target: Path) -> dict[st
         "base": drawing("base"),
         "base_real": drawing("base_real"),
         "latents_canny": encode("canny", "drawing", "drawing_edges"),
-        "canny": drawing("canny"),
         "latents_depth": encode("depth", "estimated"),
-        "depth": drawing("depth"),
+        "control": drawing("control"),
         "distil_text": drawing("distil_text"),
+        "distil_control": drawing("distil_control"),
+        "canny": drawing("canny"),
+        "depth": drawing("depth"),
         "distil_canny": drawing("distil_canny"),
         "distil_depth": drawing("distil_depth"),
         "vae_decoder": lambda: stage_vae.train(work, steps["vae_decoder"], batch["vae"], device, only_decoder=True),
@@ -75,6 +80,7 @@ def main() -> None:
     schedule = SCHEDULES[arguments.schedule]
     if arguments.steps:
         schedule.steps.update(dict.fromkeys(schedule.steps, arguments.steps))
+    together.join()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     known = stages(arguments.work, schedule, device, arguments.target)
     for name in arguments.stages or known:
