@@ -40,7 +40,9 @@ def render_all(work: Path, counts: dict[tuple[int, int], int], device: str, work
     todo = []
     for size, count in counts.items():
         folder(work, size).mkdir(parents=True, exist_ok=True)
-        todo += [(folder(work, size) / f"{at // CHUNK:05}.npy", size, range(at, min(at + CHUNK, count)), device) for at in range(0, count, CHUNK)]
+        todo += [
+            (folder(work, size) / f"{at // CHUNK:05}.npy", size, range(at, min(at + CHUNK, count)), device) for at in range(0, count, CHUNK)
+        ]
     todo = [job for job in sorted(todo, key=lambda job: job[2].start) if not job[0].exists()]
     if device != "cpu" or workers <= 1:
         for job in todo:

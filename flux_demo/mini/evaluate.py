@@ -38,7 +38,9 @@ class Mini:
         self.estimator = DepthAnythingForDepthEstimation.from_pretrained(folder / "depth_estimator", dtype=torch.float32).eval()
 
     def control(self, mode: str) -> FluxControlPipeline:
-        parts = {name: part for name, part in self.text.components.items() if name not in ("transformer", "image_encoder", "feature_extractor")}
+        parts = {
+            name: part for name, part in self.text.components.items() if name not in ("transformer", "image_encoder", "feature_extractor")
+        }
         transformer = FluxTransformer2DModel.from_pretrained(self.folder / f"transformer_{mode}", dtype=torch.float32).to(self.device)
         pipe = FluxControlPipeline(transformer=transformer, **parts)
         pipe.set_progress_bar_config(disable=True)
@@ -51,8 +53,17 @@ class Mini:
             part = list(prompts[at : at + BATCH])
             generators = [torch.Generator("cpu").manual_seed(at + i) for i in range(len(part))]
             more = {} if maps_ is None else {"control_image": list(maps_[at : at + BATCH])}
-            pictures = pipe(prompt=part, width=256, height=256, num_inference_steps=STEPS, guidance_scale=guidance, generator=generators,
-                            max_sequence_length=64, output_type="np", **more).images
+            pictures = pipe(
+                prompt=part,
+                width=256,
+                height=256,
+                num_inference_steps=STEPS,
+                guidance_scale=guidance,
+                generator=generators,
+                max_sequence_length=64,
+                output_type="np",
+                **more,
+            ).images
             drawn += list((pictures * 255).round().astype(np.uint8))
         return drawn
 
@@ -121,7 +132,9 @@ def canny_figures(mini: Mini, count: int) -> dict[str, float]:
     found = [maps.edges(one)[..., 0] for one in drawn]
     return {
         "canny, F1 of edges with its map": float(np.mean([measures.edge_f1(m[..., 0], f) for m, f in zip(edge_maps, found)])),
-        "canny, F1 with another's map": float(np.mean([measures.edge_f1(m[..., 0], f) for m, f in zip(edge_maps[1:] + edge_maps[:1], found)])),
+        "canny, F1 with another's map": float(
+            np.mean([measures.edge_f1(m[..., 0], f) for m, f in zip(edge_maps[1:] + edge_maps[:1], found)])
+        ),
     }
 
 
@@ -129,7 +142,9 @@ def depth_figures(mini: Mini, count: int) -> dict[str, float]:
     prompts, four = controls(count, 4000)
     given = [one[..., 3] for one in four]
     estimated = [mini.nearness(one[..., :3]) for one in four]
-    drawn = mini.draw(mini.control("depth"), prompts, GUIDANCE["depth"], [Image.fromarray(np.repeat(one[..., None], 3, 2)) for one in given])
+    drawn = mini.draw(
+        mini.control("depth"), prompts, GUIDANCE["depth"], [Image.fromarray(np.repeat(one[..., None], 3, 2)) for one in given]
+    )
     found = [mini.nearness(one) for one in drawn]
     return {
         "depth estimator with the truth, r": float(np.mean([measures.depth_correlation(a, b) for a, b in zip(given, estimated)])),
@@ -172,9 +187,14 @@ def main() -> None:
     judge.load_state_dict(torch.load(arguments.work / "judge.pt", map_location="cpu", weights_only=True)["averaged"])
     mini = Mini(arguments.weights, "cuda" if torch.cuda.is_available() else "cpu")
     lines = [f"| figure ({arguments.count} pictures each) | measured |", "| --- | --- |"]
-    parts = (lambda: judge_figures(judge, arguments.count), lambda: vae_figures(mini, arguments.count), lambda: speed_figures(mini),
-             lambda: text_figures(mini, judge, arguments.count), lambda: canny_figures(mini, arguments.count),
-             lambda: depth_figures(mini, arguments.count))
+    parts = (
+        lambda: judge_figures(judge, arguments.count),
+        lambda: vae_figures(mini, arguments.count),
+        lambda: speed_figures(mini),
+        lambda: text_figures(mini, judge, arguments.count),
+        lambda: canny_figures(mini, arguments.count),
+        lambda: depth_figures(mini, arguments.count),
+    )
     for part in parts:
         for name, value in part().items():
             lines.append(f"| {name} | {value:.1f} |" if abs(value) >= 3 else f"| {name} | {value:.2f} |")

@@ -46,13 +46,20 @@ def export(work: Path, target: Path) -> None:
     fresh = target.with_name(target.name + ".part")
     shutil.rmtree(fresh, ignore_errors=True)
     FluxPipeline(
-        scheduler=networks.scheduler(), vae=found["vae"], text_encoder=found["text_encoder"], tokenizer=words.clip_tokenizer(),
-        text_encoder_2=found["text_encoder_2"], tokenizer_2=words.t5_tokenizer(), transformer=found["transformer"],
+        scheduler=networks.scheduler(),
+        vae=found["vae"],
+        text_encoder=found["text_encoder"],
+        tokenizer=words.clip_tokenizer(),
+        text_encoder_2=found["text_encoder_2"],
+        tokenizer_2=words.t5_tokenizer(),
+        transformer=found["transformer"],
     ).save_pretrained(fresh, safe_serialization=True)
     for name in ("transformer_canny", "transformer_depth", "depth_estimator"):
         found[name].save_pretrained(fresh / name, safe_serialization=True)
     DPTImageProcessor(
-        size={"height": ESTIMATOR_SIDE, "width": ESTIMATOR_SIDE}, ensure_multiple_of=14, keep_aspect_ratio=True,
+        size={"height": ESTIMATOR_SIDE, "width": ESTIMATOR_SIDE},
+        ensure_multiple_of=14,
+        keep_aspect_ratio=True,
     ).save_pretrained(fresh / "depth_estimator")
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(fresh.iterdir()):

@@ -47,8 +47,15 @@ def velocity(model, noisy: Tensor, control: Tensor | None, time: Tensor, text: T
     seen = noisy if control is None else torch.cat((noisy, control), -1)
     text_ids = torch.zeros(text.each.shape[1], 3, device=noisy.device)
     return model(
-        hidden_states=seen, encoder_hidden_states=text.each, pooled_projections=text.pooled, timestep=time, guidance=guidance,
-        img_ids=image_ids(size, noisy.device), txt_ids=text_ids, return_dict=False)[0]
+        hidden_states=seen,
+        encoder_hidden_states=text.each,
+        pooled_projections=text.pooled,
+        timestep=time,
+        guidance=guidance,
+        img_ids=image_ids(size, noisy.device),
+        txt_ids=text_ids,
+        return_dict=False,
+    )[0]
 
 
 def times(count: int, size: tuple[int, int], device) -> Tensor:

@@ -21,9 +21,13 @@ class Judge(nn.Module):
     def __init__(self):
         super().__init__()
         widths = (3, 24, 48, 72, 96, 96)
-        self.body = nn.Sequential(*(
-            layer for before, after in zip(widths, widths[1:])
-            for layer in (nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU())))
+        self.body = nn.Sequential(
+            *(
+                layer
+                for before, after in zip(widths, widths[1:])
+                for layer in (nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU())
+            )
+        )
         self.mix = nn.Sequential(nn.Conv2d(96, 96, 3, padding=1), nn.GroupNorm(8, 96), nn.SiLU())
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(96 * 16, 192), nn.SiLU(), nn.Linear(192, sum(ANSWERS.values())))
 

@@ -107,5 +107,8 @@ def pack(latents: Tensor) -> Tensor:
 def unpack(packed: Tensor, size: tuple[int, int]) -> Tensor:
     """The inverse of `pack` for a picture of (width, height)."""
     width, height = size
-    return packed.view(-1, height // 16, width // 16, networks.LATENT_CHANNELS, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(
-        -1, networks.LATENT_CHANNELS, height // 8, width // 8)
+    return (
+        packed.view(-1, height // 16, width // 16, networks.LATENT_CHANNELS, 2, 2)
+        .permute(0, 3, 1, 4, 2, 5)
+        .reshape(-1, networks.LATENT_CHANNELS, height // 8, width // 8)
+    )

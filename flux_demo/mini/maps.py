@@ -29,7 +29,9 @@ def drawing(width: int, height: int, draw: np.random.Generator) -> np.ndarray:
         reach = int(draw.integers(6, max(width, height) // 2))
         kind = draw.integers(0, 4)
         if kind == 0:
-            cv2.ellipse(canvas, (x, y), (reach, int(draw.integers(4, reach + 1))), float(draw.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
+            cv2.ellipse(
+                canvas, (x, y), (reach, int(draw.integers(4, reach + 1))), float(draw.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA
+            )
         elif kind == 1:
             points = draw.integers(-reach, reach + 1, (int(draw.integers(3, 7)), 2)) + (x, y)
             cv2.fillPoly(canvas, [points.astype(np.int32)], colour, cv2.LINE_AA)
@@ -37,8 +39,16 @@ def drawing(width: int, height: int, draw: np.random.Generator) -> np.ndarray:
             end = (int(draw.integers(0, width)), int(draw.integers(0, height)))
             cv2.line(canvas, (x, y), end, colour, int(draw.integers(1, 8)), cv2.LINE_AA)
         else:
-            cv2.putText(canvas, "".join(chr(c) for c in draw.integers(65, 123, 3)), (x, y), cv2.FONT_HERSHEY_SIMPLEX,
-                        float(draw.uniform(0.5, 3)), colour, int(draw.integers(1, 6)), cv2.LINE_AA)
+            cv2.putText(
+                canvas,
+                "".join(chr(c) for c in draw.integers(65, 123, 3)),
+                (x, y),
+                cv2.FONT_HERSHEY_SIMPLEX,
+                float(draw.uniform(0.5, 3)),
+                colour,
+                int(draw.integers(1, 6)),
+                cv2.LINE_AA,
+            )
     return canvas
 
 

@@ -28,7 +28,9 @@ class Pool:
         self.seeds, self.pictures = read("seeds"), read("picture")
         self.controls = {name: read(name) for name in self.kinds}
         if self.seeds is None or self.pictures is None or any(rows is None for rows in self.controls.values()):
-            raise FileNotFoundError(f"No latents of {size[0]}x{size[1]} yet. Run the stage `latents` first, and `latents_canny` or `latents_depth`.")
+            raise FileNotFoundError(
+                f"No latents of {size[0]}x{size[1]} yet. Run the stage `latents` first, and `latents_canny` or `latents_depth`."
+            )
         self.drawings = (read("drawing"), read("drawing_edges"))
         self.estimated = read("estimated")
 

@@ -124,6 +124,7 @@ def _rays(scenes: Sequence[Scene], width: int, height: int, device) -> tuple[Ten
 
 def _stacked(scenes: Sequence[Scene], device) -> dict:
     """Scenes as tensors: (B, 1) planes, and per slot of a thing the rows of the batch that have each shape."""
+
     def column(values) -> Tensor:
         return torch.tensor([[float(value)] for value in values], device=device)
 
@@ -133,18 +134,24 @@ def _stacked(scenes: Sequence[Scene], device) -> dict:
             rows = [i for i, scene in enumerate(scenes) if slot < len(scene.things) and scene.things[slot].shape == shape]
             if rows:
                 chosen = [scenes[i].things[slot] for i in rows]
-                slots.append({
-                    "rows": torch.tensor(rows, device=device), "hit": solids.HITS[kind], "slot": slot,
-                    "place": tuple(column(getattr(t, name) for t in chosen) for name in ("x", "z", "size", "yaw")),
-                    "paint": torch.tensor([looks.PAINTS[t.colour] for t in chosen], device=device),
-                })
+                slots.append(
+                    {
+                        "rows": torch.tensor(rows, device=device),
+                        "hit": solids.HITS[kind],
+                        "slot": slot,
+                        "place": tuple(column(getattr(t, name) for t in chosen) for name in ("x", "z", "size", "yaw")),
+                        "paint": torch.tensor([looks.PAINTS[t.colour] for t in chosen], device=device),
+                    }
+                )
     floors = {name: torch.tensor([i for i, s in enumerate(scenes) if s.floor == name], device=device) for name in FLOORS}
     light = {part: torch.tensor([looks.LIGHTS[s.light][part] for s in scenes], device=device) for part in looks.LIGHTS["noon"]}
     return {
         "eye": (column(0 for _ in scenes), column(s.camera[0] for s in scenes), column(-s.camera[1] for s in scenes)),
         "sun": tuple(column(s.sun[axis] for s in scenes) for axis in range(3)),
         "phase": column(s.phase for s in scenes),
-        "slots": slots, "floors": {name: rows for name, rows in floors.items() if len(rows)}, "light": light,
+        "slots": slots,
+        "floors": {name: rows for name, rows in floors.items() if len(rows)},
+        "light": light,
     }
 
 

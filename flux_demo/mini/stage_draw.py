@@ -43,8 +43,18 @@ def reader(work: Path, device: str) -> flow.Reader:
     return flow.Reader(found["text_encoder"], found["text_encoder_2"], words.clip_tokenizer(), words.t5_tokenizer(), device)
 
 
-def train(work: Path, name: str, mode: str, start: tuple[str, ...], diet: str, steps: int, rates: tuple[float, float], device: str,
-          distil: bool = False, wider: int = 1) -> None:
+def train(
+    work: Path,
+    name: str,
+    mode: str,
+    start: tuple[str, ...],
+    diet: str,
+    steps: int,
+    rates: tuple[float, float],
+    device: str,
+    distil: bool = False,
+    wider: int = 1,
+) -> None:
     """Train stage `name` for `mode` (text, canny, depth, or control: the latter two at once) from the averaged weights of the first stage in `start` that is there."""
     torch.manual_seed(3)
     kind = None if mode == "text" else mode
@@ -81,7 +91,9 @@ def train(work: Path, name: str, mode: str, start: tuple[str, ...], diet: str, s
         if teacher is None:
             text = read.read(["" if draw.random() < DROPPED else prompt for prompt in prompts], share.length)
             if control is not None:
-                keep = torch.tensor([float(prompt_kept or draw.random() < 0.5) for prompt_kept in text_kept(text, empty[share.length])], device=device)
+                keep = torch.tensor(
+                    [float(prompt_kept or draw.random() < 0.5) for prompt_kept in text_kept(text, empty[share.length])], device=device
+                )
                 control = control * keep[:, None, None]
             target = noise - clean
         else:

@@ -38,7 +38,9 @@ def train(work: Path, steps: int, batch: int, device: str) -> None:
     letters, pieces = words.clip_tokenizer(), words.t5_tokenizer()
     readers = Readers(len(letters), len(pieces)).to(device)
     averaged = {"clip": loop.Averaged(readers.clip, 0.99), "t5": loop.Averaged(readers.t5, 0.99)}
-    optimisers = muon.optimisers(readers, 0.01, 2e-3, ("pooled", "each", "clip.text_model.embeddings", "clip.embeddings", "t5.shared", "t5.encoder.embed"))
+    optimisers = muon.optimisers(
+        readers, 0.01, 2e-3, ("pooled", "each", "clip.text_model.embeddings", "clip.embeddings", "t5.shared", "t5.encoder.embed")
+    )
     draw = random.Random(0)
 
     def one_step(step: int):
@@ -99,8 +101,13 @@ def answers(scenes: list[Scene], said: list[captions.Caption], ids: Tensor, piec
             pairs[row, shape * len(COLOURS) + colour] = 1
         ends = [(facts[i][0], facts[i][1]) if last and one.places[i] else (len(SHAPES), len(COLOURS)) for i in (0, last)]
         sides[row] = torch.tensor([*ends[0], *ends[1]])
-        shared[row] = torch.tensor([
-            len(scene.things), FLOORS.index(scene.floor) if one.floor else len(FLOORS), LIGHTS.index(scene.light) if one.light else len(LIGHTS)])
+        shared[row] = torch.tensor(
+            [
+                len(scene.things),
+                FLOORS.index(scene.floor) if one.floor else len(FLOORS),
+                LIGHTS.index(scene.light) if one.light else len(LIGHTS),
+            ]
+        )
         token = 0
         for word, owner in zip(one.words, one.owners):
             width = len(pieces.tokenize(word))

@@ -55,7 +55,9 @@ def train(work: Path, steps: int, batch: int, device: str, only_decoder: bool = 
     def look(step: int) -> None:
         shown = networks.vae()
         shown.load_state_dict(averaged.weights)
-        sheets.vae_sheet(shown, [example(pictures, 128, np.random.default_rng(i)) for i in range(16)], work / "looks" / f"vae-{step:06}.png")
+        sheets.vae_sheet(
+            shown, [example(pictures, 128, np.random.default_rng(i)) for i in range(16)], work / "looks" / f"vae-{step:06}.png"
+        )
 
     name = "vae_decoder.pt" if only_decoder else "vae.pt"
     loop.train(work / name, {"model": model, "averaged": averaged, **optimisers}, steps, one_step, look, 1000)

@@ -38,11 +38,23 @@ RIGHT = ("to the right of", "right of", "on the right of")
 BESIDE = ("next to", "beside", "and", "with", "near")
 BETWEEN = ("between", "in the middle of")
 IN_ORDER = ("from left to right", "left to right")
-OPENINGS = ("a photo of", "a picture of", "an image of", "a render of", "a drawing of", "a photograph of", "there is", "a scene with", "a 3d render of")
+OPENINGS = (
+    "a photo of",
+    "a picture of",
+    "an image of",
+    "a render of",
+    "a drawing of",
+    "a photograph of",
+    "there is",
+    "a scene with",
+    "a 3d render of",
+)
 
 # Words that say nothing to the mini and cost nothing either: it has seen them around its captions.
-FILLERS = ("a an the of in on at to is are it and with under by there this that some very some nice beautiful "
-           "small large big little shiny matte simple clean high quality detailed realistic standing lying sitting placed").split()
+FILLERS = (
+    "a an the of in on at to is are it and with under by there this that some very some nice beautiful "
+    "small large big little shiny matte simple clean high quality detailed realistic standing lying sitting placed"
+).split()
 
 
 def _known() -> frozenset[str]:
@@ -67,8 +79,12 @@ def unknown_words(prompt: str) -> list[str]:
 
 def what_it_knows() -> str:
     """One sentence for the person, naming what the mini can draw."""
+
     def either(names) -> str:
         *first, last = names
         return f"{', '.join(first)} or {last}"
-    return (f"The mini draws one to three objects (each a {either(SHAPES)}) in {either(COLOURS)}, "
-            f"on a {either(FLOORS)} floor, at {either(LIGHTS)}; other words change little.")
+
+    return (
+        f"The mini draws one to three objects (each a {either(SHAPES)}) in {either(COLOURS)}, "
+        f"on a {either(FLOORS)} floor, at {either(LIGHTS)}; other words change little."
+    )

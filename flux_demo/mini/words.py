@@ -31,7 +31,9 @@ def t5_tokenizer() -> T5Tokenizer:
 def clip_tokenizer() -> CLIPTokenizer:
     """Merges are learnt from the vocabulary alone, until every word of it is whole."""
     bare = CLIPTokenizer()
-    learner = BpeTrainer(vocab_size=10_000, min_frequency=1, initial_alphabet=ByteLevel.alphabet(), end_of_word_suffix="</w>", show_progress=False)
+    learner = BpeTrainer(
+        vocab_size=10_000, min_frequency=1, initial_alphabet=ByteLevel.alphabet(), end_of_word_suffix="</w>", show_progress=False
+    )
     bare.backend_tokenizer.train_from_iterator(sorted(KNOWN), learner)
     learnt = json.loads(bare.backend_tokenizer.to_str())["model"]
     pieces = dict.fromkeys(sorted(learnt["vocab"], key=learnt["vocab"].get))
@@ -45,8 +47,13 @@ def _small_letters() -> bytes:
     """SentencePiece's own table for Unicode compatibility forms and case, which only its trainer hands out."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["a red sphere", "a blue cube"] * 20), model_writer=model, vocab_size=24, hard_vocab_limit=False,
-        normalization_rule_name="nmt_nfkc_cf", minloglevel=2)
+        sentence_iterator=iter(["a red sphere", "a blue cube"] * 20),
+        model_writer=model,
+        vocab_size=24,
+        hard_vocab_limit=False,
+        normalization_rule_name="nmt_nfkc_cf",
+        minloglevel=2,
+    )
     proto = sentencepiece_model_pb2.ModelProto()
     proto.ParseFromString(model.getvalue())
     return proto.normalizer_spec.precompiled_charsmap

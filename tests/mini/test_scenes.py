@@ -12,8 +12,14 @@ from flux_demo.mini.scenes import Scene, Thing
 
 def one_thing(shape: str, **changes) -> Scene:
     thing = Thing(shape, "red", 0.0, 0.0, 0.7, 0.5)
-    return Scene((thing,), "gray", "noon", (1.8, 6.0, 0.7), 3.0, (0.3, 0.9, -0.3), 0.0) if not changes else \
-        Scene((thing,), **({"floor": "gray", "light": "noon", "camera": (1.8, 6.0, 0.7), "zoom": 3.0, "sun": (0.3, 0.9, -0.3), "phase": 0.0} | changes))
+    return (
+        Scene((thing,), "gray", "noon", (1.8, 6.0, 0.7), 3.0, (0.3, 0.9, -0.3), 0.0)
+        if not changes
+        else Scene(
+            (thing,),
+            **({"floor": "gray", "light": "noon", "camera": (1.8, 6.0, 0.7), "zoom": 3.0, "sun": (0.3, 0.9, -0.3), "phase": 0.0} | changes),
+        )
+    )
 
 
 def ray(scene: Scene, column: int, row: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +89,9 @@ def test_left_is_left_and_the_things_are_inside_the_picture():
         scene = scenes.sample(seed, 192, 336)
         assert [thing.x for thing in scene.things] == sorted(thing.x for thing in scene.things)
         _, depth = scenes.render([scene], 48, 84)
-        plain = scenes.render([Scene((scene.things[0],), *[getattr(scene, f) for f in ("floor", "light", "camera", "zoom", "sun", "phase")])], 48, 84)[1]
+        plain = scenes.render(
+            [Scene((scene.things[0],), *[getattr(scene, f) for f in ("floor", "light", "camera", "zoom", "sun", "phase")])], 48, 84
+        )[1]
         assert (depth <= plain + 1e-4).all()
 
 

@@ -48,6 +48,7 @@ def test_muon_evens_out_singular_values():
 
 def test_packing_is_diffusers_own():
     from diffusers import FluxPipeline
+
     given = torch.randn(2, 16, 6, 8)
     assert torch.equal(latents.pack(given), FluxPipeline._pack_latents(given, 2, 16, 6, 8))
     assert torch.equal(latents.unpack(latents.pack(given), (64, 48)), given)
@@ -55,6 +56,7 @@ def test_packing_is_diffusers_own():
 
 def test_the_training_schedule_is_the_pipelines():
     from flux_demo.mini import networks
+
     scheduler = networks.scheduler()
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 20, 20), mu=0.5)
     assert flow.schedule(20) == pytest.approx(scheduler.sigmas.tolist(), abs=1e-5)
@@ -78,6 +80,7 @@ def test_a_receding_floor_earns_no_depth_correlation():
 
 def test_the_variance_of_the_vae_is_a_constant():
     from flux_demo.mini import networks
+
     vae = networks.vae()
     stage_vae.fix_variance(vae)
     with torch.no_grad():
@@ -103,6 +106,7 @@ def test_what_is_to_be_read_fits_the_tokens():
     import random
 
     from flux_demo.mini import captions, scenes, words
+
     pieces = words.t5_tokenizer()
     draw = random.Random(3)
     for seed in islice(range(1000), 20):

@@ -23,7 +23,9 @@ def pipe() -> FluxPipeline:
 
 def draw(pipe, prompt: str, steps: int = 8, seed: int = 0, **more) -> np.ndarray:
     size = {"width": 128, "height": 128} | more
-    return np.asarray(pipe(prompt, num_inference_steps=steps, max_sequence_length=64, generator=torch.Generator().manual_seed(seed), **size).images[0])
+    return np.asarray(
+        pipe(prompt, num_inference_steps=steps, max_sequence_length=64, generator=torch.Generator().manual_seed(seed), **size).images[0]
+    )
 
 
 def test_the_weights_are_small_half_precision_and_finite():
@@ -77,6 +79,7 @@ def test_the_control_pipelines_run(pipe, mode, guidance):
 
 def test_the_depth_estimator_sees_near_as_bright():
     from flux_demo.mini import data, measures
+
     processor = DPTImageProcessor.from_pretrained(MINI / "depth_estimator")
     estimator = DepthAnythingForDepthEstimation.from_pretrained(MINI / "depth_estimator", dtype=torch.float32)
     scores = []
