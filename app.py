@@ -16,6 +16,7 @@ from flux_demo.errors import FluxDemoError, InvalidRequest
 from flux_demo.settings import BACKENDS, Settings
 
 LOOPBACK = "127.0.0.1,localhost"
+demo = None  # the page, under the name by which Spaces look for it
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,12 +51,13 @@ def start(asked: argparse.Namespace):
     settings = Settings.from_env()
     chosen = {"backend": asked.backend, "outputs": asked.outputs}
     settings = replace(settings, **{name: value for name, value in chosen.items() if value})
+    global demo
     _check_address(asked.host, asked.port)
     from flux_demo.studio import Studio
     from flux_demo.ui import build, launch_options
 
     studio = Studio.from_settings(settings)
-    page = build(studio)
+    page = demo = build(studio)
     try:
         # None for host and port: Gradio's own variables decide, as on Spaces.
         _, address, shared = page.launch(
