@@ -105,12 +105,8 @@ MODES: Mapping[str, Mode] = {
                 "Depth",
                 "Bright is near, dark is far",
                 (
-                    Option(
-                        "near", "Near", "white up to here; 0 is nearest", 0.0, 0, 1, 0.01, "near"
-                    ),
-                    Option(
-                        "far", "Far", "black from here; 1 is farthest", 1.0, 0, 1, 0.01, "far"
-                    ),
+                    Option("near", "Near", "white up to here; 0 is nearest", 0.0, 0, 1, 0.01, "near"),
+                    Option("far", "Far", "black from here; 1 is farthest", 1.0, 0, 1, 0.01, "far"),
                     Option("invert", "Swap near and far", "dark is near, for maps drawn the other way round", False),
                 ),
             ),
