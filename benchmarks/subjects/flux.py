@@ -79,8 +79,8 @@ def _full_size(plan: Plan | None, modes: Sequence[str]) -> Subject:
     weights_on = CPU if plan and plan.stream_body else device
 
     def fill(model: Any) -> Any:
-        for weight in model.parameters():
-            torch.nn.init.normal_(weight, std=0.02)
+        for weight in model.parameters():  # drawn on the GPU, wherever they go: the CPU would take minutes
+            weight.data.copy_(torch.empty_like(weight, device=device).normal_(std=0.02))
         return model.eval()
 
     def make(kind: Callable[[], Any], where: torch.device) -> Any:

@@ -30,8 +30,14 @@ Place = Callable[[str], torch.device]
 OnBytes = Callable[[int, int], None]
 
 
-def load_transformer(folder: Path, dtype: torch.dtype, place: Place, on_bytes: OnBytes = lambda done, total: None) -> Any:
-    """A FluxTransformer2DModel whose every weight is in its place. ``on_bytes(done, total)`` comes from several threads, one at a time."""
+def load_transformer(
+    folder: Path, dtype: torch.dtype, place: Place, on_bytes: OnBytes = lambda done, total: None, *, mapped: bool = False
+) -> Any:
+    """A FluxTransformer2DModel whose every weight is in its place. ``on_bytes(done, total)`` comes from several threads, one at a time.
+
+    ``mapped``: what stays in main memory is left in its file, and costs nothing until it is read. Not for what runs on the CPU: there a kernel
+    may round by where a weight begins, and a file that is replaced would change the model.
+    """
     from diffusers import FluxTransformer2DModel
 
     with reading("transformer"):
@@ -48,11 +54,8 @@ def load_transformer(folder: Path, dtype: torch.dtype, place: Place, on_bytes: O
                 on_bytes(done, total)
 
         on_bytes(0, total)
-        # Mapped weights cost no main memory: the system reads them when they are asked for. On the CPU itself they are copied,
-        # because there a kernel may round by where a weight begins.
-        keep_mapped = any(place(name).type != "cpu" for name in transformer.state_dict())
         with ThreadPoolExecutor(len(shards)) as pool:
-            parts = list(pool.map(lambda shard: _read_shard(shard, dtype, place, keep_mapped, count), shards))
+            parts = list(pool.map(lambda shard: _read_shard(shard, dtype, place, mapped, count), shards))
         transformer.load_state_dict({name: tensor for part in parts for name, tensor in part.items()}, assign=True)
     return transformer.eval()
 
@@ -113,7 +116,7 @@ def reading(part: str) -> Iterator[None]:
         ) from error
 
 
-def _read_shard(shard: Path, dtype: torch.dtype, place: Place, keep_mapped: bool, count: Callable[[int], None]) -> dict[str, Tensor]:
+def _read_shard(shard: Path, dtype: torch.dtype, place: Place, mapped: bool, count: Callable[[int], None]) -> dict[str, Tensor]:
     tensors = {}
     with ExitStack() as open_files:
         files: dict[torch.device, Any] = {}  # the shard once for each device: safetensors reads straight to the one it was opened for
@@ -124,7 +127,7 @@ def _read_shard(shard: Path, dtype: torch.dtype, place: Place, keep_mapped: bool
             tensor = files[device].get_tensor(name)
             count(tensor.nbytes)
             is_view_of_file = device.type == "cpu" and tensor.dtype == dtype
-            tensors[name] = tensor.clone() if is_view_of_file and not keep_mapped else tensor.to(dtype)
+            tensors[name] = tensor.clone() if is_view_of_file and not mapped else tensor.to(dtype)
     return tensors
 
 

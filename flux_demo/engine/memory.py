@@ -20,6 +20,7 @@ MEGAPIXEL = 1024 * 1024
 BODY = 16.12  # the transformer without its modulation
 MODULATION = 6.05
 T5 = 8.87
+BODY_PINNED = 27.5  # in main memory: torch gives pinned weights room in powers of two
 SMALL = 0.5  # CLIP, VAE, and the transformer's layers that run once per picture
 
 # What a run needs beside them, GiB; the first two for each megapixel of the picture
@@ -41,6 +42,7 @@ class Plan:
     modes: int  # how many modes' transformers stay on the device
     sentence: str  # what is where: on the page and in recipes
     stream_body: bool = False  # the transformer's blocks come from main memory as they are needed
+    pin_body: bool = False  # held in pinned memory; otherwise left in their files, for the system to keep in memory as it can
     stream_t5: bool = False
     modulation_on_device: bool = True
     tile_above: int | None = None  # pixels; larger pictures are decoded in tiles
@@ -69,8 +71,8 @@ class Plan:
 
     @property
     def memory_bytes(self) -> int:
-        """Main memory that it needs. Weights on the device are read past it, and the modulation's stay in their files until they are wanted."""
-        return _bytes(MAIN_MEMORY + self.stream_body * BODY + self.stream_t5 * T5)
+        """Main memory that it needs. Weights on the device are read past it, and others stay in their files until they are wanted."""
+        return _bytes(MAIN_MEMORY + self.pin_body * BODY_PINNED + self.stream_t5 * T5)
 
 
 # From the roomiest to the tightest.
@@ -95,6 +97,15 @@ PLANS: Sequence[Plan] = (
         1,
         "The model is streamed from main memory while it works, block by block.",
         stream_body=True,
+        pin_body=True,
+        stream_t5=True,
+        modulation_on_device=False,
+    ),
+    Plan(
+        "mapped",
+        1,
+        "The model is streamed block by block while it works; what main memory cannot hold is read from the disk each time.",
+        stream_body=True,
         stream_t5=True,
         modulation_on_device=False,
     ),
@@ -111,7 +122,7 @@ def plan(free_bytes: int, memory_bytes: int, below: str | None = None) -> Plan |
         if below and not is_tighter(row.name, below):
             continue
         fits_main_memory = not memory_bytes or row.memory_bytes <= memory_bytes
-        if fits_main_memory and free_bytes >= row.needs(tiled=row is PLANS[-1]):
+        if fits_main_memory and free_bytes >= row.needs(tiled=row.stream_body):
             room = free_bytes - row.device_bytes - _bytes(RESERVE)
             return replace(row, tile_above=int(room / _bytes(DECODING) * MEGAPIXEL))
     return None
@@ -119,8 +130,8 @@ def plan(free_bytes: int, memory_bytes: int, below: str | None = None) -> Plan |
 
 def is_tighter(name: str, than: str) -> bool:
     """Whether one plan of the table uses less of the GPU than another."""
-    names = [row.name for row in PLANS]
-    return names.index(name) > names.index(than)
+    needs = {row.name: row.needs() for row in PLANS}
+    return needs[name] < needs[than]
 
 
 def why_none(free_bytes: int, memory_bytes: int) -> str:
@@ -128,7 +139,7 @@ def why_none(free_bytes: int, memory_bytes: int) -> str:
     least = PLANS[-1].needs(tiled=True)
     if free_bytes < least:
         return f"{_gb(free_bytes)} of GPU memory are free, and FLUX needs at least {_gb(least)}. Close other programs that use the GPU."
-    wanted = min(row.memory_bytes for row in PLANS if free_bytes >= row.needs(tiled=row is PLANS[-1]))
+    wanted = min(row.memory_bytes for row in PLANS if free_bytes >= row.needs(tiled=row.stream_body))
     return (
         f"This GPU needs {_gb(wanted)} of main memory to stream FLUX from, and the machine has {_gb(memory_bytes)}. "
         "Use a machine with more memory, or another backend."

@@ -32,16 +32,17 @@ def settle_transformer(transformer: Any, modulation: Modulation, plan: Plan, dev
     for layer in modulation.small_layers:
         layer.to(device)
     if plan.stream_body:
-        transformer.enable_group_offload(device, offload_type="block_level", num_blocks_per_group=1, **_streams(device))
+        if plan.pin_body and device.type == "cuda":
+            for weight in transformer.parameters():  # one by one, so that no second copy of the whole is ever there
+                weight.data = weight.data.pin_memory()
+        transformer.enable_group_offload(device, **_one_block_at_a_time(device, pinned=plan.pin_body))
 
 
 def settle_t5(t5: Any, plan: Plan, device: torch.device) -> None:
     if plan.stream_t5:
         from diffusers.hooks import apply_group_offloading
 
-        apply_group_offloading(
-            t5, device, offload_type="block_level", num_blocks_per_group=1, block_modules=["encoder"], **_streams(device)
-        )
+        apply_group_offloading(t5, device, block_modules=["encoder"], **_one_block_at_a_time(device, pinned=False))
     else:
         t5.to(device)
 
@@ -55,6 +56,7 @@ def tile(vae: Any, *, tiled: bool) -> None:
         vae.disable_tiling()
 
 
-def _streams(device: torch.device) -> dict[str, bool]:
-    """On a GPU the next block is copied while this one works."""
-    return {"use_stream": True, "record_stream": True, "non_blocking": True} if device.type == "cuda" else {}
+def _one_block_at_a_time(device: torch.device, *, pinned: bool) -> dict[str, Any]:
+    """How diffusers is to stream. On a GPU the next block is copied while this one works; what is not pinned is pinned on its way."""
+    streams = {"use_stream": True, "record_stream": True, "non_blocking": True, "low_cpu_mem_usage": not pinned}
+    return {"offload_type": "block_level", "num_blocks_per_group": 1, **(streams if device.type == "cuda" else {})}

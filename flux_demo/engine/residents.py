@@ -56,7 +56,9 @@ class Residents:
         def on_bytes(done: int, total: int) -> None:
             say(f"Loading {parts.model}: {_amount(done, total)}")
 
-        transformer = load_transformer(parts.transformer, self._dtype, place_of(self.plan, self._device), on_bytes)
+        transformer = load_transformer(
+            parts.transformer, self._dtype, place_of(self.plan, self._device), on_bytes, mapped=self._device.type != "cpu"
+        )
         modulation = Modulation(transformer)
         settle_transformer(transformer, modulation, self.plan, self._device)
         return Flux(shared, transformer, modulation, load_scheduler(parts.scheduler))
