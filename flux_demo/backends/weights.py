@@ -42,7 +42,7 @@ def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
     name = settings.model(what)
     if what == "text" or Path(name).expanduser().is_dir() or local_folder(settings.text_model, SHARED) is None:
         return name, WHOLE
-    shares = not Path(settings.text_model).is_dir() and same_files(name, settings.text_model, SHARED, settings.hf_token)
+    shares = not Path(settings.text_model).expanduser().is_dir() and same_files(name, settings.text_model, SHARED, settings.hf_token)
     return name, OWN if shares else WHOLE
 
 

@@ -78,8 +78,13 @@ class Plan:
 # From the roomiest to the tightest.
 PLANS: Sequence[Plan] = (
     Plan("three", 3, "All three modes and the text encoder stay on the GPU."),
-    Plan("three-lean", 3, "All three modes and the text encoder stay on the GPU, without the modulation.", modulation_on_device=False),
-    Plan("two", 2, "Two modes and the text encoder stay on the GPU, without the modulation.", modulation_on_device=False),
+    Plan(
+        "three-lean",
+        3,
+        "All three modes and the text encoder stay on the GPU; the modulation waits in its files.",
+        modulation_on_device=False,
+    ),
+    Plan("two", 2, "Two modes and the text encoder stay on the GPU; the modulation waits in its files.", modulation_on_device=False),
     Plan(
         "two-lean",
         2,
@@ -88,7 +93,7 @@ PLANS: Sequence[Plan] = (
         modulation_on_device=False,
     ),
     Plan("one", 1, "One mode and the text encoder stay on the GPU."),
-    Plan("one-lean", 1, "One mode and the text encoder stay on the GPU, without the modulation.", modulation_on_device=False),
+    Plan("one-lean", 1, "One mode and the text encoder stay on the GPU; the modulation waits in its files.", modulation_on_device=False),
     Plan(
         "body", 1, "One mode stays on the GPU; the text encoder is streamed from main memory.", stream_t5=True, modulation_on_device=False
     ),
