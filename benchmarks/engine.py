@@ -222,9 +222,8 @@ def tables() -> str:
         result = json.loads(file.read_text("utf-8"))
         what = f"{result['weights']}, {result['device']}, {result['size']}x{result['size']}, {result['steps']} steps"
         for mode, row in result["modes"].items():
-            ratios = [
-                f"{row[key]['median']:.2f} ({row[key]['least']:.2f} to {row[key]['most']:.2f})" for key in ("ratio", "ratio_same_prompt")
-            ]
+            keys = ("ratio", "ratio_same_prompt", "ratio_processor_seconds")
+            ratios = [f"{row[key]['median']:.2f} ({row[key]['least']:.2f} to {row[key]['most']:.2f})" for key in keys]
             rows.append(f"| {what} | {mode} | {row['stock']['whole']:.2f} s | {row['engine']['whole']:.2f} s | {' | '.join(ratios)} |")
     rows += ["", "| card | plan (estimate) | GPU memory at 1024x1024 | main memory |", "|---|---|---|---|"]
     for card in (8, 12, 16, 24, 32, 40, 48, 80, 96, 141):
