@@ -15,6 +15,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # DPTImageProces
 def train(work: Path, steps: int, batch: int, device: str) -> None:
     torch.manual_seed(4)
     model = networks.depth_estimator().to(device)
+    torch.nn.init.constant_(model.head.conv3.bias, 0.4)  # the last layer is a ReLU: begun at zero it may never wake
     averaged = loop.Averaged(model, 0.998)
     optimisers = muon.optimisers(model, 0.01, 1e-3, ("backbone.embeddings", "head"))
     scenes = data.bytes_by_size(work, 3 if device == "cpu" else 7)
