@@ -52,7 +52,7 @@ class Modulation:
         self.layers: list[nn.Linear] = [norm.linear for norm in norms]  # their weights stay where they are put
         self._known = [Known() for _ in norms]
         for norm, known in zip(norms, self._known, strict=True):
-            norm.linear = known
+            norm.linear, norm.silu = known, nn.Identity()  # what the layer saw no longer matters
         transformer.time_text_embed = self._known_time = Known()
         transformer.context_embedder = self._known_text = Known()
         transformer.pos_embed = self._known_rotation = Known()
