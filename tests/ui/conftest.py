@@ -6,6 +6,7 @@ import shutil
 import pytest
 from gradio_client import Client
 
+from flux_demo.request import GenerationRequest, Size
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 
@@ -23,7 +24,17 @@ SMALL = "128x128"
 
 @pytest.fixture(scope="package")
 def studio(tmp_path_factory):
-    return Studio.from_settings(Settings(backend="mini", outputs=str(tmp_path_factory.mktemp("outputs"))))
+    """The mini, on one thread of the processor: two of them wait for each other where a third program is busy."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    studio = Studio.from_settings(Settings(backend="mini", outputs=str(tmp_path_factory.mktemp("outputs"))))
+    studio.generate(
+        GenerationRequest("text", "a red cube", steps=1, size=Size(128, 128))
+    )  # loads the libraries, so that no test waits for them
+    yield studio
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="package")
