@@ -73,7 +73,7 @@ def looks(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
                 "value": map_note(mode) if own_photos else words.says("The service draws the map of its sample and does not show it.")
             },
             "sample": {
-                "choices": [(f"Picture {n + 1}", n) for n in range(count)],
+                "choices": [(f"Picture {n}", n) for n in range(count)],
                 "value": 0 if count else None,
                 "visible": not own_photos,
             },
