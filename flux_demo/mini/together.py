@@ -24,6 +24,12 @@ def size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def wait() -> None:
+    """Until every process is here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def share_gradients(network: nn.Module) -> None:
     """Give every process the mean of all gradients."""
     if size() == 1:

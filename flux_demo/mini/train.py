@@ -86,8 +86,9 @@ def main() -> None:
     for name in arguments.stages or known:
         if name not in known:
             parser.error(f"There is no stage {name}. Choose from: {', '.join(known)}.")
-        if arguments.more:
+        if arguments.more and together.rank() == 0:
             again(arguments.work / f"{name}.pt")
+        together.wait()
         known[name]()
 
 

@@ -85,7 +85,7 @@ def test_every_solid_is_met_where_its_own_inequality_begins(shape):
 
 
 def test_left_is_left_and_the_things_are_inside_the_picture():
-    for seed in range(30):
+    for seed in range(6):
         scene = scenes.sample(seed, 192, 336)
         assert [thing.x for thing in scene.things] == sorted(thing.x for thing in scene.things)
         _, depth = scenes.render([scene], 48, 84)
