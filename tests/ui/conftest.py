@@ -83,6 +83,7 @@ def visit(address, chromium):
         page.goto(address)
         page.get_by_role("tab", name=tab, exact=True).click()
         page.locator(".prompt textarea:visible").wait_for()
+        page.locator("#voice").wait_for(state="attached")  # the page's own script has run: keys and drops are heard
         return page
 
     yield open_page

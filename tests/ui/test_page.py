@@ -8,6 +8,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from flux_demo.recipe import read_recipe
+from tests.ui.conftest import PATIENCE_MS
 from tests.ui.driving import (
     changed,
     field,
@@ -182,7 +183,7 @@ def test_the_keyboard_alone_runs_and_stops(visit):
     prompt_field(page).focus()
     page.keyboard.type("a white cube")
     page.keyboard.press("Control+Enter")
-    page.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
+    expect(page.locator("#status-text")).to_contain_text(re.compile(r"Step \d+ of 100"), timeout=PATIENCE_MS)
     page.keyboard.press("Escape")
     page.locator("#status-text").get_by_text("Stopped.").wait_for()
     expect(page.locator("#voice")).to_contain_text("Stopped.")
