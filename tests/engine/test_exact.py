@@ -46,7 +46,6 @@ def test_pictures_are_those_of_the_stock_pipeline(flux, stock, stripes, mode):
     assert mine.tobytes() == theirs.tobytes()
 
 
-@pytest.mark.skipif(not (MINI / "model_index.json").exists(), reason="the mini's weights are not here")
 @pytest.mark.parametrize("mode", ["text", "canny", "depth"])
 def test_the_minis_pictures_are_those_of_the_stock_pipeline(stripes, mode):
     """What is shipped, half precision on disk and all, to the last value of the last pixel."""
