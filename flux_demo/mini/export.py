@@ -1,12 +1,15 @@
-"""Stage `export`: the averaged weights of every stage, in half precision and diffusers' layout. An untrained stage gives a random start."""
+"""Stage `export`: the averaged weights of every stage, in half precision and diffusers' layout. An untrained stage gives a random start.
+
+`take_up` is the way back: the weights that are shipped become the work folder's checkpoints, so that anyone can train on from them.
+"""
 
 import shutil
 from pathlib import Path
 
 import torch
-from diffusers import FluxPipeline
+from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
 from torch import nn
-from transformers import DPTImageProcessor
+from transformers import CLIPTextModel, DepthAnythingForDepthEstimation, DPTImageProcessor, T5EncoderModel
 
 from flux_demo.mini import networks, stage_vae, words
 
@@ -27,10 +30,10 @@ def assemble(work: Path) -> dict[str, nn.Module]:
     load(found["text_encoder"], work, "text", part="clip")
     load(found["text_encoder_2"], work, "text", part="t5")
     found["transformer"] = networks.transformer(control=False)
-    load(found["transformer"], work, "distil_text", "base_real", "base")
+    load(found["transformer"], work, "distil_text")
     for mode in ("canny", "depth"):
         found[f"transformer_{mode}"] = networks.transformer(control=True)
-        load(found[f"transformer_{mode}"], work, f"distil_{mode}", "distil_control", mode, "control")
+        load(found[f"transformer_{mode}"], work, f"distil_{mode}")
     found["depth_estimator"] = networks.depth_estimator()
     load(found["depth_estimator"], work, "estimator")
     return found
@@ -68,6 +71,23 @@ def export(work: Path, target: Path) -> None:
             shutil.rmtree(old)
         path.replace(old)
     fresh.rmdir()
+
+
+def take_up(shipped: Path, work: Path, steps: dict[str, int]) -> None:
+    """Make the weights in `shipped` this work folder's finished stages, but for the transformers: `base` starts from them."""
+
+    def weights(kind: type, folder: str) -> dict[str, torch.Tensor]:
+        return kind.from_pretrained(shipped / folder).float().state_dict()  # files name some weights otherwise than their classes
+
+    work.mkdir(parents=True, exist_ok=True)
+    config = AutoencoderKL.load_config(shipped / "vae")
+    torch.save({key: config[key] for key in ("shift_factor", "scaling_factor")}, work / "latents.pt")
+    torch.save({"step": steps["vae"], "averaged": weights(AutoencoderKL, "vae")}, work / "vae.pt")
+    text = {"clip": weights(CLIPTextModel, "text_encoder"), "t5": weights(T5EncoderModel, "text_encoder_2")}
+    torch.save({"step": steps["text"]} | text, work / "text.pt")
+    estimator = weights(DepthAnythingForDepthEstimation, "depth_estimator")
+    torch.save({"step": steps["estimator"], "averaged": estimator}, work / "estimator.pt")
+    torch.save({"step": 0, "averaged": weights(FluxTransformer2DModel, "transformer_canny")}, work / "shipped.pt")
 
 
 def load(network: nn.Module, work: Path, *stages: str, part: str = "averaged") -> str | None:

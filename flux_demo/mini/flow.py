@@ -17,6 +17,10 @@ class Text:
     each: Tensor  # (B, L, 128) from T5
     pooled: Tensor  # (B, 128) from CLIP
 
+    def repeated(self, count: int) -> "Text":
+        """One prompt for a whole batch."""
+        return Text(self.each.expand(count, -1, -1), self.pooled.expand(count, -1))
+
 
 class Reader:
     """The frozen text encoders with their tokenizers."""

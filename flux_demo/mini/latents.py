@@ -2,7 +2,7 @@
 
 Kinds: `picture`, `canny` (edges with varied thresholds), `depth` (exact), `estimated` (the depth estimator's own answer), and
 `drawing` with `drawing_edges`, which are no scenes. `WORK/latents/picture-256x256.npy` is (N, tokens, 64) float16, scaled as the VAE's config says and packed two by two as FLUX
-packs; `seeds-256x256.npy` is (N, 2) int64: the scene's seed and whether it is mirrored. `128x128` holds 256x256 scenes at half size.
+packs; `seeds-256x256.npy` is (N, 2) int64: the scene's seed and whether it is mirrored; `labels-256x256.npy` is (N, tokens, 4) uint8: what stands there. `128x128` holds 256x256 scenes at half size.
 """
 
 from collections.abc import Iterator
@@ -13,38 +13,52 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from flux_demo.mini import data, maps, networks
+from flux_demo.mini import data, labels, maps, networks
 from flux_demo.mini.export import assemble
+from flux_demo.mini.scenes import Scene, sample
 from flux_demo.mini.stage_estimator import seen
 
 HALF = (128, 128)
 SOURCE = {HALF: (256, 256)}  # sizes that are made from another one's scenes
 BATCH = 8  # 256x256 pictures of a larger batch fall out of the cache
+KINDS = ("picture", "canny", "depth", "estimated", "drawing", "drawing_edges")
 DRAWINGS = 8  # one drawing for so many scenes
 
 
-def make(work: Path, kinds: tuple[str, ...], counts: dict[tuple[int, int], int], device: str) -> None:
+def make(work: Path, counts: dict[tuple[int, int], int], device: str) -> None:
     """Encode what is not there yet. `counts` scenes of each size, each also mirrored; the scale is measured first, once."""
-    vae = assemble(work)["vae"].to(device).eval()
+    vae = assemble(work)["vae"].to(device, memory_format=torch.channels_last).eval()
     if not (work / "latents.pt").exists():
         torch.save(measure(vae, work, device), work / "latents.pt")
     scale = torch.load(work / "latents.pt", weights_only=True)
-    estimator = assemble(work)["depth_estimator"].to(device).eval() if "estimated" in kinds else None
+    estimator = assemble(work)["depth_estimator"].to(device).eval()
     for size, count in counts.items():
-        for kind in kinds:
+        for kind in KINDS:
             target = place(work, kind, size)
             if target.exists():
                 continue
             target.parent.mkdir(exist_ok=True)
             seeds, packed = [], []
             for which, pictures in batches(work, kind, size, count, estimator):
-                latents = encode(vae, pictures.to(device))
+                latents = encode(vae, pictures.to(device, memory_format=torch.channels_last))
                 packed.append(pack((latents - scale["shift_factor"]) * scale["scaling_factor"]).half().cpu().numpy())
                 seeds.append(which)
-            if not kind.startswith("drawing"):
+            if kind == "picture":
                 np.save(place(work, "seeds", size), np.concatenate(seeds))
+                np.save(place(work, "labels", size), labelled(np.concatenate(seeds), size))
             np.save(target, np.concatenate(packed))
             print(f"latents: {target.name}, {len(np.concatenate(seeds))} of them", flush=True)
+
+
+def scene(row: np.ndarray, size: tuple[int, int]) -> Scene:
+    """The scene of a row of `seeds`, as it is seen."""
+    found = sample(int(row[0]), *SOURCE.get(size, size))
+    return found.mirrored() if row[1] else found
+
+
+def labelled(seeds: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Rows of `seeds` -> (N, tokens, 4) uint8, see labels.py."""
+    return np.concatenate([labels.label([scene(row, size) for row in seeds[at : at + 64]], *size) for at in range(0, len(seeds), 64)])
 
 
 def place(work: Path, kind: str, size: tuple[int, int]) -> Path:

@@ -88,12 +88,16 @@ def save(path: Path, parts: Mapping[str, object], step: int) -> None:
 
 
 def load(path: Path, parts: Mapping[str, object]) -> int:
-    """Restore `parts` and return the step that was reached; 0 without a checkpoint."""
+    """Restore `parts` and return the step that was reached; 0 without a checkpoint.
+
+    Shipped weights are a checkpoint of the averaged weights alone: the network begins from them, and the optimisers anew.
+    """
     if not path.exists():
         return 0
     kept = torch.load(path, map_location="cpu", weights_only=True)
     for name, part in parts.items():
-        part.load_state_dict(kept[name])
+        if name in kept or not getattr(part, "param_groups", ()):
+            part.load_state_dict(kept[name] if name in kept else kept["averaged"])
     return kept["step"]
 
 

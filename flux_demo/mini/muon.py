@@ -6,6 +6,8 @@ Muon moves a matrix by its momentum with all singular values made about equal (J
 import torch
 from torch import Tensor, nn
 
+from flux_demo.mini import together
+
 # Five steps of this quintic bring singular values near 1; coefficients are Jordan's.
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
@@ -43,7 +45,7 @@ class Muon(torch.optim.Optimizer):
                 matrix = ahead.reshape(len(ahead), -1)
                 by_shape.setdefault(matrix.shape, []).append((value, matrix))
             for (rows, columns), pairs in by_shape.items():
-                moves = even(torch.stack([matrix for _, matrix in pairs]))
+                moves = together.by_parts(even, torch.stack([matrix for _, matrix in pairs]))
                 size = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for (value, _), move in zip(pairs, moves):
                     value.mul_(1 - group["lr"] * group["decay"]).add_(move.view(value.shape), alpha=-size)

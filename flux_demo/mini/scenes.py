@@ -84,6 +84,11 @@ def render(scenes: Sequence[Scene], width: int, height: int, device: str | torch
     return picture, depth.view(len(scenes), height, width)
 
 
+def met(scenes: Sequence[Scene], width: int, height: int) -> Tensor:
+    """What each pixel's middle shows (B, height, width): -2 the sky, -1 the floor, else the index of the thing."""
+    return cast(_stacked(scenes, "cpu"), *_rays(scenes, width, height, "cpu"))[2].view(len(scenes), height, width)
+
+
 def nearness(depth: Tensor) -> Tensor:
     """Depth (..., H, W) -> the depth map that FLUX follows: inverse, near is 1, the farthest pixel is 0."""
     inverse = 1 / depth

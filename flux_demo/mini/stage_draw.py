@@ -1,9 +1,12 @@
-"""Stages `base`, `canny`, `depth` and `distil_*`: the transformers. One loop for all: a control only adds input channels.
+"""Stages `base`, `base_real` and `distil_*`: the transformers.
 
+One network learns all three modes at once, row by row: what it learns of solids and light where a map tells the outlines serves
+where only words do. Text mode's rows have a control of zeros, so the input columns for it are cut off without loss.
 A distilled transformer says in one pass what its teacher says in two: v_without + strength · (v_with − v_without), where
 `STRENGTH` turns the guidance value of the app into that strength.
 """
 
+import copy
 import random
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +14,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flux_demo.mini import export, flow, latents, loop, muon, networks, sheets, together, words
-from flux_demo.mini.pool import Pool
+from flux_demo.mini import export, flow, labels, latents, loop, muon, networks, sheets, together, words
+from flux_demo.mini.pool import Pool, Rows
 from flux_demo.mini.scenes import SIZES
 from flux_demo.mini.stage_vae import DEVIATION
 
 DROPPED = 0.1  # of the captions are the empty one; with a control, half of those lose the control too
 # mode: (highest guidance, strength added per unit of guidance above 1). 3.5, 30 and 10, FLUX's defaults, all give about 3.
 STRENGTH = {"text": (8.0, 0.8), "canny": (60.0, 0.07), "depth": (25.0, 0.22)}
+ALL = ("text", "text", "canny", "depth")  # words alone are the hardest to follow
+READING = 0.1  # of the loss is how well the middle knows what stands where
 OUTER = ("x_embedder", "context_embedder", "proj_out", "norm_out", "time_text_embed")
 
 
@@ -46,7 +51,7 @@ def reader(work: Path, device: str) -> flow.Reader:
 def train(
     work: Path,
     name: str,
-    mode: str,
+    modes: tuple[str, ...],
     start: tuple[str, ...],
     diet: str,
     steps: int,
@@ -55,23 +60,22 @@ def train(
     distil: bool = False,
     wider: int = 1,
 ) -> None:
-    """Train stage `name` for `mode` (text, canny, depth, or control: the latter two at once) from the averaged weights of the first stage in `start` that is there."""
+    """Train stage `name` for `modes` from the averaged weights of the first stage in `start` that is there."""
     torch.manual_seed(3)
-    kind = None if mode == "text" else mode
-    model = networks.transformer(control=kind is not None)
+    model = networks.transformer(control=modes != ("text",))
     if not any(begin(model, work, stage) for stage in start) and distil:
         raise FileNotFoundError(f"Nothing to distil: none of {', '.join(start)} is trained. Run it first.")
     model = model.to(device)
-    teacher = None
-    if distil:
-        teacher = networks.transformer(control=kind is not None).to(device).eval()
-        teacher.load_state_dict(model.state_dict())
+    teacher = copy.deepcopy(model).eval() if distil else None
+    reading = labels.Reading().to(device)
+    reading.listen(model)
     torch.manual_seed(100 + together.rank())
-    averaged = loop.Averaged(model, 0.99 if distil else 0.997)
+    averaged = loop.Averaged(model, 0.99 if distil else 0.998)
     optimisers = muon.optimisers(model, *rates, OUTER)
+    optimisers["adam"].add_param_group({"params": list(reading.parameters()), "peak": rates[1]})
     there = [share for share in DIETS[diet] if latents.place(work, "picture", share.size).exists()]
     shares = [replace(share, batch=max(2, share.batch * wider // together.size())) for share in there]
-    pools = [Pool(work, share.size, kind) for share in shares]
+    pools = [Pool(work, share.size, modes) for share in shares]
     read = reader(work, device)
     deviation = DEVIATION * export.latent_scale(work)["scaling_factor"]
     draw = random.Random(f"{name} {loop.reached(work / f'{name}.pt')} {together.rank()}")
@@ -80,64 +84,67 @@ def train(
 
     def one_step(step: int):
         pool, share = same.choices(list(zip(pools, shares)), [share.weight for share in shares])[0]
-        clean, control, prompts, modes = pool.take(share.batch, draw)
-        clean, control = clean.to(device), None if control is None else control.to(device)
-        if control is not None:
-            control = control + deviation * torch.randn_like(control)
-        n, noise, time = len(clean), torch.randn_like(clean), flow.times(len(clean), share.size, device)
+        rows = pool.take(share.batch, draw)
+        n, clean = share.batch, rows.pictures.to(device)
+        control = None if rows.controls is None else seen(rows, deviation).to(device)
+        noise, time = torch.randn_like(clean), flow.times(n, share.size, device)
         at = time[:, None, None]
         noisy = (1 - at) * clean + at * noise
         guidance = torch.ones(n, device=device)
         if teacher is None:
-            text = read.read(["" if draw.random() < DROPPED else prompt for prompt in prompts], share.length)
+            dropped = [draw.random() < DROPPED for _ in rows.prompts]
+            text = read.read(["" if drop else prompt for drop, prompt in zip(dropped, rows.prompts)], share.length)
             if control is not None:
-                keep = torch.tensor(
-                    [float(prompt_kept or draw.random() < 0.5) for prompt_kept in text_kept(text, empty[share.length])], device=device
-                )
-                control = control * keep[:, None, None]
+                keep = [0.0 if drop and draw.random() < 0.5 else 1.0 for drop in dropped]
+                control = control * torch.tensor(keep, device=device)[:, None, None]
             target = noise - clean
         else:
-            text, none = read.read(prompts, share.length), empty[share.length]
-            none = flow.Text(none.each.expand(n, -1, -1), none.pooled.expand(n, -1))
+            text, none = read.read(rows.prompts, share.length), empty[share.length].repeated(n)
             with torch.no_grad():
                 with_text = flow.velocity(teacher, noisy, control, time, text, guidance, share.size)
                 without = flow.velocity(teacher, noisy, None if control is None else control * 0, time, none, guidance, share.size)
-            highest, slope = torch.tensor([STRENGTH[mode] for mode in modes], device=device).T
+            highest, slope = torch.tensor([STRENGTH[mode] for mode in rows.modes], device=device).T
             guidance = 1 + (highest - 1) * torch.rand(n, device=device) ** 1.5
             target = without + (1 + slope * (guidance - 1))[:, None, None] * (with_text - without)
         said = flow.velocity(model, noisy, control, time, text, guidance, share.size)
-        loss = (said - target).square().mean()
-        model.zero_grad(set_to_none=True)
-        loss.backward()
-        together.share_gradients(model)
+        error = (said - target).square().mean()
+        known = reading.loss(rows.labels.to(device))
+        for network in (model, reading):
+            network.zero_grad(set_to_none=True)
+        (error if teacher else error + READING * known).backward()
+        for network in (model, reading):
+            together.share_gradients(network)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser in optimisers.values():
             optimiser.step()
         averaged.update(model, step)
-        return {"loss": loss.detach()}
+        return {"loss": error.detach(), "reading": known.detach()}
 
     def look(step: int) -> None:
-        shown = networks.transformer(control=kind is not None)
+        shown = networks.transformer(control=modes != ("text",))
         shown.load_state_dict(averaged.weights)
         vae = export.assemble(work)["vae"]
         sheet(shown.to(device).eval(), vae.to(device), read, pools[0], distil, work / "looks" / f"{name}-{step:06}.png", device)
 
-    loop.train(work / f"{name}.pt", {"model": model, "averaged": averaged, **optimisers}, steps, one_step, look, 500)
+    parts = {"model": model, "averaged": averaged, "reading": reading, **optimisers}
+    loop.train(work / f"{name}.pt", parts, steps, one_step, look, 500)
 
 
-def text_kept(text: flow.Text, empty: flow.Text) -> list[bool]:
-    return [not torch.equal(pooled, empty.pooled[0]) for pooled in text.pooled]
+def seen(rows: Rows, deviation: float) -> Tensor:
+    """The controls as the stock pipelines give them to the transformer: drawn from the VAE's distribution. Text mode's stay zero."""
+    given = torch.tensor([float(mode != "text") for mode in rows.modes])[:, None, None]
+    return rows.controls + deviation * given * torch.randn_like(rows.controls)
 
 
 def begin(model, work: Path, stage: str) -> bool:
-    """Put in the averaged weights of `stage` if it is trained. A control's new input columns start at zero."""
+    """Put in the averaged weights of `stage` if it is trained. Input columns for a control start at zero, or are cut off."""
     path = work / f"{stage}.pt"
     if not path.exists():
         return False
     weights = torch.load(path, map_location="cpu", weights_only=True)["averaged"]
-    wide, narrow = model.x_embedder.weight, weights["x_embedder.weight"]
-    if wide.shape != narrow.shape:
-        weights["x_embedder.weight"] = torch.cat((narrow, torch.zeros(len(narrow), wide.shape[1] - narrow.shape[1])), 1)
+    columns = model.x_embedder.weight.shape[1]
+    given = weights["x_embedder.weight"]
+    weights["x_embedder.weight"] = torch.nn.functional.pad(given[:, :columns], (0, max(0, columns - given.shape[1])))
     model.load_state_dict(weights)
     return True
 
@@ -145,11 +152,10 @@ def begin(model, work: Path, stage: str) -> bool:
 @torch.no_grad()
 def sheet(model, vae, read: flow.Reader, pool: Pool, distilled: bool, path: Path, device: str) -> None:
     """Sixteen pictures of one size; with a control, each below its map."""
-    draw = random.Random(1)
-    clean, control, prompts, modes = pool.take(16, draw)
-    control = None if control is None else control.to(device)
-    text, none = read.read(prompts), read.read([""] * 16)
-    usual = torch.tensor([1 + 2 / STRENGTH[mode][1] for mode in modes], device=device)  # a strength of 3
+    rows = pool.take(16, random.Random(1))
+    control = None if rows.controls is None else rows.controls.to(device)
+    text, none = read.read(rows.prompts), read.read([""] * 16)
+    usual = torch.tensor([1 + 2 / STRENGTH[mode][1] for mode in rows.modes], device=device)  # a strength of 3
 
     def say(noisy: Tensor, time: Tensor) -> Tensor:
         guidance = usual if distilled else torch.ones(16, device=device)
@@ -159,11 +165,11 @@ def sheet(model, vae, read: flow.Reader, pool: Pool, distilled: bool, path: Path
         without = flow.velocity(model, noisy, None if control is None else control * 0, time, none, guidance, pool.size)
         return without + 3 * (with_text - without)
 
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(device)
-    rows = [flow.draw(say, noise, 16)] if control is None else [control, flow.draw(say, noise, 16)]
-    pictures = [sheets.as_bytes(decode(vae, packed, pool.size)) for packed in rows]
+    noise = torch.randn(rows.pictures.shape, generator=torch.Generator().manual_seed(0)).to(device)
+    drawn = [flow.draw(say, noise, 16)] if control is None else [control, flow.draw(say, noise, 16)]
+    pictures = [sheets.as_bytes(decode(vae, packed, pool.size)) for packed in drawn]
     sheets.save([list(part[at : at + 8]) for at in (0, 8) for part in pictures], path)
-    path.with_suffix(".txt").write_text("\n".join(prompts) + "\n", encoding="utf-8")
+    path.with_suffix(".txt").write_text("\n".join(rows.prompts) + "\n", encoding="utf-8")
 
 
 def decode(vae, packed: Tensor, size: tuple[int, int]) -> Tensor:

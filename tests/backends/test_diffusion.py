@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 
 import pytest
 from PIL import Image
@@ -62,14 +61,25 @@ def test_every_mode_draws_a_picture_of_the_size_asked_for(backend, mode):
     assert backend.state == "Ready"
 
 
-def test_loading_is_told_at_least_every_fifth_of_a_second_and_once(backend):
-    told = []
-    backend.generate(ask(), quiet, lambda sentence: told.append((time.monotonic(), sentence)))
-    loading = [moment for moment, sentence in told if sentence.startswith("Loading")]
-    assert len(loading) > 1
+def test_loading_is_told_again_and_again_and_only_once_done_no_more(backend, monkeypatch):
+    told, heard = [], threading.Event()
+    parts = backend._weights.parts
+
+    def slow_parts(mode, say):
+        assert heard.wait(60), "loading was not told three times"
+        return parts(mode, say)
+
+    def listen(sentence):
+        told.append(sentence)
+        if sum(one.startswith("Loading") for one in told) == 3:
+            heard.set()
+
+    monkeypatch.setattr(backend._weights, "parts", slow_parts)
+    backend.generate(ask(), quiet, listen)
+    assert heard.is_set()
     told.clear()
-    backend.generate(ask(), quiet, lambda sentence: told.append((time.monotonic(), sentence)))
-    assert not any(sentence.startswith("Loading") for _, sentence in told)
+    backend.generate(ask(), quiet, listen)
+    assert told and not any(sentence.startswith("Loading") for sentence in told)
 
 
 def test_warming_up_leaves_nothing_to_load(backend):
