@@ -13,6 +13,7 @@ from flux_demo.mini import together
 
 WARM_UP = 0.03  # of the steps
 CHECKPOINT_SECONDS = 120
+minutes: float | None = None  # a stage ends after so many, if it has not had its steps by then; `train --minutes`
 
 
 class Averaged:
@@ -51,7 +52,7 @@ def train(
     look: Callable[[int], None] | None = None,
     look_every: int = 500,
 ) -> None:
-    """Run `one_step` up to `steps`, from the checkpoint at `path` if there is one.
+    """Run `one_step` up to `steps`, from the checkpoint at `path` if there is one; with `minutes`, no longer than that.
 
     `parts` are kept in the checkpoint; those that are optimisers have their learning rate set from their groups' `peak`.
     """
@@ -59,24 +60,34 @@ def train(
     started, first, saved = time.monotonic(), step, time.monotonic()
     sums: dict[str, float] = {}
     while step < steps:
+        spent = (time.monotonic() - started) / 60
+        progress = together.agree(max(step / steps, spent / minutes if minutes else 0))
+        if progress >= 1:
+            print(f"{path.stem}: {step} of {steps} steps in {spent:.1f} minutes", flush=True)
+            break
         for part in parts.values():
             for group in getattr(part, "param_groups", ()):
-                group["lr"] = group["peak"] * rate(step / steps)
+                group["lr"] = group["peak"] * rate(progress)
         for name, value in one_step(step).items():
             sums[name] = sums.get(name, 0.0) + float(value)
         step += 1
         if together.rank() != 0:
             continue
-        if step % 50 == 0 or step == steps:
-            shown = "  ".join(f"{name} {value / (50 if step % 50 == 0 else step % 50):.4f}" for name, value in sums.items())
-            left = (time.monotonic() - started) / (step - first) * (steps - step)
-            print(f"{path.stem} {step}/{steps}  {shown}  {left / 60:.1f} min left", flush=True)
+        if step % 50 == 0:
+            shown = "  ".join(f"{name} {value / 50:.4f}" for name, value in sums.items())
+            spent = (time.monotonic() - started) / 60
+            left = min(spent / (step - first) * (steps - step), minutes - spent if minutes else math.inf)
+            print(f"{path.stem} {step}/{steps}  {shown}  {left:.1f} min left", flush=True)
             sums.clear()
-        if time.monotonic() - saved > CHECKPOINT_SECONDS or step == steps:
+        if time.monotonic() - saved > CHECKPOINT_SECONDS:
             save(path, parts, step)
             saved = time.monotonic()
-        if look and (step % look_every == 0 or step == steps >= look_every):
+        if look and step % look_every == 0:
             look(step)
+    if together.rank() == 0 and step > first:
+        save(path, parts, steps)
+        if look:
+            look(steps)
 
 
 def save(path: Path, parts: Mapping[str, object], step: int) -> None:

@@ -38,8 +38,8 @@ class Share:
 
 
 HALF_ONLY = (Share(latents.HALF, 1.0, 48, 32),)
-REAL = tuple(Share(size, 4.0 if size == (256, 256) else 1.0, 16) for size in SIZES)
-BOTH = (Share(latents.HALF, 10.0, 48, 64), *REAL)
+REAL = tuple(Share(size, 4.0 if size == (256, 256) else 1.0, 24, 32) for size in SIZES)
+BOTH = (Share(latents.HALF, 10.0, 48), *(replace(share, length=64) for share in REAL))
 DIETS = {"half": HALF_ONLY, "real": REAL, "both": BOTH}
 
 

@@ -31,6 +31,15 @@ def wait() -> None:
         dist.barrier()
 
 
+def agree(value: float) -> float:
+    """The first process's value, for all."""
+    if size() == 1:
+        return value
+    said = torch.tensor([value], dtype=torch.float64, device="cuda" if torch.cuda.is_available() else "cpu")
+    dist.broadcast(said, 0)
+    return float(said)
+
+
 def by_parts(work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     """`work(rows)`, of which every process does its share of the rows, and all get the whole. Rows must not depend on each other."""
     if size() == 1:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from flux_demo.mini import data, export, judges, latents, stage_draw, stage_estimator, stage_text, stage_vae, together
+from flux_demo.mini import data, export, judges, latents, loop, stage_draw, stage_estimator, stage_text, stage_vae, together
 from flux_demo.mini.schedules import SCHEDULES, Schedule
 
 DEFAULT_WORK = Path.home() / ".cache" / "flux_demo" / "train"
@@ -59,11 +59,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="for checkpoints and rendered scenes")
     parser.add_argument("--target", type=Path, default=ASSETS, help="where `export` puts the weights")
     parser.add_argument("--steps", type=int, help="instead of the schedule's, for each stage named")
+    parser.add_argument("--minutes", type=float, help="for each stage at the most; its learning rate falls in this time")
     parser.add_argument("--more", action="store_true", help="begin a new round of steps from the stages' own weights")
     arguments = parser.parse_args()
     schedule = SCHEDULES[arguments.schedule]
     if arguments.steps:
         schedule.steps.update(dict.fromkeys(schedule.steps, arguments.steps))
+    loop.minutes = arguments.minutes
     together.join()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     known = stages(arguments.work, schedule, device, arguments.target)

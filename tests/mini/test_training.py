@@ -117,3 +117,20 @@ def test_what_is_to_be_read_fits_the_tokens():
         for token, shape in zip(pieces.convert_ids_to_tokens(ids[0]), own[0, :, 0].tolist()):
             if token in ("▁sphere", "▁cube", "▁cylinder", "▁cone"):
                 assert stage_text.SHAPES[shape] == token[1:]
+
+
+def test_a_stage_ends_when_its_minutes_are_over_and_counts_as_done(tmp_path, monkeypatch):
+    clock = iter(range(10**6))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock) * 10.0)  # ten seconds pass at each look
+    monkeypatch.setattr(loop, "minutes", 2.0)
+    network = nn.Linear(2, 2)
+    tool = torch.optim.SGD([{"params": network.parameters(), "peak": 1.0}])
+    rates = []
+
+    def one_step(step: int):
+        rates.append(tool.param_groups[0]["lr"])
+        return {"loss": torch.zeros(())}
+
+    loop.train(tmp_path / "stage.pt", {"network": network, "tool": tool}, 10**6, one_step)
+    assert 3 < len(rates) < 12 and rates[-1] < 0.2 < max(rates)
+    assert loop.reached(tmp_path / "stage.pt") == 10**6
