@@ -53,9 +53,9 @@ def by_parts(work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
 
 def share_gradients(network: nn.Module) -> None:
     """Give every process the mean of all gradients."""
-    if size() == 1:
-        return
     gradients = [value.grad for value in network.parameters() if value.grad is not None]
+    if size() == 1 or not gradients:
+        return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
     at = 0
