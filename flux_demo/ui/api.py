@@ -18,6 +18,7 @@ from flux_demo.studio import Studio
 from flux_demo.ui import words
 from flux_demo.ui.files import DrawnFrom, keep_map, publish, received
 from flux_demo.ui.generate import request_of
+from flux_demo.ui.line import STANDING
 from flux_demo.ui.run import Step, follow
 
 NOWHERE = DrawnFrom(None, None, None, False, ())
@@ -65,7 +66,7 @@ def add_api(studio: Studio) -> None:
         return studio.status()
 
     lines: tuple[tuple[str, int, tuple[Callable, ...]], ...] = (
-        ("gpu", 1, (text, canny, depth)),
+        ("run", STANDING, (text, canny, depth)),
         ("map", 2, (canny_map, depth_map)),
         ("look", 4, (restore, status)),
     )

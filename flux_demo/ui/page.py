@@ -13,12 +13,13 @@ from flux_demo.ui.between import bind_across, bind_end
 from flux_demo.ui.bind import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, STOP_JS, run_handler
 from flux_demo.ui.history import ACTIONS, Entry
+from flux_demo.ui.line import STANDING
 from flux_demo.ui.looks import route_of
 from flux_demo.ui.preview import live_map
 from flux_demo.ui.tab import build_tab
 
 TITLE = "FLUX.1 from words, edges and depth"
-LINE = 32  # events that may wait in all lines together
+LINE = 32  # events that may wait in Gradio's queue together
 SHOWN_BY_A_RUN = ["status", "picture", "caption", "run", "stop", "map", "shown", "map_note", "history", "gallery", "last", *ACTIONS]
 
 
@@ -83,8 +84,8 @@ def _bind_tab(studio: Studio, mode: Mode, form: Form) -> None:
         form,
         SHOWN_BY_A_RUN,
         options,
-        concurrency_id="gpu",
-        concurrency_limit=1,
+        concurrency_id="run",
+        concurrency_limit=STANDING,
     )
     gr.on([form["stop"].click], None, None, [form["status"], form["stop"]], js=STOP_JS, cancels=[run], api_visibility="private")
     bind_end(run, form)

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from PIL.Image import Image
 from flux_demo.errors import Cancelled, GenerationFailed
 from flux_demo.request import GeneratedImage, GenerationRequest
 from flux_demo.studio import Studio
+from flux_demo.ui.line import line_of
 
 HEARTBEAT_S = 0.1  # a generator can be closed only where it yields
 
@@ -27,10 +29,19 @@ class Waiting:
 
 
 def follow(studio: Studio, request: GenerationRequest) -> Generator[Step | Waiting | GeneratedImage | None]:
-    """Run a request in a thread of its own and report: the newest step or status, None as a heartbeat, the result at the end.
+    """Wait in the backend's line, run the request in a thread of its own, and report: the newest step or status, None as a heartbeat,
+    the result at the end.
 
-    Raises what the run raises. Closing the generator stops the run at its next step.
+    Raises what the run raises. Closing the generator leaves the line, or stops the run at its next step.
     """
+    with line_of(studio.route(request.mode).backend).stand() as before:
+        while count := before():
+            yield Waiting("1 picture is before yours" if count == 1 else f"{count} pictures are before yours")
+            time.sleep(HEARTBEAT_S)
+        yield from _running(studio, request)
+
+
+def _running(studio: Studio, request: GenerationRequest) -> Generator[Step | Waiting | GeneratedImage | None]:
     events: queue.Queue = queue.Queue()
     stopped = threading.Event()
 

@@ -265,7 +265,7 @@ def test_a_phone_needs_no_sideways_scrolling(visit, tab):
     assert picture["width"] > 340
 
 
-def test_who_waits_is_told_so_and_can_stop_waiting(visit):
+def test_who_waits_is_told_the_place_in_the_line_and_can_leave_it(visit):
     first, second = visit(), visit()
     prompt_field(first).fill("a white cube")
     set_steps(first, 100)
@@ -274,7 +274,7 @@ def test_who_waits_is_told_so_and_can_stop_waiting(visit):
     prompt_field(second).fill("a black cube")
     set_steps(second, 1)
     run(second)
-    second.locator("#status-text").get_by_text("Waiting for its turn").wait_for()
+    second.locator("#status-text").get_by_text("1 picture is before yours").wait_for()
     second.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     second.locator("#status-text").get_by_text("Stopped.").wait_for()
     first.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
