@@ -63,6 +63,13 @@ class Studio:
                 self._routes[mode] = choose(self.backends, row)  # a refusal is not kept: what was not ready may be later
             return self._routes[mode]
 
+    def loading(self, mode: str) -> str | None:
+        """What the mode's backend is loading at this moment, in words; None when it loads nothing, or nothing can run the mode."""
+        try:
+            return getattr(self.route(mode).backend, "loading", None)  # only what runs on this machine has models to load
+        except BackendUnavailable:
+            return None
+
     def refresh(self) -> None:
         """Choose all routes and the depth estimator anew, after something was fetched or started."""
         with self._lock:

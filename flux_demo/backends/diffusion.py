@@ -90,6 +90,12 @@ class Diffusion:
         )
 
     @property
+    def loading(self) -> str | None:
+        """What is being loaded at this moment, in words."""
+        loading = self._loading
+        return self.state if loading is not None and loading.is_alive() else None
+
+    @property
     def plan(self) -> str | None:
         """How the memory is used, in a sentence; before anything is loaded, as far as can be told."""
         return self._residents.plan.sentence if self._residents else self._weights.planned()

@@ -42,7 +42,7 @@ def looks(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
         low += 0.1
     missing = what_to_fetch(studio, mode)
     values: dict[str, dict[str, Any]] = {
-        "where": {"value": words.where(route, mode, studio.reason(mode.name) if route else "")},
+        "where": {"value": where(studio, mode)},
         "run": {"visible": route is not None},
         "stop": {"visible": route is not None},
         "refusal": {"value": words.refusal(refusals(studio, mode)) if refusal else "", "visible": refusal is not None},
@@ -80,6 +80,12 @@ def looks(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
             "sample_note": {"value": _sample_note(count), "visible": not own_photos},
         }
     return values
+
+
+def where(studio: Studio, mode: Mode, loading: str | None = None) -> str:
+    """The line that says where the mode runs, and what is being loaded there."""
+    route, _ = route_of(studio, mode)
+    return words.where(route, mode, studio.reason(mode.name), loading) if route else words.where(None, mode)
 
 
 def map_note(mode: Mode) -> str:

@@ -14,6 +14,7 @@ from flux_demo.ui.bind import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, STOP_JS, run_handler
 from flux_demo.ui.history import ACTIONS, Entry
 from flux_demo.ui.line import STANDING
+from flux_demo.ui.loading import bind_loading
 from flux_demo.ui.looks import route_of
 from flux_demo.ui.preview import live_map
 from flux_demo.ui.tab import build_tab
@@ -37,6 +38,7 @@ def build(studio: Studio) -> gr.Blocks:
         for mode in MODES.values():
             _bind_tab(studio, mode, forms[mode.name] | everywhere)
         bind_across(studio, forms, everywhere, page)
+        bind_loading(studio, forms)
         add_api(studio)
     return page.queue(max_size=LINE, default_concurrency_limit=4, api_open=False)
 

@@ -52,8 +52,8 @@ def byte_of(done: int, total: int) -> str:
     )
 
 
-def where(route: Route | None, mode: Mode, reason: str = "") -> str:
-    """One line saying where the mode runs, with the reasons folded below it."""
+def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None = None) -> str:
+    """One line saying where the mode runs and what is being loaded there, with the reasons folded below it."""
     if route is None:
         return '<p class="where">The map can be drawn all the same.</p>' if mode.control else ""
     terms = ""
@@ -67,7 +67,8 @@ def where(route: Route | None, mode: Mode, reason: str = "") -> str:
         )
     reasons = f"<p>{escape(reason)}</p>" if not route.passed_over else f"<dl>{''.join(map(_reason, route.passed_over))}</dl>"
     line = f"Runs on {escape(_lower_first(route.backend.title))}"
-    return f'<details class="where"><summary>{line} <span>Why?</span></summary>{reasons}</details>{terms}'
+    now = f' <em role="status">· {escape(loading)}</em>' if loading else ""
+    return f'<details class="where"><summary>{line} <span>Why?</span>{now}</summary>{reasons}</details>{terms}'
 
 
 def refusal(passed: list[Refusal]) -> str:

@@ -72,11 +72,12 @@ def test_loading_is_told_again_and_again_and_only_once_done_no_more(backend, mon
     def listen(sentence):
         told.append(sentence)
         if sum(one.startswith("Loading") for one in told) == 3:
+            assert backend.loading == sentence
             heard.set()
 
     monkeypatch.setattr(backend._weights, "parts", slow_parts)
     backend.generate(ask(), quiet, listen)
-    assert heard.is_set()
+    assert heard.is_set() and backend.loading is None
     told.clear()
     backend.generate(ask(), quiet, listen)
     assert told and not any(sentence.startswith("Loading") for sentence in told)
