@@ -1,5 +1,6 @@
 """What a person does on the page, in the words of the tests."""
 
+import base64
 import hashlib
 import io
 
@@ -71,3 +72,18 @@ def run(page):
 
 def wait_for_status(page, mode, text):
     page.locator(f"#status-{mode}").get_by_text(text).wait_for()
+
+
+def hand_over(page, event, path, onto="body"):
+    """Drop or paste a file, as the browser tells the page of it."""
+    page.evaluate(
+        """([event, name, bytes, onto]) => {
+            const files = new DataTransfer();
+            files.items.add(new File([Uint8Array.from(atob(bytes), (each) => each.charCodeAt(0))], name, { type: "image/png" }));
+            const kind = event === "paste"
+                ? new ClipboardEvent("paste", { clipboardData: files, bubbles: true, cancelable: true })
+                : new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
+            document.querySelector(onto).dispatchEvent(kind);
+        }""",
+        [event, path.name, base64.b64encode(path.read_bytes()).decode(), onto],
+    )
