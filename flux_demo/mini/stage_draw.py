@@ -86,7 +86,7 @@ def train(
         pool, share = same.choices(list(zip(pools, shares)), [share.weight for share in shares])[0]
         rows = pool.take(share.batch, draw)
         n, clean = share.batch, rows.pictures.to(device)
-        control = None if rows.controls is None else seen(rows, deviation).to(device)
+        control = None if rows.controls is None else drawn_controls(rows, deviation).to(device)
         noise, time = torch.randn_like(clean), flow.times(n, share.size, device)
         at = time[:, None, None]
         noisy = (1 - at) * clean + at * noise
@@ -130,7 +130,7 @@ def train(
     loop.train(work / f"{name}.pt", parts, steps, one_step, look, 500)
 
 
-def seen(rows: Rows, deviation: float) -> Tensor:
+def drawn_controls(rows: Rows, deviation: float) -> Tensor:
     """The controls as the stock pipelines give them to the transformer: drawn from the VAE's distribution. Text mode's stay zero."""
     given = torch.tensor([float(mode != "text") for mode in rows.modes])[:, None, None]
     return rows.controls + deviation * given * torch.randn_like(rows.controls)

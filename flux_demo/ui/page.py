@@ -20,7 +20,7 @@ from flux_demo.ui.preview import live_map
 from flux_demo.ui.tab import build_tab
 
 TITLE = "FLUX.1 from words, edges and depth"
-LINE = 32  # events that may wait in Gradio's queue together
+QUEUED = 32  # events that may wait in Gradio's queue together
 SHOWN_BY_A_RUN = ["status", "picture", "caption", "run", "stop", "map", "shown", "map_note", "history", "gallery", "last", *ACTIONS]
 
 
@@ -40,7 +40,7 @@ def build(studio: Studio) -> gr.Blocks:
         bind_across(studio, forms, everywhere, page)
         bind_loading(studio, forms)
         add_api(studio)
-    return page.queue(max_size=LINE, default_concurrency_limit=4, api_open=False)
+    return page.queue(max_size=QUEUED, default_concurrency_limit=4, api_open=False)
 
 
 def _pictures(everywhere: Form) -> None:

@@ -65,7 +65,7 @@ def test_one_pool_gives_rows_of_every_mode(work):
     for mode, control, prompt, label in zip(rows.modes, rows.controls, rows.prompts, rows.labels):
         assert bool(control.any()) == (mode != "text") and prompt
         assert label.max() < labels.KINDS or (label == labels.UNKNOWN).all()
-    noisy = stage_draw.seen(rows, 0.1)
+    noisy = stage_draw.drawn_controls(rows, 0.1)
     given = torch.tensor([mode != "text" for mode in rows.modes])
     assert not noisy[~given].any() and not torch.equal(noisy[given], rows.controls[given])
 

@@ -41,17 +41,17 @@ def test_without_a_backend_the_tab_says_why_where_the_run_button_would_be(tmp_pa
 def test_a_tab_says_what_is_loading_until_all_is_quiet(studio, monkeypatch):
     now: dict[str, str | None] = dict.fromkeys(MODES)
     monkeypatch.setattr(studio, "loading", now.get)
-    look = look_handler(studio)
-    lines = {f"{name}__where": looks(studio, mode)["where"]["value"] for name, mode in MODES.items()}
-    answer = look(quiet=0, lines=lines)
-    assert set(answer) == {"lines", "quiet", "timer"} and answer["timer"].active
+    look = look_handler(studio, list(MODES.values()))
+    said = {f"{name}__where": looks(studio, mode)["where"]["value"] for name, mode in MODES.items()}
+    answer = look(quiet=0, said=said)
+    assert set(answer) == {"said", "quiet", "timer"} and answer["timer"].active
     now["depth"] = "Loading the <mini>: 1.0 of 2.0 GB"
-    answer = look(quiet=QUIET - 1, lines=answer["lines"])
+    answer = look(quiet=QUIET - 1, said=answer["said"])
     assert "Loading the &lt;mini&gt;: 1.0 of 2.0 GB" in answer["depth__where"] and "text__where" not in answer
     assert answer["timer"].active and answer["quiet"] == 0
     now["depth"] = None
-    answer = look(quiet=QUIET - 1, lines=answer["lines"])
-    assert answer["depth__where"] == lines["depth__where"] and not answer["timer"].active
+    answer = look(quiet=QUIET - 1, said=answer["said"])
+    assert answer["depth__where"] == said["depth__where"] and not answer["timer"].active
 
 
 class Fetching(Studio):
