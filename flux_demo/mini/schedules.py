@@ -59,7 +59,7 @@ SCHEDULES = {
             "vae_decoder": 1500,
             "judge": 1750,
         },
-        batch={"vae": 8, "text": 48, "estimator": 850, "judge": 1750},
+        batch={"vae": 8, "text": 48, "estimator": 6, "judge": 16},
     ),
     "gpu": Schedule(
         scenes=_counts(40000, 4000),
