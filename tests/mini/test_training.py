@@ -134,3 +134,8 @@ def test_a_stage_ends_when_its_minutes_are_over_and_counts_as_done(tmp_path, mon
     loop.train(tmp_path / "stage.pt", {"network": network, "tool": tool}, 10**6, one_step)
     assert 3 < len(rates) < 12 and rates[-1] < 0.2 < max(rates)
     assert loop.reached(tmp_path / "stage.pt") == 10**6
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_a_batch_is_a_batch_and_no_count_of_steps(schedule):
+    assert max(schedule.batch.values()) <= 128
