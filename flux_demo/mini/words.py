@@ -31,13 +31,20 @@ def t5_tokenizer() -> T5Tokenizer:
 def clip_tokenizer() -> CLIPTokenizer:
     """Merges are learnt from the vocabulary alone, until every word of it is whole."""
     bare = CLIPTokenizer()
+    letters = sorted(ByteLevel.alphabet())
+    last_letters = sorted({word[-1] + "</w>" for word in KNOWN})
     learner = BpeTrainer(
-        vocab_size=10_000, min_frequency=1, initial_alphabet=ByteLevel.alphabet(), end_of_word_suffix="</w>", show_progress=False
+        vocab_size=10_000,
+        min_frequency=1,
+        special_tokens=letters
+        + last_letters,  # numbered before it learns: left to itself it numbers last letters, and settles ties, by chance
+        end_of_word_suffix="</w>",
+        show_progress=False,
     )
     bare.backend_tokenizer.train_from_iterator(sorted(KNOWN), learner)
     learnt = json.loads(bare.backend_tokenizer.to_str())["model"]
     pieces = dict.fromkeys(sorted(learnt["vocab"], key=learnt["vocab"].get))
-    pieces |= dict.fromkeys(letter + "</w>" for letter in sorted(ByteLevel.alphabet()))
+    pieces |= dict.fromkeys(letter + "</w>" for letter in letters)
     names = [piece for piece in pieces if piece not in SPECIAL] + list(SPECIAL)
     merges = [tuple(pair) for pair in learnt["merges"]]
     return CLIPTokenizer(vocab={piece: index for index, piece in enumerate(names)}, merges=merges, model_max_length=CLIP_TOKENS)

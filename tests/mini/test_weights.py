@@ -1,5 +1,6 @@
 """What is shipped in assets/mini loads in stock diffusers and does what its card says."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from diffusers import FluxControlPipeline, FluxPipeline, FluxTransformer2DModel
 from PIL import Image
 from safetensors import safe_open
-from transformers import DepthAnythingForDepthEstimation, DPTImageProcessor
+from transformers import CLIPTokenizer, DepthAnythingForDepthEstimation, DPTImageProcessor
 
 MINI = Path(__file__).parents[2] / "assets" / "mini"
 pytestmark = pytest.mark.skipif(not (MINI / "transformer").exists(), reason="assets/mini has no weights: run flux_demo.mini.train export")
@@ -26,6 +27,16 @@ def draw(pipe, prompt: str, steps: int = 8, seed: int = 0, **more) -> np.ndarray
     return np.asarray(
         pipe(prompt, num_inference_steps=steps, max_sequence_length=64, generator=torch.Generator().manual_seed(seed), **size).images[0]
     )
+
+
+def test_the_shipped_tokenizer_is_the_one_that_is_made_anew():
+    """The encoder that reads its numbers is not trained again with each export."""
+    from flux_demo.mini.words import clip_tokenizer
+
+    shipped, made = (
+        json.loads(one.backend_tokenizer.to_str())["model"] for one in (CLIPTokenizer.from_pretrained(MINI / "tokenizer"), clip_tokenizer())
+    )
+    assert (made["vocab"], made["merges"]) == (shipped["vocab"], shipped["merges"])
 
 
 def test_the_weights_are_small_half_precision_and_finite():
