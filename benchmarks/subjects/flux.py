@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxControlPipeline, FluxPipeline, FluxTransformer2DModel
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
@@ -19,6 +20,7 @@ from flux_demo.engine.picture import Flux, Shared
 from flux_demo.engine.placement import settle_t5, settle_transformer
 from flux_demo.engine.prompts import Encoders
 
+GPU = torch.device("cuda", 0)
 GUIDANCE = 3.5
 SEEN = {"text": 64, "canny": 128, "depth": 128}  # channels of a token
 
@@ -53,8 +55,8 @@ class Subject:
         return (shared.encoders, "encode", "text"), (shared.vae, "encode", "map"), (shared.vae, "decode", "decode")
 
 
-def build(weights: str, plan: Plan | None = None, modes: Sequence[str] = tuple(SEEN)) -> Subject:
-    return _mini(modes) if weights == "mini" else _full_size(plan, modes)
+def build(weights: str, plan: Plan | None = None, modes: Sequence[str] = tuple(SEEN), device: torch.device = GPU) -> Subject:
+    return _mini(modes) if weights == "mini" else _full_size(plan, modes, device)
 
 
 def stripes(sides: tuple[int, int]) -> Image.Image:
@@ -72,25 +74,23 @@ def _mini(modes: Sequence[str]) -> Subject:
     return _both(shared, 64, CPU_PLAN, CPU, lambda: load_scheduler(MINI / "scheduler"), read, modes)
 
 
-def _full_size(plan: Plan | None, modes: Sequence[str]) -> Subject:
+def _full_size(plan: Plan | None, modes: Sequence[str], device: torch.device) -> Subject:
     """FLUX.1 from its configuration, bfloat16, weights drawn from N(0, 0.02). A plan makes the engine alone; without one both share their weights."""
-    device = torch.device("cuda", 0)
     dtype = torch.bfloat16
     weights_on = CPU if plan and plan.stream_body else device
-
-    def fill(model: Any) -> Any:
-        for weight in model.parameters():  # drawn on the GPU, wherever they go: the CPU would take minutes
-            weight.data.copy_(torch.empty_like(weight, device=device).normal_(std=0.02))
-        return model.eval()
 
     def make(kind: Callable[[], Any], where: torch.device) -> Any:
         before = torch.get_default_dtype()
         torch.set_default_dtype(dtype)
         try:
-            with where:
-                return fill(kind())
+            with init_empty_weights(include_buffers=False):
+                model = kind()
         finally:
             torch.set_default_dtype(before)
+        for weight in model.parameters():  # drawn on the GPU, wherever they go: the CPU would take minutes
+            drawn = torch.empty_like(weight, device=device).normal_(std=0.02).to(where)
+            torch.utils.swap_tensors(weight, torch.nn.Parameter(drawn))
+        return model.eval().to(where)
 
     t5 = make(
         lambda: T5EncoderModel(T5Config(d_model=4096, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu")),

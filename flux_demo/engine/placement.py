@@ -32,7 +32,7 @@ def settle_transformer(transformer: Any, modulation: Modulation, plan: Plan, dev
     for layer in modulation.small_layers:
         layer.to(device)
     if plan.stream_body:
-        if plan.pin_body and device.type == "cuda":
+        if plan.pin_body and device.type != "cpu":
             for weight in transformer.parameters():  # one by one, so that no second copy of the whole is ever there
                 weight.data = weight.data.pin_memory()
         transformer.enable_group_offload(device, **_one_block_at_a_time(device, pinned=plan.pin_body))
@@ -42,7 +42,8 @@ def settle_t5(t5: Any, plan: Plan, device: torch.device) -> None:
     if plan.stream_t5:
         from diffusers.hooks import apply_group_offloading
 
-        apply_group_offloading(t5, device, block_modules=["encoder"], **_one_block_at_a_time(device, pinned=False))
+        # Its stack, which holds everything, tied embedding included: around it diffusers would begin to look ahead a second time, and refuse.
+        apply_group_offloading(t5.encoder, device, **_one_block_at_a_time(device, pinned=False))
     else:
         t5.to(device)
 
@@ -59,4 +60,4 @@ def tile(vae: Any, *, tiled: bool) -> None:
 def _one_block_at_a_time(device: torch.device, *, pinned: bool) -> dict[str, Any]:
     """How diffusers is to stream. On a GPU the next block is copied while this one works; what is not pinned is pinned on its way."""
     streams = {"use_stream": True, "record_stream": True, "non_blocking": True, "low_cpu_mem_usage": not pinned}
-    return {"offload_type": "block_level", "num_blocks_per_group": 1, **(streams if device.type == "cuda" else {})}
+    return {"offload_type": "block_level", "num_blocks_per_group": 1, **(streams if device.type != "cpu" else {})}

@@ -67,7 +67,7 @@ class Reporter:
 
     def __call__(self, step: int, latents: Tensor, velocity: Tensor, sigma: Tensor) -> None:
         pixels = estimate(latents, velocity, sigma, self._colours, self._width, self._height)
-        if pixels.device.type != "cuda":
+        if pixels.device.type == "cpu":
             self._tell(step, pixels)
             return
         copied = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)

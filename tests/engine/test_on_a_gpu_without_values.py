@@ -1,0 +1,109 @@
+"""The engine on the stand-in for a GPU: every plan runs, every tensor is where it is needed, and the memory is what the plan allows for."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from flux_demo.backends.weights import mini_parts
+from flux_demo.engine.memory import PLANS
+from flux_demo.engine.residents import Residents
+from flux_demo.errors import Cancelled
+from tests.engine.asking import draw
+from tests.stand_ins.gpu import Gpu
+
+SIZE = (64, 48)
+BY_NAME = {row.name: row for row in PLANS}
+
+
+@pytest.fixture
+def gpu():
+    with Gpu() as gpu:
+        yield gpu
+
+
+@pytest.fixture
+def residents(gpu):
+    return lambda plan: Residents(plan, gpu.device, torch.bfloat16, 64)
+
+
+def test_it_counts_what_is_there_and_forgets_what_goes(gpu):
+    kept = torch.zeros(1000, 1000, device=gpu.device)
+    view = kept[1:].T
+    assert gpu.live == 4_000_256  # in blocks of 512
+    (kept + 1).sum()
+    assert gpu.live == 4_000_256 and gpu.peak == 8_000_512 + 512
+    del kept
+    assert gpu.live == 4_000_256
+    del view
+    assert gpu.live == 0
+
+
+def test_it_refuses_what_a_gpu_refuses(gpu):
+    there = torch.zeros(3, 3, device=gpu.device)
+    with pytest.raises(RuntimeError, match="same device"):
+        there @ torch.zeros(3, 3)
+    assert (there * torch.tensor(2.0)).shape == (3, 3)  # a lone number may come from anywhere
+    with pytest.raises(RuntimeError, match="asks for a value"):
+        there[0, 0].item()
+    there.cpu()
+    assert [wait.split()[0] for wait in gpu.waits] == ["aten::_local_scalar_dense", "aten::_to_copy"]
+    with Gpu(capacity=100) as small, pytest.raises(torch.OutOfMemoryError):
+        torch.zeros(3, 30, device=small.device)
+
+
+@pytest.mark.parametrize(
+    ("plan", "mode"),
+    [*((plan, "text") for plan in PLANS), (BY_NAME["body"], "canny"), (BY_NAME["streamed"], "canny")],
+    ids=lambda given: getattr(given, "name", given),
+)
+def test_every_plan_runs(gpu, residents, tiny, plan, mode):
+    flux = residents(plan).load(mini_parts(mode, tiny))
+    picture_map = None if mode == "text" else Image.new("RGB", SIZE)
+    told = []
+    for seed in (1, 2):  # streamed blocks come otherwise from the second pass on
+        picture = draw(flux, "a red cube", *SIZE, seed, 3, 3.5, picture_map, on_step=lambda *step: told.append(step))
+        assert picture.size == SIZE
+    assert [step for step, _, _ in told] == [1, 2, 3] * 2
+    places = {weight.device.type for block in flux.transformer.transformer_blocks for weight in block.parameters()}
+    assert places == {"cpu" if plan.stream_body else "meta"}
+    assert {layer.weight.device.type for layer in flux.modulation.layers} == {"meta" if plan.modulation_on_device else "cpu"}
+
+
+def test_the_host_does_not_wait_for_the_gpu_between_steps(gpu, residents, tiny):
+    flux = residents(PLANS[0]).load(mini_parts("canny", tiny))
+    waits = {}
+    for steps in (1, 2, 7):
+        gpu.begin()
+        draw(flux, "a red cube", *SIZE, 1, steps, 3.5, Image.new("RGB", SIZE))
+        waits[steps] = len(gpu.waits)
+    assert waits[1] > waits[2] == waits[7]  # the first had the prompt to read
+
+
+def test_modes_come_and_go_without_a_trace(gpu, residents, tiny):
+    two = residents(BY_NAME["two"])
+    seen = []
+    for mode in ("text", "canny", "depth", "text", "canny", "depth", "text"):
+        flux = two.load(mini_parts(mode, tiny))
+        picture_map = None if mode == "text" else Image.new("RGB", SIZE)
+        draw(flux, "a red cube", *SIZE, 1, 2, 3.5, picture_map)
+        seen.append(gpu.live)
+        del flux
+    assert seen[0] < seen[1]
+    assert seen[1:4] == seen[4:]  # the same three pairs again
+
+
+def test_a_stop_leaves_nothing_behind(gpu, residents, tiny):
+    def stop(done, of, preview):
+        raise Cancelled
+
+    for plan in (PLANS[0], BY_NAME["streamed"]):
+        flux = residents(replace(plan, modes=1)).load(mini_parts("text", tiny))
+        draw(flux, "a red cube", *SIZE, 1, 2, 3.5)
+        before = gpu.live
+        with pytest.raises(Cancelled):
+            draw(flux, "a red cube", *SIZE, 1, 2, 3.5, on_step=stop)
+        draw(flux, "a red cube", *SIZE, 1, 2, 3.5)
+        assert gpu.live == before
+        del flux

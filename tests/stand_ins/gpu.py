@@ -1,0 +1,180 @@
+"""A GPU that works nothing out: it knows of every tensor on it only the shape, and keeps count.
+
+With it the code for a GPU runs on any machine, at FLUX's full size too, and what can be told without a number in it is told: a tensor
+that is not where an operation needs it is an error, as are more bytes than the card has; where the host waits for the
+device is written down. It holds no values, so it says nothing of pictures, and it is no measure of time.
+
+What a real card has beside this: the context, kernels' own workspaces, and room lost between blocks.
+
+    with Gpu(capacity) as gpu: model.to(gpu.device) ...
+"""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import ExitStack, nullcontext
+from threading import RLock
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils import swap_tensors
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from flux_demo.engine import load
+
+ROUND = 512  # bytes; what torch's allocator rounds to
+COPIES = ("aten::_to_copy", "aten::copy_")
+SET_DATA = torch.Tensor.data.__set__
+LOOKS = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal")  # the host asks for a value
+
+
+class Gpu:
+    """Runs what is inside ``with``; ``device`` is torch's own "meta". Raises torch.OutOfMemoryError beyond ``capacity`` bytes."""
+
+    device = torch.device("meta")
+
+    def __init__(self, capacity: int | None = None) -> None:
+        self.capacity = capacity
+        self.live = self.peak = 0  # bytes
+        self.waits: list[str] = []  # operations for which the host waited
+        self._sizes: dict[int, int] = {}
+        self._lock = RLock()  # files are read in several threads, and a storage may go at any moment
+        self._inside = ExitStack()
+
+    def __enter__(self) -> Gpu:
+        backend = SimpleNamespace(
+            Stream=_Stream, Event=_Stream, stream=lambda stream: nullcontext(), current_stream=_Stream, empty_cache=lambda: None
+        )
+        self._inside.enter_context(patch.object(torch, "meta", backend, create=True))  # where torch.get_device_module looks
+        self._inside.enter_context(patch.object(torch.cuda, "Event", _Stream))
+        self._inside.enter_context(patch.object(torch.Tensor, "record_stream", lambda tensor, stream: None))
+        self._inside.enter_context(patch.object(load, "safe_open", self._open))
+        self._inside.enter_context(_Operations(self))
+        self._inside.enter_context(_Calls())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._inside.close()
+
+    def begin(self) -> None:
+        """Forget the peak and the waits so far."""
+        self.peak = self.live
+        self.waits.clear()
+
+    def hold(self, tensor: torch.Tensor) -> None:
+        """Count a tensor on the device, until its storage goes."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        with self._lock:
+            if key in self._sizes:
+                return
+            self._sizes[key] = -(-storage.nbytes() // ROUND) * ROUND
+            weakref.finalize(storage, self._let_go, key)
+            self.live += self._sizes[key]
+            self.peak = max(self.peak, self.live)
+        if self.capacity is not None and self.live > self.capacity:
+            raise torch.OutOfMemoryError(f"CUDA out of memory: {self.live} bytes of {self.capacity}")
+
+    def _let_go(self, key: int) -> None:
+        with self._lock:
+            self.live -= self._sizes.pop(key)
+
+    def _open(self, path: Any, framework: str, device: str = "cpu") -> _File:
+        return _File(self, safe_open(path, framework=framework), torch.device(device))
+
+
+class _Operations(TorchDispatchMode):
+    """Every operation on every tensor, after autograd."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        super().__init__()
+        self._gpu = gpu
+
+    def __torch_dispatch__(self, operation: Any, types: Any, given: tuple = (), named: dict | None = None) -> Any:
+        named, name = named or {}, operation._schema.name
+        if name in COPIES:
+            return self._copy(operation, name, given, named)
+        there = {one.device.type for one in tree_leaves((given, named)) if isinstance(one, torch.Tensor) and one.dim()}
+        if len(there) > 1:
+            raise RuntimeError(f"Expected all tensors to be on the same device, but {name} was given some of each of: {sorted(there)}")
+        if name in LOOKS and _on_gpu(given[0]):
+            self._gpu.waits.append(name)
+            raise RuntimeError(f"{name} asks for a value, and this GPU has none")
+        return self._kept(operation(*given, **named))
+
+    def _copy(self, operation: Any, name: str, given: tuple, named: dict) -> Any:
+        target, source = (given[0], given[1]) if name == "aten::copy_" else (None, given[0])
+        goes = target.device if target is not None else named.get("device") or source.device
+        waits = not (given[2] if len(given) > 2 else named.get("non_blocking"))
+        if waits and _on_gpu(source) != (goes.type == "meta"):
+            self._gpu.waits.append(f"{name} of {tuple(source.shape)} to {goes.type}")
+        if _on_gpu(source) and goes.type != "meta":
+            # One zero, seen from every place: the host has no room for what may lie on a GPU.
+            return target if target is not None else torch.zeros((), dtype=named.get("dtype") or source.dtype).expand(source.shape)
+        return self._kept(operation(*given, **named))
+
+    def _kept(self, result: Any) -> Any:
+        for one in tree_leaves(result):
+            if _on_gpu(one):
+                self._gpu.hold(one)
+        return result
+
+
+class _Calls(TorchFunctionMode):
+    """Calls that would not come to the same operations as on a GPU."""
+
+    def __torch_function__(self, call: Any, types: Any, given: tuple = (), named: dict | None = None) -> Any:
+        named = named or {}
+        if call is F.scaled_dot_product_attention and _on_gpu(given[0] if given else named["query"]):
+            query, _, value = given[:3] if given else (named["query"], named["key"], named["value"])
+            return query.new_empty((*query.shape[:-1], value.shape[-1]))  # a GPU's kernels keep no scores
+        if call in (torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.pin_memory):
+            return given[0]
+        if call == SET_DATA and given[0].device != given[1].device:  # which torch forbids between a real device and this one
+            return swap_tensors(given[0], nn.Parameter(given[1].detach(), requires_grad=given[0].requires_grad))
+        if call is torch.Tensor.__bool__ and _on_gpu(given[0]):
+            return bool(given[0].to("cpu") == 0)  # the host waits; every check is passed
+        return call(*given, **{key: value for key, value in named.items() if key != "pin_memory"})
+
+
+class _File:
+    """A file of weights, opened for the device. It is read in threads that the modes above do not see."""
+
+    def __init__(self, gpu: Gpu, file: Any, device: torch.device) -> None:
+        self._gpu, self._file, self._device = gpu, file, device
+
+    def __enter__(self) -> _File:
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.__exit__(*error)
+
+    def keys(self) -> list[str]:
+        return self._file.keys()
+
+    def get_tensor(self, name: str) -> torch.Tensor:
+        tensor = self._file.get_tensor(name)
+        if self._device.type != "cpu":
+            tensor = tensor.to(self._device)
+            self._gpu.hold(tensor)
+        return tensor
+
+
+class _Stream:
+    """For torch.cuda.Stream and torch.cuda.Event."""
+
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+
+def _on_gpu(one: object) -> bool:
+    return isinstance(one, torch.Tensor) and one.device.type == "meta"
