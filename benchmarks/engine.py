@@ -2,7 +2,7 @@
 
     python -m benchmarks.engine                   on an NVIDIA GPU FLUX at its full size with random weights, elsewhere the mini
     python -m benchmarks.engine --weights mini    the mini on the CPU
-    python -m benchmarks.engine --table           the README's tables, from the results that were recorded
+    python -m benchmarks.engine --table           the README's table, from the results that were recorded
 
 Random weights cost as much time and memory as the real ones, and say nothing of how pictures look. Ratios are stock / engine: above 1 the engine is faster.
 Where other programs keep the processors busy ("load" in the results), the ratio of processor seconds says more than that of the clock.
@@ -64,11 +64,11 @@ def main() -> None:
     parser.add_argument("--warm-ups", type=int, default=2)
     parser.add_argument("--cap", type=int, help="GB of GPU memory to do with: runs the plan for such a card and measures its memory only")
     parser.add_argument("--memory", choices=("stock", "engine"), help="measure one of them alone, in this process, and print it")
-    parser.add_argument("--table", action="store_true", help="print the README's tables from the recorded results")
+    parser.add_argument("--table", action="store_true", help="print the README's table from the recorded results")
     given = parser.parse_args()
     given.size = given.size or (256 if given.weights == "mini" else 1024)
     if given.table:
-        print(tables())
+        print(table())
     elif given.memory:
         print(json.dumps(measure_memory(given)))
     elif given.cap:
@@ -209,8 +209,8 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
 
 
-def tables() -> str:
-    """What was measured, as far as it was, and the plans for each size of card."""
+def table() -> str:
+    """What was measured, as far as it was, for the README."""
     rows = [
         "| weights, device | mode | stock | engine | stock / engine | same prompt again | processor seconds |",
         "|---|---|---|---|---|---|---|",
@@ -225,13 +225,6 @@ def tables() -> str:
             keys = ("ratio", "ratio_same_prompt", "ratio_processor_seconds")
             ratios = [f"{row[key]['median']:.2f} ({row[key]['least']:.2f} to {row[key]['most']:.2f})" for key in keys]
             rows.append(f"| {what} | {mode} | {row['stock']['whole']:.2f} s | {row['engine']['whole']:.2f} s | {' | '.join(ratios)} |")
-    rows += ["", "| card | plan (estimate) | GPU memory at 1024x1024 | main memory |", "|---|---|---|---|"]
-    for card in (8, 12, 16, 24, 32, 40, 48, 80, 96, 141):
-        free_bytes = int((card - 0.8) * memory.GIB)  # CUDA itself takes the rest
-        for plan in dict.fromkeys(memory.plan(free_bytes, main * memory.GIB) for main in (64, 16)):
-            assert plan
-            peak = (plan.device_bytes + plan.work_bytes()) / memory.GIB
-            rows.append(f"| {card} GB | {plan.sentence} | {peak:.0f} GiB | {plan.memory_bytes / memory.GIB:.0f} GiB |")
     return "\n".join(rows)
 
 

@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks.engine import tables
+from benchmarks import engine, memory
 from benchmarks.record import RESULTS
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -15,8 +15,7 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 
 def filled(text: str) -> str:
     """The README with its tables as the results say."""
-    engine, memory = tables().split("\n\n", 1)
-    for name, table in (("memory", memory), ("engine", engine), ("overhead", overhead())):
+    for name, table in (("memory", memory.table()), ("engine", engine.table()), ("overhead", overhead())):
         rows = table.strip() if table.strip().count("\n") > 1 else "Not recorded yet."
         body = f"<!-- {name} -->\n\n{rows}\n\n<!-- /{name} -->"
         text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda found, body=body: body, text, flags=re.DOTALL)

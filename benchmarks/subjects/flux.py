@@ -13,11 +13,11 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
 from flux_demo.backends.weights import MINI, mini_parts
-from flux_demo.engine.load import CPU, load_encoders, load_scheduler, load_transformer, load_vae
+from flux_demo.engine.load import CPU, Place, load_encoders, load_scheduler, load_transformer, load_vae
 from flux_demo.engine.memory import CPU_PLAN, PLANS, Plan
 from flux_demo.engine.modulation import Modulation
 from flux_demo.engine.picture import Flux, Shared
-from flux_demo.engine.placement import settle_t5, settle_transformer
+from flux_demo.engine.placement import place_of, settle_t5, settle_transformer
 from flux_demo.engine.prompts import Encoders
 
 GPU = torch.device("cuda", 0)
@@ -77,9 +77,8 @@ def _mini(modes: Sequence[str]) -> Subject:
 def _full_size(plan: Plan | None, modes: Sequence[str], device: torch.device) -> Subject:
     """FLUX.1 from its configuration, bfloat16, weights drawn from N(0, 0.02). A plan makes the engine alone; without one both share their weights."""
     dtype = torch.bfloat16
-    weights_on = CPU if plan and plan.stream_body else device
 
-    def make(kind: Callable[[], Any], where: torch.device) -> Any:
+    def make(kind: Callable[[], Any], place: Place) -> Any:
         before = torch.get_default_dtype()
         torch.set_default_dtype(dtype)
         try:
@@ -87,18 +86,24 @@ def _full_size(plan: Plan | None, modes: Sequence[str], device: torch.device) ->
                 model = kind()
         finally:
             torch.set_default_dtype(before)
-        for weight in model.parameters():  # drawn on the GPU, wherever they go: the CPU would take minutes
-            drawn = torch.empty_like(weight, device=device).normal_(std=0.02).to(where)
+        if isinstance(model, T5EncoderModel):
+            model.tie_weights()  # what is empty was given to each place anew
+        for name, weight in model.named_parameters():  # drawn on the GPU, wherever they go: the CPU would take minutes
+            drawn = torch.empty_like(weight, device=device).normal_(std=0.02).to(place(name))
             torch.utils.swap_tensors(weight, torch.nn.Parameter(drawn))
-        return model.eval().to(where)
+        return model.eval()
+
+    def on_device(name: str) -> torch.device:
+        return device
 
     t5 = make(
         lambda: T5EncoderModel(T5Config(d_model=4096, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu")),
-        CPU if plan and plan.stream_t5 else device,
+        lambda name: CPU if plan and plan.stream_t5 else device,
     )
     clip = make(
-        lambda: CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)), device
-    )
+        lambda: CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)),
+        on_device,
+    ).to(device)
     vae = make(
         lambda: AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * 4,
@@ -112,13 +117,16 @@ def _full_size(plan: Plan | None, modes: Sequence[str], device: torch.device) ->
             use_quant_conv=False,
             use_post_quant_conv=False,
         ),
-        device,
+        on_device,
     )
     shared = Shared(Encoders(_clip_tokenizer(), clip, _t5_tokenizer(), t5, 512), vae, device)
     settle_t5(t5, plan or PLANS[0], device)
 
     def read(mode: str) -> FluxTransformer2DModel:
-        return make(lambda: FluxTransformer2DModel(in_channels=SEEN[mode], out_channels=64, guidance_embeds=True), weights_on)
+        return make(
+            lambda: FluxTransformer2DModel(in_channels=SEEN[mode], out_channels=64, guidance_embeds=True),
+            place_of(plan or PLANS[0], device),
+        )
 
     def schedule() -> FlowMatchEulerDiscreteScheduler:
         return FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
@@ -157,9 +165,6 @@ def _both(
             )
             subject.pipes[mode].set_progress_bar_config(disable=True)
         modulation = Modulation(transformer.eval())
-        if not plan.modulation_on_device:
-            for layer in modulation.layers:
-                layer.to(CPU)
         settle_transformer(transformer, modulation, plan, device)
         subject.fluxes[mode] = Flux(shared, transformer, modulation, schedule())
     return subject

@@ -35,7 +35,7 @@ class Local:
     def __init__(self, settings: Settings, machine: Machine | None = None) -> None:
         self._settings = settings
         self._machine = machine  # None: look when it is needed
-        self._too_roomy: str | None = None  # the plan that ran out of memory
+        self._too_roomy: memory.Plan | None = None  # the plan that ran out of memory
 
     def refusal(self, mode: str) -> str | None:
         """The first thing that is in the way, from the hardest to change to the easiest."""
@@ -77,14 +77,14 @@ class Local:
 
     def ran_out(self, residents: Residents | None) -> OutOfMemory:
         """Remember the plan that was too roomy, and say what the next run does."""
-        tried = residents.plan.name if residents else self._too_roomy
-        below = [plan for plan in memory.PLANS if tried and memory.is_tighter(plan.name, tried)]
-        if not below:
+        self._too_roomy = residents.plan if residents else self._too_roomy
+        machine = self._machine or look()
+        tighter = machine.card and memory.plan(machine.card.total_bytes - CONTEXT_BYTES, machine.memory_bytes, below=self._too_roomy)
+        if self._too_roomy is None or not tighter:
             return OutOfMemory(
                 "The GPU's memory ran out, and no plan uses less. Choose a smaller size, or close other programs that use the GPU."
             )
-        self._too_roomy = tried
-        return OutOfMemory(f"The GPU's memory ran out. Run it again: a tighter plan is used from now on. {below[0].sentence}")
+        return OutOfMemory(f"The GPU's memory ran out. Run it again: a tighter plan is used from now on. {tighter.sentence}")
 
     def _machine_refusal(self, machine: Machine) -> str | None:
         if machine.card is None:

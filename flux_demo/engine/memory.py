@@ -5,13 +5,15 @@ what is on the device in each. No plan changes the picture, but decoding in tile
 otherwise, and said.
 
 The sizes are those of FLUX.1 in bfloat16, reckoned from its configuration; what a run needs beside the weights is taken from published
-peaks. All are estimates until they have been measured on each card.
+peaks, and is more than its tensors alone, which ``benchmarks/memory.py`` counts: kernels want room of their own. All are estimates
+until they have been measured on each card.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
 GIB = 2**30
 MEGAPIXEL = 1024 * 1024
@@ -21,6 +23,7 @@ BODY = 16.12  # the transformer without its modulation
 MODULATION = 6.05
 T5 = 8.87
 BODY_PINNED = 27.5  # in main memory: torch gives pinned weights room in powers of two
+SHARES = 19  # the body's blocks are shared out in so many equal parts, each a double block and two single ones
 SMALL = 0.5  # CLIP, VAE, and the transformer's layers that run once per picture
 
 # What a run needs beside them, GiB; the first two for each megapixel of the picture
@@ -42,6 +45,7 @@ class Plan:
     modes: int  # how many modes' transformers stay on the device
     sentence: str  # what is where: on the page and in recipes
     stream_body: bool = False  # the transformer's blocks come from main memory as they are needed
+    kept: int = 0  # of its SHARES, those that stay on the device all the same
     pin_body: bool = False  # held in pinned memory; otherwise left in their files, for the system to keep in memory as it can
     stream_t5: bool = False
     modulation_on_device: bool = True
@@ -57,7 +61,7 @@ class Plan:
     @property
     def device_bytes(self) -> int:
         """Weights that stay on the device."""
-        body = 0.0 if self.stream_body else self.modes * (BODY + self.modulation_on_device * MODULATION)
+        body = self.modes * (BODY + self.modulation_on_device * MODULATION) if not self.stream_body else BODY * self.kept / SHARES
         return _bytes(SMALL + body + (0 if self.stream_t5 else T5))
 
     def work_bytes(self, tiled: bool = False) -> int:
@@ -72,7 +76,12 @@ class Plan:
     @property
     def memory_bytes(self) -> int:
         """Main memory that it needs. Weights on the device are read past it, and others stay in their files until they are wanted."""
-        return _bytes(MAIN_MEMORY + self.pin_body * BODY_PINNED + self.stream_t5 * T5)
+        return _bytes(MAIN_MEMORY + self.pin_body * BODY_PINNED * (1 - self.kept / SHARES) + self.stream_t5 * T5)
+
+    def keeping(self, shares: int) -> Plan:
+        """The plan with so many shares of the streamed body on the device."""
+        rest = self.sentence.replace("The model is", f"{shares / SHARES:.0%} of the model stays on the GPU; the rest is", 1)
+        return replace(self, kept=shares, sentence=rest) if shares else self
 
 
 # From the roomiest to the tightest.
@@ -118,25 +127,35 @@ PLANS: Sequence[Plan] = (
 CPU_PLAN = Plan("cpu", 3, "All three modes stay in main memory and run on the CPU.")
 
 
-def plan(free_bytes: int, memory_bytes: int, below: str | None = None) -> Plan | None:
+def plan(free_bytes: int, memory_bytes: int, below: Plan | None = None) -> Plan | None:
     """The roomiest plan for a GPU with so much free memory in a machine with so much main memory (0: unknown); None if none fits.
 
-    ``below`` names a plan that was tried and did not fit: only tighter ones are taken.
+    ``below`` is a plan that was tried and did not fit: only tighter ones are taken.
     """
     for row in PLANS:
-        if below and not is_tighter(row.name, below):
-            continue
-        fits_main_memory = not memory_bytes or row.memory_bytes <= memory_bytes
-        if fits_main_memory and free_bytes >= row.needs(tiled=row.stream_body):
-            room = free_bytes - row.device_bytes - _bytes(RESERVE)
-            return replace(row, tile_above=int(room / _bytes(DECODING) * MEGAPIXEL))
+        for candidate in dict.fromkeys((row.keeping(_shares(row, free_bytes, memory_bytes)), row)):
+            fits_main_memory = not memory_bytes or candidate.memory_bytes <= memory_bytes
+            fits = fits_main_memory and free_bytes >= candidate.needs(tiled=candidate.stream_body)
+            if fits and (below is None or candidate.needs() < below.needs()):
+                room = free_bytes - candidate.device_bytes - _bytes(RESERVE)
+                return replace(candidate, tile_above=int(room / _bytes(DECODING) * MEGAPIXEL))
     return None
 
 
-def is_tighter(name: str, than: str) -> bool:
-    """Whether one plan of the table uses less of the GPU than another."""
-    needs = {row.name: row.needs() for row in PLANS}
-    return needs[name] < needs[than]
+def _shares(row: Plan, free_bytes: int, memory_bytes: int) -> int:
+    """How much of a streamed body is worth keeping on the device, where a picture of a megapixel must still be decoded whole.
+
+    Copies from pinned memory are hidden behind the work, so there it is the little that main memory is short of, if that helps; where
+    files are read again at every step, all that there is room for.
+    """
+    if not row.stream_body:
+        return 0
+    most = max(0, min(SHARES - 1, int((free_bytes - row.needs()) / _bytes(BODY / SHARES))))
+    if not row.pin_body:
+        return most
+    short = max(0, row.memory_bytes - memory_bytes) if memory_bytes else 0
+    fewest = ceil(short / _bytes(BODY_PINNED / SHARES))
+    return fewest if fewest <= most else 0
 
 
 def why_none(free_bytes: int, memory_bytes: int) -> str:

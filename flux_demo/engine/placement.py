@@ -6,12 +6,15 @@ the layers that run once per picture are small and always on the device.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from flux_demo.engine.load import CPU, Place
-from flux_demo.engine.memory import Plan
+from flux_demo.engine.memory import SHARES, Plan
 from flux_demo.engine.modulation import Modulation, is_modulation
 
 TILE = 512  # pixels; the VAE's own tiles are 1024, and so do nothing for a picture of 1024
@@ -23,19 +26,40 @@ def place_of(plan: Plan, device: torch.device) -> Place:
     def place(name: str) -> torch.device:
         if is_modulation(name):
             return device if plan.modulation_on_device else CPU
-        return CPU if plan.stream_body else device
+        block = re.match(r"\w*transformer_blocks\.(\d+)\.", name)
+        return CPU if plan.stream_body and not (block and stays(int(block[1]), plan)) else device
 
     return place
+
+
+def stays(block: int, plan: Plan) -> bool:
+    """Whether that double or single block of a streamed body is one of those that are kept on the device. They lie evenly among the others, so
+    that each of these has the longer to arrive."""
+    return (block + 1) * plan.kept // SHARES > block * plan.kept // SHARES
 
 
 def settle_transformer(transformer: Any, modulation: Modulation, plan: Plan, device: torch.device) -> None:
     for layer in modulation.small_layers:
         layer.to(device)
     if plan.stream_body:
-        if plan.pin_body and device.type != "cpu":
-            for weight in transformer.parameters():  # one by one, so that no second copy of the whole is ever there
-                weight.data = weight.data.pin_memory()
-        transformer.enable_group_offload(device, **_one_block_at_a_time(device, pinned=plan.pin_body))
+        with without_kept_blocks(transformer, plan):
+            if plan.pin_body and device.type != "cpu":
+                for weight in transformer.parameters():  # one by one, so that no second copy of the whole is ever there
+                    weight.data = weight.data.pin_memory()
+            transformer.enable_group_offload(device, **_one_block_at_a_time(device, pinned=plan.pin_body))
+
+
+@contextmanager
+def without_kept_blocks(transformer: Any, plan: Plan) -> Iterator[None]:
+    """Diffusers streams every block that it finds, so those that stay are out of its sight for as long."""
+    whole = transformer.transformer_blocks, transformer.single_transformer_blocks
+    transformer.transformer_blocks, transformer.single_transformer_blocks = (
+        torch.nn.ModuleList(block for at, block in enumerate(blocks) if not stays(at, plan)) for blocks in whole
+    )
+    try:
+        yield
+    finally:
+        transformer.transformer_blocks, transformer.single_transformer_blocks = whole
 
 
 def settle_t5(t5: Any, plan: Plan, device: torch.device) -> None:

@@ -16,9 +16,13 @@ from flux_demo.maps.fit import Fitted
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from PIL.Image import Image
 
 PATTERNS = ("config.json", "preprocessor_config.json", "model.safetensors")  # the files of an estimator
+GPU_ROOM = int(
+    7.2 * 2**30
+)  # bytes: 2.5 GiB for Depth Anything's large model, 4.7 for a picture of a megapixel that may be decoded meanwhile
 KEPT = 8  # estimates kept, so that moving near and far does not run the model again
 
 
@@ -48,9 +52,9 @@ class Estimator:
         from PIL import Image
 
         model, processor = self._load()
-        inputs = processor(images=Image.fromarray(pixels), return_tensors="pt").to(model.device, model.dtype)
+        inputs = processor(images=Image.fromarray(pixels), return_tensors="pt")
         with torch.inference_mode():
-            outputs = model(**inputs)
+            outputs = _run_on(_device(), model, inputs)
         # bicubic back to the picture's size, as black-forest-labs/flux does
         result = processor.post_process_depth_estimation(outputs, target_sizes=[pixels.shape[:2]])[0]
         return result["predicted_depth"].float().cpu().numpy()
@@ -70,8 +74,43 @@ class Estimator:
                     f"The depth model {self.title} cannot be loaded: its files are broken or of another kind. "
                     "Delete them and run python -m flux_demo fetch estimator."
                 ) from error
-            self._loaded = model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor
+            self._loaded = model.eval(), processor
         return self._loaded
+
+
+def _device() -> torch.device:
+    """The GPU, where it has so much room that no picture which is drawn there misses it; otherwise the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info()
+        idle = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # kept by torch for the next who asks
+        if free + idle >= GPU_ROOM:
+            return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def _run_on(device: torch.device, model: Any, inputs: Any) -> Any:
+    """The model's outputs, its depth in main memory. So is the model: on a GPU are only copies, for as long as it works."""
+    import torch
+
+    if device.type != "cpu":
+        try:
+            return _run_copies(device, model, inputs)
+        except torch.OutOfMemoryError:  # somebody was faster
+            pass
+        finally:
+            torch.cuda.empty_cache()
+    return model(**inputs)
+
+
+def _run_copies(device: torch.device, model: Any, inputs: Any) -> Any:
+    from torch.func import functional_call
+
+    weights = {name: value.to(device) for name, value in (*model.named_parameters(), *model.named_buffers())}
+    outputs = functional_call(model, weights, kwargs={name: value.to(device) for name, value in inputs.items()})
+    outputs.predicted_depth = outputs.predicted_depth.cpu()
+    return outputs
 
 
 def draw(fitted: Fitted, inverse_depth: np.ndarray, near: float = 0.0, far: float = 1.0, invert: bool = False) -> Image:

@@ -2,25 +2,29 @@
 
 import pytest
 
-from flux_demo.engine.memory import CPU_PLAN, GIB, PLANS, is_tighter, plan, why_none
+from flux_demo.engine.memory import CPU_PLAN, GIB, PLANS, SHARES, plan, why_none
 
 CONTEXT = 0.8  # GiB that CUDA takes before anything is loaded
-# card in GB, main memory in GB -> plan, modes that stay, largest square that is decoded whole
+# card in GB, main memory in GB -> plan, modes that stay, nineteenths of a streamed body that stay, largest square that is decoded whole
 TABLE = [
-    (8, 16, "mapped", 1, 1024),
-    (8, 48, "streamed", 1, 1024),
-    (10, 48, "streamed", 1, 1024),
-    (12, 32, "mapped", 1, 1344),
-    (12, 48, "streamed", 1, 1344),
-    (16, 48, "streamed", 1, 1440),
-    (20, 48, "streamed", 1, 1440),
-    (24, 16, "body", 1, 1152),
-    (32, 16, "one-lean", 1, 1024),
-    (40, 32, "two-lean", 2, 1152),
-    (48, 32, "two", 2, 1024),
-    (80, 32, "three-lean", 3, 1440),
-    (96, 32, "three", 3, 1440),
-    (141, 32, "three", 3, 1440),
+    (8, 16, "mapped", 1, 1, 1024),
+    (8, 48, "streamed", 1, 0, 1024),
+    (10, 48, "streamed", 1, 0, 1024),
+    (12, 16, "mapped", 1, 6, 1024),
+    (12, 32, "streamed", 1, 6, 1024),
+    (12, 48, "streamed", 1, 0, 1344),
+    (16, 16, "mapped", 1, 11, 1024),
+    (16, 32, "streamed", 1, 6, 1232),
+    (16, 48, "streamed", 1, 0, 1440),
+    (20, 16, "mapped", 1, 15, 1024),
+    (20, 48, "streamed", 1, 0, 1440),
+    (24, 16, "body", 1, 0, 1152),
+    (32, 16, "one-lean", 1, 0, 1024),
+    (40, 32, "two-lean", 2, 0, 1152),
+    (48, 32, "two", 2, 0, 1024),
+    (80, 32, "three-lean", 3, 0, 1440),
+    (96, 32, "three", 3, 0, 1440),
+    (141, 32, "three", 3, 0, 1440),
 ]
 
 
@@ -28,22 +32,39 @@ def free(card):
     return int((card - CONTEXT) * GIB)
 
 
-@pytest.mark.parametrize(("card", "memory", "name", "modes", "whole"), TABLE)
-def test_each_card_has_its_plan(card, memory, name, modes, whole):
+@pytest.mark.parametrize(("card", "memory", "name", "modes", "kept", "whole"), TABLE)
+def test_each_card_has_its_plan(card, memory, name, modes, kept, whole):
     chosen = plan(free(card), memory * GIB)
-    assert (chosen.name, chosen.modes) == (name, modes)
+    assert (chosen.name, chosen.modes, chosen.kept) == (name, modes, kept)
     assert not chosen.tiles(whole * whole)
     assert chosen.needs() <= free(card)
     assert chosen.memory_bytes <= memory * GIB
 
 
-def test_the_default_size_is_never_decoded_in_tiles_from_8_gb_up():
-    assert all(not plan(free(card), 64 * GIB).tiles(1024 * 1024) for card in range(8, 142))
+@pytest.mark.parametrize("memory", [16, 24, 32, 64])
+def test_the_default_size_is_never_decoded_in_tiles_from_8_gb_up(memory):
+    assert all(not plan(free(card), memory * GIB).tiles(1024 * 1024) for card in range(8, 142))
 
 
-def test_more_memory_never_gives_a_tighter_plan():
-    names = [plan(free(card), 64 * GIB).name for card in range(6, 160)]
-    assert all(not is_tighter(roomy, than=tight) for tight, roomy in zip(names, names[1:]))
+@pytest.mark.parametrize("memory", [16, 24, 32, 64])
+def test_more_of_the_gpu_never_gives_a_plan_that_streams_more(memory):
+    chosen = [plan(free(card), memory * GIB) for card in range(6, 160)]
+    streamed = [one.stream_body * (1 - one.kept / SHARES) * (1 if one.pin_body else 2) for one in chosen]  # twice as bad from the disk
+    assert streamed == sorted(streamed, reverse=True)
+
+
+def test_more_main_memory_never_reads_more_from_the_disk():
+    chosen = [plan(free(12), memory * GIB) for memory in range(12, 80)]
+    assert [one.pin_body for one in chosen] == sorted(one.pin_body for one in chosen)
+    kept = [one.kept for one in chosen if one.pin_body]
+    assert kept[0] == 6 and kept[-1] == 0 and kept == sorted(kept, reverse=True)
+
+
+def test_what_stays_of_a_streamed_model_is_said():
+    assert plan(free(12), 32 * GIB).sentence == (
+        "32% of the model stays on the GPU; the rest is streamed from main memory while it works, block by block."
+    )
+    assert plan(free(12), 64 * GIB).sentence == "The model is streamed from main memory while it works, block by block."
 
 
 def test_plans_go_from_the_roomiest_to_the_tightest():
@@ -55,8 +76,16 @@ def test_a_plan_that_ran_out_is_not_taken_again():
     tried, seen = plan(free(141), 64 * GIB), []
     while tried is not None:
         seen.append(tried.name)
-        tried = plan(free(141), 64 * GIB, below=tried.name)
+        tried = plan(free(141), 64 * GIB, below=tried)
     assert seen == [row.name for row in PLANS if row.name != "mapped"]  # which saves main memory, not the GPU's
+
+
+def test_a_streamed_model_that_ran_out_is_streamed_whole():
+    tried = plan(free(12), 32 * GIB)
+    below = plan(free(12), 32 * GIB, below=tried)
+    assert (tried.name, tried.kept) == ("streamed", 6)
+    assert (below.name, below.kept) == ("mapped", 0)  # whole, it would not fit main memory
+    assert plan(free(12), 32 * GIB, below=below) is None
 
 
 def test_a_large_picture_on_a_small_card_says_that_it_was_tiled():

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from flux_demo.backends.weights import mini_parts
-from flux_demo.engine.memory import CPU_PLAN
-from flux_demo.engine.placement import place_of, tile
+from flux_demo.engine.memory import CPU_PLAN, SHARES
+from flux_demo.engine.placement import place_of, stays, tile
 from flux_demo.errors import Cancelled
 from tests.engine.asking import draw_latents
 
@@ -35,15 +35,33 @@ def test_a_streamed_run_is_exact_after_a_stop(flux, tiny, tiny_residents, dtype)
     assert torch.equal(draw_latents(streamed, "a cube", 64, 48, 1, 2, 3.5), draw_latents(flux("text"), "a cube", 64, 48, 1, 2, 3.5))
 
 
+def test_a_partly_streamed_run_is_exact(flux, tiny, tiny_residents, dtype):
+    half = tiny_residents(dtype, replace(STREAMED, kept=10)).load(mini_parts("text", tiny))
+    for seed in (1, 2):
+        assert torch.equal(draw_latents(half, "a cube", 64, 48, seed, 2, 3.5), draw_latents(flux("text"), "a cube", 64, 48, seed, 2, 3.5))
+
+
+def test_the_blocks_that_stay_lie_evenly_among_the_others():
+    for kept in range(SHARES):
+        double, single = ([at for at in range(count) if stays(at, replace(STREAMED, kept=kept))] for count in (19, 38))
+        assert (len(double), len(single)) == (kept, 2 * kept)
+        gaps = {b - a for a, b in zip(double, double[1:])}
+        assert not gaps or max(gaps) - min(gaps) <= 1
+
+
 def test_each_weight_is_read_to_its_place():
     body, rows = "transformer_blocks.0.attn.to_q.weight", "transformer_blocks.0.norm1.linear.weight"
     for plan, places in (
         (replace(CPU_PLAN, modulation_on_device=True), (GPU, GPU)),
         (replace(CPU_PLAN, modulation_on_device=False), (GPU, CPU)),
         (replace(CPU_PLAN, modulation_on_device=False, stream_body=True), (CPU, CPU)),
+        (replace(CPU_PLAN, modulation_on_device=False, stream_body=True, kept=18), (CPU, CPU)),  # the first of 19 is the one that goes
     ):
         place = place_of(plan, GPU)
         assert (place(body), place(rows)) == places
+    kept = place_of(replace(STREAMED, modulation_on_device=False, kept=18), GPU)
+    names = ("single_transformer_blocks.3.attn.to_q.weight", "single_transformer_blocks.3.norm.linear.weight", "x_embedder.weight")
+    assert tuple(map(kept, names)) == (GPU, CPU, CPU)
 
 
 def test_tiles_are_taken_and_left_again(flux):

@@ -3,9 +3,11 @@ import pytest
 from PIL import Image
 
 from flux_demo.errors import GenerationFailed, InvalidRequest
+from flux_demo.maps import depth
 from flux_demo.maps.depth import Estimator, draw
 from flux_demo.maps.fit import fit
 from flux_demo.request import Size
+from tests.stand_ins.gpu import Gpu
 
 SIZE = Size(64, 48)
 RAMP = np.linspace(1, 5, 64, dtype=np.float32)[None].repeat(48, axis=0)  # inverse depth: nearer to the right
@@ -122,3 +124,31 @@ def test_broken_files_are_a_sentence_and_another_try_is_possible(folder, fitted)
     assert str(folder) not in str(error.value)
     (folder / "model.safetensors").write_bytes(whole)
     assert estimator.estimate(fitted).shape == (48, 64)
+
+
+@pytest.mark.parametrize("capacity", [None, 50_000], ids=["room", "full"])
+def test_the_estimator_only_visits_the_gpu(fitted, folder, monkeypatch, capacity):
+    on_cpu = Estimator(folder, "tiny").estimate(fitted)
+    estimator = Estimator(folder, "tiny")
+    model, _ = estimator._load()
+    with Gpu(capacity) as gpu:
+        monkeypatch.setattr(depth, "_device", lambda: gpu.device)
+        found = estimator.estimate(fitted)
+    assert gpu.peak > 40_000 and gpu.live == 0
+    assert {weight.device.type for weight in model.parameters()} == {"cpu"}
+    assert found.shape == on_cpu.shape
+    assert np.array_equal(found, on_cpu) == (capacity is not None)  # it went on on the CPU; the other GPU knows of no values
+
+
+@pytest.mark.parametrize(
+    ("free", "reserved", "allocated", "chosen"),
+    [(23.2, 0, 0, "cuda"), (6.5, 16.6, 16.6, "cpu"), (2, 22, 16.6, "cuda"), (7, 0.5, 0.5, "cpu")],
+)
+def test_the_estimator_leaves_the_gpu_to_pictures_where_it_is_scarce(monkeypatch, free, reserved, allocated, chosen):
+    gib = 2**30
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (int(free * gib), 24 * gib))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda: int(reserved * gib))
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda: int(allocated * gib))
+    assert depth._device().type == chosen

@@ -99,6 +99,11 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, given: tuple = (), named: dict | None = None) -> Any:
         named, name = named or {}, operation._schema.name
+        if torch.is_inference_mode_enabled():  # there operations come undivided
+            with self:
+                divided = operation.decompose(*given, **named)
+            if divided is not NotImplemented:
+                return divided
         if name in COPIES:
             return self._copy(operation, name, given, named)
         there = {one.device.type for one in tree_leaves((given, named)) if isinstance(one, torch.Tensor) and one.dim()}
