@@ -48,7 +48,7 @@ def stock(tiny):
     return run
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
+@pytest.mark.parametrize("plan", [*PLANS, replace(PLANS[-2], name="half", kept=10)], ids=lambda plan: plan.name)
 @pytest.mark.parametrize("mode", ["text", "canny", "depth"])
 def test_every_plan_is_exact(tiny, stock, stripes, plan, mode):
     flux = Residents(plan, GPU, torch.bfloat16, 64).load(mini_parts(mode, tiny))
