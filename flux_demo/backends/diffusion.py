@@ -7,6 +7,7 @@ was begun is then loaded to its end and waits for the next picture.
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -147,7 +148,8 @@ class Diffusion:
             kind = _kind_of(error)
             if kind is None:
                 raise
-        # Outside the except clause, so that no traceback holds tensors any more.
+            # The caller still holds the error, and its traceback every tensor of the calls that failed.
+            traceback.clear_frames(error.__traceback__)
         words = self._weights.ran_out(self._residents) if kind is OutOfMemory else kind(GPU_FAILED)
         self._residents, self.state = None, NOT_LOADED
         from flux_demo.engine.residents import free_memory

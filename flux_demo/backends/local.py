@@ -62,13 +62,14 @@ class Local:
         import torch
 
         from flux_demo.backends.machine import main_memory
-        from flux_demo.engine.residents import Residents
+        from flux_demo.engine.residents import Residents, free_memory
 
         if not torch.cuda.is_available():
             raise GenerationFailed(
                 "PyTorch cannot use the GPU that the driver reports. Update the NVIDIA driver, and see that CUDA_VISIBLE_DEVICES does not hide the GPU."
             )
         device = torch.device("cuda", 0)
+        free_memory()  # what torch keeps for the next who asks would not be counted as free
         free_bytes, _ = torch.cuda.mem_get_info(device)
         plan = memory.plan(free_bytes, main_memory(), below=self._too_roomy)
         if plan is None:
