@@ -118,14 +118,28 @@ def text_figures(mini: Mini, judge: judges.Judge, count: int) -> dict[str, float
         two.append(scene)
         prompts.append(" ".join((*told, floor, light)))
     said = judged(judge, mini.draw(mini.text, prompts, GUIDANCE["text"]))
-    truth = {name: values.numpy() for name, values in judges.answers(two).items()}
-    ends = [np.stack([answer["left_colour"], answer["right_colour"]]) for answer in (said, truth)]
-    figures["two objects, both colours there (%)"] = 100 * float((np.sort(ends[0], 0) == np.sort(ends[1], 0)).all(0).mean())
-    figures["two objects, left and right as told (%)"] = 100 * float((ends[0] == ends[1]).all(0).mean())
+    given, found = colours_at_ends(two, said)
+    figures["two objects, both colours there (%)"] = 100 * float((np.sort(given, 0) == np.sort(found, 0)).all(0).mean())
+    figures["two objects, left and right as told (%)"] = 100 * float((given == found).all(0).mean())
     return figures
 
 
-def canny_figures(mini: Mini, count: int) -> dict[str, float]:
+def colours_at_ends(chosen: Sequence[scenes.Scene], said: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(2, N) numbers of colours at the left and the right end: of the scenes, and as the judge sees them in the pictures."""
+    truth = {name: values.numpy() for name, values in judges.answers(list(chosen)).items()}
+    given, found = (np.stack([answer["left_colour"], answer["right_colour"]]) for answer in (truth, said))
+    return given, found
+
+
+def colours_told(judge: judges.Judge, drawn: list[np.ndarray], first: int) -> float:
+    """In how many pictures of one or two objects under a map (%) both ends have the colours that the caption names, in whatever order."""
+    chosen = [scenes.sample(seed, *SQUARE) for seed in range(data.HELD_OUT + first, data.HELD_OUT + first + len(drawn))]
+    few = [at for at, scene in enumerate(chosen) if len(scene.things) <= 2]
+    given, found = colours_at_ends([chosen[at] for at in few], judged(judge, [drawn[at] for at in few]))
+    return 100 * float((np.sort(given, 0) == np.sort(found, 0)).all(0).mean())
+
+
+def canny_figures(mini: Mini, judge: judges.Judge, count: int) -> dict[str, float]:
     prompts, four = controls(count, 3000)
     edge_maps = [maps.edges(one[..., :3]) for one in four]
     drawn = mini.draw(mini.control("canny"), prompts, GUIDANCE["canny"], [Image.fromarray(one) for one in edge_maps])
@@ -135,10 +149,11 @@ def canny_figures(mini: Mini, count: int) -> dict[str, float]:
         "canny, F1 with another's map": float(
             np.mean([measures.edge_f1(m[..., 0], f) for m, f in zip(edge_maps[1:] + edge_maps[:1], found)])
         ),
+        "canny, one or two objects, colours there (%)": colours_told(judge, drawn, 3000),
     }
 
 
-def depth_figures(mini: Mini, count: int) -> dict[str, float]:
+def depth_figures(mini: Mini, judge: judges.Judge, count: int) -> dict[str, float]:
     prompts, four = controls(count, 4000)
     given = [one[..., 3] for one in four]
     estimated = [mini.nearness(one[..., :3]) for one in four]
@@ -150,6 +165,7 @@ def depth_figures(mini: Mini, count: int) -> dict[str, float]:
         "depth estimator with the truth, r": float(np.mean([measures.depth_correlation(a, b) for a, b in zip(given, estimated)])),
         "depth, r with its map": float(np.mean([measures.depth_correlation(a, b) for a, b in zip(given, found)])),
         "depth, r with another's map": float(np.mean([measures.depth_correlation(a, b) for a, b in zip(given[1:] + given[:1], found)])),
+        "depth, one or two objects, colours there (%)": colours_told(judge, drawn, 4000),
     }
 
 
@@ -192,8 +208,8 @@ def main() -> None:
         lambda: vae_figures(mini, arguments.count),
         lambda: speed_figures(mini),
         lambda: text_figures(mini, judge, arguments.count),
-        lambda: canny_figures(mini, arguments.count),
-        lambda: depth_figures(mini, arguments.count),
+        lambda: canny_figures(mini, judge, arguments.count),
+        lambda: depth_figures(mini, judge, arguments.count),
     )
     for part in parts:
         for name, value in part().items():
