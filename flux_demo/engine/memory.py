@@ -61,7 +61,7 @@ class Plan:
     @property
     def device_bytes(self) -> int:
         """Weights that stay on the device."""
-        body = self.modes * (BODY + self.modulation_on_device * MODULATION) if not self.stream_body else BODY * self.kept / SHARES
+        body = BODY * self.kept / SHARES if self.stream_body else self.modes * (BODY + self.modulation_on_device * MODULATION)
         return _bytes(SMALL + body + (0 if self.stream_t5 else T5))
 
     def work_bytes(self, tiled: bool = False) -> int:
