@@ -57,17 +57,17 @@ def test_it_refuses_what_a_gpu_refuses(gpu):
 
 @pytest.mark.parametrize(
     ("row", "mode"),
-    [*((row, "text") for row in (*PLANS, HALF)), (BY_NAME["body"], "canny"), (BY_NAME["streamed"], "canny")],
+    [*((row, "text") for row in (*PLANS, HALF) if row.modes == 1), (BY_NAME["body"], "canny"), (BY_NAME["streamed"], "canny")],
     ids=lambda given: getattr(given, "name", given),
 )
-def test_every_plan_runs(gpu, residents, tiny, row, mode):
+def test_every_plan_for_one_mode_runs(gpu, residents, tiny, row, mode):
     flux = residents(row).load(mini_parts(mode, tiny))
     picture_map = None if mode == "text" else Image.new("RGB", SIZE)
     told = []
     for seed in (1, 2):  # streamed blocks come otherwise from the second pass on
-        picture = draw(flux, "a red cube", *SIZE, seed, 3, 3.5, picture_map, on_step=lambda *step: told.append(step))
+        picture = draw(flux, "a red cube", *SIZE, seed, 2, 3.5, picture_map, on_step=lambda *step: told.append(step))
         assert picture.size == SIZE
-    assert [step for step, _, _ in told] == [1, 2, 3] * 2
+    assert [step for step, _, _ in told] == [1, 2] * 2
     places = {weight.device.type for block in flux.transformer.transformer_blocks for weight in block.parameters()}
     assert places == ({"cpu", "meta"} if row.kept else {"cpu"} if row.stream_body else {"meta"})
     assert {layer.weight.device.type for layer in flux.modulation.layers} == {"meta" if row.modulation_on_device else "cpu"}
@@ -76,11 +76,11 @@ def test_every_plan_runs(gpu, residents, tiny, row, mode):
 def test_the_host_does_not_wait_for_the_gpu_between_steps(gpu, residents, tiny):
     flux = residents(PLANS[0]).load(mini_parts("canny", tiny))
     waits = {}
-    for steps in (1, 2, 7):
+    for steps in (1, 2, 4):
         gpu.begin()
         draw(flux, "a red cube", *SIZE, 1, steps, 3.5, Image.new("RGB", SIZE))
         waits[steps] = len(gpu.waits)
-    assert waits[1] > waits[2] == waits[7]  # the first had the prompt to read
+    assert waits[1] > waits[2] == waits[4]  # the first had the prompt to read
 
 
 def test_modes_come_and_go_without_a_trace(gpu, residents, tiny):
