@@ -3,8 +3,8 @@
     python -m benchmarks.memory
 
 Counted is every tensor that is on the device at once, by torch's own operations, while one 1024x1024 picture is made, its map read
-before it. A card has the CUDA context beside this, and what kernels take for themselves; the plans allow for both. With pinned
-copies and without they count the same. `python -m benchmarks.engine --cap 24` measures it on a GPU.
+before it. A card has the CUDA context beside this, and what kernels take for themselves; the plans allow for both.
+`python -m benchmarks.engine --cap 24` measures it on a GPU.
 """
 
 import json
@@ -14,6 +14,7 @@ from PIL import Image
 
 from benchmarks.record import RESULTS, record
 from benchmarks.subjects import flux as flux_subject
+from flux_demo.backends.local import CONTEXT_BYTES
 from flux_demo.engine import memory
 from flux_demo.engine.picture import draw
 from flux_demo.engine.placement import tile
@@ -22,7 +23,6 @@ from tests.stand_ins.gpu import Gpu
 
 SIDES = (1024, 1024)
 STEPS = 2  # from the second on, what is streamed comes ahead of time
-CONTEXT_GIB = 0.8  # of a card, that CUDA itself takes
 CARDS = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141)
 MAIN_MEMORIES = (64, 32, 16)
 PHASES = {"Reading the prompt": "reading", "Drawing": "denoising", "Developing the picture": "decoding"}
@@ -36,7 +36,7 @@ def main() -> None:
 def rows() -> Iterator[tuple[int, memory.Plan]]:
     """Cards, and the different plans that they have with more and with less main memory."""
     for card in CARDS:
-        free_bytes = int((card - CONTEXT_GIB) * memory.GIB)
+        free_bytes = card * memory.GIB - CONTEXT_BYTES
         plans = {key(plan): plan for main in MAIN_MEMORIES if (plan := memory.plan(free_bytes, main * memory.GIB))}
         yield from ((card, plan) for plan in plans.values())
 
@@ -51,7 +51,7 @@ def count(plan: memory.Plan) -> dict[str, float]:
         subject = flux_subject.build("flux", plan, tuple(flux_subject.SEEN)[-plan.modes :], gpu.device)
         weights, peaks, phases = gpu.live, [], []
 
-        def on_status(sentence: str) -> None:
+        def on_status(sentence: str) -> None:  # a phase begins, and what was before it is over; before the first is the loading
             peaks.append(gpu.peak - weights)
             phases.append(PHASES[sentence])
             gpu.begin()

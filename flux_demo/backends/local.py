@@ -79,13 +79,12 @@ class Local:
     def ran_out(self, residents: Residents | None) -> OutOfMemory:
         """Remember the plan that was too roomy, and say what the next run does."""
         self._too_roomy = residents.plan if residents else self._too_roomy
-        machine = self._machine or look()
-        tighter = machine.card and memory.plan(machine.card.total_bytes - CONTEXT_BYTES, machine.memory_bytes, below=self._too_roomy)
-        if self._too_roomy is None or not tighter:
+        tighter = self.planned() if self._too_roomy else None
+        if tighter is None:
             return OutOfMemory(
                 "The GPU's memory ran out, and no plan uses less. Choose a smaller size, or close other programs that use the GPU."
             )
-        return OutOfMemory(f"The GPU's memory ran out. Run it again: a tighter plan is used from now on. {tighter.sentence}")
+        return OutOfMemory(f"The GPU's memory ran out. Run it again: a tighter plan is used from now on. {tighter}")
 
     def _machine_refusal(self, machine: Machine) -> str | None:
         if machine.card is None:

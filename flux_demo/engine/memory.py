@@ -133,7 +133,8 @@ def plan(free_bytes: int, memory_bytes: int, below: Plan | None = None) -> Plan 
     ``below`` is a plan that was tried and did not fit: only tighter ones are taken.
     """
     for row in PLANS:
-        for candidate in dict.fromkeys((row.keeping(_shares(row, free_bytes, memory_bytes)), row)):
+        for shares in sorted({_shares(row, free_bytes, memory_bytes), 0}, reverse=True):
+            candidate = row.keeping(shares)
             fits_main_memory = not memory_bytes or candidate.memory_bytes <= memory_bytes
             fits = fits_main_memory and free_bytes >= candidate.needs(tiled=candidate.stream_body)
             if fits and (below is None or candidate.needs() < below.needs()):

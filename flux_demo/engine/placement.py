@@ -42,7 +42,7 @@ def settle_transformer(transformer: Any, modulation: Modulation, plan: Plan, dev
     for layer in modulation.small_layers:
         layer.to(device)
     if plan.stream_body:
-        with without_kept_blocks(transformer, plan):
+        with _without_kept_blocks(transformer, plan):
             if plan.pin_body and device.type != "cpu":
                 for weight in transformer.parameters():  # one by one, so that no second copy of the whole is ever there
                     weight.data = weight.data.pin_memory()
@@ -50,7 +50,7 @@ def settle_transformer(transformer: Any, modulation: Modulation, plan: Plan, dev
 
 
 @contextmanager
-def without_kept_blocks(transformer: Any, plan: Plan) -> Iterator[None]:
+def _without_kept_blocks(transformer: Any, plan: Plan) -> Iterator[None]:
     """Diffusers streams every block that it finds, so those that stay are out of its sight for as long."""
     whole = transformer.transformer_blocks, transformer.single_transformer_blocks
     transformer.transformer_blocks, transformer.single_transformer_blocks = (

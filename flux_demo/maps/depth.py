@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PATTERNS = ("config.json", "preprocessor_config.json", "model.safetensors")  # the files of an estimator
-GPU_ROOM = int(
-    7.2 * 2**30
-)  # bytes: 2.5 GiB for Depth Anything's large model, 4.7 for a picture of a megapixel that may be decoded meanwhile
+# Bytes: 2.5 GiB for Depth Anything's large model, 4.7 for a picture of a megapixel that may be decoded meanwhile.
+GPU_ROOM = int(7.2 * 2**30)
 KEPT = 8  # estimates kept, so that moving near and far does not run the model again
 
 

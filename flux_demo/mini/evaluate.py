@@ -92,7 +92,7 @@ def vae_figures(mini: Mini, count: int) -> dict[str, float]:
 
 def judge_figures(judge: judges.Judge, count: int) -> dict[str, float]:
     """The judge's own answers on rendered scenes: its ceiling."""
-    chosen = [scenes.sample(data.HELD_OUT + i, *SQUARE) for i in range(count)]
+    chosen = held_out(0, count)
     said = judged(judge, list(data.rendered(range(data.HELD_OUT, data.HELD_OUT + count), SQUARE)[..., :3]))
     truth = judges.answers(chosen)
     colour = np.mean([(said[n] == truth[n].numpy()).mean() for n in ("left_colour", "right_colour")])
@@ -119,24 +119,28 @@ def text_figures(mini: Mini, judge: judges.Judge, count: int) -> dict[str, float
         prompts.append(" ".join((*told, floor, light)))
     said = judged(judge, mini.draw(mini.text, prompts, GUIDANCE["text"]))
     given, found = colours_at_ends(two, said)
-    figures["two objects, both colours there (%)"] = 100 * float((np.sort(given, 0) == np.sort(found, 0)).all(0).mean())
+    figures["two objects, both colours there (%)"] = in_any_order(given, found)
     figures["two objects, left and right as told (%)"] = 100 * float((given == found).all(0).mean())
     return figures
 
 
-def colours_at_ends(chosen: Sequence[scenes.Scene], said: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def colours_at_ends(chosen: list[scenes.Scene], said: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """(2, N) numbers of colours at the left and the right end: of the scenes, and as the judge sees them in the pictures."""
-    truth = {name: values.numpy() for name, values in judges.answers(list(chosen)).items()}
+    truth = {name: values.numpy() for name, values in judges.answers(chosen).items()}
     given, found = (np.stack([answer["left_colour"], answer["right_colour"]]) for answer in (truth, said))
     return given, found
 
 
+def in_any_order(given: np.ndarray, found: np.ndarray) -> float:
+    """In how many columns the two hold the same numbers (%)."""
+    return 100 * float((np.sort(given, 0) == np.sort(found, 0)).all(0).mean())
+
+
 def colours_told(judge: judges.Judge, drawn: list[np.ndarray], first: int) -> float:
     """In how many pictures of one or two objects under a map (%) both ends have the colours that the caption names, in whatever order."""
-    chosen = [scenes.sample(seed, *SQUARE) for seed in range(data.HELD_OUT + first, data.HELD_OUT + first + len(drawn))]
+    chosen = held_out(first, len(drawn))
     few = [at for at, scene in enumerate(chosen) if len(scene.things) <= 2]
-    given, found = colours_at_ends([chosen[at] for at in few], judged(judge, [drawn[at] for at in few]))
-    return 100 * float((np.sort(given, 0) == np.sort(found, 0)).all(0).mean())
+    return in_any_order(*colours_at_ends([chosen[at] for at in few], judged(judge, [drawn[at] for at in few])))
 
 
 def canny_figures(mini: Mini, judge: judges.Judge, count: int) -> dict[str, float]:
@@ -183,7 +187,12 @@ def controls(count: int, first: int) -> tuple[list[str], np.ndarray]:
     """Captions and (count, 256, 256, 4) bytes of held-out scenes."""
     draw = random.Random(f"evaluate {first}")
     seeds = range(data.HELD_OUT + first, data.HELD_OUT + first + count)
-    return [captions.caption(scenes.sample(seed, *SQUARE), draw).text for seed in seeds], data.rendered(seeds, SQUARE)
+    return [captions.caption(scene, draw).text for scene in held_out(first, count)], data.rendered(seeds, SQUARE)
+
+
+def held_out(first: int, count: int) -> list[scenes.Scene]:
+    """Scenes that are never trained on."""
+    return [scenes.sample(seed, *SQUARE) for seed in range(data.HELD_OUT + first, data.HELD_OUT + first + count)]
 
 
 @torch.inference_mode()

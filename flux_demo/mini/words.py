@@ -36,8 +36,8 @@ def clip_tokenizer() -> CLIPTokenizer:
     learner = BpeTrainer(
         vocab_size=10_000,
         min_frequency=1,
-        special_tokens=letters
-        + last_letters,  # numbered before it learns: left to itself it numbers last letters, and settles ties, by chance
+        # Numbered before it learns: left to itself it numbers last letters, and settles ties, by chance.
+        special_tokens=[*letters, *last_letters],
         end_of_word_suffix="</w>",
         show_progress=False,
     )

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from benchmarks.memory import count
+from flux_demo.backends.local import CONTEXT_BYTES
 from flux_demo.backends.weights import mini_parts
 from flux_demo.engine.memory import GIB, PLANS, plan
 from flux_demo.engine.residents import Residents
@@ -97,7 +98,7 @@ def test_modes_come_and_go_without_a_trace(gpu, residents, tiny):
 
 @pytest.mark.parametrize(("card", "main_memory"), [(12, 32), (24, 16)])
 def test_full_size_flux_takes_what_the_plan_says(card, main_memory):
-    chosen = plan(int((card - 0.8) * GIB), main_memory * GIB)
+    chosen = plan(card * GIB - CONTEXT_BYTES, main_memory * GIB)
     counted = count(chosen)
     assert counted.pop("weights") == pytest.approx(chosen.device_bytes / GIB, abs=0.15)
     assert max(counted.values()) < chosen.work_bytes() / GIB

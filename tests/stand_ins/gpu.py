@@ -49,9 +49,7 @@ class Gpu:
         self._inside = ExitStack()
 
     def __enter__(self) -> Gpu:
-        backend = SimpleNamespace(
-            Stream=_Stream, Event=_Stream, stream=lambda stream: nullcontext(), current_stream=_Stream, empty_cache=lambda: None
-        )
+        backend = SimpleNamespace(Stream=_Stream, stream=lambda stream: nullcontext(), current_stream=_Stream)
         self._inside.enter_context(patch.object(torch, "meta", backend, create=True))  # where torch.get_device_module looks
         self._inside.enter_context(patch.object(torch.cuda, "Event", _Stream))
         self._inside.enter_context(patch.object(torch.Tensor, "record_stream", lambda tensor, stream: None))
