@@ -23,9 +23,9 @@ import torch
 from benchmarks.record import RESULTS, record
 from benchmarks.subjects import flux as flux_subject
 from flux_demo.engine import memory
-from flux_demo.engine.picture import draw
+from flux_demo.engine.model_cache import free_memory
+from flux_demo.engine.pipeline import draw
 from flux_demo.engine.preview import estimate
-from flux_demo.engine.residents import free_memory
 from flux_demo.request import ControlMap, GenerationRequest, Size
 
 MODES = ("text", "canny", "depth")

@@ -16,10 +16,10 @@ from benchmarks.record import RESULTS, record
 from benchmarks.subjects import flux as flux_subject
 from flux_demo.backends.local import CONTEXT_BYTES
 from flux_demo.engine import memory
-from flux_demo.engine.picture import draw
+from flux_demo.engine.pipeline import draw
 from flux_demo.engine.placement import tile
 from flux_demo.request import ControlMap, GenerationRequest, Size
-from tests.stand_ins.gpu import Gpu
+from stand_ins.gpu import Gpu
 
 SIDES = (1024, 1024)
 STEPS = 2  # from the second on, what is streamed comes ahead of time

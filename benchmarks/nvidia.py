@@ -22,11 +22,11 @@ from flux_demo.backends.nvidia.payload import hosted_body, nim_body
 from flux_demo.modes import MODES
 from flux_demo.request import ControlMap, GenerationRequest
 from flux_demo.settings import Settings
-from tests.stand_ins.nvidia import GOOD_KEY, HOSTED_PATH, StandIn, answer
-from tests.stand_ins.nvidia_pictures import draw, encoded
-from tests.stand_ins.nvidia_schema import MODES as NIM_MODES
-from tests.stand_ins.nvidia_schema import NIM_ONLY, SHARED, openapi
-from tests.stand_ins.nvidia_wire import Reply
+from stand_ins.nvidia import GOOD_KEY, HOSTED_PATH, StandIn, answer
+from stand_ins.nvidia_pictures import draw, encoded
+from stand_ins.nvidia_schema import MODES as NIM_MODES
+from stand_ins.nvidia_schema import NIM_ONLY, SHARED, openapi
+from stand_ins.nvidia_wire import Reply
 
 ROUNDS = 60
 WARM_UP = 5

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flux_demo.errors import GenerationFailed
 from flux_demo.recipe import CHUNK, PARAMETERS, recipe_of
-from flux_demo.request import GeneratedImage, GenerationRequest, Picture
+from flux_demo.request import DrawnImage, GeneratedImage, GenerationRequest
 from flux_demo.version import VERSION
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Gallery:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def save(self, picture: Picture, request: GenerationRequest, backend: str, seconds: float) -> GeneratedImage:
+    def save(self, picture: DrawnImage, request: GenerationRequest, backend: str, seconds: float) -> GeneratedImage:
         """Keep a picture with its recipe inside, under a name of its own. Raises GenerationFailed when the disk refuses."""
         now = datetime.datetime.now(datetime.UTC)
         recipe = recipe_of(request, picture, backend, seconds, now.isoformat(timespec="seconds"), VERSION)

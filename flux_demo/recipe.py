@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flux_demo.errors import InvalidPicture, InvalidRequest
-from flux_demo.request import MAX_PROMPT, MAX_SEED, GenerationRequest, Picture, Size
+from flux_demo.request import MAX_PROMPT, MAX_SEED, DrawnImage, GenerationRequest, Size
 
 CHUNK = "flux_demo"  # the PNG text chunk's keyword
 PARAMETERS = "parameters"  # AUTOMATIC1111's keyword
@@ -91,7 +91,7 @@ class Recipe:
             ) from error
 
 
-def recipe_of(request: GenerationRequest, picture: Picture, backend: str, seconds: float, created: str, version: str) -> Recipe:
+def recipe_of(request: GenerationRequest, picture: DrawnImage, backend: str, seconds: float, created: str, version: str) -> Recipe:
     """The recipe of a complete request that a backend has drawn."""
     assert request.size is not None and request.seed is not None and request.steps is not None and request.guidance is not None
     control = request.control

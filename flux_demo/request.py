@@ -213,7 +213,7 @@ class Dials:
 
 
 @dataclass(frozen=True)
-class Picture:
+class DrawnImage:
     """What a backend drew, and how it drew it."""
 
     image: Image  # RGB, the request's size

@@ -143,15 +143,15 @@ class Studio:
 
     def fetch_size(self, what: str) -> Download:
         """What fetching text, canny, depth or estimator would bring; asks the hub. Raises DownloadFailed, InvalidRequest."""
-        from flux_demo.backends.weights import files_for
         from flux_demo.hub import missing
+        from flux_demo.model_files import files_for
 
         return missing(*files_for(what, self.settings), token=self.settings.hf_token)
 
     def fetch(self, what: str, on_bytes: Callable[[int, int], None] | None = None) -> None:
         """Fetch the files of text, canny, depth or estimator, going on where an earlier try ended. ``on_bytes(done, total)`` may raise Cancelled."""
-        from flux_demo.backends.weights import files_for
         from flux_demo.hub import fetch
+        from flux_demo.model_files import files_for
 
         fetch(*files_for(what, self.settings), token=self.settings.hf_token, on_bytes=on_bytes)
         self.refresh()

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import pytest
 from PIL import Image, ImageDraw
 
-from flux_demo.request import Picture
+from flux_demo.request import DrawnImage
 from flux_demo.settings import Settings
 from flux_demo.studio import MAP_DIALS
 
@@ -60,7 +60,7 @@ class RecordingBackend:
         on_status("Mixing colours")
         for step in range(request.steps):
             on_step(step + 1, request.steps, Image.new("RGB", (8, 8)))
-        return Picture(Image.new("RGB", (request.size.width, request.size.height), "teal"), "flat", libraries={"pillow": "1"})
+        return DrawnImage(Image.new("RGB", (request.size.width, request.size.height), "teal"), "flat", libraries={"pillow": "1"})
 
 
 @pytest.fixture

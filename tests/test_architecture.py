@@ -17,12 +17,12 @@ LAYERS = (  # from the ground up; a module imports from its own layer and from t
     ("request",),
     ("modes",),
     ("settings",),
-    ("mini.vocabulary",),
+    ("mini_vocabulary",),
     ("hub",),
+    ("model_files",),
     ("maps",),
     ("recipe",),
     ("engine",),
-    ("mini",),
     ("backends", "gallery"),
     ("studio",),
     ("", "cli", "ui"),
@@ -88,14 +88,11 @@ def test_only_the_page_imports_gradio():
 
 
 def test_only_settings_read_the_environment():
-    """``os.environ`` is written elsewhere, for libraries that read it when they are imported, but decides nothing there.
-
-    Training, which does not run with the program, is told its place among processes by torchrun.
-    """
+    """``os.environ`` is written elsewhere, for libraries that read it when they are imported, but decides nothing there."""
     readers = {
         name_of(path) for path in SOURCES if re.search(r"getenv\(|environ\.get\(|= os\.environ\[|environ\.copy\(", path.read_text("utf-8"))
     }
-    assert {name for name in readers if not name.startswith("mini.")} <= {"settings"}
+    assert readers <= {"settings"}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from PIL import Image
 from flux_demo.errors import GenerationFailed
 from flux_demo.gallery import Gallery
 from flux_demo.recipe import read_recipe
-from flux_demo.request import ControlMap, GenerationRequest, Picture, Size
+from flux_demo.request import ControlMap, DrawnImage, GenerationRequest, Size
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def request_(photo):
 
 @pytest.fixture
 def picture(photo):
-    return Picture(photo.resize((64, 48)), "mini", "exact", libraries={"torch": "2"})
+    return DrawnImage(photo.resize((64, 48)), "mini", "exact", libraries={"torch": "2"})
 
 
 def test_a_kept_picture_has_its_pixels_and_its_recipe(tmp_path, request_, picture):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flux_demo import hub
-from tests.stand_ins.hub import COMMIT, Hub
+from stand_ins.hub import COMMIT, Hub
 
 ROOT = Path(__file__).resolve().parent.parent
 PATTERNS = ["model_index.json", "transformer/*"]

@@ -12,13 +12,13 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxContro
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
-from flux_demo.backends.weights import MINI, mini_parts
 from flux_demo.engine.load import CPU, Place, load_encoders, load_scheduler, load_transformer, load_vae
 from flux_demo.engine.memory import CPU_PLAN, PLANS, Plan
 from flux_demo.engine.modulation import Modulation
-from flux_demo.engine.picture import Flux, Shared
+from flux_demo.engine.pipeline import Pipeline, Shared
 from flux_demo.engine.placement import place_of, settle_t5, settle_transformer
 from flux_demo.engine.prompts import Encoders
+from flux_demo.model_files import MINI, mini_files
 
 GPU = torch.device("cuda", 0)
 GUIDANCE = 3.5
@@ -29,7 +29,7 @@ SEEN = {"text": 64, "canny": 128, "depth": 128}  # channels of a token
 class Subject:
     text_tokens: int
     pipes: dict[str, Any]  # mode -> stock pipeline
-    fluxes: dict[str, Flux]  # mode -> engine
+    fluxes: dict[str, Pipeline]  # mode -> engine
 
     def stock(self, mode: str, prompt: str, sides: tuple[int, int], seed: int, steps: int, picture_map: Image.Image | None) -> Image.Image:
         return self.pipes[mode](
@@ -43,7 +43,7 @@ class Subject:
             **({} if picture_map is None else {"control_image": picture_map}),
         ).images[0]
 
-    def engine(self, mode: str) -> Flux:
+    def engine(self, mode: str) -> Pipeline:
         return self.fluxes[mode]
 
     def parts(self, mode: str, which: str) -> Sequence[tuple[Any, str, str]]:
@@ -64,7 +64,7 @@ def stripes(sides: tuple[int, int]) -> Image.Image:
 
 
 def _mini(modes: Sequence[str]) -> Subject:
-    parts = {mode: mini_parts(mode) for mode in modes}
+    parts = {mode: mini_files(mode) for mode in modes}
     encoders = load_encoders(MINI, 64, torch.float32, CPU)
     shared = Shared(encoders, load_vae(MINI, torch.float32, CPU), CPU)
 
@@ -166,7 +166,7 @@ def _both(
             subject.pipes[mode].set_progress_bar_config(disable=True)
         modulation = Modulation(transformer.eval())
         settle_transformer(transformer, modulation, plan, device)
-        subject.fluxes[mode] = Flux(shared, transformer, modulation, schedule())
+        subject.fluxes[mode] = Pipeline(shared, transformer, modulation, schedule())
     return subject
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from flux_demo.errors import BackendUnavailable
 from flux_demo.modes import Mode
-from flux_demo.request import Dials, GenerationRequest, OnStatus, OnStep, Picture
+from flux_demo.request import Dials, DrawnImage, GenerationRequest, OnStatus, OnStep
 
 if TYPE_CHECKING:
     from flux_demo.settings import Settings
@@ -30,7 +30,7 @@ class Backend(Protocol):
     def dials(self, mode: Mode) -> Dials:
         """What may be asked here in that mode, and what is taken by default."""
 
-    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Picture:
+    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
         """Draw a complete request. Raises FluxDemoError, and lets through what ``on_step`` and ``on_status`` raise."""
 
 

@@ -13,17 +13,17 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol
 
-from flux_demo.backends.builtin import LIBRARIES, Mini
 from flux_demo.backends.local import Local
-from flux_demo.engine.parts import Parts
+from flux_demo.backends.mini import LIBRARIES, Mini
 from flux_demo.engine.presets import PRESETS
 from flux_demo.errors import BackendUnavailable, GenerationFailed, OutOfMemory
+from flux_demo.model_files import ModelFiles
 from flux_demo.modes import Mode, find_mode
-from flux_demo.request import Dials, GenerationRequest, OnStatus, OnStep, Picture, Size
+from flux_demo.request import Dials, DrawnImage, GenerationRequest, OnStatus, OnStep, Size
 from flux_demo.settings import Settings
 
 if TYPE_CHECKING:
-    from flux_demo.engine.residents import Residents
+    from flux_demo.engine.model_cache import ModelCache
 
 HEARTBEAT_S = 0.15  # between two sentences while something is waited for
 NOT_LOADED = "Not loaded yet: the first picture waits for it"
@@ -41,13 +41,13 @@ class Weights(Protocol):
 
     def refusal(self, mode: str) -> str | None: ...
 
-    def parts(self, mode: str, say: Callable[[str], None]) -> Parts: ...
+    def parts(self, mode: str, say: Callable[[str], None]) -> ModelFiles: ...
 
     def planned(self) -> str | None: ...
 
-    def residents(self) -> Residents: ...
+    def model_cache(self) -> ModelCache: ...
 
-    def ran_out(self, residents: Residents | None) -> OutOfMemory:
+    def ran_out(self, model_cache: ModelCache | None) -> OutOfMemory:
         """What to say when memory ran out, and what to do otherwise the next time."""
 
 
@@ -71,8 +71,8 @@ class Diffusion:
         self._turn = threading.Lock()
         self._drawing = False
         self._loading: threading.Thread | None = None  # goes on after its caller has been stopped
-        self._residents: Residents | None = None
-        self._parts: dict[str, Parts] = {}  # of the modes that were loaded
+        self._cache: ModelCache | None = None
+        self._parts: dict[str, ModelFiles] = {}  # of the modes that were loaded
 
     def refusal(self, mode: Mode) -> str | None:
         return self._weights.refusal(mode.name)
@@ -99,25 +99,25 @@ class Diffusion:
     @property
     def plan(self) -> str | None:
         """How the memory is used, in a sentence; before anything is loaded, as far as can be told."""
-        return self._residents.plan.sentence if self._residents else self._weights.planned()
+        return self._cache.plan.sentence if self._cache else self._weights.planned()
 
     def warm_up(self, mode: str) -> None:
         """Load what the mode needs, so that its first picture need not wait. Takes as long as loading does. Raises FluxDemoError."""
         with self._my_turn(_ignore), self._device_errors_in_words():
             self._load(find_mode(mode), _ignore)
 
-    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Picture:
+    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
         with self._my_turn(on_status), self._device_errors_in_words():
             self._load(find_mode(request.mode), on_status)
             return self._draw(request, on_step, on_status)
 
-    def _draw(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Picture:
-        from flux_demo.engine.picture import draw
+    def _draw(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
+        from flux_demo.engine.pipeline import draw
         from flux_demo.engine.placement import tile
 
-        assert self._residents and request.size
-        parts, plan = self._parts[request.mode], self._residents.plan
-        flux = self._residents.load(parts)
+        assert self._cache and request.size
+        parts, plan = self._parts[request.mode], self._cache.plan
+        flux = self._cache.load(parts)
         tile(flux.shared.vae, tiled=plan.tiles(request.size.pixels))
         self.state, self._drawing = "Drawing", True
         try:
@@ -125,7 +125,7 @@ class Diffusion:
         finally:
             self.state, self._drawing = "Ready", False
         libraries = {library: version(library) for library in LIBRARIES}
-        return Picture(image, parts.model, request.preset or next(iter(PRESETS)), plan.say(request.size.pixels), libraries)
+        return DrawnImage(image, parts.model, request.preset or next(iter(PRESETS)), plan.say(request.size.pixels), libraries)
 
     @contextmanager
     def _my_turn(self, on_status: OnStatus) -> Iterator[None]:
@@ -150,16 +150,16 @@ class Diffusion:
                 raise
             # The caller still holds the error, and its traceback every tensor of the calls that failed.
             traceback.clear_frames(error.__traceback__)
-        words = self._weights.ran_out(self._residents) if kind is OutOfMemory else kind(GPU_FAILED)
-        self._residents, self.state = None, NOT_LOADED
-        from flux_demo.engine.residents import free_memory
+        words = self._weights.ran_out(self._cache) if kind is OutOfMemory else kind(GPU_FAILED)
+        self._cache, self.state = None, NOT_LOADED
+        from flux_demo.engine.model_cache import free_memory
 
         free_memory()
         raise words
 
     def _load(self, mode: Mode, on_status: OnStatus) -> None:
         """See that the mode's models are in memory. Raises what loading raises."""
-        if self._residents is not None and mode.name in self._parts and self._residents.has(self._parts[mode.name]):
+        if self._cache is not None and mode.name in self._parts and self._cache.has(self._parts[mode.name]):
             return
         refusal = self.refusal(mode)
         if refusal:
@@ -181,9 +181,9 @@ class Diffusion:
     def _read(self, mode: Mode, failures: list[BaseException]) -> None:
         try:
             parts = self._weights.parts(mode.name, self._say)
-            if self._residents is None:
-                self._residents = self._weights.residents()
-            self._residents.load(parts, self._say)
+            if self._cache is None:
+                self._cache = self._weights.model_cache()
+            self._cache.load(parts, self._say)
             self._parts[mode.name] = parts
             self.state = "Ready"
         except BaseException as error:  # handed to whoever waits

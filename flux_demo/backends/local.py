@@ -6,19 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flux_demo.backends.builtin import missing_libraries
 from flux_demo.backends.machine import Machine, look
-from flux_demo.backends.weights import WHOLE, lacking, local_parts, with_texts_files, wrong_kind
+from flux_demo.backends.mini import missing_libraries
 from flux_demo.engine import memory
-from flux_demo.engine.parts import Parts
 from flux_demo.engine.presets import PRESETS
 from flux_demo.errors import BackendUnavailable, GenerationFailed, OutOfMemory
 from flux_demo.hub import cached, local_folder
+from flux_demo.model_files import WHOLE, ModelFiles, lacking, local_files, with_texts_files, wrong_kind
 from flux_demo.modes import MODES, SIZES, find_mode
 from flux_demo.settings import Settings
 
 if TYPE_CHECKING:
-    from flux_demo.engine.residents import Residents
+    from flux_demo.engine.model_cache import ModelCache
 
 GATED = {mode.repo for mode in MODES.values()}  # Hub names that ask for a licence
 OWN_GB, WHOLE_GB = 24, 34  # of one mode's transformer, and of everything: from the hub's pages
@@ -44,8 +43,8 @@ class Local:
             return f"There is no preset {preset!r}. Set FLUX_DEMO_PRESET to {' or '.join(PRESETS)}, or leave it out."
         return self._machine_refusal(self._machine or look()) or self._files_refusal(mode)
 
-    def parts(self, mode: str, say: Callable[[str], None]) -> Parts:
-        parts = local_parts(mode, self._settings)
+    def parts(self, mode: str, say: Callable[[str], None]) -> ModelFiles:
+        parts = local_files(mode, self._settings)
         if parts is None:
             raise BackendUnavailable(self._files_refusal(mode) or "The model's files changed just now. Try again.")
         if mode != "text":
@@ -58,11 +57,11 @@ class Local:
         plan = machine.card and memory.plan(machine.card.total_bytes - CONTEXT_BYTES, machine.memory_bytes, below=self._too_roomy)
         return plan.sentence if plan else None
 
-    def residents(self) -> Residents:
+    def model_cache(self) -> ModelCache:
         import torch
 
         from flux_demo.backends.machine import main_memory
-        from flux_demo.engine.residents import Residents, free_memory
+        from flux_demo.engine.model_cache import ModelCache, free_memory
 
         if not torch.cuda.is_available():
             raise GenerationFailed(
@@ -74,11 +73,11 @@ class Local:
         plan = memory.plan(free_bytes, main_memory(), below=self._too_roomy)
         if plan is None:
             raise OutOfMemory(memory.why_none(free_bytes, main_memory()))
-        return Residents(plan, device, torch.bfloat16, text_tokens=512)
+        return ModelCache(plan, device, torch.bfloat16, text_tokens=512)
 
-    def ran_out(self, residents: Residents | None) -> OutOfMemory:
+    def ran_out(self, model_cache: ModelCache | None) -> OutOfMemory:
         """Remember the plan that was too roomy, and say what the next run does."""
-        self._too_roomy = residents.plan if residents else self._too_roomy
+        self._too_roomy = model_cache.plan if model_cache else self._too_roomy
         tighter = self.planned() if self._too_roomy else None
         if tighter is None:
             return OutOfMemory(
@@ -103,7 +102,7 @@ class Local:
 
     def _files_refusal(self, mode: str) -> str | None:
         name = self._settings.model(mode)
-        parts = local_parts(mode, self._settings)
+        parts = local_files(mode, self._settings)
         if Path(name).expanduser().is_dir() or _looks_like_path(name):
             return self._folder_refusal(mode, parts)
         command = f"`python -m flux_demo fetch {mode}`"
@@ -123,12 +122,12 @@ class Local:
             return f"{name} cannot be used for {mode}: {wrong}. Name another model in FLUX_DEMO_{mode.upper()}_MODEL."
         return None
 
-    def _folder_refusal(self, mode: str, parts: Parts | None) -> str | None:
+    def _folder_refusal(self, mode: str, parts: ModelFiles | None) -> str | None:
         variable = f"FLUX_DEMO_{mode.upper()}_MODEL"
         folder = Path(self._settings.model(mode)).expanduser()
         if not folder.is_dir():
             return f"The folder that {variable} names is not there. Name a folder in diffusers' layout, or a model on Hugging Face."
-        own = Parts(folder.name, folder, folder / "transformer", folder / "scheduler")
+        own = ModelFiles(folder.name, folder, folder / "transformer", folder / "scheduler")
         if gaps := lacking(parts or own):
             return f"The folder that {variable} names is not whole: {gaps[0]} is missing. Copy the model again, in diffusers' layout."
         if wrong := wrong_kind(parts or own, follows_map=find_mode(mode).control is not None):

@@ -145,7 +145,7 @@ def _say_unknown_words(backend: str, prompt: str, terminal: Terminal) -> None:
     """The mini knows few words; which of the prompt's it does not is worth a line before the wait."""
     if backend != "mini":
         return
-    from flux_demo.mini.vocabulary import unknown_words, what_it_knows
+    from flux_demo.mini_vocabulary import unknown_words, what_it_knows
 
     unknown = unknown_words(prompt)
     if unknown:

@@ -20,7 +20,7 @@ def denoise(
     scheduler: Any,
     latents: Tensor,
     control: Tensor | None,
-    text_places: Tensor,
+    text_position_ids: Tensor,
     places: Tensor,
     report: Callable[[int, Tensor, Tensor, Tensor], None],
 ) -> Tensor:
@@ -34,7 +34,7 @@ def denoise(
         velocity = transformer(
             hidden_states=latents if control is None else torch.cat([latents, control], dim=2),
             timestep=timestep.expand(1).to(latents.dtype),
-            txt_ids=text_places,
+            txt_ids=text_position_ids,
             img_ids=places,
             return_dict=False,
         )[0]

@@ -33,7 +33,7 @@ def draw_noise(width: int, height: int, channels: int, generator: torch.Generato
     return pack(torch.randn(shape, generator=generator, dtype=dtype).to(device))
 
 
-def picture_places(width: int, height: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def image_position_ids(width: int, height: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(tokens, 3): nothing, row, column of each token of the picture."""
     rows, columns = height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN
     places = torch.zeros(rows, columns, 3)
@@ -42,6 +42,6 @@ def picture_places(width: int, height: int, dtype: torch.dtype, device: torch.de
     return places.reshape(rows * columns, 3).to(device=device, dtype=dtype)
 
 
-def text_places(tokens: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def text_position_ids(tokens: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(tokens, 3): a text is nowhere in the picture."""
     return torch.zeros(tokens, 3).to(device=device, dtype=dtype)

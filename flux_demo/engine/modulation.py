@@ -2,7 +2,7 @@
 
 Each block of FLUX scales and shifts what it sees by rows that depend on the time step, the guidance and CLIP's vector, and on nothing
 else. The layers that make these rows are 27 % of the transformer's weights. Here they are taken out of it: their rows are
-made before the loop, the layers need not be on the device while it runs, and where each one stood there is a ``Known`` that answers with
+made before the loop, the layers need not be on the device while it runs, and where each one stood there is a ``PrecomputedOutput`` that answers with
 the current step's row. The same is done with the text's projection and the places' rotations.
 
 One time step at a time: all steps in one product would differ in the last bits of float32.
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Known(nn.Module):
+class PrecomputedOutput(nn.Module):
     """Stands where a layer was, and answers with what that layer is known to say."""
 
     def __init__(self) -> None:
@@ -50,12 +50,12 @@ class Modulation:
         self._guided = transformer.config.guidance_embeds
         norms = modulated_norms(transformer)
         self.layers: list[nn.Linear] = [norm.linear for norm in norms]  # their weights stay where they are put
-        self._known = [Known() for _ in norms]
+        self._known = [PrecomputedOutput() for _ in norms]
         for norm, known in zip(norms, self._known, strict=True):
             norm.linear, norm.silu = known, nn.Identity()  # what the layer saw no longer matters
-        transformer.time_text_embed = self._known_time = Known()
-        transformer.context_embedder = self._known_text = Known()
-        transformer.pos_embed = self._known_rotation = Known()
+        transformer.time_text_embed = self._known_time = PrecomputedOutput()
+        transformer.context_embedder = self._known_text = PrecomputedOutput()
+        transformer.pos_embed = self._known_rotation = PrecomputedOutput()
         self._rows: Rows | None = None
 
     @property
@@ -72,7 +72,7 @@ class Modulation:
             self._rows = self._make_rows(pooled, guidance, timesteps, key)
 
     def show(self, step: int) -> None:
-        """Let every ``Known`` answer for that step."""
+        """Let every ``PrecomputedOutput`` answer for that step."""
         assert self._rows is not None
         self._known_time.answer = self._rows.times[step]
         for known, rows in zip(self._known, self._rows.layers, strict=True):

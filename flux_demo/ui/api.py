@@ -10,15 +10,15 @@ from typing import Any
 
 import gradio as gr
 
+from flux_demo.backends.queue import STANDING
 from flux_demo.maps.photo import open_photo
 from flux_demo.modes import MODES
 from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap, GeneratedImage, GenerationRequest
 from flux_demo.studio import Studio
-from flux_demo.ui import words
+from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, keep_map, publish, received
 from flux_demo.ui.generate import request_of
-from flux_demo.ui.line import STANDING
 from flux_demo.ui.run import Step, follow
 
 NOWHERE = DrawnFrom(None, None, None, False, ())
@@ -84,7 +84,7 @@ def _worded(endpoint: Callable) -> Callable:
             try:
                 yield from endpoint(*values)
             except Exception as error:
-                raise gr.Error(words.sentence(error), print_exception=False) from None
+                raise gr.Error(html.sentence(error), print_exception=False) from None
 
         return stream
 
@@ -93,7 +93,7 @@ def _worded(endpoint: Callable) -> Callable:
         try:
             return endpoint(*values)
         except Exception as error:
-            raise gr.Error(words.sentence(error), print_exception=False) from None
+            raise gr.Error(html.sentence(error), print_exception=False) from None
 
     return call
 

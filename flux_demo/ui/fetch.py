@@ -10,9 +10,9 @@ import gradio as gr
 from flux_demo.errors import Cancelled
 from flux_demo.modes import MODES, Mode
 from flux_demo.studio import Studio
-from flux_demo.ui import words
-from flux_demo.ui.looks import looks, what_to_fetch
+from flux_demo.ui import html
 from flux_demo.ui.run import HEARTBEAT_S
+from flux_demo.ui.tab_state import looks, what_to_fetch
 
 
 def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -22,7 +22,7 @@ def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str
         if not (what := what_to_fetch(studio, mode)):
             return
         status = f"{mode.name}__status"
-        yield {status: words.says("Asking how much is missing", "busy"), f"{mode.name}__stop": gr.update(interactive=True, visible=True)}
+        yield {status: html.says("Asking how much is missing", "busy"), f"{mode.name}__stop": gr.update(interactive=True, visible=True)}
         events, stopped = _start(studio, what)
         try:
             while True:
@@ -35,11 +35,11 @@ def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str
                     break
                 if isinstance(event, BaseException):
                     raise event
-                yield {status: words.byte_of(*event)}
+                yield {status: html.byte_of(*event)}
             studio.refresh()
-            yield dressed(studio) | {status: words.says("All files are here.")}
+            yield dressed(studio) | {status: html.says("All files are here.")}
         except Exception as error:
-            yield {status: words.says(words.sentence(error), "problem"), f"{mode.name}__stop": gr.update(interactive=False)}
+            yield {status: html.says(html.sentence(error), "problem"), f"{mode.name}__stop": gr.update(interactive=False)}
         finally:
             stopped.set()
 

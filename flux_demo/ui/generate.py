@@ -9,7 +9,7 @@ from flux_demo.errors import InvalidRequest
 from flux_demo.modes import Mode
 from flux_demo.request import ControlMap, GeneratedImage, GenerationRequest, Size, parse_seed
 from flux_demo.studio import Studio
-from flux_demo.ui import words
+from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap, map_to_send, publish
 from flux_demo.ui.history import Entry, added, displayed, thumbnails
 from flux_demo.ui.preview import draw, drawn_from, is_current
@@ -23,11 +23,11 @@ CUT_OFF = "The run did not start, or its connection was cut: too many may be wai
 # on their way may arrive after the click: only what is said once the stream is closed can be the last word.
 BEGIN_JS = f"""() => {{
     delete document.body.dataset.stopping;
-    return [{words.says("Waiting for its turn", "busy")!r}, {{__type__: "update", interactive: false}}, {{__type__: "update", interactive: true}}];
+    return [{html.says("Waiting for its turn", "busy")!r}, {{__type__: "update", interactive: false}}, {{__type__: "update", interactive: true}}];
 }}"""
 STOP_JS = f"""() => {{
     document.body.dataset.stopping = "yes";
-    return [{words.says("Stopping", "busy")!r}, {{__type__: "update", interactive: false}}];
+    return [{html.says("Stopping", "busy")!r}, {{__type__: "update", interactive: false}}];
 }}"""
 ENDED_JS = """(status, ...rest) => {
     const unfinished = (status ?? "").includes("busy");
@@ -64,7 +64,7 @@ def run_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, 
                 _prompt_first(prompt)
                 if not is_current(shown, now):  # the run was faster than the live map: draw it, show it, then send it
                     shown = draw(studio, mode, now)
-                    yield {"map": shown.path, "shown": shown, "map_note": words.says(shown.note)}
+                    yield {"map": shown.path, "shown": shown, "map_note": html.says(shown.note)}
                 assert shown
                 control = map_to_send(shown)
             request = request_of(mode, prompt, seed, steps, guidance, preset, None if control else size, control, sample)
@@ -73,9 +73,9 @@ def run_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, 
                 for event in events:
                     if isinstance(event, Step):
                         preview = {"picture": event.preview} if event.preview else {}
-                        yield {"status": words.step_of(event.done, event.of)} | preview
+                        yield {"status": html.step_of(event.done, event.of)} | preview
                     elif isinstance(event, Waiting):
-                        yield {"status": words.says(event.text, "busy")}
+                        yield {"status": html.says(event.text, "busy")}
                     elif event is None:
                         yield {}
                     else:
@@ -83,7 +83,7 @@ def run_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, 
             finally:
                 events.close()
         except Exception as error:
-            yield IDLE | {"status": words.says(words.sentence(error), "problem"), "picture": last.path if last else None}
+            yield IDLE | {"status": html.says(html.sentence(error), "problem"), "picture": last.path if last else None}
 
     return make
 
@@ -92,7 +92,7 @@ def ended(*, status: Any, last: Entry | None) -> dict[str, Any]:
     """After a run that did not end by itself: the last picture stands where the preview was. ENDED_JS says in ``status`` how it ended."""
     if status not in ("stopped", "failed"):
         return {}
-    said = words.says("Stopped.") if status == "stopped" else words.says(CUT_OFF, "problem")
+    said = html.says("Stopped.") if status == "stopped" else html.says(CUT_OFF, "problem")
     return IDLE | {"status": said, "picture": last.path if last else None}
 
 
@@ -127,5 +127,5 @@ def _finished(studio: Studio, made: GeneratedImage, shown: ShownMap | None, hist
     title = studio.route(made.request.mode).backend.title
     entry = Entry(publish(made.path), made.recipe, title, shown, shown.drawn_from.photo if shown else None)
     history = added(history, entry)
-    done = {"status": words.says(f"Done in {made.seconds:.1f} s."), "history": history, "gallery": gr.update(value=thumbnails(history))}
+    done = {"status": html.says(f"Done in {made.seconds:.1f} s."), "history": history, "gallery": gr.update(value=thumbnails(history))}
     return IDLE | done | displayed(entry)

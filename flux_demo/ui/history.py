@@ -7,7 +7,7 @@ import gradio as gr
 
 from flux_demo.modes import MODES
 from flux_demo.recipe import Recipe
-from flux_demo.ui import words
+from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap
 
 ACTIONS = ("reuse", "renew", "again", *(f"send_{mode.name}" for mode in MODES.values() if mode.control))  # buttons under a picture
@@ -38,4 +38,4 @@ def displayed(entry: Entry) -> dict[str, Any]:
     """What a tab shows of a picture."""
     actions = dict.fromkeys(ACTIONS, gr.update(interactive=True))
     picture = gr.update(value=entry.path, alt_text=f"Picture made from the prompt: {entry.recipe.prompt[:300]}")
-    return {"picture": picture, "caption": words.caption(entry.recipe, entry.title), "last": entry, **actions}
+    return {"picture": picture, "caption": html.caption(entry.recipe, entry.title), "last": entry, **actions}

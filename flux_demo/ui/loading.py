@@ -7,8 +7,8 @@ import gradio as gr
 
 from flux_demo.modes import MODES, Mode
 from flux_demo.studio import Studio
-from flux_demo.ui.bind import Form, bind
-from flux_demo.ui.looks import route_of, where
+from flux_demo.ui.events import Form, bind
+from flux_demo.ui.tab_state import route_of, where
 
 EVERY_S = 1.0
 QUIET = 5  # looks in a row with nothing loading, after which the page asks no more; between two modes there is a moment of rest

@@ -5,19 +5,19 @@ from typing import Any
 
 import gradio as gr
 
+from flux_demo.backends.queue import STANDING
 from flux_demo.modes import MODES, Mode
 from flux_demo.studio import Studio
-from flux_demo.ui import words
+from flux_demo.ui import html
 from flux_demo.ui.api import add_api
-from flux_demo.ui.between import bind_across, bind_end
-from flux_demo.ui.bind import Form, bind
+from flux_demo.ui.cross_tab import bind_across, bind_end
+from flux_demo.ui.events import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, STOP_JS, run_handler
 from flux_demo.ui.history import ACTIONS, Entry
-from flux_demo.ui.line import STANDING
 from flux_demo.ui.loading import bind_loading
-from flux_demo.ui.looks import route_of
 from flux_demo.ui.preview import live_map
 from flux_demo.ui.tab import build_tab
+from flux_demo.ui.tab_state import route_of
 
 TITLE = "FLUX.1 from words, edges and depth"
 QUEUED = 32  # events that may wait in Gradio's queue together
@@ -50,7 +50,7 @@ def _pictures(everywhere: Form) -> None:
             everywhere["dropped"] = gr.UploadButton(
                 "Open a picture", file_types=["image"], type="filepath", size="sm", elem_id="restore", elem_classes="open"
             )
-        everywhere["restore_note"] = gr.HTML(words.says(""), elem_classes="status", elem_id="restore-note")
+        everywhere["restore_note"] = gr.HTML(html.says(""), elem_classes="status", elem_id="restore-note")
         everywhere["gallery"] = gr.Gallery(
             [],
             allow_preview=False,
@@ -104,15 +104,15 @@ def _hint(studio: Studio, mode: Mode) -> Any:
     def hint(*, prompt: Any) -> dict[str, Any]:
         route, _ = route_of(studio, mode)
         mini = route is not None and route.backend.name == "mini"
-        return {"hint": words.unknown_words(prompt) if mini and isinstance(prompt, str) else words.says("")}
+        return {"hint": html.unknown_words(prompt) if mini and isinstance(prompt, str) else html.says("")}
 
     return hint
 
 
 def _keep_seed(*, last: Entry | None) -> dict[str, Any]:
     seed = str(last.recipe.seed) if last else ""
-    return {"seed": seed, "status": words.says(f"The next picture takes seed {seed} again." if seed else "")}
+    return {"seed": seed, "status": html.says(f"The next picture takes seed {seed} again." if seed else "")}
 
 
 def _new_seed() -> dict[str, Any]:
-    return {"seed": "", "status": words.says("The next picture takes a new seed.")}
+    return {"seed": "", "status": html.says("The next picture takes a new seed.")}

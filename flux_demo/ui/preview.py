@@ -10,9 +10,9 @@ from flux_demo.modes import Mode
 from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap
 from flux_demo.studio import Studio
-from flux_demo.ui import words
+from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, ShownMap, keep_map, received
-from flux_demo.ui.looks import map_note
+from flux_demo.ui.tab_state import map_note
 
 SAME_SHAPE = 0.01  # a hundredth more or less of a side is rounding, not a crop
 
@@ -56,13 +56,13 @@ def live_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any
             yield {"map": None, "shown": None, "map_note": wanting(wanted) or map_note(mode)}
             return
         if shown is None or shown.drawn_from.photo != now.photo:  # not while a slider moves
-            yield {"map_note": words.says("Drawing the map", "busy")}
+            yield {"map_note": html.says("Drawing the map", "busy")}
         try:
             shown = draw(studio, mode, now)
         except Exception as error:
-            yield {"map": None, "shown": None, "map_note": words.says(words.sentence(error), "problem")}
+            yield {"map": None, "shown": None, "map_note": html.says(html.sentence(error), "problem")}
             return
-        yield {"map": shown.path, "shown": shown, "map_note": words.says(f"{shown.note}{_compared(shown, wanted)}")}
+        yield {"map": shown.path, "shown": shown, "map_note": html.says(f"{shown.note}{_compared(shown, wanted)}")}
 
     return redraw
 
@@ -70,7 +70,7 @@ def live_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any
 def wanting(wanted: str | None) -> str:
     """What to say while the photo of a restored recipe is missing."""
     return (
-        words.says("The recipe holds no photo. Give the one it was made from, and the map is compared with the recipe's.") if wanted else ""
+        html.says("The recipe holds no photo. Give the one it was made from, and the map is compared with the recipe's.") if wanted else ""
     )
 
 
@@ -97,7 +97,7 @@ def _facts(path: str, modified: int) -> tuple[float, bool, bool]:
 def _note(facts: tuple[float, bool, bool], control: ControlMap, fit: str, as_map: bool) -> str:
     """Size, what became of the photo's shape, who saw the depth, and whether the photo was a map already."""
     ratio, map_like, carries_recipe = facts
-    parts = [f"{words.spoken(control.size)}, {_shape_note(ratio, control.size.width / control.size.height, fit)}."]
+    parts = [f"{html.spoken(control.size)}, {_shape_note(ratio, control.size.width / control.size.height, fit)}."]
     if control.estimator:
         parts.append(f"Depth seen by {'the mini' if control.estimator == 'mini' else control.estimator}.")
     if not as_map and map_like:

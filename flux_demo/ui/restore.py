@@ -11,11 +11,11 @@ from flux_demo.modes import MODES, Mode
 from flux_demo.recipe import Recipe, read_recipe
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.studio import Studio
-from flux_demo.ui import words
+from flux_demo.ui import html
 from flux_demo.ui.files import publish, received, still_kept
 from flux_demo.ui.history import Entry, displayed
-from flux_demo.ui.looks import map_note, route_of
 from flux_demo.ui.preview import drawn_from, wanting
+from flux_demo.ui.tab_state import map_note, route_of
 
 
 def opened(dropped: Any) -> Entry:
@@ -36,7 +36,7 @@ def filled(studio: Studio, entry: Entry, history: Sequence[Entry]) -> dict[str, 
         "steps": recipe.steps,
         "guidance": recipe.guidance,
         "size": str(Size(recipe.width, recipe.height)),
-        "status": words.says(_said(studio, mode, recipe)),
+        "status": html.says(_said(studio, mode, recipe)),
     }
     if recipe.preset in _presets(studio, mode):
         values["preset"] = recipe.preset
@@ -59,7 +59,7 @@ def _map_of(mode: Mode, entry: Entry, history: Sequence[Entry], size: str) -> di
         if shown and shown.sha256 == control.sha256 and still_kept(shown.path):
             photo = still_kept(known.photo)
             shown = replace(shown, drawn_from=drawn_from(mode, photo, size, fit, as_map, options))
-            note = words.says(f"{shown.note} It is the recipe's map.")
+            note = html.says(f"{shown.note} It is the recipe's map.")
             return form | {"photo": photo, "map": shown.path, "shown": shown, "wanted": None, "map_note": note}
     return form | {
         "photo": None,
@@ -97,4 +97,4 @@ def across(studio: Studio, entry: Entry, history: Sequence[Entry]) -> dict[str, 
     """``filled`` for the whole page, names as mode__component, with the recipe's tab chosen."""
     mode = entry.recipe.mode
     answer = {f"{mode}__{name}": value for name, value in filled(studio, entry, history).items()}
-    return answer | {"tabs": gr.Tabs(selected=mode), "restore_note": words.says("")}
+    return answer | {"tabs": gr.Tabs(selected=mode), "restore_note": html.says("")}

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from PIL.Image import Image
 
+from flux_demo.backends.queue import line_of
 from flux_demo.errors import Cancelled, GenerationFailed
 from flux_demo.request import GeneratedImage, GenerationRequest
 from flux_demo.studio import Studio
-from flux_demo.ui.line import line_of
 
 HEARTBEAT_S = 0.1  # a generator can be closed only where it yields
 

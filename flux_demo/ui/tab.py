@@ -9,7 +9,7 @@ from flux_demo.modes import MODES, Mode, Option
 from flux_demo.studio import Studio
 from flux_demo.ui import examples
 from flux_demo.ui.files import publish
-from flux_demo.ui.looks import FITS, looks, route_of
+from flux_demo.ui.tab_state import FITS, looks, route_of
 
 Form = dict[str, Any]
 

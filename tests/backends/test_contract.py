@@ -8,9 +8,9 @@ from PIL import Image, ImageDraw
 from flux_demo.backends import all_backends
 from flux_demo.errors import Cancelled, FluxDemoError
 from flux_demo.modes import MODES
-from flux_demo.request import ControlMap, GenerationRequest, Picture
+from flux_demo.request import ControlMap, DrawnImage, GenerationRequest
 from flux_demo.settings import BACKENDS
-from tests.stand_ins.nvidia import GOOD_KEY, StandIn
+from stand_ins.nvidia import GOOD_KEY, StandIn
 
 CASES = [(name, mode) for name in BACKENDS for mode in MODES]
 
@@ -57,7 +57,7 @@ def test_it_refuses_in_words_or_draws_what_was_asked(backend, mode):
     request = complete(backend, mode, steps=backend.dials(mode).step_range[0])
     steps, sentences = [], []
     picture = backend.generate(request, lambda done, of, preview: steps.append((done, of)), sentences.append)
-    assert isinstance(picture, Picture) and picture.image.mode == "RGB"
+    assert isinstance(picture, DrawnImage) and picture.image.mode == "RGB"
     assert picture.image.size == (request.size.width, request.size.height)
     assert picture.model and "/" not in picture.model[:1]
     assert steps in ([], [(done + 1, request.steps) for done in range(request.steps)])

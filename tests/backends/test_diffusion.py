@@ -6,9 +6,9 @@ import threading
 import pytest
 from PIL import Image
 
-from flux_demo.backends.builtin import Mini
 from flux_demo.backends.diffusion import Diffusion, local, mini
 from flux_demo.backends.machine import Card, Machine
+from flux_demo.backends.mini import Mini
 from flux_demo.engine.memory import GIB
 from flux_demo.errors import BackendUnavailable, Cancelled, FluxDemoError, GenerationFailed, OutOfMemory
 from flux_demo.modes import MODES
@@ -165,11 +165,11 @@ class Tight(Mini):
         super().__init__(folder)
         self.error, self.tries = error, tries
 
-    def residents(self):
+    def model_cache(self):
         if self.tries:
             self.tries -= 1
             raise self.error
-        return super().residents()
+        return super().model_cache()
 
 
 def test_running_out_of_memory_is_said_in_words_and_the_next_run_works(folder):
@@ -212,7 +212,7 @@ def test_running_out_of_memory_while_drawing_lets_go_of_everything(backend):
 
     with pytest.raises(OutOfMemory):
         backend.generate(ask(), run_out, quiet)
-    assert backend._residents is None
+    assert backend._cache is None
     assert backend.generate(ask(), quiet, quiet).image.size == (128, 128)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stand_ins.hub import Hub
+from stand_ins.hub import Hub
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT, CANNY = "black-forest-labs/FLUX.1-dev", "black-forest-labs/FLUX.1-Canny-dev"
@@ -17,7 +17,7 @@ import json
 from flux_demo import hub
 from flux_demo.backends.local import Local
 from flux_demo.backends.machine import Card, Machine
-from flux_demo.backends.weights import files_for
+from flux_demo.model_files import files_for
 from flux_demo.settings import Settings
 
 settings = Settings(hf_token="hf_right")
@@ -32,12 +32,12 @@ for mode in ("text", "canny"):
 
 import torch
 from flux_demo.engine.memory import CPU_PLAN
-from flux_demo.engine.residents import Residents
+from flux_demo.engine.model_cache import ModelCache
 from tests.engine.asking import draw
 from PIL import Image
 
-residents = Residents(CPU_PLAN, torch.device("cpu"), torch.bfloat16, 64)
-fluxes = {mode: residents.load(weights.parts(mode, print)) for mode in ("text", "canny")}
+model_cache = ModelCache(CPU_PLAN, torch.device("cpu"), torch.bfloat16, 64)
+fluxes = {mode: model_cache.load(weights.parts(mode, print)) for mode in ("text", "canny")}
 pictures = [draw(fluxes["text"], "a cube", 32, 32, 1, 1, 3.5), draw(fluxes["canny"], "a cube", 32, 32, 1, 1, 3.5, Image.new("RGB", (32, 32)))]
 answers |= {"refusals": refusals, "shared": fluxes["text"].shared is fluxes["canny"].shared, "sizes": [picture.size for picture in pictures]}
 print(json.dumps(answers))

@@ -37,19 +37,19 @@ def quiet(*_):
 
 def test_a_gpu_that_ran_out_is_offered_the_next_tighter_plan(settings):
     weights = Local(settings, BIG)
-    residents = type("Residents", (), {})()
-    residents.plan = memory.plan(23 * GIB, 64 * GIB)
-    assert residents.plan.name == "body"
-    assert "streamed from main memory while it works" in str(weights.ran_out(residents))
-    residents.plan = memory.plan(23 * GIB, 64 * GIB, below=residents.plan)
-    assert "no plan uses less" in str(weights.ran_out(residents))
+    model_cache = type("ModelCache", (), {})()
+    model_cache.plan = memory.plan(23 * GIB, 64 * GIB)
+    assert model_cache.plan.name == "body"
+    assert "streamed from main memory while it works" in str(weights.ran_out(model_cache))
+    model_cache.plan = memory.plan(23 * GIB, 64 * GIB, below=model_cache.plan)
+    assert "no plan uses less" in str(weights.ran_out(model_cache))
 
 
 def test_the_tighter_plan_that_is_offered_is_one_that_main_memory_allows(settings):
     weights = Local(settings, Machine(BIG.card, cuda_torch=True, memory_bytes=16 * GIB))
-    residents = type("Residents", (), {})()
-    residents.plan = memory.plan(23 * GIB, 16 * GIB)
-    assert "89% of the model stays on the GPU" in str(weights.ran_out(residents))  # whole, the main memory could not hold it
+    model_cache = type("ModelCache", (), {})()
+    model_cache.plan = memory.plan(23 * GIB, 16 * GIB)
+    assert "89% of the model stays on the GPU" in str(weights.ran_out(model_cache))  # whole, the main memory could not hold it
     assert "89% of the model stays on the GPU" in weights.planned()
 
 

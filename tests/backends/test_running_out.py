@@ -10,14 +10,14 @@ import torch
 from flux_demo.backends.diffusion import Diffusion
 from flux_demo.backends.local import Local
 from flux_demo.backends.machine import Card, Machine
-from flux_demo.backends.weights import mini_parts
 from flux_demo.engine import memory
 from flux_demo.engine.memory import GIB
-from flux_demo.engine.residents import Residents
+from flux_demo.engine.model_cache import ModelCache
 from flux_demo.errors import OutOfMemory
+from flux_demo.model_files import mini_files
 from flux_demo.request import GenerationRequest, Size
+from stand_ins.gpu import Gpu
 from tests.engine.tiny import build
-from tests.stand_ins.gpu import Gpu
 
 MACHINE = Machine(Card("NVIDIA Test", 24 * GIB), cuda_torch=True, memory_bytes=64 * GIB)
 ASKED = GenerationRequest("text", "a red cube", 1, 2, 3.5, Size(256, 256))
@@ -39,11 +39,11 @@ class OnStandIn(Local):
         return None
 
     def parts(self, mode, say):
-        return mini_parts(mode, self._folder)
+        return mini_files(mode, self._folder)
 
-    def residents(self):
+    def model_cache(self):
         plan = memory.plan(int(23.2 * GIB), MACHINE.memory_bytes, below=self._too_roomy)
-        return Residents(plan, self._gpu.device, torch.bfloat16, 64)
+        return ModelCache(plan, self._gpu.device, torch.bfloat16, 64)
 
 
 class InTurn:
@@ -67,7 +67,7 @@ def test_what_ran_out_is_let_go_of_and_the_next_run_does_with_less(settings, fol
         backend = Diffusion(OnStandIn(settings, gpu, folder))
         assert backend.generate(ASKED, quiet, quiet).plan.startswith("One mode stays on the GPU")
         when_emptied = []
-        monkeypatch.setattr("flux_demo.engine.residents.free_memory", lambda: when_emptied.append((gc.collect(), gpu.live)[1]))
+        monkeypatch.setattr("flux_demo.engine.model_cache.free_memory", lambda: when_emptied.append((gc.collect(), gpu.live)[1]))
         gpu.capacity = gpu.peak - 100_000
         with pytest.raises(OutOfMemory, match="a tighter plan is used from now on. The model is streamed") as raised:
             backend.generate(ASKED, quiet, quiet)

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from flux_demo.backends.weights import WHOLE
+from flux_demo.model_files import WHOLE
+from stand_ins.hub import Hub
 from tests.cli.conftest import ROOT
-from tests.stand_ins.hub import Hub
 
 NAME = "black-forest-labs/FLUX.1-dev"
 WEIGHTS = bytes(range(256)) * 8192  # 2 MiB

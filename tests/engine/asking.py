@@ -1,15 +1,15 @@
 """Ask the engine for a picture in one line. The mode's name means nothing to it: whether there is a map does."""
 
-from flux_demo.engine import picture
+from flux_demo.engine import pipeline
 from flux_demo.request import ControlMap, GenerationRequest, Size
 
 
 def draw(*asked, **told):
-    return picture.draw(*_ordered(*asked, **told))
+    return pipeline.draw(*_ordered(*asked, **told))
 
 
 def draw_latents(*asked, **told):
-    return picture.draw_latents(*_ordered(*asked, **told))
+    return pipeline.draw_latents(*_ordered(*asked, **told))
 
 
 def _ordered(flux, text, width, height, seed, steps, guidance, picture_map=None, on_step=None, on_status=None):

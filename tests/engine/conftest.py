@@ -10,9 +10,9 @@ import torch
 from diffusers import FluxControlPipeline, FluxPipeline, FluxTransformer2DModel
 from PIL import Image
 
-from flux_demo.backends.weights import mini_parts
 from flux_demo.engine.memory import CPU_PLAN
-from flux_demo.engine.residents import Residents
+from flux_demo.engine.model_cache import ModelCache
+from flux_demo.model_files import mini_files
 from tests.engine.tiny import build
 
 CPU = torch.device("cpu")
@@ -32,16 +32,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_residents(tiny: Path) -> Callable[..., Residents]:
-    """New residents, which load the tiny FLUX as the backends do."""
-    return lambda dtype=torch.float32, plan=CPU_PLAN: Residents(plan, CPU, dtype, TEXT_TOKENS)
+def tiny_residents(tiny: Path) -> Callable[..., ModelCache]:
+    """New model_cache, which load the tiny FLUX as the backends do."""
+    return lambda dtype=torch.float32, plan=CPU_PLAN: ModelCache(plan, CPU, dtype, TEXT_TOKENS)
 
 
 @pytest.fixture(scope="session")
 def flux(tiny: Path, dtype: torch.dtype) -> Callable[[str], object]:
-    """The engine's FLUX of a mode. The same residents for the whole session, so that modes switch and prompts repeat."""
-    residents = Residents(CPU_PLAN, CPU, dtype, TEXT_TOKENS)
-    return lambda mode: residents.load(mini_parts(mode, tiny))
+    """The engine's FLUX of a mode. The same model_cache for the whole session, so that modes switch and prompts repeat."""
+    model_cache = ModelCache(CPU_PLAN, CPU, dtype, TEXT_TOKENS)
+    return lambda mode: model_cache.load(mini_files(mode, tiny))
 
 
 @pytest.fixture(scope="session")

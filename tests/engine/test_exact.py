@@ -5,10 +5,10 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxControlPipeline, FluxPipeline, FluxTransformer2DModel
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from flux_demo.backends.weights import MINI, mini_parts
 from flux_demo.engine.memory import CPU_PLAN
-from flux_demo.engine.residents import Residents
+from flux_demo.engine.model_cache import ModelCache
 from flux_demo.errors import Cancelled
+from flux_demo.model_files import MINI, mini_files
 from tests.engine.asking import draw, draw_latents
 
 MAX_SEED = 2**32 - 1
@@ -51,8 +51,8 @@ def test_the_minis_pictures_are_those_of_the_stock_pipeline(stripes, mode):
     """What is shipped, half precision on disk and all, to the last value of the last pixel."""
     size = (208, 128)
     picture_map = None if mode == "text" else stripes(size)
-    parts = mini_parts(mode)
-    flux = Residents(CPU_PLAN, torch.device("cpu"), torch.float32, 64).load(parts)
+    parts = mini_files(mode)
+    flux = ModelCache(CPU_PLAN, torch.device("cpu"), torch.float32, 64).load(parts)
     mine = draw(flux, "a red cube on a table", *size, 3, 3, 3.5, picture_map)
     pipe = (FluxPipeline if mode == "text" else FluxControlPipeline)(
         scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(parts.scheduler),

@@ -10,10 +10,10 @@ import pytest
 import torch
 from diffusers import FluxControlPipeline, FluxPipeline, FluxTransformer2DModel
 
-from flux_demo.backends.weights import mini_parts
 from flux_demo.engine.memory import PLANS
-from flux_demo.engine.residents import Residents, free_memory
+from flux_demo.engine.model_cache import ModelCache, free_memory
 from flux_demo.errors import Cancelled
+from flux_demo.model_files import mini_files
 from tests.engine.asking import draw, draw_latents
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")]
@@ -52,7 +52,7 @@ def stock(tiny):
 @pytest.mark.parametrize("plan", [*PLANS, HALF], ids=lambda plan: plan.name)
 @pytest.mark.parametrize("mode", ["text", "canny", "depth"])
 def test_every_plan_is_exact(tiny, stock, stripes, plan, mode):
-    flux = Residents(plan, GPU, torch.bfloat16, 64).load(mini_parts(mode, tiny))
+    flux = ModelCache(plan, GPU, torch.bfloat16, 64).load(mini_files(mode, tiny))
     picture_map = None if mode == "text" else stripes(SIZE)
     for seed in (0, 2**32 - 1):
         mine = draw_latents(flux, "a red cube", *SIZE, seed, 4, 3.5, picture_map)
@@ -61,8 +61,8 @@ def test_every_plan_is_exact(tiny, stock, stripes, plan, mode):
 
 
 def test_every_step_is_told_in_order_and_a_stop_frees_the_memory(tiny):
-    residents = Residents(replace(PLANS[0], modes=1), GPU, torch.bfloat16, 64)
-    flux = residents.load(mini_parts("text", tiny))
+    model_cache = ModelCache(replace(PLANS[0], modes=1), GPU, torch.bfloat16, 64)
+    flux = model_cache.load(mini_files("text", tiny))
     told = []
     draw_latents(flux, "a red cube", *SIZE, 1, 4, 3.5, on_step=lambda *step: told.append(step))
     assert [step[0] for step in told] == [1, 2, 3, 4] and told[-1][2].size == (SIZE[0] // 8, SIZE[1] // 8)
@@ -81,7 +81,7 @@ def test_every_step_is_told_in_order_and_a_stop_frees_the_memory(tiny):
 
 def test_the_modulation_is_not_on_the_device(tiny):
     lean = next(plan for plan in PLANS if plan.name == "body")
-    flux = Residents(lean, GPU, torch.bfloat16, 64).load(mini_parts("text", tiny))
+    flux = ModelCache(lean, GPU, torch.bfloat16, 64).load(mini_files("text", tiny))
     draw_latents(flux, "a red cube", *SIZE, 1, 2, 3.5)
     assert all(layer.weight.device.type == "cpu" for layer in flux.modulation.layers)
     assert all(weight.device.type == "cuda" for weight in flux.transformer.parameters())

@@ -9,9 +9,9 @@ import torch
 from diffusers import FluxTransformer2DModel
 from safetensors.torch import load_file, save_file
 
-from flux_demo.backends.weights import mini_parts
 from flux_demo.engine.load import WEIGHTS, load_transformer
 from flux_demo.errors import GenerationFailed
+from flux_demo.model_files import mini_files
 from tests.engine.asking import draw_latents
 
 CPU = torch.device("cpu")
@@ -50,7 +50,7 @@ def test_shards_are_read_and_counted_to_the_last_byte(copy):
 
 def test_nothing_is_left_open_on_the_files_when_the_model_runs_on_the_cpu(copy, tiny_residents):
     """On the CPU weights are copied: a file that is replaced while the program runs changes nothing."""
-    flux = tiny_residents().load(mini_parts("text", copy))
+    flux = tiny_residents().load(mini_files("text", copy))
     before = draw_latents(flux, "a cube", 32, 32, 1, 1, 3.5)
     file = copy / "transformer" / WEIGHTS
     content = bytearray(file.read_bytes())
@@ -132,13 +132,13 @@ DAMAGES = [
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_damaged_files_are_said_in_words_and_do_not_stay(copy, tiny, tiny_residents, damage):
-    residents = tiny_residents()
+    model_cache = tiny_residents()
     damage(copy)
     with pytest.raises(GenerationFailed) as caught:
-        residents.load(mini_parts("text", copy))
+        model_cache.load(mini_files("text", copy))
     words = str(caught.value)
     assert words.count(". ") == 1 and words.endswith(".") and str(copy) not in words
-    good = residents.load(mini_parts("text", tiny))
+    good = model_cache.load(mini_files("text", tiny))
     assert torch.isfinite(draw_latents(good, "a cube", 32, 32, 1, 1, 3.5)).all()
 
 
@@ -148,12 +148,12 @@ def test_values_that_are_no_numbers_end_the_run_in_words(copy, tiny_residents, v
     weights = load_file(file)
     weights["proj_out.bias"].fill_(value)
     save_file(weights, file)
-    residents = tiny_residents()
+    model_cache = tiny_residents()
     previews = []
     with pytest.raises(GenerationFailed, match="out of range"):
-        draw_latents(residents.load(mini_parts("text", copy)), "a cube", 32, 32, 1, 2, 3.5, on_step=lambda *step: previews.append(step))
+        draw_latents(model_cache.load(mini_files("text", copy)), "a cube", 32, 32, 1, 2, 3.5, on_step=lambda *step: previews.append(step))
     assert len(previews) == 2
-    draw_latents(residents.load(mini_parts("canny", copy)), "a cube", 32, 32, 1, 1, 3.5, None or stripe())
+    draw_latents(model_cache.load(mini_files("canny", copy)), "a cube", 32, 32, 1, 1, 3.5, None or stripe())
 
 
 def stripe():
@@ -163,11 +163,11 @@ def stripe():
 
 
 def test_modes_share_everything_but_the_transformer(tiny, tiny_residents):
-    residents = tiny_residents()
-    text, canny, depth = (residents.load(mini_parts(mode, tiny)) for mode in ("text", "canny", "depth"))
+    model_cache = tiny_residents()
+    text, canny, depth = (model_cache.load(mini_files(mode, tiny)) for mode in ("text", "canny", "depth"))
     assert text.shared is canny.shared is depth.shared
     assert len({id(flux.transformer) for flux in (text, canny, depth)}) == 3
-    assert residents.load(mini_parts("text", tiny)) is text
+    assert model_cache.load(mini_files("text", tiny)) is text
     assert canny.follows_map and not text.follows_map
 
 
@@ -176,11 +176,11 @@ def test_a_plan_for_one_mode_lets_the_last_one_go(tiny, tiny_residents):
 
     from flux_demo.engine.memory import CPU_PLAN
 
-    residents = tiny_residents(plan=replace(CPU_PLAN, modes=1))
-    text, canny = mini_parts("text", tiny), mini_parts("canny", tiny)
-    shared = residents.load(text).shared
-    assert residents.load(canny).shared is shared
-    assert residents.has(canny) and not residents.has(text)
+    model_cache = tiny_residents(plan=replace(CPU_PLAN, modes=1))
+    text, canny = mini_files("text", tiny), mini_files("canny", tiny)
+    shared = model_cache.load(text).shared
+    assert model_cache.load(canny).shared is shared
+    assert model_cache.has(canny) and not model_cache.has(text)
 
 
 def test_loading_in_parallel_threads_is_not_seen(tiny):

@@ -1,11 +1,11 @@
 import torch
 from diffusers import FluxTransformer2DModel
 
-from flux_demo.backends.weights import mini_parts
 from flux_demo.engine import memory
 from flux_demo.engine.load import load_transformer
+from flux_demo.engine.model_cache import ModelCache
 from flux_demo.engine.modulation import Modulation, is_modulation, modulated_norms
-from flux_demo.engine.residents import Residents
+from flux_demo.model_files import mini_files
 from tests.engine.asking import draw_latents
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def test_it_is_27_percent_of_the_real_transformer():
 
 
 def test_rows_are_made_once_for_the_same_prompt_guidance_and_schedule(tiny):
-    flux = Residents(memory.CPU_PLAN, CPU, torch.float32, 64).load(mini_parts("text", tiny))
+    flux = ModelCache(memory.CPU_PLAN, CPU, torch.float32, 64).load(mini_files("text", tiny))
     runs = []
     make = flux.modulation._make_rows
     flux.modulation._make_rows = lambda *given: runs.append(given[-1]) or make(*given)

@@ -8,12 +8,12 @@ from PIL import Image
 
 from benchmarks.memory import count
 from flux_demo.backends.local import CONTEXT_BYTES
-from flux_demo.backends.weights import mini_parts
 from flux_demo.engine.memory import GIB, PLANS, plan
-from flux_demo.engine.residents import Residents
+from flux_demo.engine.model_cache import ModelCache
 from flux_demo.errors import Cancelled
+from flux_demo.model_files import mini_files
+from stand_ins.gpu import Gpu
 from tests.engine.asking import draw
-from tests.stand_ins.gpu import Gpu
 
 SIZE = (64, 48)
 BY_NAME = {row.name: row for row in PLANS}
@@ -27,8 +27,8 @@ def gpu():
 
 
 @pytest.fixture
-def residents(gpu):
-    return lambda plan: Residents(plan, gpu.device, torch.bfloat16, 64)
+def model_cache(gpu):
+    return lambda plan: ModelCache(plan, gpu.device, torch.bfloat16, 64)
 
 
 def test_it_counts_what_is_there_and_forgets_what_goes(gpu):
@@ -61,8 +61,8 @@ def test_it_refuses_what_a_gpu_refuses(gpu):
     [*((row, "text") for row in (*PLANS, HALF) if row.modes == 1), (BY_NAME["body"], "canny"), (BY_NAME["streamed"], "canny")],
     ids=lambda given: getattr(given, "name", given),
 )
-def test_every_plan_for_one_mode_runs(gpu, residents, tiny, row, mode):
-    flux = residents(row).load(mini_parts(mode, tiny))
+def test_every_plan_for_one_mode_runs(gpu, model_cache, tiny, row, mode):
+    flux = model_cache(row).load(mini_files(mode, tiny))
     picture_map = None if mode == "text" else Image.new("RGB", SIZE)
     told = []
     for seed in (1, 2):  # streamed blocks come otherwise from the second pass on
@@ -74,8 +74,8 @@ def test_every_plan_for_one_mode_runs(gpu, residents, tiny, row, mode):
     assert {layer.weight.device.type for layer in flux.modulation.layers} == {"meta" if row.modulation_on_device else "cpu"}
 
 
-def test_the_host_does_not_wait_for_the_gpu_between_steps(gpu, residents, tiny):
-    flux = residents(PLANS[0]).load(mini_parts("canny", tiny))
+def test_the_host_does_not_wait_for_the_gpu_between_steps(gpu, model_cache, tiny):
+    flux = model_cache(PLANS[0]).load(mini_files("canny", tiny))
     waits = {}
     for steps in (1, 2, 4):
         gpu.begin()
@@ -84,11 +84,11 @@ def test_the_host_does_not_wait_for_the_gpu_between_steps(gpu, residents, tiny):
     assert waits[1] > waits[2] == waits[4]  # the first had the prompt to read
 
 
-def test_modes_come_and_go_without_a_trace(gpu, residents, tiny):
-    two = residents(BY_NAME["two"])
+def test_modes_come_and_go_without_a_trace(gpu, model_cache, tiny):
+    two = model_cache(BY_NAME["two"])
     seen = []
     for mode in ("text", "canny", "depth", "text", "canny"):
-        flux = two.load(mini_parts(mode, tiny))
+        flux = two.load(mini_files(mode, tiny))
         picture_map = None if mode == "text" else Image.new("RGB", SIZE)
         draw(flux, "a red cube", *SIZE, 1, 2, 3.5, picture_map)
         seen.append(gpu.live)
@@ -104,12 +104,12 @@ def test_full_size_flux_takes_what_the_plan_says(card, main_memory):
     assert max(counted.values()) < chosen.work_bytes() / GIB
 
 
-def test_a_stop_and_a_full_card_leave_nothing_behind(gpu, residents, tiny):
+def test_a_stop_and_a_full_card_leave_nothing_behind(gpu, model_cache, tiny):
     def stop(done, of, preview):
         raise Cancelled
 
     for row in (PLANS[0], BY_NAME["streamed"]):
-        flux = residents(replace(row, modes=1)).load(mini_parts("text", tiny))
+        flux = model_cache(replace(row, modes=1)).load(mini_files("text", tiny))
         draw(flux, "a red cube", *SIZE, 1, 2, 3.5)
         before = gpu.live
         with pytest.raises(Cancelled):

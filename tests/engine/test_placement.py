@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flux_demo.backends.weights import mini_parts
 from flux_demo.engine.memory import CPU_PLAN, SHARES
 from flux_demo.engine.placement import place_of, stays, tile
 from flux_demo.errors import Cancelled
+from flux_demo.model_files import mini_files
 from tests.engine.asking import draw_latents
 
 CPU = torch.device("cpu")
@@ -17,7 +17,7 @@ STREAMED = replace(CPU_PLAN, stream_body=True, stream_t5=True)
 
 
 def test_a_streamed_run_is_exact(flux, tiny, tiny_residents, dtype):
-    parts = mini_parts("text", tiny)
+    parts = mini_files("text", tiny)
     streamed = tiny_residents(dtype, STREAMED).load(parts)
     resident = flux("text")
     for text, seed in (("a cube", 1), ("a ball", 1), ("a ball", 2)):
@@ -25,7 +25,7 @@ def test_a_streamed_run_is_exact(flux, tiny, tiny_residents, dtype):
 
 
 def test_a_streamed_run_is_exact_after_a_stop(flux, tiny, tiny_residents, dtype):
-    streamed = tiny_residents(dtype, STREAMED).load(mini_parts("text", tiny))
+    streamed = tiny_residents(dtype, STREAMED).load(mini_files("text", tiny))
 
     def stop(done, of, preview):
         raise Cancelled
@@ -36,7 +36,7 @@ def test_a_streamed_run_is_exact_after_a_stop(flux, tiny, tiny_residents, dtype)
 
 
 def test_a_partly_streamed_run_is_exact(flux, tiny, tiny_residents, dtype):
-    half = tiny_residents(dtype, replace(STREAMED, kept=10)).load(mini_parts("text", tiny))
+    half = tiny_residents(dtype, replace(STREAMED, kept=10)).load(mini_files("text", tiny))
     for seed in (1, 2):
         assert torch.equal(draw_latents(half, "a cube", 64, 48, seed, 2, 3.5), draw_latents(flux("text"), "a cube", 64, 48, seed, 2, 3.5))
 

@@ -3,8 +3,8 @@ import torch
 from PIL import Image
 
 from flux_demo.engine.latents import pack, unpack
-from flux_demo.engine.pixels import decode, encode_map
 from flux_demo.engine.preview import estimate
+from flux_demo.engine.vae import decode, encode_map
 from tests.engine.asking import draw_latents
 
 

@@ -7,7 +7,7 @@ from flux_demo.maps import depth
 from flux_demo.maps.depth import Estimator, draw
 from flux_demo.maps.fit import fit
 from flux_demo.request import Size
-from tests.stand_ins.gpu import Gpu
+from stand_ins.gpu import Gpu
 
 SIZE = Size(64, 48)
 RAMP = np.linspace(1, 5, 64, dtype=np.float32)[None].repeat(48, axis=0)  # inverse depth: nearer to the right

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from flux_demo.backends.nvidia.address import address_problem, base_url, clear_text_problem, is_loopback, poll_url
 from flux_demo.backends.nvidia.answers import read_picture
 from flux_demo.backends.nvidia.container import Container, look, missing_variant
+from flux_demo.backends.nvidia.errors import HOSTED, KEY_PAGE, NIM, Words, detail_of, failure, faults_of, quoted
 from flux_demo.backends.nvidia.pace import Pace
 from flux_demo.backends.nvidia.payload import dials, hosted_body, nim_body
-from flux_demo.backends.nvidia.words import HOSTED, KEY_PAGE, NIM, Words, detail_of, failure, faults_of, quoted
 from flux_demo.errors import BackendUnavailable, FluxDemoError
 from flux_demo.modes import Mode, find_mode
-from flux_demo.request import Dials, GenerationRequest, OnStatus, OnStep, Picture
+from flux_demo.request import Dials, DrawnImage, GenerationRequest, OnStatus, OnStep
 
 if TYPE_CHECKING:
     from flux_demo.backends.nvidia.client import Answer, Connection
@@ -57,7 +57,7 @@ class Hosted:
         self._key = settings.nvidia_api_key
         self._url = settings.hosted_url
         self._chosen = settings.backend == self.name
-        self._line = _Line(HOSTED, self._url, pace)
+        self._line = _LazyConnection(HOSTED, self._url, pace)
 
     def refusal(self, mode: Mode) -> str | None:
         if mode.control is not None and not self._chosen:
@@ -71,7 +71,7 @@ class Hosted:
     def dials(self, mode: Mode) -> Dials:
         return dials(mode, own_photos=mode.control is None)
 
-    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Picture:
+    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
         mode = find_mode(request.mode)
         body = hosted_body(request)
         if problem := self.refusal(mode):
@@ -106,7 +106,7 @@ class Nim:
         given = settings.nim_url
         self._problem = address_problem("FLUX_DEMO_NIM_URL", given) if given else NO_URL
         self._url = "" if self._problem or not given else base_url(given)
-        self._line = _Line(NIM, self._url, pace)
+        self._line = _LazyConnection(NIM, self._url, pace)
         self._pace = pace
         self._seen: Container | None = None
         self._seen_at = 0.0
@@ -123,7 +123,7 @@ class Nim:
     def dials(self, mode: Mode) -> Dials:
         return dials(mode, own_photos=True)
 
-    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Picture:
+    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
         mode = find_mode(request.mode)
         container = Container(problem=self._problem) if self._problem else self._look(lambda: on_status("Looking for your NIM"))
         if problem := container.refusal(mode):
@@ -175,7 +175,7 @@ class Nim:
         )
 
 
-class _Line:
+class _LazyConnection:
     """A connection that is opened when it is first needed: httpx takes a while to load."""
 
     def __init__(self, words: Words, url: str, pace: Pace) -> None:
@@ -195,11 +195,11 @@ class _Line:
             self._connection = None
 
 
-def _picture(request: GenerationRequest, body: bytes, words: Words, model: str, safety: str) -> Picture:
+def _picture(request: GenerationRequest, body: bytes, words: Words, model: str, safety: str) -> DrawnImage:
     assert request.size is not None
     image, seed = read_picture(body, request.size, words)
     note = None if seed in (None, request.seed) else f"{words.name} says that it used seed {seed} instead."
-    return Picture(image, model, plan=note, safety=safety)
+    return DrawnImage(image, model, plan=note, safety=safety)
 
 
 def _is_about_the_prompt(body: bytes) -> bool:

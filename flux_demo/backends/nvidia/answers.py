@@ -12,7 +12,7 @@ import json
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from flux_demo.backends.nvidia.words import Words
+from flux_demo.backends.nvidia.errors import Words
 from flux_demo.errors import ContentRefused, GenerationFailed
 from flux_demo.request import Size
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
+from flux_demo.backends.nvidia.errors import Words
 from flux_demo.backends.nvidia.pace import BEGIN_AGAIN, MAX_RETRY_AFTER_S, RETRIED, Pace, Waiting, pause_before_retry
-from flux_demo.backends.nvidia.words import Words
 from flux_demo.errors import BackendUnavailable, GenerationFailed, Unreachable
 from flux_demo.request import OnStatus
 

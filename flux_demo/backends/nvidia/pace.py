@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flux_demo.backends.nvidia.words import Words
+from flux_demo.backends.nvidia.errors import Words
 
 MAX_RETRY_AFTER_S = 120.0  # longer than that is told to the person instead of waited for
 RETRIED = {429: "is busy", 500: "had an error", 502: "is not reachable at the moment", 503: "is busy", 504: "is busy"}

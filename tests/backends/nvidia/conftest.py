@@ -9,7 +9,7 @@ from flux_demo.backends.nvidia import Hosted, Nim
 from flux_demo.backends.nvidia.pace import Pace
 from flux_demo.modes import MODES
 from flux_demo.request import ControlMap, GenerationRequest
-from tests.stand_ins.nvidia import GOOD_KEY, Container, StandIn
+from stand_ins.nvidia import GOOD_KEY, Container, StandIn
 
 QUICK = Pace(connect=2, read=5, whole=20, retries=(0.02, 0.03), between_polls=0.01, look=2, look_again=0.0)
 

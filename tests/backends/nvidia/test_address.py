@@ -12,7 +12,7 @@ from flux_demo.errors import BackendUnavailable, GenerationFailed, Unreachable
 from flux_demo.modes import MODES
 from flux_demo.request import GenerationRequest
 from flux_demo.settings import HOSTED_URL
-from tests.stand_ins.nvidia import GOOD_KEY, HOSTED_PATH
+from stand_ins.nvidia import GOOD_KEY, HOSTED_PATH
 
 
 def test_polling_goes_to_nvidia_s_own_host_or_to_the_origin_that_was_set():

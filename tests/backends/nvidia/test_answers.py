@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from flux_demo.backends.nvidia.answers import read_picture
-from flux_demo.backends.nvidia.words import HOSTED
+from flux_demo.backends.nvidia.errors import HOSTED
 from flux_demo.errors import ContentRefused, GenerationFailed, Unreachable
 from flux_demo.request import Size
-from tests.stand_ins.nvidia import answer
-from tests.stand_ins.nvidia_pictures import encoded
-from tests.stand_ins.nvidia_wire import Reply
+from stand_ins.nvidia import answer
+from stand_ins.nvidia_pictures import encoded
+from stand_ins.nvidia_wire import Reply
 
 WHOLE = encoded(Image.new("RGB", (1024, 1024), "teal"))
 ARTIFACT = answer(WHOLE, 1)["artifacts"][0]

@@ -12,11 +12,11 @@ from flux_demo.backends.nvidia import hosted as hosted_backend
 from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
 from flux_demo.modes import MODES, SIZES
 from flux_demo.request import GenerationRequest, Size
-from tests.stand_ins.nvidia import GOOD_KEY, KEYS, PROBLEM, StandIn, answer
-from tests.stand_ins.nvidia_pictures import draw as expected_picture
-from tests.stand_ins.nvidia_pictures import encoded
-from tests.stand_ins.nvidia_schema import SHARED
-from tests.stand_ins.nvidia_wire import Reply
+from stand_ins.nvidia import GOOD_KEY, KEYS, PROBLEM, StandIn, answer
+from stand_ins.nvidia_pictures import draw as expected_picture
+from stand_ins.nvidia_pictures import encoded
+from stand_ins.nvidia_schema import SHARED
+from stand_ins.nvidia_wire import Reply
 
 
 def test_a_prompt_becomes_a_picture_of_the_asked_size(hosted, stand_in, draw):

@@ -13,10 +13,10 @@ from flux_demo.backends.nvidia.container import read_schema
 from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
 from flux_demo.modes import MODES, SIZES
 from flux_demo.request import ControlMap, GenerationRequest
-from tests.stand_ins.nvidia import Container
-from tests.stand_ins.nvidia_schema import MODES as NIM_MODES
-from tests.stand_ins.nvidia_schema import openapi
-from tests.stand_ins.nvidia_wire import Reply
+from stand_ins.nvidia import Container
+from stand_ins.nvidia_schema import MODES as NIM_MODES
+from stand_ins.nvidia_schema import openapi
+from stand_ins.nvidia_wire import Reply
 
 
 def test_the_map_arrives_pixel_for_pixel_and_is_not_preprocessed(nim, stand_in, draw, edge_map):

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.stand_ins.nvidia import GOOD_KEY, Container, StandIn
+from stand_ins.nvidia import GOOD_KEY, Container, StandIn
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 SIDES = "768, 832, 896, 960, 1024, 1088, 1152, 1216, 1280 or 1344"

@@ -11,8 +11,8 @@ from flux_demo.backends.nvidia.client import TICK_S
 from flux_demo.errors import Cancelled, Unreachable
 from flux_demo.modes import MODES
 from flux_demo.request import GenerationRequest
-from tests.stand_ins.nvidia import GOOD_KEY, StandIn
-from tests.stand_ins.nvidia_wire import Reply
+from stand_ins.nvidia import GOOD_KEY, StandIn
+from stand_ins.nvidia_wire import Reply
 
 
 class Stopping:

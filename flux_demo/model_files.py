@@ -1,0 +1,133 @@
+"""Where the weights of each mode are, as far as files tell. Standard library only: quick, and asks no network unless it says so.
+
+FLUX's three modes come with the same text encoders and VAE. They are fetched and loaded once, but only if the files really are the same: by
+the hub's hashes, or byte by byte.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.hub import cached, local_folder, same_files
+from flux_demo.modes import MODES
+from flux_demo.settings import ASSETS, Settings
+
+MINI = ASSETS / "mini"
+SHARED_FOLDERS = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "vae")
+SHARED = tuple(f"{folder}/*" for folder in SHARED_FOLDERS)
+OWN = ("model_index.json", "scheduler/*", "transformer/*")  # never the single-file copies beside them
+WHOLE = OWN + SHARED
+WEIGHTS_OF = ("text_encoder", "text_encoder_2", "vae")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where the files of one mode's model are."""
+
+    model: str  # the name that people see: a Hub name, a folder's own name, or "mini"; never a path
+    shared: Path  # folder with tokenizer, tokenizer_2, text_encoder, text_encoder_2 and vae
+    transformer: Path  # folder of the transformer itself
+    scheduler: Path  # folder of the scheduler itself
+
+
+def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
+    """Model and file patterns that fetching text, canny, depth or estimator needs.
+
+    Of canny and depth only the transformer, where the files that they share with text are here and the hub says that they are the same: then
+    this asks the hub. Raises InvalidRequest, DownloadFailed.
+    """
+    if what == "estimator":
+        from flux_demo.maps.depth import PATTERNS
+
+        return settings.depth_estimator, PATTERNS
+    if what not in MODES:
+        raise InvalidRequest(f"There is nothing called {what!r} to fetch. Fetch one of {', '.join(MODES)} or estimator.")
+    name = settings.model(what)
+    if what == "text" or Path(name).expanduser().is_dir() or local_folder(settings.text_model, SHARED) is None:
+        return name, WHOLE
+    shares = not Path(settings.text_model).expanduser().is_dir() and same_files(name, settings.text_model, SHARED, settings.hf_token)
+    return name, OWN if shares else WHOLE
+
+
+def mini_files(mode: str, folder: Path = MINI) -> ModelFiles:
+    """The mini: one folder for all modes, whose transformers lie side by side."""
+    return ModelFiles("mini", folder, folder / ("transformer" if mode == "text" else f"transformer_{mode}"), folder / "scheduler")
+
+
+def local_files(mode: str, settings: Settings) -> ModelFiles | None:
+    """Where the mode's files are; None if some are missing. A mode without its own encoders and VAE takes text's, unless their hashes differ."""
+    name = settings.model(mode)
+    own = local_folder(name, OWN)
+    if own is None:
+        return None
+    title = name if not Path(name).expanduser().is_dir() else own.resolve().name
+    whole = local_folder(name, WHOLE)
+    text = local_folder(settings.text_model, SHARED) if mode != "text" else None
+    same = listed_as_same(name, settings.text_model) if text is not None else None
+    shared = text if text is not None and (same or (whole is None and same is None)) else whole
+    return ModelFiles(title, shared, own / "transformer", own / "scheduler") if shared else None
+
+
+def with_texts_files(parts: ModelFiles, settings: Settings) -> ModelFiles:
+    """The same parts, with text's encoders and VAE where those are the same byte for byte. Reads gigabytes, once."""
+    text = local_folder(settings.text_model, SHARED)
+    if text is None or text == parts.shared or not _same_bytes(parts.shared, text):
+        return parts
+    return replace(parts, shared=text)
+
+
+def listed_as_same(name: str, other: str) -> bool | None:
+    """Whether two cached models share encoders and VAE, by the hub's hashes; None if the cache does not tell."""
+    mine, theirs = cached(name), cached(other)
+    if mine is None or theirs is None or mine.listing is None or theirs.listing is None:
+        return None
+    return mine.hashes(SHARED) == theirs.hashes(SHARED)
+
+
+def lacking(parts: ModelFiles) -> list[str]:
+    """Names of what a mode needs and what is not there, shards included; empty if it is whole."""
+    gaps = [folder.name for folder in (parts.shared / name for name in SHARED_FOLDERS) if not folder.is_dir()]
+    for folder in (*(parts.shared / name for name in WEIGHTS_OF), parts.transformer):
+        gaps += [f"{folder.name}/{name}" for name in ("config.json", *_weight_files(folder)) if not (folder / name).is_file()]
+    if not (parts.scheduler / "scheduler_config.json").is_file():
+        gaps.append("scheduler/scheduler_config.json")
+    return gaps
+
+
+def wrong_kind(parts: ModelFiles, *, follows_map: bool) -> str | None:
+    """What is wrong with the kind of model that the files say they are, as half a sentence; None if nothing is."""
+    try:
+        config = json.loads((parts.transformer / "config.json").read_text("utf-8"))
+        kind, seen, drawn = config.get("_class_name"), config["in_channels"], config.get("out_channels") or config["in_channels"]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return "its transformer's config.json cannot be read"
+    if kind != "FluxTransformer2DModel":
+        return f"its transformer is a {kind}, not FLUX's"
+    if follows_map and seen != 2 * drawn:
+        return "it follows no map, as FLUX.1-dev itself does not"
+    if not follows_map and seen != drawn:
+        return "it wants a map to follow, as the Canny and Depth models do"
+    return None
+
+
+def _weight_files(folder: Path) -> Sequence[str]:
+    """The files that hold a model's weights: the shards of its index, or its one file."""
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        try:
+            return sorted({Path(name).name for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
+        except (OSError, ValueError, KeyError, AttributeError):
+            return [index.name + " (unreadable)"]
+    return [file.name for file in folder.glob("*.safetensors")] or ["*.safetensors"]
+
+
+@lru_cache(maxsize=8)
+def _same_bytes(folder: Path, other: Path) -> bool:
+    names = [file.relative_to(folder) for name in SHARED_FOLDERS for file in sorted((folder / name).rglob("*")) if file.is_file()]
+    match, _, _ = filecmp.cmpfiles(folder, other, [str(name) for name in names], shallow=False)
+    return len(match) == len(names) > 0

@@ -1,0 +1,86 @@
+"""Which files are fetched and which are shared."""
+
+import json
+
+import pytest
+
+from flux_demo import model_files
+from flux_demo.errors import InvalidRequest
+from flux_demo.model_files import OWN, SHARED, WHOLE, files_for, listed_as_same, local_files
+from flux_demo.settings import Settings
+
+TEXT, CANNY = "black-forest-labs/FLUX.1-dev", "black-forest-labs/FLUX.1-Canny-dev"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    def write(name, here, hashes):
+        """Put files of a model into the cache, with a listing of all of them by hash."""
+        home = tmp_path / f"models--{name.replace('/', '--')}"
+        for file in here:
+            (home / "snapshots" / "c" / file).parent.mkdir(parents=True, exist_ok=True)
+            (home / "snapshots" / "c" / file).write_text("x")
+        (home / "trees").mkdir()
+        (home / "trees" / "c.json").write_text(json.dumps({"files": {file: {"size": 1, "blob_id": blob} for file, blob in hashes.items()}}))
+        return home / "snapshots" / "c"
+
+    return write
+
+
+SHARED_FILES = {f"{folder}/file": "1" for folder in model_files.SHARED_FOLDERS}
+OWN_FILES = {"model_index.json": "2", "scheduler/scheduler_config.json": "2", "transformer/config.json": "2"}
+
+
+def test_a_mode_is_fetched_whole_without_text():
+    assert files_for("text", Settings()) == (TEXT, WHOLE)
+    assert files_for("canny", Settings()) == (CANNY, WHOLE)
+    assert files_for("canny", Settings(canny_model="someone/else"))[0] == "someone/else"
+
+
+def test_the_single_file_copies_are_never_fetched():
+    from fnmatch import fnmatch
+
+    for name in ("flux1-dev.safetensors", "ae.safetensors", "flux1-canny-dev.safetensors", "README.md", "dev_grid.jpg"):
+        assert not any(fnmatch(name, pattern) for pattern in WHOLE)
+
+
+def test_the_estimator_is_three_files():
+    name, patterns = files_for("estimator", Settings())
+    assert name == "LiheYoung/depth-anything-large-hf" and len(patterns) == 3
+
+
+def test_what_cannot_be_fetched_is_answered_with_what_can():
+    with pytest.raises(InvalidRequest, match="text, canny, depth or estimator"):
+        files_for("everything", Settings())
+
+
+def test_only_the_transformer_where_text_is_here_and_the_hub_says_the_rest_is_the_same(cache, monkeypatch):
+    cache(TEXT, [*SHARED_FILES, *OWN_FILES], {**SHARED_FILES, **OWN_FILES})
+    asked, answers = [], [True, False]
+    monkeypatch.setattr(model_files, "same_files", lambda *given: asked.append(given) or answers.pop(0))
+    for patterns in (OWN, WHOLE):
+        assert files_for("canny", Settings(hf_token="hf_x")) == (CANNY, patterns)
+    assert asked == [(CANNY, TEXT, SHARED, "hf_x")] * 2
+
+
+def test_a_mode_without_encoders_of_its_own_takes_texts_if_the_listings_agree(cache):
+    text = cache(TEXT, [*SHARED_FILES, *OWN_FILES], {**SHARED_FILES, **OWN_FILES})
+    canny = cache(CANNY, OWN_FILES, {**SHARED_FILES, **OWN_FILES})
+    assert listed_as_same(CANNY, TEXT) is True
+    parts = local_files("canny", Settings())
+    assert (parts.model, parts.shared, parts.transformer) == (CANNY, text, canny / "transformer")
+
+
+def test_it_does_not_take_them_if_the_listings_differ(cache):
+    cache(TEXT, [*SHARED_FILES, *OWN_FILES], {**SHARED_FILES, **OWN_FILES})
+    cache(CANNY, OWN_FILES, {**SHARED_FILES, **OWN_FILES, "vae/file": "another"})
+    assert listed_as_same(CANNY, TEXT) is False
+    assert local_files("canny", Settings()) is None
+
+
+def test_the_mini_that_is_shipped_is_whole():
+    for mode in ("text", "canny", "depth"):
+        assert model_files.lacking(model_files.mini_files(mode)) == []
+        assert model_files.wrong_kind(model_files.mini_files(mode), follows_map=mode != "text") is None

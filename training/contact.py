@@ -1,0 +1,42 @@
+"""The contact sheets beside the model card: `python -m training.contact`. Prompts by seeds, and scene, map, picture."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from training import maps, sheets
+from training.evaluate import GUIDANCE, WEIGHTS, Mini, controls
+
+PROMPTS = (
+    "a red sphere on a gray floor at noon",
+    "a blue cone to the left of a white cube on a sandy floor at sunset",
+    "a red cone, a green cube and a blue cylinder on a snowy floor, noon light",
+    "a yellow cube on a grassy floor at night",
+    "a purple cylinder to the right of an orange sphere on a wooden floor",
+    "a black cone in the snow",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--count", type=int, default=4, help="seeds for each prompt, and maps of each kind")
+    arguments = parser.parse_args()
+    mini = Mini(arguments.weights, "cuda" if torch.cuda.is_available() else "cpu")
+    count = arguments.count
+    drawn = mini.draw(mini.text, [prompt for prompt in PROMPTS for _ in range(count)], GUIDANCE["text"])
+    rows = [drawn[at : at + count] for at in range(0, len(drawn), count)]
+    sheets.save(rows, arguments.weights / "sheet-text.png")
+    for mode, first in (("canny", 3000), ("depth", 4000)):
+        prompts, four = controls(count, first)
+        given = [maps.edges(one[..., :3]) if mode == "canny" else np.repeat(one[..., 3:], 3, 2) for one in four]
+        drawn = mini.draw(mini.control(mode), prompts, GUIDANCE[mode], [Image.fromarray(one) for one in given])
+        sheets.save([list(four[..., :3]), given, drawn], arguments.weights / f"sheet-{mode}.png")
+        print(f"{mode}: " + " | ".join(prompts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""How long each stage goes on, as data. `cpu` is for two cores and some hours, `gpu` for one large GPU, `quick` for the tests."""
+
+from dataclasses import dataclass
+
+from training.latents import HALF
+from training.scenes import SIZES
+
+SQUARE = (256, 256)
+OTHERS = tuple(size for size in SIZES if size != SQUARE)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    scenes: dict[tuple[int, int], int]  # rendered, by size
+    encoded: dict[tuple[int, int], int]  # of these, as latents; each also mirrored
+    steps: dict[str, int]  # by stage
+    batch: dict[str, int]  # by stage that has one size of batch
+    wider: int = 1  # times the batches of stage_draw.DIETS; 0 for batches of two
+
+
+def _counts(square: int, other: int) -> dict[tuple[int, int], int]:
+    return {SQUARE: square} | dict.fromkeys(OTHERS, other)
+
+
+SCHEDULES = {
+    "quick": Schedule(
+        scenes={SQUARE: 16, (336, 192): 8},
+        encoded={HALF: 16, (336, 192): 8},
+        wider=0,
+        steps=dict.fromkeys(
+            (
+                "vae",
+                "text",
+                "estimator",
+                "base",
+                "base_real",
+                "distil_text",
+                "distil_canny",
+                "distil_depth",
+                "vae_decoder",
+                "judge",
+            ),
+            2,
+        ),
+        batch={"vae": 2, "text": 2, "estimator": 2, "judge": 2},
+    ),
+    "cpu": Schedule(
+        scenes=_counts(5750, 1000),
+        encoded={HALF: 4000} | _counts(400, 64),
+        steps={
+            "vae": 2600,
+            "text": 450,
+            "base": 2400,
+            "base_real": 1000,
+            "estimator": 850,
+            "distil_text": 120,
+            "distil_canny": 90,
+            "distil_depth": 90,
+            "vae_decoder": 1500,
+            "judge": 1750,
+        },
+        batch={"vae": 8, "text": 48, "estimator": 6, "judge": 16},
+    ),
+    "gpu": Schedule(
+        scenes=_counts(40000, 4000),
+        encoded={HALF: 40000} | _counts(40000, 4000),
+        wider=8,
+        steps={
+            "vae": 12000,
+            "text": 2000,
+            "base": 12000,
+            "base_real": 12000,
+            "estimator": 4000,
+            "distil_text": 2000,
+            "distil_canny": 1500,
+            "distil_depth": 1500,
+            "vae_decoder": 6000,
+            "judge": 3000,
+        },
+        batch={"vae": 32, "text": 128, "estimator": 64, "judge": 128},
+    ),
+}
