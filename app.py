@@ -79,13 +79,13 @@ def start(asked: argparse.Namespace):
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python app.py", description="Start the page in which FLUX.1 [dev], Canny and Depth draw.", allow_abbrev=False
+        prog="python app.py", description="Start the page for FLUX.1 [dev], Canny and Depth.", allow_abbrev=False
     )
     parser.add_argument("--backend", choices=("auto", *BACKENDS), help="where to run (default: auto, the first that can)")
     parser.add_argument("--host", help="address to listen on; 0.0.0.0 for other machines too (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default: 7860)")
     parser.add_argument("--share", action="store_true", help="make a public link through Gradio's service")
-    parser.add_argument("--outputs", metavar="DIR", help="folder where pictures are kept (default: outputs)")
+    parser.add_argument("--outputs", metavar="DIR", help="folder where images are kept (default: outputs)")
     return parser
 
 
@@ -109,35 +109,33 @@ def _check_address(host: str | None, port: int | None) -> None:
     if port is None and host is None:
         return
     if port is not None and not 0 < port < 65536:
-        raise InvalidRequest(f"{port} is no port. Give --port a number from 1 to 65535.")
+        raise InvalidRequest(f"{port} is not a valid port. Give --port a number from 1 to 65535.")
     host = (host or "127.0.0.1").strip("[]")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
-        raise InvalidRequest(f"{host!r} is no address of this machine. Give --host 127.0.0.1, or 0.0.0.0 for all addresses.") from error
+        raise InvalidRequest(f"{host!r} is not an address of this machine. Give --host 127.0.0.1, or 0.0.0.0 for all addresses.") from error
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does; without it a port just left counts as taken
         try:
             probe.bind(address)
         except PermissionError as error:
-            raise InvalidRequest(f"Port {port} may not be used by this user. Give --port a number from 1024 up.") from error
+            raise InvalidRequest(f"This user may not use port {port}. Give --port a number from 1024 up.") from error
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise InvalidRequest(
-                    f"{host!r} is no address of this machine. Give --host 127.0.0.1, or 0.0.0.0 for all addresses."
+                    f"{host!r} is not an address of this machine. Give --host 127.0.0.1, or 0.0.0.0 for all addresses."
                 ) from error
             raise InvalidRequest(f"Port {port} is taken by another program. Give another --port, or stop that program.") from error
 
 
 def _warm_up(studio) -> None:
-    """Load the models of the chosen backends once the page is up, so that the first picture need not wait for them."""
+    """Load the models of the chosen backends once the page is up, so that the first image need not wait for them."""
     from flux_demo.modes import MODES
 
-    for mode in MODES:
+    for mode in MODES.values():
         try:
-            backend = studio.route(mode).backend
-            if hasattr(backend, "warm_up"):
-                backend.warm_up(mode)
+            studio.route(mode.name).backend.warm_up(mode)
         except Exception:  # whatever it is, the first run meets it again and says it in words
             continue
 

@@ -24,7 +24,7 @@ from benchmarks.record import RESULTS, record
 from benchmarks.subjects import flux as flux_subject
 from flux_demo.engine import memory
 from flux_demo.engine.model_cache import free_memory
-from flux_demo.engine.pipeline import draw
+from flux_demo.engine.pipeline import generate
 from flux_demo.engine.preview import estimate
 from flux_demo.request import ControlMap, GenerationRequest, Size
 
@@ -142,7 +142,7 @@ def runner(subject: flux_subject.Subject, mode: str, given: argparse.Namespace, 
         else:
             control = ControlMap(mode, picture_map) if picture_map else None
             request = GenerationRequest(mode, prompt, seed, given.steps, flux_subject.GUIDANCE, Size(*sides), control)
-            image = draw(subject.engine(mode), request, ignore, ignore)
+            image = generate(subject.engine(mode), request, ignore, ignore)
         whole, processor = now() - started, time.process_time() - began
         for owner, method, inner in undo:
             setattr(owner, method, inner)

@@ -16,8 +16,9 @@ from benchmarks.record import RESULTS, record
 from benchmarks.subjects import flux as flux_subject
 from flux_demo.backends.local import CONTEXT_BYTES
 from flux_demo.engine import memory
-from flux_demo.engine.pipeline import draw
+from flux_demo.engine.pipeline import generate
 from flux_demo.engine.placement import tile
+from flux_demo.progress import Phase, Status
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from stand_ins.gpu import Gpu
 
@@ -25,7 +26,7 @@ SIDES = (1024, 1024)
 STEPS = 2  # from the second on, what is streamed comes ahead of time
 CARDS = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141)
 MAIN_MEMORIES = (64, 32, 16)
-PHASES = {"Reading the prompt": "reading", "Drawing": "denoising", "Developing the picture": "decoding"}
+PHASES = {Phase.ENCODING: "reading", Phase.DENOISING: "denoising", Phase.DECODING: "decoding"}  # names in the results
 
 
 def main() -> None:
@@ -51,16 +52,16 @@ def count(plan: memory.Plan) -> dict[str, float]:
         subject = flux_subject.build("flux", plan, tuple(flux_subject.SEEN)[-plan.modes :], gpu.device)
         weights, peaks, phases = gpu.live, [], []
 
-        def on_status(sentence: str) -> None:  # a phase begins, and what was before it is over; before the first is the loading
+        def on_status(status: Status) -> None:  # a phase begins and the one before it is over; before the first is the loading
             peaks.append(gpu.peak - weights)
-            phases.append(PHASES[sentence])
+            phases.append(PHASES[status.phase])
             gpu.begin()
 
         picture_map = ControlMap("depth", Image.new("RGB", SIDES))
         request = GenerationRequest("depth", "a red cube", 1, STEPS, flux_subject.GUIDANCE, Size(*SIDES), picture_map)
         flux = subject.engine("depth")
         tile(flux.shared.vae, tiled=plan.tiles(SIDES[0] * SIDES[1]))
-        draw(flux, request, lambda *_: None, on_status)
+        generate(flux, request, lambda *_: None, on_status)
         peaks.append(gpu.peak - weights)
     return {part: round(size / memory.GIB, 2) for part, size in zip(("weights", *phases), (weights, *peaks[1:]))}
 

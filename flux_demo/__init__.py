@@ -1,6 +1,6 @@
-"""flux_demo: pictures from FLUX.1 [dev], and from FLUX.1 Canny and Depth [dev] with a photo's edges or depth to follow.
+"""flux_demo: images from FLUX.1 [dev], and from FLUX.1 Canny and Depth [dev] that follow a photo's edges or depth.
 
-The public names are loaded when they are first used, so importing the package costs nothing.
+The public names are loaded at their first use, so importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ TYPE_CHECKING = False  # for type checkers it is true; typing itself would be mo
 if TYPE_CHECKING:
     from flux_demo.errors import Cancelled as Cancelled
     from flux_demo.errors import FluxDemoError as FluxDemoError
+    from flux_demo.gallery import GeneratedImage as GeneratedImage
     from flux_demo.modes import MODES as MODES
     from flux_demo.recipe import Recipe as Recipe
     from flux_demo.recipe import read_recipe as read_recipe
     from flux_demo.request import ControlMap as ControlMap
-    from flux_demo.request import GeneratedImage as GeneratedImage
     from flux_demo.request import GenerationRequest as GenerationRequest
     from flux_demo.request import Size as Size
     from flux_demo.settings import Settings as Settings
@@ -30,7 +30,7 @@ _HOMES = {
     "Recipe": "recipe",
     "read_recipe": "recipe",
     "ControlMap": "request",
-    "GeneratedImage": "request",
+    "GeneratedImage": "gallery",
     "GenerationRequest": "request",
     "Size": "request",
     "Settings": "settings",

@@ -1,13 +1,13 @@
 """Everything that can go wrong, in words for the person.
 
     FluxDemoError
-    ├── InvalidRequest          what was asked cannot be done by anybody: a size, a seed, an empty prompt
-    │   └── InvalidPicture      a file that is no picture, or too large, or broken
+    ├── InvalidRequest          nobody can do what was asked: a size, a seed, an empty prompt
+    │   └── InvalidPicture      a file that is not a picture, is too large, or is broken
     ├── BackendUnavailable      nothing here can run the mode, or the chosen backend refuses it
     ├── DownloadFailed          the model files could not be fetched
-    └── GenerationFailed        the run began and did not end in a picture
+    └── GenerationFailed        the run began and did not end in an image
         ├── OutOfMemory         the device's memory ran out
-        ├── ContentRefused      a content filter withheld the picture
+        ├── ContentRefused      a content filter withheld the image
         └── Unreachable         the service did not answer, or not in time
     Cancelled                   the person stopped the run; not an error
 

@@ -15,10 +15,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from flux_demo import background
 from flux_demo.errors import Cancelled, DownloadFailed
 
-HEARTBEAT_S = 0.15
-PATIENCE_S = 10.0  # for the hub's answers; the files themselves may take as long as they need
+TIMEOUT_S = 10.0  # for the Hub's answers; the files themselves may take as long as they need
 
 OnBytes = Callable[[int, int], None]
 
@@ -103,7 +103,7 @@ def missing(name: str, patterns: Sequence[str], token: str | None = None) -> Dow
             token=token,
             dry_run=True,
             tqdm_class=_silent_bar(threading.Event()),
-            etag_timeout=PATIENCE_S,
+            etag_timeout=TIMEOUT_S,
         )
     if not files:
         raise DownloadFailed(f"{name} holds none of the files that are needed. Name a model in diffusers' layout.")
@@ -118,25 +118,23 @@ def fetch(name: str, patterns: Sequence[str], token: str | None = None, on_bytes
     """
     size = missing(name, patterns, token)
     blobs = _home(name) / "blobs"
-    whole_before = _bytes_in(blobs) - _bytes_in(blobs, "*.incomplete")
+    complete_before = _bytes_in(blobs) - _bytes_in(blobs, "*.incomplete")
     stop = threading.Event()
-    outcome: list[Any] = []
-    worker = threading.Thread(target=_download, args=(name, patterns, token, stop, outcome), name="fetch", daemon=True)
-    worker.start()
+
+    def report() -> None:
+        if on_bytes:
+            arrived = _bytes_in(blobs) - complete_before
+            on_bytes(min(size.bytes_total, size.bytes_total - size.bytes_left + arrived), size.bytes_total)
+
+    download = background.start(lambda: _download(name, patterns, token, stop), "fetch")
     try:
-        while worker.is_alive():
-            worker.join(HEARTBEAT_S)
-            if on_bytes:
-                came = _bytes_in(blobs) - whole_before
-                on_bytes(min(size.bytes_total, size.bytes_total - size.bytes_left + came), size.bytes_total)
+        with worded(name):
+            folder = background.wait_for(download, report)
     finally:
         stop.set()  # ends the download if the caller was stopped
-    if isinstance(outcome[0], BaseException):
-        with worded(name):
-            raise outcome[0]
     if on_bytes:
         on_bytes(size.bytes_total, size.bytes_total)
-    return Path(outcome[0])
+    return folder
 
 
 def same_files(name: str, other: str, patterns: Sequence[str], token: str | None = None) -> bool:
@@ -149,7 +147,7 @@ def hub_hashes(name: str, patterns: Sequence[str], token: str | None = None) -> 
     from huggingface_hub import HfApi
 
     with worded(name):
-        found = HfApi(token=token).model_info(name, files_metadata=True, timeout=PATIENCE_S)
+        found = HfApi(token=token).model_info(name, files_metadata=True, timeout=TIMEOUT_S)
     files = {file.rfilename: (file.lfs.sha256 if file.lfs else file.blob_id) for file in found.siblings or []}
     return {file: value or "" for file, value in files.items() if _matches(file, patterns)}
 
@@ -194,15 +192,11 @@ def _words(name: str, error: BaseException) -> str:
     return f"Hugging Face cannot be reached for {name}. Check the network and try again: it goes on where it ended."
 
 
-def _download(name: str, patterns: Sequence[str], token: str | None, stop: threading.Event, outcome: list[Any]) -> None:
+def _download(name: str, patterns: Sequence[str], token: str | None, stop: threading.Event) -> Path:
     from huggingface_hub import snapshot_download
 
-    try:
-        outcome.append(
-            snapshot_download(name, allow_patterns=list(patterns), token=token, tqdm_class=_silent_bar(stop), etag_timeout=PATIENCE_S)
-        )
-    except BaseException as error:  # handed to whoever waits
-        outcome.append(error)
+    bar = _silent_bar(stop)
+    return Path(snapshot_download(name, allow_patterns=list(patterns), token=token, tqdm_class=bar, etag_timeout=TIMEOUT_S))
 
 
 def _silent_bar(stop: threading.Event) -> type:
@@ -244,9 +238,18 @@ def _is_there(folder: Path, pattern: str) -> bool:
         return False
     for index in folder.glob(f"{Path(pattern).parent.as_posix()}/*.index.json"):
         try:
-            names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError):
+            shards = shards_of(index)
+        except ValueError:
             return False
-        if not all((index.parent / Path(name).name).is_file() for name in names):
+        if not all(shard.is_file() for shard in shards):
             return False
     return True
+
+
+def shards_of(index: Path) -> list[Path]:
+    """The files beside an index (``*.index.json``) that it names, here or not. Raises ValueError for one that cannot be read."""
+    try:
+        names = {Path(name).name for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{index.name} cannot be read") from error
+    return sorted(index.parent / name for name in names)

@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from flux_demo.errors import InvalidRequest
-from flux_demo.hub import cached, local_folder, same_files
-from flux_demo.modes import MODES
+from flux_demo.hub import cached, local_folder, same_files, shards_of
+from flux_demo.modes import MODES, Mode
 from flux_demo.settings import ASSETS, Settings
 
 MINI = ASSETS / "mini"
@@ -23,6 +23,7 @@ SHARED_FOLDERS = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", 
 SHARED = tuple(f"{folder}/*" for folder in SHARED_FOLDERS)
 OWN = ("model_index.json", "scheduler/*", "transformer/*")  # never the single-file copies beside them
 WHOLE = OWN + SHARED
+ESTIMATOR_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 WEIGHTS_OF = ("text_encoder", "text_encoder_2", "vae")
 
 
@@ -43,21 +44,20 @@ def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
     this asks the hub. Raises InvalidRequest, DownloadFailed.
     """
     if what == "estimator":
-        from flux_demo.maps.depth import PATTERNS
-
-        return settings.depth_estimator, PATTERNS
+        return settings.depth_estimator, ESTIMATOR_FILES
     if what not in MODES:
-        raise InvalidRequest(f"There is nothing called {what!r} to fetch. Fetch one of {', '.join(MODES)} or estimator.")
+        raise InvalidRequest(f"{what!r} cannot be fetched. Fetch one of {', '.join(MODES)} or estimator.")
     name = settings.model(what)
-    if what == "text" or Path(name).expanduser().is_dir() or local_folder(settings.text_model, SHARED) is None:
+    if what == "text" or Path(name).expanduser().is_dir() or local_folder(settings.model("text"), SHARED) is None:
         return name, WHOLE
-    shares = not Path(settings.text_model).expanduser().is_dir() and same_files(name, settings.text_model, SHARED, settings.hf_token)
+    shares = not Path(settings.model("text")).expanduser().is_dir() and same_files(name, settings.model("text"), SHARED, settings.hf_token)
     return name, OWN if shares else WHOLE
 
 
-def mini_files(mode: str, folder: Path = MINI) -> ModelFiles:
-    """The mini: one folder for all modes, whose transformers lie side by side."""
-    return ModelFiles("mini", folder, folder / ("transformer" if mode == "text" else f"transformer_{mode}"), folder / "scheduler")
+def mini_files(mode: Mode, folder: Path = MINI) -> ModelFiles:
+    """The mini: one folder for all modes, with a transformer for text and one for each kind of map."""
+    transformer = f"transformer_{mode.control.kind}" if mode.control else "transformer"
+    return ModelFiles("mini", folder, folder / transformer, folder / "scheduler")
 
 
 def local_files(mode: str, settings: Settings) -> ModelFiles | None:
@@ -68,18 +68,18 @@ def local_files(mode: str, settings: Settings) -> ModelFiles | None:
         return None
     title = name if not Path(name).expanduser().is_dir() else own.resolve().name
     whole = local_folder(name, WHOLE)
-    text = local_folder(settings.text_model, SHARED) if mode != "text" else None
-    same = listed_as_same(name, settings.text_model) if text is not None else None
+    text = local_folder(settings.model("text"), SHARED) if mode != "text" else None
+    same = listed_as_same(name, settings.model("text")) if text is not None else None
     shared = text if text is not None and (same or (whole is None and same is None)) else whole
     return ModelFiles(title, shared, own / "transformer", own / "scheduler") if shared else None
 
 
-def with_texts_files(parts: ModelFiles, settings: Settings) -> ModelFiles:
-    """The same parts, with text's encoders and VAE where those are the same byte for byte. Reads gigabytes, once."""
-    text = local_folder(settings.text_model, SHARED)
-    if text is None or text == parts.shared or not _same_bytes(parts.shared, text):
-        return parts
-    return replace(parts, shared=text)
+def with_texts_files(files: ModelFiles, settings: Settings) -> ModelFiles:
+    """The same files, with text's encoders and VAE where those are the same byte for byte. Reads gigabytes, once."""
+    text = local_folder(settings.model("text"), SHARED)
+    if text is None or text == files.shared or not _same_bytes(files.shared, text):
+        return files
+    return replace(files, shared=text)
 
 
 def listed_as_same(name: str, other: str) -> bool | None:
@@ -90,29 +90,29 @@ def listed_as_same(name: str, other: str) -> bool | None:
     return mine.hashes(SHARED) == theirs.hashes(SHARED)
 
 
-def lacking(parts: ModelFiles) -> list[str]:
+def lacking(files: ModelFiles) -> list[str]:
     """Names of what a mode needs and what is not there, shards included; empty if it is whole."""
-    gaps = [folder.name for folder in (parts.shared / name for name in SHARED_FOLDERS) if not folder.is_dir()]
-    for folder in (*(parts.shared / name for name in WEIGHTS_OF), parts.transformer):
+    gaps = [folder.name for folder in (files.shared / name for name in SHARED_FOLDERS) if not folder.is_dir()]
+    for folder in (*(files.shared / name for name in WEIGHTS_OF), files.transformer):
         gaps += [f"{folder.name}/{name}" for name in ("config.json", *_weight_files(folder)) if not (folder / name).is_file()]
-    if not (parts.scheduler / "scheduler_config.json").is_file():
+    if not (files.scheduler / "scheduler_config.json").is_file():
         gaps.append("scheduler/scheduler_config.json")
     return gaps
 
 
-def wrong_kind(parts: ModelFiles, *, follows_map: bool) -> str | None:
+def wrong_kind(files: ModelFiles, *, follows_map: bool) -> str | None:
     """What is wrong with the kind of model that the files say they are, as half a sentence; None if nothing is."""
     try:
-        config = json.loads((parts.transformer / "config.json").read_text("utf-8"))
+        config = json.loads((files.transformer / "config.json").read_text("utf-8"))
         kind, seen, drawn = config.get("_class_name"), config["in_channels"], config.get("out_channels") or config["in_channels"]
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return "its transformer's config.json cannot be read"
     if kind != "FluxTransformer2DModel":
         return f"its transformer is a {kind}, not FLUX's"
     if follows_map and seen != 2 * drawn:
-        return "it follows no map, as FLUX.1-dev itself does not"
+        return "it does not follow a map; it is a text model such as FLUX.1-dev"
     if not follows_map and seen != drawn:
-        return "it wants a map to follow, as the Canny and Depth models do"
+        return "it needs a map to follow, as the Canny and Depth models do"
     return None
 
 
@@ -120,8 +120,8 @@ def _weight_files(folder: Path) -> Sequence[str]:
     """The files that hold a model's weights: the shards of its index, or its one file."""
     for index in sorted(folder.glob("*.safetensors.index.json")):
         try:
-            return sorted({Path(name).name for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
-        except (OSError, ValueError, KeyError, AttributeError):
+            return [shard.name for shard in shards_of(index)]
+        except ValueError:
             return [index.name + " (unreadable)"]
     return [file.name for file in folder.glob("*.safetensors")] or ["*.safetensors"]
 

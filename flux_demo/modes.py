@@ -1,6 +1,6 @@
-"""MODES: the ways of asking FLUX for a picture, as data. A new checkpoint of a known kind is one more row.
+"""MODES: the ways of asking FLUX for an image, as data. A new checkpoint of a known kind is one more row.
 
-The page, the command line, the backends and the tests loop over this table and hold no list of their own.
+The page, the command line, the settings, the backends and the tests loop over this table and hold no list of their own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flux_demo.errors import InvalidRequest
-from flux_demo.request import Size
+from flux_demo.request import Size, SizeLimits
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,12 @@ class Option:
 class Control:
     """How a photo becomes the map that a mode follows."""
 
-    kind: str  # "canny", "depth"
+    kind: str  # in recipes: never changes
     title: str  # "Edges"
     sees: str  # what the map shows, in one sentence
-    options: tuple[Option, ...]
+    draw: str  # "module:function" that draws it; a name, because what it imports is slow to load
+    options: tuple[Option, ...]  # keyword arguments of that function
+    needs_estimator: bool = False  # whether the function takes a depth estimator after the photo
 
     def complete(self, options: Mapping[str, float | bool]) -> dict[str, float | bool]:
         """Fill in defaults and check each value. Raises InvalidRequest naming the option."""
@@ -61,7 +63,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Mode:
-    """One way of asking FLUX for a picture."""
+    """One way of asking FLUX for an image."""
 
     name: str  # in addresses, files and recipes: never changes
     title: str  # on the tab
@@ -72,56 +74,56 @@ class Mode:
     steps: int = 28
     quality_steps: int = 50
 
+    @property
+    def model_variable(self) -> str:
+        """The environment variable that names other weights for it."""
+        return f"FLUX_DEMO_{self.name.upper()}_MODEL"
+
+
+EDGES = Control(
+    "canny",
+    "Edges",
+    "White lines where the photo's colours change",
+    "flux_demo.maps.canny:draw",
+    (
+        Option("low", "Weak edges", "Canny's lower threshold", 50, 0, 1000, 1, "weak"),
+        Option("high", "Strong edges", "Canny's upper threshold", 200, 0, 1000, 1, "strong"),
+    ),
+)
+DEPTH = Control(
+    "depth",
+    "Depth",
+    "Bright is near, dark is far",
+    "flux_demo.maps.depth:draw",
+    (
+        Option("near", "Near", "white up to here; 0 is nearest", 0.0, 0, 1, 0.01, "near"),
+        Option("far", "Far", "black from here; 1 is farthest", 1.0, 0, 1, 0.01, "far"),
+        Option("invert", "Swap near and far", "dark is near, for maps drawn the other way round", False),
+    ),
+    needs_estimator=True,
+)
 
 # Thresholds, guidance and steps: black-forest-labs/flux, image_embedders.py and cli_control.py; 28 is diffusers' quick default.
-MODES: Mapping[str, Mode] = {
+MODES: dict[str, Mode] = {
     mode.name: mode
     for mode in (
         Mode("text", "Text", "black-forest-labs/FLUX.1-dev", "base", guidance=3.5),
-        Mode(
-            "canny",
-            "Edges",
-            "black-forest-labs/FLUX.1-Canny-dev",
-            "canny",
-            guidance=30.0,
-            control=Control(
-                "canny",
-                "Edges",
-                "White lines where the photo's colours change",
-                (
-                    Option("low", "Weak edges", "Canny's lower threshold", 50, 0, 1000, 1, "weak"),
-                    Option("high", "Strong edges", "Canny's upper threshold", 200, 0, 1000, 1, "strong"),
-                ),
-            ),
-        ),
-        Mode(
-            "depth",
-            "Depth",
-            "black-forest-labs/FLUX.1-Depth-dev",
-            "depth",
-            guidance=10.0,
-            control=Control(
-                "depth",
-                "Depth",
-                "Bright is near, dark is far",
-                (
-                    Option("near", "Near", "white up to here; 0 is nearest", 0.0, 0, 1, 0.01, "near"),
-                    Option("far", "Far", "black from here; 1 is farthest", 1.0, 0, 1, 0.01, "far"),
-                    Option("invert", "Swap near and far", "dark is near, for maps drawn the other way round", False),
-                ),
-            ),
-        ),
+        Mode("canny", "Edges", "black-forest-labs/FLUX.1-Canny-dev", "canny", guidance=30.0, control=EDGES),
+        Mode("depth", "Depth", "black-forest-labs/FLUX.1-Depth-dev", "depth", guidance=10.0, control=DEPTH),
     )
 }
 
-# The shapes that the local model, NVIDIA's API and its NIM all draw, about one megapixel each; the default first.
-SIZES = tuple(Size(*sides) for sides in ((1024, 1024), (1344, 768), (768, 1344), (1216, 832), (832, 1216), (1152, 896), (896, 1152)))
+# Sizes that FLUX on this machine, NVIDIA's API and its NIM all generate, about one megapixel each; the default first.
+DEFAULT_SIZES = tuple(
+    Size(*sides) for sides in ((1024, 1024), (1344, 768), (768, 1344), (1216, 832), (832, 1216), (1152, 896), (896, 1152))
+)
 
 ESTIMATOR_REPO = "LiheYoung/depth-anything-large-hf"  # the estimator that FLUX.1-Depth-dev was made with
+MAP_LIMITS = SizeLimits(range(64, 2049, 16), 4_200_000, DEFAULT_SIZES)  # of maps alone: what a route can generate is narrower
 
 
 def find_mode(name: str) -> Mode:
     """The row of that name. Raises InvalidRequest naming the modes there are."""
     if name not in MODES:
-        raise InvalidRequest(f"There is no mode {name!r}. The modes are {', '.join(MODES)}.")
+        raise InvalidRequest(f"{name!r} is not a mode. The modes are {', '.join(MODES)}.")
     return MODES[name]

@@ -91,7 +91,7 @@ class Recipe:
             ) from error
 
 
-def recipe_of(request: GenerationRequest, picture: DrawnImage, backend: str, seconds: float, created: str, version: str) -> Recipe:
+def recipe_of(request: GenerationRequest, drawn: DrawnImage, backend: str, seconds: float, created: str, version: str) -> Recipe:
     """The recipe of a complete request that a backend has drawn."""
     assert request.size is not None and request.seed is not None and request.steps is not None and request.guidance is not None
     control = request.control
@@ -104,15 +104,15 @@ def recipe_of(request: GenerationRequest, picture: DrawnImage, backend: str, sec
         seed=request.seed,
         steps=request.steps,
         guidance=request.guidance,
-        model=picture.model,
+        model=drawn.model,
         backend=backend,
-        preset=picture.preset,
-        plan=picture.plan,
+        preset=drawn.preset,
+        plan=drawn.plan,
         control=ControlRecipe(control.kind, dict(control.options), control.fit, control.sha256, control.estimator) if control else None,
         seconds=round(seconds, 2),
         created=created,
-        libraries=dict(picture.libraries),
-        safety=picture.safety,
+        libraries=dict(drawn.libraries),
+        safety=drawn.safety,
         sample=request.sample,
     )
 

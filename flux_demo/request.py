@@ -1,6 +1,6 @@
-"""What is asked for and what comes back: frozen values that cannot be built invalid.
+"""What is asked for and what a backend returns: frozen values that cannot be built invalid.
 
-Standard library only. ``PIL.Image`` is the one picture type between modules, and is imported only where a value holds one.
+Standard library only. ``PIL.Image`` is the one image type between modules, and is imported only where a value holds one.
 """
 
 from __future__ import annotations
@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flux_demo.errors import InvalidRequest
@@ -18,17 +17,9 @@ from flux_demo.errors import InvalidRequest
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from flux_demo.recipe import Recipe
-
 MAX_SEED = 2**32 - 1
 MAX_PROMPT = 10_000  # characters; NVIDIA's API takes no more, and FLUX reads 512 tokens of it
 SIDE_STEP = 16  # pixels; the VAE divides a side by 8, the transformer's patches by 2 more
-
-OnStep = Callable[[int, int, "Image | None"], None]
-"""``on_step(done, of, preview)`` after each denoising step; the preview is a small RGB picture, or None. Raise Cancelled to stop."""
-
-OnStatus = Callable[[str], None]
-"""``on_status(sentence)`` while a run waits (loading, queueing, retrying), at least every 0.2 s where waiting can be stopped. Raise Cancelled to stop."""
 
 
 @dataclass(frozen=True, order=True)
@@ -42,7 +33,7 @@ class Size:
         for name, side in (("width", self.width), ("height", self.height)):
             if type(side) is not int or side <= 0 or side % SIDE_STEP:
                 raise InvalidRequest(
-                    f"The {name} is {side!r}, and FLUX draws only sides that are multiples of {SIDE_STEP} pixels. {_legal_neighbours(side)}"
+                    f"The {name} is {side!r}, and FLUX needs sides that are multiples of {SIDE_STEP} pixels. {_legal_neighbours(side)}"
                 )
 
     def __str__(self) -> str:
@@ -54,16 +45,43 @@ class Size:
 
     @classmethod
     def parse(cls, text: str) -> Size:
-        """Read ``"1024x768"``. Raises InvalidRequest."""
-        width, cross, height = str(text).strip().lower().replace("×", "x").partition("x")
+        """Read ``"1024x768"``, with spaces and × as people write it. Raises InvalidRequest."""
+        width, cross, height = "".join(str(text).lower().replace("×", "x").split()).partition("x")
         if not (cross and _is_decimal(width) and _is_decimal(height)):
             raise InvalidRequest(f"The size {_shortened(text)} cannot be read. Write it as WIDTHxHEIGHT, for example 1024x768.")
         return cls(int(width), int(height))
 
 
 @dataclass(frozen=True)
+class SizeLimits:
+    """Which sizes can be generated in one place."""
+
+    sides: range  # pixels, for width and height each
+    max_pixels: int
+    sizes: tuple[Size, ...]  # those that are offered, the default first
+
+    def check(self, size: Size) -> None:
+        """Raise InvalidRequest, with a size that is possible, unless this one is."""
+        for name, side in (("width", size.width), ("height", size.height)):
+            if side not in self.sides:
+                raise InvalidRequest(
+                    f"A {name} of {side} pixels cannot be generated here. Each side may be {self.sides[0]} to {self.sides[-1]} "
+                    f"in steps of {self.sides.step}, for example {self.sizes[0]}."
+                )
+        if size.pixels > self.max_pixels:
+            raise InvalidRequest(
+                f"{size} is {size.pixels / 1e6:.1f} megapixels, and the limit here is {self.max_pixels / 1e6:.1f}. "
+                f"Choose a smaller size, for example {self.sizes[0]}."
+            )
+
+    def nearest(self, width: int, height: int) -> Size:
+        """The offered size whose shape is nearest to width : height."""
+        return min(self.sizes, key=lambda size: abs(math.log(size.width / size.height) - math.log(width / height)))
+
+
+@dataclass(frozen=True)
 class ControlMap:
-    """The picture that FLUX follows, RGB, exactly as large as the picture to make."""
+    """The image that FLUX follows, RGB, exactly as large as the image to generate."""
 
     kind: str  # "canny" or "depth"
     image: Image  # RGB, 8 bit
@@ -73,7 +91,7 @@ class ControlMap:
 
     def __post_init__(self) -> None:
         if self.image.mode != "RGB":
-            raise InvalidRequest(f"The map is a {self.image.mode} picture, and FLUX follows RGB. Convert it to RGB first.")
+            raise InvalidRequest(f"The map is a {self.image.mode} image, and FLUX follows RGB. Convert it to RGB first.")
         Size(*self.image.size)
 
     @property
@@ -88,7 +106,7 @@ class ControlMap:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One picture to make. What is left out (None) takes the route's default; a seed left out is drawn at random."""
+    """One image to generate. What is left out (None) takes the route's default; a seed that is left out is random."""
 
     mode: str  # "text", "canny", "depth"
     prompt: str  # 1 to 10,000 characters of any script
@@ -97,50 +115,46 @@ class GenerationRequest:
     guidance: float | None = None
     size: Size | None = None  # with a map always the map's size
     control: ControlMap | None = None
-    sample: int | None = None  # 0 to 3: one of NVIDIA's own sample pictures in place of a map, on the hosted API only
+    sample: int | None = None  # 0 to 3: one of NVIDIA's own sample images in place of a map, on the hosted API only
     preset: str | None = None  # a row of engine.presets
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
-            raise InvalidRequest("There is no prompt. Describe the picture in a few words.")
+            raise InvalidRequest("The prompt is empty. Describe the image in a few words.")
         if len(self.prompt) > MAX_PROMPT:
-            raise InvalidRequest(f"The prompt has {len(self.prompt):,} characters, and {MAX_PROMPT:,} are the limit. Shorten it.")
+            raise InvalidRequest(f"The prompt has {len(self.prompt):,} characters, and the limit is {MAX_PROMPT:,}. Shorten it.")
         if not _is_text(self.prompt):
-            raise InvalidRequest("The prompt holds characters that are no text (half of a surrogate pair, or a null). Type it again.")
+            raise InvalidRequest("The prompt contains characters that are not text (half of a surrogate pair, or a null). Type it again.")
         if self.seed is not None:
             check_seed(self.seed)
         if self.steps is not None and (type(self.steps) is not int or self.steps < 1):
-            raise InvalidRequest(f"{_shortened(self.steps)} is no number of steps. Give a whole number, 1 or more.")
+            raise InvalidRequest(f"{_shortened(self.steps)} is not a valid number of steps. Give a whole number, 1 or more.")
         if self.guidance is not None and not _is_finite(self.guidance):
-            raise InvalidRequest(f"{_shortened(self.guidance)} is no guidance value. Give a number, for example 3.5.")
+            raise InvalidRequest(f"{_shortened(self.guidance)} is not a valid guidance. Give a number, for example 3.5.")
         if self.control is not None:
-            if self.control.kind != self.mode:
-                raise InvalidRequest(f"This is a {self.control.kind} map, and the mode is {self.mode}. Use the map's own mode.")
             if self.size is None:
                 object.__setattr__(self, "size", self.control.size)
             elif self.size != self.control.size:
                 raise InvalidRequest(
-                    f"The map is {self.control.size} and the picture would be {self.size}. Ask for the map's size, or draw the map again."
+                    f"The map is {self.control.size} and the image would be {self.size}. Ask for the map's size, or draw the map again."
                 )
 
 
 @dataclass(frozen=True)
 class Dials:
-    """What a route lets a person ask for, and what it takes when they say nothing."""
+    """What a person can ask of a route, and what it takes when they say nothing."""
 
     steps: int
     guidance: float
     step_range: range
     guidance_range: tuple[float, float]
-    sides: range  # pixels, for width and height each
-    max_pixels: int
-    sizes: tuple[Size, ...]  # the presets, the default first
+    size_limits: SizeLimits
     guidance_open: bool = False  # True: the lower end of guidance_range is not itself allowed
     first_seed: int = 0
-    quality_steps: int | None = None  # what the model's makers use for their best pictures
-    own_photos: bool = True  # False: only sample_pictures can be followed
-    sample_pictures: int = 0  # how many sample pictures the service has
-    can_stop: bool = True  # False: a request once sent cannot be called back
+    quality_steps: int | None = None  # what the model's makers use for best quality
+    own_photos: bool = True  # False: only the service's own sample images can be followed
+    sample_pictures: int = 0  # how many sample images the service has
+    can_stop: bool = True  # False: a request cannot be cancelled once it was sent
     presets: tuple[str, ...] = ()  # rows of engine.presets, the default first
 
     def complete(self, request: GenerationRequest) -> GenerationRequest:
@@ -150,7 +164,7 @@ class Dials:
             seed=random_seed() if request.seed is None else request.seed,
             steps=self.steps if request.steps is None else request.steps,
             guidance=self.guidance if request.guidance is None else request.guidance,
-            size=self.sizes[0] if request.size is None else request.size,
+            size=self.size_limits.sizes[0] if request.size is None else request.size,
             preset=request.preset or (self.presets[0] if self.presets else None),
         )
         self.check(whole)
@@ -159,7 +173,7 @@ class Dials:
     def check(self, request: GenerationRequest) -> None:
         """Raise InvalidRequest naming the first dial that a complete request is outside of."""
         assert request.size and request.steps and request.guidance is not None and request.seed is not None
-        self.check_size(request.size)
+        self.size_limits.check(request.size)
         if request.steps not in self.step_range:
             raise InvalidRequest(f"{request.steps} steps cannot be run here. Ask for {self.step_range[0]} to {self.step_range[-1]} steps.")
         low, high = self.guidance_range
@@ -174,22 +188,9 @@ class Dials:
             known = ", ".join(self.presets) or "none, the service decides"
             raise InvalidRequest(f"There is no preset {_shortened(request.preset)} here. Presets of this backend: {known}.")
 
-    def check_size(self, size: Size) -> None:
-        """Raise InvalidRequest, in words, for a size that cannot be drawn here."""
-        for name, side in (("width", size.width), ("height", size.height)):
-            if side not in self.sides:
-                raise InvalidRequest(
-                    f"A {name} of {side} pixels cannot be drawn here. Each side may be {self.sides[0]} to {self.sides[-1]} "
-                    f"in steps of {self.sides.step}, for example {self.sizes[0]}."
-                )
-        if size.pixels > self.max_pixels:
-            raise InvalidRequest(
-                f"{size} is {size.pixels / 1e6:.1f} megapixels, and {self.max_pixels / 1e6:.1f} is the limit here. "
-                f"Choose a smaller size, for example {self.sizes[0]}."
-            )
-
     def to_dict(self) -> dict[str, Any]:
         """For JSON: ranges as first, last and step; sizes as text."""
+        limits = self.size_limits
         return {
             "steps": self.steps,
             "quality_steps": self.quality_steps,
@@ -197,9 +198,9 @@ class Dials:
             "guidance": self.guidance,
             "guidance_range": list(self.guidance_range),
             "guidance_open": self.guidance_open,
-            "sizes": [str(size) for size in self.sizes],
-            "sides": [self.sides[0], self.sides[-1], self.sides.step],
-            "max_pixels": self.max_pixels,
+            "sizes": [str(size) for size in limits.sizes],
+            "sides": [limits.sides[0], limits.sides[-1], limits.sides.step],
+            "max_pixels": limits.max_pixels,
             "seed_range": [self.first_seed, MAX_SEED],
             "own_photos": self.own_photos,
             "sample_pictures": self.sample_pictures,
@@ -207,46 +208,26 @@ class Dials:
             "presets": list(self.presets),
         }
 
-    def nearest_size(self, width: int, height: int) -> Size:
-        """Of the presets, the one whose shape is nearest to width : height."""
-        return min(self.sizes, key=lambda size: abs(math.log(size.width / size.height) - math.log(width / height)))
-
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """What a backend drew, and how it drew it."""
+    """What a backend made of a request, and how. The gallery turns it into a GeneratedImage."""
 
     image: Image  # RGB, the request's size
     model: str  # a Hub name, "mini", or the service's name for it; never a path
     preset: str | None = None
-    plan: str | None = None  # how the memory was used, in one sentence
+    plan: str | None = None  # how memory was used, in one sentence
     libraries: Mapping[str, str] = field(default_factory=dict)  # {"torch": "2.13.0"}
     safety: str | None = None  # which content filter saw it, and what it said
-
-
-@dataclass(frozen=True)
-class GeneratedImage:
-    """What came back, and all that is needed to make it again."""
-
-    path: Path  # the PNG in the gallery, with its recipe inside
-    request: GenerationRequest  # complete: with the seed that was used
-    recipe: Recipe
-    seconds: float
-
-    @property
-    def image(self) -> Image:
-        """The picture, RGB, read from its file."""
-        from PIL import Image as PIL_Image
-
-        with PIL_Image.open(self.path) as picture:
-            return picture.convert("RGB")
+    seed: int | None = None  # the seed that a service says it used; None: the request's
+    notes: tuple[str, ...] = ()  # sentences for the person about this run
 
 
 def check_seed(seed: Any) -> None:
     """Raise InvalidRequest unless seed is a whole number from 0 to 4294967295."""
     if type(seed) is not int or not 0 <= seed <= MAX_SEED:
         raise InvalidRequest(
-            f"{_shortened(seed)} is no seed. Seeds are whole numbers from 0 to {MAX_SEED}; leave it empty for a random one."
+            f"{_shortened(seed)} is not a valid seed. Seeds are whole numbers from 0 to {MAX_SEED}; leave it empty for a random one."
         )
 
 

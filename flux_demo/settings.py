@@ -1,6 +1,6 @@
 """Settings: the only reader of the environment.
 
-Hugging Face's own variables (``HF_HOME`` and others) are read by its library; they are listed here so that the README's table is whole.
+Hugging Face's own variables (``HF_HOME`` and others) are read by its library; they are listed here so that the README's table is complete.
 """
 
 from __future__ import annotations
@@ -9,32 +9,45 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import NamedTuple
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.modes import ESTIMATOR_REPO, MODES
 
-BACKENDS = ("local", "nim", "hosted", "mini")  # in the order in which auto tries them
+# Every backend, in the order in which ``auto`` tries them, with the function that makes it from settings ("module:function").
+BACKENDS: dict[str, str] = {
+    "local": "flux_demo.backends.diffusion:local",
+    "nim": "flux_demo.backends.nvidia:Nim",
+    "hosted": "flux_demo.backends.nvidia:Hosted",
+    "mini": "flux_demo.backends.diffusion:mini",
+}
 ASSETS = Path(__file__).resolve().parent.parent / "assets"  # what is shipped: the mini, examples, the page's style
 HOSTED_URL = "https://ai.api.nvidia.com/v1/genai/black-forest-labs/flux.1-dev"
 
 
+class Variable(NamedTuple):
+    """A row of the README's table of settings."""
+
+    name: str
+    default: str | None
+    purpose: str
+
+
 def _variable(name: str, default: str | None, purpose: str, secret: bool = False):
-    return field(default=default, repr=not secret, metadata={"variable": name, "purpose": purpose})
+    return field(default=default, repr=not secret, metadata={"variable": Variable(name, default, purpose)})
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a person can set from outside. Secrets stay out of ``repr``."""
 
-    backend: str = _variable("FLUX_DEMO_BACKEND", "auto", "where to run: auto, local, nim, hosted or mini")
+    backend: str = _variable("FLUX_DEMO_BACKEND", "auto", f"where to run: auto, {', '.join(BACKENDS)}")
     preset: str | None = _variable("FLUX_DEMO_PRESET", None, "the preset of local FLUX")
     nim_url: str | None = _variable("FLUX_DEMO_NIM_URL", None, "address of your own NVIDIA NIM, for example http://localhost:8000")
     hosted_url: str = _variable("FLUX_DEMO_HOSTED_URL", HOSTED_URL, "the address that hosted requests are posted to")
-    outputs: str = _variable("FLUX_DEMO_OUTPUTS", "outputs", "folder where pictures are kept")
-    text_model: str = _variable("FLUX_DEMO_TEXT_MODEL", MODES["text"].repo, "Hub name, or folder in diffusers' layout, for text")
-    canny_model: str = _variable("FLUX_DEMO_CANNY_MODEL", MODES["canny"].repo, "the same for canny")
-    depth_model: str = _variable("FLUX_DEMO_DEPTH_MODEL", MODES["depth"].repo, "the same for depth")
-    depth_estimator: str = _variable("FLUX_DEMO_DEPTH_ESTIMATOR", ESTIMATOR_REPO, "the model that sees depth in photos")
+    outputs: str = _variable("FLUX_DEMO_OUTPUTS", "outputs", "folder where images are kept")
+    models: Mapping[str, str] = field(default_factory=dict)  # mode -> Hub name or folder, where it is not the mode's own
+    depth_estimator: str = _variable("FLUX_DEMO_DEPTH_ESTIMATOR", ESTIMATOR_REPO, "the model that estimates depth in photos")
     nvidia_api_key: str | None = _variable("NVIDIA_API_KEY", None, "key for NVIDIA's hosted API", secret=True)
     hf_token: str | None = _variable("HF_TOKEN", None, "Hugging Face token, for the gated FLUX weights", secret=True)
     hf_home: str | None = _variable("HF_HOME", None, "where Hugging Face keeps downloaded weights")
@@ -42,19 +55,37 @@ class Settings:
     def __post_init__(self) -> None:
         if self.backend not in ("auto", *BACKENDS):
             raise InvalidRequest(
-                f"There is no backend {self.backend!r}. Set FLUX_DEMO_BACKEND or --backend to auto, {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}."
+                f"{self.backend!r} is not a backend. Set FLUX_DEMO_BACKEND or --backend to one of auto, {', '.join(BACKENDS)}."
             )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the environment; an empty variable counts as not set. Raises InvalidRequest."""
         environ = os.environ if environ is None else environ
-        values = {row.name: environ.get(row.metadata["variable"], "").strip() for row in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if value})
+
+        def read(name: str) -> str:
+            return environ.get(name, "").strip()
+
+        given = {row.name: read(row.metadata["variable"].name) for row in fields(cls) if row.metadata}
+        models = {mode.name: read(mode.model_variable) for mode in MODES.values()}
+        chosen: dict = {name: value for name, value in given.items() if value}
+        return cls(**chosen, models={mode: name for mode, name in models.items() if name})
+
+    @classmethod
+    def variables(cls) -> list[Variable]:
+        """Every environment variable that is read, in the order of the README's table."""
+        models = [
+            Variable(mode.model_variable, mode.repo, f"Hub name, or folder in diffusers' layout, for {mode.name}")
+            for mode in MODES.values()
+        ]
+        found: list[Variable] = []
+        for row in fields(cls):
+            found += models if row.name == "models" else [row.metadata["variable"]]
+        return found
 
     def model(self, mode: str) -> str:
         """Hub name or folder of a mode's weights."""
-        return {"text": self.text_model, "canny": self.canny_model, "depth": self.depth_model}[mode]
+        return self.models.get(mode) or MODES[mode].repo
 
     @property
     def outputs_folder(self) -> Path:

@@ -1,6 +1,6 @@
-"""Studio: the one path that the page, the command line and notebooks take. Two verbs: ``preview`` draws the map, ``generate`` the picture.
+"""Studio: the one path that the page, the command line and notebooks take. ``preview`` draws the map, ``generate`` the image.
 
-Knows nothing of Gradio, and loads nothing heavy before it is asked to draw.
+Knows nothing of Gradio, and loads nothing heavy before it is needed.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from flux_demo.backends import Backend, Route, all_backends, choose
+from flux_demo.backends.queue import RunQueue
 from flux_demo.errors import BackendUnavailable, InvalidRequest
-from flux_demo.gallery import Gallery
-from flux_demo.modes import MODES, SIZES, Mode, find_mode
-from flux_demo.request import ControlMap, Dials, GeneratedImage, GenerationRequest, OnStatus, OnStep, Size
+from flux_demo.gallery import Gallery, GeneratedImage
+from flux_demo.modes import MAP_LIMITS, MODES, Control, Mode, find_mode
+from flux_demo.progress import OnStatus, OnStep
+from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.settings import ASSETS, Settings
 from flux_demo.version import VERSION
 
@@ -28,10 +31,6 @@ if TYPE_CHECKING:
 
 MATCH = "match"  # the size that is nearest to the photo's shape
 KEPT_FITS = 16  # fitted photos kept, about 3 MB each
-# What a map may measure, wherever it will be used: a route's own dials are narrower and speak when a picture is asked for.
-MAP_DIALS = Dials(
-    steps=1, guidance=1, step_range=range(1, 2), guidance_range=(1, 1), sides=range(64, 2049, 16), max_pixels=4_200_000, sizes=SIZES
-)
 
 
 class Studio:
@@ -41,6 +40,7 @@ class Studio:
         self.settings = settings
         self.backends = list(backends)
         self.gallery = gallery
+        self._queues = {backend.name: RunQueue(backend.concurrency) for backend in self.backends}
         self._lock = threading.Lock()
         self._routes: dict[str, Route] = {}
         self._estimator: Estimator | None = None
@@ -48,14 +48,14 @@ class Studio:
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> Studio:
-        """A studio as the settings say; None reads the environment. Raises InvalidRequest for a setting that cannot be."""
+        """A studio as the settings say; None reads the environment. Raises InvalidRequest for an impossible setting."""
         settings = settings or Settings.from_env()
         return cls(settings, all_backends(settings), Gallery(settings.outputs_folder))
 
     def route(self, mode: str) -> Route:
         """Where the mode runs and why. Chosen once and kept, so that it never changes behind the person's back.
 
-        Raises BackendUnavailable when nothing can run it, InvalidRequest for an unknown mode.
+        Raises NoRoute, a BackendUnavailable, when nothing can run it, InvalidRequest for an unknown mode.
         """
         row = find_mode(mode)
         with self._lock:
@@ -64,11 +64,16 @@ class Studio:
             return self._routes[mode]
 
     def loading(self, mode: str) -> str | None:
-        """What the mode's backend is loading at this moment, in words; None when it loads nothing, or nothing can run the mode."""
+        """What the mode's backend is loading at this moment, as a sentence; None when it loads nothing, or nothing can run the mode."""
         try:
-            return getattr(self.route(mode).backend, "loading", None)  # only what runs on this machine has models to load
+            return self.route(mode).backend.loading
         except BackendUnavailable:
             return None
+
+    def close(self) -> None:
+        """Give back the backends' connections and memory; the studio is not used afterwards."""
+        for backend in self.backends:
+            backend.close()
 
     def refresh(self) -> None:
         """Choose all routes and the depth estimator anew, after something was fetched or started."""
@@ -78,31 +83,30 @@ class Studio:
             self._estimator = None
 
     def preview(self, mode: str, photo: Image | str | os.PathLike, size: Size | str = MATCH, fit: str = "crop", **options) -> ControlMap:
-        """Draw the map that the picture will follow, once, at the output size.
+        """Draw the map that the image will follow, once, at the output size.
 
-        ``photo`` is an RGB picture or a file; ``size`` a Size, "WIDTHxHEIGHT", or "match"; ``options`` are low and high for canny,
-        near, far and invert for depth. Raises InvalidRequest, InvalidPicture, GenerationFailed.
+        ``photo`` is an RGB image or a file; ``size`` a Size, "WIDTHxHEIGHT", or "match"; ``options`` are those of the mode's
+        control: low and high for canny, near, far and invert for depth. Raises InvalidRequest, InvalidPicture, GenerationFailed.
         """
-        from flux_demo.maps import canny, depth
-
         control = _control(find_mode(mode))
         values = control.complete(options)
         fitted = self._fitted(mode, photo, size, fit)
-        if control.kind == "canny":
-            return ControlMap("canny", canny.draw(fitted, **values), values, fit)
+        draw = resolve_name(control.draw)
+        if not control.needs_estimator:
+            return ControlMap(control.kind, draw(fitted, **values), values, fit)
         estimator = self.estimator()
-        return ControlMap("depth", depth.draw(fitted, estimator.estimate(fitted), **values), values, fit, estimator.title)
+        return ControlMap(control.kind, draw(fitted, estimator, **values), values, fit, estimator.title)
 
     def as_map(self, mode: str, picture: Image | str | os.PathLike, size: Size | str = MATCH, fit: str = "crop") -> ControlMap:
         """Take a ready-made map as it is: RGB and fitted, never redrawn, greyed or thresholded.
 
-        With size "match" a map whose own size can be drawn on the mode's route keeps every pixel.
+        With size "match" a map keeps every pixel where the mode's route can generate its size.
         """
         from PIL import Image as PIL_Image
 
         control = _control(find_mode(mode))
         image = _opened(picture)
-        if size == MATCH and self._draws(mode, image.size):
+        if size == MATCH and self._can_generate(mode, image.size):
             size = Size(*image.size)
         if not (isinstance(size, Size) and image.size == (size.width, size.height)):
             fitted = self._fit(mode, image, size, fit)
@@ -110,31 +114,35 @@ class Studio:
         return ControlMap(control.kind, image)
 
     def generate(self, request: GenerationRequest, on_step: OnStep | None = None, on_status: OnStatus | None = None) -> GeneratedImage:
-        """Draw a picture and keep it in the gallery. What the request leaves out takes the route's defaults.
+        """Generate an image and keep it in the gallery. What the request leaves out takes the route's defaults.
 
-        ``on_step(done, of, preview)`` follows the run and ``on_status(sentence)`` its waiting; raising Cancelled from either stops it.
-        Raises FluxDemoError.
+        Waits in the backend's queue first. ``on_step(done, of, preview)`` follows the steps and ``on_status(status)`` the phases; raising
+        Cancelled from either stops the run. Raises FluxDemoError.
         """
         route = self.route(request.mode)
         _check_control(find_mode(request.mode), request, route)
         whole = route.dials.complete(request)
-        started = time.perf_counter()
-        picture = route.backend.generate(whole, on_step or (lambda done, of, preview: None), on_status or (lambda sentence: None))
-        return self.gallery.save(picture, whole, route.backend.name, time.perf_counter() - started)
+        on_step, on_status = on_step or (lambda done, of, preview: None), on_status or (lambda status: None)
+        with self._queues[route.backend.name].turn(on_status):
+            started = time.perf_counter()
+            drawn = route.backend.generate(whole, on_step, on_status)
+            seconds = time.perf_counter() - started
+        return self.gallery.save(drawn, whole, route.backend.name, seconds)
 
     def status(self) -> dict[str, Any]:
         """For ``/status`` and ``check``: the version, and of each mode where it runs, why, and what may be asked there."""
         return {"version": VERSION, "modes": {name: self._mode_status(name) for name in MODES}}
 
     def estimator(self) -> Estimator:
-        """The model that sees depth: the one FLUX.1-Depth-dev was made with when its files are here, else the mini's own."""
+        """The model that estimates depth: the one that FLUX.1-Depth-dev was made with if its files are here, else the mini's own."""
         with self._lock:
             if self._estimator is None:
                 from flux_demo.hub import local_folder
-                from flux_demo.maps.depth import PATTERNS, Estimator
+                from flux_demo.maps.depth import Estimator
+                from flux_demo.model_files import ESTIMATOR_FILES
 
                 name = self.settings.depth_estimator
-                folder = local_folder(name, PATTERNS)
+                folder = local_folder(name, ESTIMATOR_FILES)
                 if folder is not None:
                     self._estimator = Estimator(folder, os.path.basename(os.path.normpath(name)) if os.path.isdir(name) else name)
                 else:
@@ -142,14 +150,14 @@ class Studio:
             return self._estimator
 
     def fetch_size(self, what: str) -> Download:
-        """What fetching text, canny, depth or estimator would bring; asks the hub. Raises DownloadFailed, InvalidRequest."""
+        """What fetching a mode's name or "estimator" would bring; asks the Hub. Raises DownloadFailed, InvalidRequest."""
         from flux_demo.hub import missing
         from flux_demo.model_files import files_for
 
         return missing(*files_for(what, self.settings), token=self.settings.hf_token)
 
     def fetch(self, what: str, on_bytes: Callable[[int, int], None] | None = None) -> None:
-        """Fetch the files of text, canny, depth or estimator, going on where an earlier try ended. ``on_bytes(done, total)`` may raise Cancelled."""
+        """Fetch the files of a mode or "estimator", going on where an earlier try ended. ``on_bytes(done, total)`` may raise Cancelled."""
         from flux_demo.hub import fetch
         from flux_demo.model_files import files_for
 
@@ -157,7 +165,7 @@ class Studio:
         self.refresh()
 
     def _fitted(self, mode: str, photo: Image | str | os.PathLike, size: Size | str, fit: str) -> Fitted:
-        """``_fit`` of a picture or a file; of a file the last results are kept, so that moving a slider does not decode it again."""
+        """``_fit`` of an image or a file; of a file the last results are kept, so that moving a slider does not decode it again."""
         from PIL import Image as PIL_Image
 
         if isinstance(photo, PIL_Image.Image):
@@ -182,17 +190,17 @@ class Studio:
 
         if size == MATCH:
             try:
-                size = self.route(mode).dials.nearest_size(*photo.size)
-            except BackendUnavailable:  # maps can be looked at even where no picture can be made
-                size = MAP_DIALS.nearest_size(*photo.size)
+                size = self.route(mode).dials.size_limits.nearest(*photo.size)
+            except BackendUnavailable:  # maps can be previewed even where nothing can be generated
+                size = MAP_LIMITS.nearest(*photo.size)
         elif not isinstance(size, Size):
             size = Size.parse(size)
-        MAP_DIALS.check_size(size)
+        MAP_LIMITS.check(size)
         return fit_photo(photo, size, fit)
 
-    def _draws(self, mode: str, sides: tuple[int, int]) -> bool:
+    def _can_generate(self, mode: str, sides: tuple[int, int]) -> bool:
         try:
-            self.route(mode).dials.check_size(Size(*sides))
+            self.route(mode).dials.size_limits.check(Size(*sides))
         except (InvalidRequest, BackendUnavailable):
             return False
         return True
@@ -206,7 +214,7 @@ class Studio:
             "backend": route.backend.name,
             "title": route.backend.title,
             "reason": self.reason(mode),
-            "passed_over": [vars(refusal) for refusal in route.passed_over],
+            "passed_over": [{"backend": each.backend, "title": each.title, "reason": each.refusal.reason} for each in route.passed_over],
             "dials": route.dials.to_dict(),
         }
 
@@ -217,13 +225,17 @@ class Studio:
             return f"Chosen with --backend {self.settings.backend} or FLUX_DEMO_BACKEND."
         if not route.passed_over:
             return "The first choice, and it can run this mode."
-        return f"The first that can run this mode; not possible: {', '.join(refusal.title for refusal in route.passed_over)}."
+        return f"The first that can run this mode; not possible: {', '.join(each.title for each in route.passed_over)}."
 
 
-def _control(mode: Mode):
+def _control(mode: Mode) -> Control:
     if mode.control is None:
-        raise InvalidRequest(f"The mode {mode.name} follows no map. Use canny or depth.")
+        raise InvalidRequest(f"The {mode.name} mode does not follow a map. Use one of {', '.join(_modes_with_control())}.")
     return mode.control
+
+
+def _modes_with_control() -> list[str]:
+    return [mode.name for mode in MODES.values() if mode.control]
 
 
 def _opened(photo: Image | str | os.PathLike) -> Image:
@@ -237,17 +249,28 @@ def _opened(photo: Image | str | os.PathLike) -> Image:
 
 
 def _check_control(mode: Mode, request: GenerationRequest, route: Route) -> None:
-    """Raise InvalidRequest when the mode and the route do not get the kind of picture that they follow."""
+    """Raise InvalidRequest unless the request has what the mode and the route follow."""
     if mode.control is None:
         if request.control is not None or request.sample is not None:
-            raise InvalidRequest("The text mode follows no map. Leave the map out, or use canny or depth.")
+            raise InvalidRequest(
+                f"The {mode.name} mode does not follow a map. Leave the map out, or use one of {', '.join(_modes_with_control())}."
+            )
         return
-    if request.sample is not None and request.sample not in range(route.dials.sample_pictures):
-        raise InvalidRequest("This backend has no such sample picture. Give a photo or a map of your own.")
-    if request.control is not None and not route.dials.own_photos:
+    if request.control is not None and request.control.kind != mode.control.kind:
         raise InvalidRequest(
-            f"{route.backend.title} follows only its {route.dials.sample_pictures} sample pictures, so your map was not sent. "
-            "Choose one of them by number, or run on a GPU, a NIM or the mini."
+            f"This is a {request.control.kind} map, and the {mode.name} mode follows {mode.control.kind} maps. Use the map's own mode."
         )
+    if request.sample is not None and request.sample not in range(route.dials.sample_pictures):
+        raise InvalidRequest("This backend does not have that sample image. Give a photo or a map of your own.")
+    if request.control is not None and not route.dials.own_photos:
+        raise only_samples(route)
     if request.control is None and request.sample is None:
-        raise InvalidRequest(f"The mode {mode.name} needs a map to follow. Draw one from a photo first, or give a ready-made one.")
+        raise InvalidRequest(f"The {mode.name} mode needs a map to follow. Draw one from a photo first, or give a ready-made one.")
+
+
+def only_samples(route: Route) -> InvalidRequest:
+    """The refusal of a photo or map where the service follows only its own sample images. Nothing was sent."""
+    return InvalidRequest(
+        f"{route.backend.title} follows only its {route.dials.sample_pictures} sample images, so your photo was not sent. "
+        "Choose one of them by number, or run on a GPU, a NIM or the mini."
+    )

@@ -1,14 +1,16 @@
 """Fixtures for all tests. Every test runs with an empty environment of ours and with folders of its own."""
 
 import os
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 from PIL import Image, ImageDraw
 
-from flux_demo.request import DrawnImage
+from flux_demo.backends import Backend, Refusal
+from flux_demo.modes import MAP_LIMITS
+from flux_demo.progress import Phase, Status
+from flux_demo.request import Dials, DrawnImage
 from flux_demo.settings import Settings
-from flux_demo.studio import MAP_DIALS
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by huggingface_hub at import: no test reaches for a hub by accident
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -17,8 +19,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
     """No setting of the person who runs the tests reaches them, and nothing is written beside the repository."""
-    for row in fields(Settings):
-        monkeypatch.delenv(row.metadata["variable"], raising=False)
+    for variable in Settings.variables():
+        monkeypatch.delenv(variable.name, raising=False)
     monkeypatch.setenv("FLUX_DEMO_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
 
@@ -39,25 +41,25 @@ def photo() -> Image.Image:
     return picture
 
 
-class RecordingBackend:
-    """A backend that draws flat pictures, records what it was asked, and refuses the modes it is told to."""
+class RecordingBackend(Backend):
+    """A backend that generates flat images, records what it was asked, and refuses the modes it is told to."""
 
     def __init__(self, name="mini", refuses=(), **dials):
         self.name = name
         self.title = f"Backend {name}"
         self.refuses = refuses
         self.requests = []
-        self._dials = replace(MAP_DIALS, step_range=range(1, 101), steps=4, guidance_range=(1, 100), guidance=3.5, **dials)
+        self._dials = replace(Dials(4, 3.5, range(1, 101), (1, 100), MAP_LIMITS), **dials)
 
     def refusal(self, mode):
-        return f"{self.name} cannot run {mode.name}. Try another." if mode.name in self.refuses else None
+        return Refusal(f"{self.name} cannot run {mode.name}. Try another.") if mode.name in self.refuses else None
 
     def dials(self, mode):
         return self._dials
 
     def generate(self, request, on_step, on_status):
         self.requests.append(request)
-        on_status("Mixing colours")
+        on_status(Status(Phase.ENCODING, "Mixing colours"))
         for step in range(request.steps):
             on_step(step + 1, request.steps, Image.new("RGB", (8, 8)))
         return DrawnImage(Image.new("RGB", (request.size.width, request.size.height), "teal"), "flat", libraries={"pillow": "1"})

@@ -36,7 +36,7 @@ OWN_FILES = {"model_index.json": "2", "scheduler/scheduler_config.json": "2", "t
 def test_a_mode_is_fetched_whole_without_text():
     assert files_for("text", Settings()) == (TEXT, WHOLE)
     assert files_for("canny", Settings()) == (CANNY, WHOLE)
-    assert files_for("canny", Settings(canny_model="someone/else"))[0] == "someone/else"
+    assert files_for("canny", Settings(models={"canny": "someone/else"}))[0] == "someone/else"
 
 
 def test_the_single_file_copies_are_never_fetched():

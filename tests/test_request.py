@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from flux_demo.errors import InvalidRequest
-from flux_demo.modes import SIZES
-from flux_demo.request import MAX_SEED, ControlMap, Dials, GenerationRequest, Size, parse_seed, random_seed
+from flux_demo.modes import DEFAULT_SIZES
+from flux_demo.request import MAX_SEED, ControlMap, Dials, GenerationRequest, Size, SizeLimits, parse_seed, random_seed
 
 DIALS = Dials(
     steps=28,
@@ -13,9 +13,7 @@ DIALS = Dials(
     step_range=range(5, 101),
     guidance_range=(1, 9),
     guidance_open=True,
-    sides=range(768, 1345, 64),
-    max_pixels=1_400_000,
-    sizes=SIZES,
+    size_limits=SizeLimits(range(768, 1345, 64), 1_400_000, DEFAULT_SIZES),
     first_seed=1,
     presets=("exact",),
 )
@@ -113,7 +111,7 @@ def test_a_request_outside_the_dials_is_told_which_dial(field, word):
     ],
 )
 def test_match_takes_the_preset_nearest_to_the_photos_shape(shape, size):
-    assert str(DIALS.nearest_size(*shape)) == size
+    assert str(DIALS.size_limits.nearest(*shape)) == size
 
 
 def test_a_map_gives_the_request_its_size_and_must_be_of_its_mode():

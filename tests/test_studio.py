@@ -76,7 +76,7 @@ def test_a_ready_made_map_is_never_redrawn(studio):
 
 
 def test_a_ready_made_map_of_an_odd_size_is_fitted(studio):
-    assert studio.as_map("canny", Image.new("RGB", (250, 190))).size in studio.route("canny").dials.sizes
+    assert studio.as_map("canny", Image.new("RGB", (250, 190))).size in studio.route("canny").dials.size_limits.sizes
 
 
 def test_the_steps_and_sentences_reach_the_caller(studio):

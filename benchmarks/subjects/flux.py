@@ -12,12 +12,12 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxContro
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
-from flux_demo.engine.load import CPU, Place, load_encoders, load_scheduler, load_transformer, load_vae
+from flux_demo.engine.load import CPU, DeviceOf, load_encoders, load_scheduler, load_transformer, load_vae
 from flux_demo.engine.memory import CPU_PLAN, PLANS, Plan
-from flux_demo.engine.modulation import Modulation
-from flux_demo.engine.pipeline import Pipeline, Shared
-from flux_demo.engine.placement import place_of, settle_t5, settle_transformer
-from flux_demo.engine.prompts import Encoders
+from flux_demo.engine.modulation import PrecomputedModulation
+from flux_demo.engine.pipeline import Pipeline, SharedModels
+from flux_demo.engine.placement import device_of, place_t5, place_transformer
+from flux_demo.engine.prompts import TextEncoders
 from flux_demo.model_files import MINI, mini_files
 
 GPU = torch.device("cuda", 0)
@@ -66,7 +66,7 @@ def stripes(sides: tuple[int, int]) -> Image.Image:
 def _mini(modes: Sequence[str]) -> Subject:
     parts = {mode: mini_files(mode) for mode in modes}
     encoders = load_encoders(MINI, 64, torch.float32, CPU)
-    shared = Shared(encoders, load_vae(MINI, torch.float32, CPU), CPU)
+    shared = SharedModels(encoders, load_vae(MINI, torch.float32, CPU), CPU)
 
     def read(mode: str) -> FluxTransformer2DModel:
         return load_transformer(parts[mode].transformer, torch.float32, lambda name: CPU)
@@ -78,7 +78,7 @@ def _full_size(plan: Plan | None, modes: Sequence[str], device: torch.device) ->
     """FLUX.1 from its configuration, bfloat16, weights drawn from N(0, 0.02). A plan makes the engine alone; without one both share their weights."""
     dtype = torch.bfloat16
 
-    def make(kind: Callable[[], Any], place: Place) -> Any:
+    def make(kind: Callable[[], Any], place: DeviceOf) -> Any:
         before = torch.get_default_dtype()
         torch.set_default_dtype(dtype)
         try:
@@ -119,13 +119,13 @@ def _full_size(plan: Plan | None, modes: Sequence[str], device: torch.device) ->
         ),
         on_device,
     )
-    shared = Shared(Encoders(_clip_tokenizer(), clip, _t5_tokenizer(), t5, 512), vae, device)
-    settle_t5(t5, plan or PLANS[0], device)
+    shared = SharedModels(TextEncoders(_clip_tokenizer(), clip, _t5_tokenizer(), t5, 512), vae, device)
+    place_t5(t5, plan or PLANS[0], device)
 
     def read(mode: str) -> FluxTransformer2DModel:
         return make(
             lambda: FluxTransformer2DModel(in_channels=SEEN[mode], out_channels=64, guidance_embeds=True),
-            place_of(plan or PLANS[0], device),
+            device_of(plan or PLANS[0], device),
         )
 
     def schedule() -> FlowMatchEulerDiscreteScheduler:
@@ -135,7 +135,7 @@ def _full_size(plan: Plan | None, modes: Sequence[str], device: torch.device) ->
 
 
 def _both(
-    shared: Shared,
+    shared: SharedModels,
     text_tokens: int,
     plan: Plan,
     device: torch.device,
@@ -164,8 +164,8 @@ def _both(
                 transformer=twin,
             )
             subject.pipes[mode].set_progress_bar_config(disable=True)
-        modulation = Modulation(transformer.eval())
-        settle_transformer(transformer, modulation, plan, device)
+        modulation = PrecomputedModulation(transformer.eval())
+        place_transformer(transformer, modulation, plan, device)
         subject.fluxes[mode] = Pipeline(shared, transformer, modulation, schedule())
     return subject
 

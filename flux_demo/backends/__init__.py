@@ -1,49 +1,72 @@
-"""Where a request can run: the Backend protocol, and the choice among backends. Knows no library but the standard one.
+"""Where a request can run: what is asked of a backend, and the choice among backends. Knows no library but the standard one.
 
 ``auto`` takes the first backend that can run the mode, and says why each earlier one cannot. The choice is made at the start and
-per mode, and never changes behind the person's back. A new backend is one file and one line in ``all_backends``.
+per mode, and never changes behind the person's back. A new backend is one file and one line in ``settings.BACKENDS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from pkgutil import resolve_name
 
 from flux_demo.errors import BackendUnavailable
 from flux_demo.modes import Mode
-from flux_demo.request import Dials, DrawnImage, GenerationRequest, OnStatus, OnStep
-
-if TYPE_CHECKING:
-    from flux_demo.settings import Settings
-
-
-class Backend(Protocol):
-    """A place where a request can run."""
-
-    name: str  # "local", "nim", "hosted", "mini": in recipes and settings
-    title: str  # "This machine's GPU": on the page
-
-    def refusal(self, mode: Mode) -> str | None:
-        """Why the mode cannot run here now, in words with the remedy; None if it can. Quick: loads and downloads nothing."""
-
-    def dials(self, mode: Mode) -> Dials:
-        """What may be asked here in that mode, and what is taken by default."""
-
-    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
-        """Draw a complete request. Raises FluxDemoError, and lets through what ``on_step`` and ``on_status`` raise."""
+from flux_demo.progress import OnStatus, OnStep
+from flux_demo.request import Dials, DrawnImage, GenerationRequest
+from flux_demo.settings import BACKENDS, Settings
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A backend that was passed over, and why."""
+    """Why a backend cannot run a mode now."""
+
+    reason: str  # one or two sentences with the remedy
+    fetch: str | None = None  # what can be fetched to remove it, as ``fetch`` names it: a mode, "estimator"
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A backend that was asked and refused."""
 
     backend: str  # its name
     title: str
-    reason: str  # one or two sentences with the remedy
+    refusal: Refusal
 
     def __str__(self) -> str:
-        return f"{self.title}: {self.reason}"
+        return f"{self.title}: {self.refusal.reason}"
+
+
+class Backend(ABC):
+    """A place where a request can run."""
+
+    name: str  # "local", "nim", "hosted", "mini": in recipes and settings
+    title: str  # "This machine's GPU": on the page
+    concurrency: int = 1  # how many runs it takes at once; the others wait in its queue
+
+    @abstractmethod
+    def refusal(self, mode: Mode) -> Refusal | None:
+        """Why the mode cannot run here now; None if it can. Quick: loads and downloads nothing."""
+
+    @abstractmethod
+    def dials(self, mode: Mode) -> Dials:
+        """What may be asked here in that mode, and what is taken by default."""
+
+    @abstractmethod
+    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
+        """Run a complete request. Raises FluxDemoError, and lets through what ``on_step`` and ``on_status`` raise."""
+
+    @property
+    def loading(self) -> str | None:
+        """What is being loaded at this moment, as a sentence; None where nothing is."""
+        return None
+
+    def warm_up(self, mode: Mode) -> None:  # noqa: B027  what has no models to load does nothing
+        """Load what the mode needs, so that its first image need not wait. Takes as long as loading does. Raises FluxDemoError."""
+
+    def close(self) -> None:  # noqa: B027  most hold nothing
+        """Give back connections and memory; the backend is not used afterwards."""
 
 
 @dataclass(frozen=True)
@@ -52,27 +75,30 @@ class Route:
 
     backend: Backend
     dials: Dials
-    passed_over: tuple[Refusal, ...]
+    passed_over: tuple[PassedOver, ...]
+
+
+class NoRoute(BackendUnavailable):
+    """No backend can run the mode; ``passed_over`` has every refusal."""
+
+    def __init__(self, mode: Mode, passed_over: Sequence[PassedOver]) -> None:
+        self.passed_over = tuple(passed_over)
+        only = self.passed_over[0].refusal.reason if len(self.passed_over) == 1 else None
+        super().__init__(only or f"Nothing here can run {mode.title.lower()}. " + " ".join(map(str, self.passed_over)))
 
 
 def choose(backends: Sequence[Backend], mode: Mode) -> Route:
-    """The first backend that does not refuse. Raises BackendUnavailable with every refusal when none is left."""
-    passed_over: list[Refusal] = []
+    """The first backend that does not refuse. Raises NoRoute when all do."""
+    passed_over: list[PassedOver] = []
     for backend in backends:
-        reason = backend.refusal(mode)
-        if reason is None:
+        refusal = backend.refusal(mode)
+        if refusal is None:
             return Route(backend, backend.dials(mode), tuple(passed_over))
-        passed_over.append(Refusal(backend.name, backend.title, reason))
-    if len(passed_over) == 1:
-        raise BackendUnavailable(passed_over[0].reason)
-    raise BackendUnavailable(f"Nothing here can run {mode.title.lower()}. " + " ".join(map(str, passed_over)))
+        passed_over.append(PassedOver(backend.name, backend.title, refusal))
+    raise NoRoute(mode, passed_over)
 
 
 def all_backends(settings: Settings) -> list[Backend]:
     """The backends that the settings allow, in the order of preference; a named backend stands alone."""
-    from flux_demo.backends.diffusion import local, mini
-    from flux_demo.backends.nvidia import hosted, nim
-
-    makers: dict[str, Callable[[Settings], Backend]] = {"local": local, "nim": nim, "hosted": hosted, "mini": mini}
-    names = makers if settings.backend == "auto" else [settings.backend]
-    return [makers[name](settings) for name in names]
+    names = BACKENDS if settings.backend == "auto" else [settings.backend]
+    return [resolve_name(BACKENDS[name])(settings) for name in names]

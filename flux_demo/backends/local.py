@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flux_demo.backends import Refusal
 from flux_demo.backends.machine import Machine, look
 from flux_demo.backends.mini import missing_libraries
 from flux_demo.engine import memory
@@ -13,13 +14,13 @@ from flux_demo.engine.presets import PRESETS
 from flux_demo.errors import BackendUnavailable, GenerationFailed, OutOfMemory
 from flux_demo.hub import cached, local_folder
 from flux_demo.model_files import WHOLE, ModelFiles, lacking, local_files, with_texts_files, wrong_kind
-from flux_demo.modes import MODES, SIZES, find_mode
+from flux_demo.modes import DEFAULT_SIZES, MODES, Mode
+from flux_demo.request import SizeLimits
 from flux_demo.settings import Settings
 
 if TYPE_CHECKING:
     from flux_demo.engine.model_cache import ModelCache
 
-GATED = {mode.repo for mode in MODES.values()}  # Hub names that ask for a licence
 OWN_GB, WHOLE_GB = 24, 34  # of one mode's transformer, and of everything: from the hub's pages
 CONTEXT_BYTES = int(0.8 * memory.GIB)  # what CUDA itself takes of a card
 
@@ -27,30 +28,33 @@ CONTEXT_BYTES = int(0.8 * memory.GIB)  # what CUDA itself takes of a card
 class Local:
     name = "local"
     title = "FLUX on this machine's GPU"
-    sides = range(256, 2049, 16)
-    max_pixels = 2_100_000
-    sizes = SIZES
+    size_limits = SizeLimits(range(256, 2049, 16), 2_100_000, DEFAULT_SIZES)
 
     def __init__(self, settings: Settings, machine: Machine | None = None) -> None:
         self._settings = settings
         self._machine = machine  # None: look when it is needed
         self._too_roomy: memory.Plan | None = None  # the plan that ran out of memory
 
-    def refusal(self, mode: str) -> str | None:
+    def refusal(self, mode: Mode) -> Refusal | None:
         """The first thing that is in the way, from the hardest to change to the easiest."""
         preset = self._settings.preset
         if preset and preset not in PRESETS:
-            return f"There is no preset {preset!r}. Set FLUX_DEMO_PRESET to {' or '.join(PRESETS)}, or leave it out."
+            return Refusal(f"{preset!r} is not a preset. Set FLUX_DEMO_PRESET to {' or '.join(PRESETS)}, or leave it out.")
         return self._machine_refusal(self._machine or look()) or self._files_refusal(mode)
 
-    def parts(self, mode: str, say: Callable[[str], None]) -> ModelFiles:
-        parts = local_files(mode, self._settings)
-        if parts is None:
-            raise BackendUnavailable(self._files_refusal(mode) or "The model's files changed just now. Try again.")
-        if mode != "text":
+    def files(self, mode: Mode, say: Callable[[str], None]) -> ModelFiles:
+        files = local_files(mode.name, self._settings)
+        if files is None:
+            refusal = self._files_refusal(mode)
+            raise BackendUnavailable(refusal.reason if refusal else "The model's files changed just now. Try again.")
+        if mode.name != "text":
             say("Comparing the text encoders with those of the text mode")
-            parts = with_texts_files(parts, self._settings)
-        return parts
+            files = with_texts_files(files, self._settings)
+        return files
+
+    def loading_title(self, mode: Mode) -> str:
+        name = self._settings.model(mode.name)
+        return Path(name).name if _looks_like_path(name) or Path(name).expanduser().is_dir() else name
 
     def planned(self) -> str | None:
         machine = self._machine or look()
@@ -65,7 +69,7 @@ class Local:
 
         if not torch.cuda.is_available():
             raise GenerationFailed(
-                "PyTorch cannot use the GPU that the driver reports. Update the NVIDIA driver, and see that CUDA_VISIBLE_DEVICES does not hide the GPU."
+                "PyTorch cannot use the GPU that the driver reports. Update the NVIDIA driver, and check that CUDA_VISIBLE_DEVICES does not hide the GPU."
             )
         device = torch.device("cuda", 0)
         free_memory()  # what torch keeps for the next who asks would not be counted as free
@@ -73,11 +77,11 @@ class Local:
         plan = memory.plan(free_bytes, main_memory(), below=self._too_roomy)
         if plan is None:
             raise OutOfMemory(memory.why_none(free_bytes, main_memory()))
-        return ModelCache(plan, device, torch.bfloat16, text_tokens=512)
+        return ModelCache(plan, device, torch.bfloat16, max_sequence_length=512)
 
-    def ran_out(self, model_cache: ModelCache | None) -> OutOfMemory:
+    def ran_out(self, cache: ModelCache | None) -> OutOfMemory:
         """Remember the plan that was too roomy, and say what the next run does."""
-        self._too_roomy = model_cache.plan if model_cache else self._too_roomy
+        self._too_roomy = cache.plan if cache else self._too_roomy
         tighter = self.planned() if self._too_roomy else None
         if tighter is None:
             return OutOfMemory(
@@ -85,57 +89,59 @@ class Local:
             )
         return OutOfMemory(f"The GPU's memory ran out. Run it again: a tighter plan is used from now on. {tighter}")
 
-    def _machine_refusal(self, machine: Machine) -> str | None:
+    def _machine_refusal(self, machine: Machine) -> Refusal | None:
         if machine.card is None:
-            return "No NVIDIA GPU answers in this machine. Run it where there is one; `nvidia-smi` shows whether the driver sees it."
+            return Refusal("No NVIDIA GPU found on this machine. If it has one, check that `nvidia-smi` shows it.")
         if absent := missing_libraries():
             return absent
         if not machine.cuda_torch:
-            return (
-                f"The {machine.card.name} cannot be used: the PyTorch that is installed was built without CUDA. "
+            return Refusal(
+                f"The {machine.card.name} cannot be used: the installed PyTorch was built without CUDA. "
                 "Install its CUDA build as https://pytorch.org/get-started/locally shows."
             )
         free_bytes = machine.card.total_bytes - CONTEXT_BYTES
         if memory.plan(free_bytes, machine.memory_bytes) is None:
-            return memory.why_none(free_bytes, machine.memory_bytes)
+            return Refusal(memory.why_none(free_bytes, machine.memory_bytes))
         return None
 
-    def _files_refusal(self, mode: str) -> str | None:
-        name = self._settings.model(mode)
-        parts = local_files(mode, self._settings)
+    def _files_refusal(self, mode: Mode) -> Refusal | None:
+        name = self._settings.model(mode.name)
+        files = local_files(mode.name, self._settings)
         if Path(name).expanduser().is_dir() or _looks_like_path(name):
-            return self._folder_refusal(mode, parts)
-        command = f"`python -m flux_demo fetch {mode}`"
-        if parts is None:
-            begun = cached(name) is not None
-            licence = (
-                "" if self._has_token() or name not in GATED else f"accept its licence on https://huggingface.co/{name}, set HF_TOKEN, and "
-            )
-            what = (
-                f"Only a part of {name} is here" if begun else f"{name} is not on this machine (about {self._gigabytes(mode)} GB to fetch)"
-            )
-            rest = "; it goes on where it ended" if begun else ""
-            return f"{what}. {_sentence(f'{licence}run {command}')}{rest}."
-        if gaps := lacking(parts):
-            return f"A file of {name} is missing: {gaps[0]}. Run {command}."
-        if wrong := wrong_kind(parts, follows_map=find_mode(mode).control is not None):
-            return f"{name} cannot be used for {mode}: {wrong}. Name another model in FLUX_DEMO_{mode.upper()}_MODEL."
+            return self._folder_refusal(mode, files)
+        command = f"`python -m flux_demo fetch {mode.name}`"
+        if files is None:
+            return Refusal(self._missing(mode, name, command), fetch=mode.name)
+        if gaps := lacking(files):
+            return Refusal(f"A file of {name} is missing: {gaps[0]}. Run {command}.", fetch=mode.name)
+        if wrong := wrong_kind(files, follows_map=mode.control is not None):
+            return Refusal(f"{name} cannot be used for {mode.name}: {wrong}. Name another model in {mode.model_variable}.")
         return None
 
-    def _folder_refusal(self, mode: str, parts: ModelFiles | None) -> str | None:
-        variable = f"FLUX_DEMO_{mode.upper()}_MODEL"
-        folder = Path(self._settings.model(mode)).expanduser()
+    def _missing(self, mode: Mode, name: str, command: str) -> str:
+        """What is missing of a model on the Hub, and how to get it."""
+        gated = name in {row.repo for row in MODES.values()}
+        licence = (
+            f"Accept its licence on https://huggingface.co/{name}, set HF_TOKEN, and run" if gated and not self._has_token() else "Run"
+        )
+        if cached(name) is not None:
+            return f"Only a part of {name} is here. {licence} {command}; it continues where it ended."
+        return f"{name} is not on this machine (about {self._gigabytes(mode)} GB to fetch). {licence} {command}."
+
+    def _folder_refusal(self, mode: Mode, files: ModelFiles | None) -> Refusal | None:
+        variable = mode.model_variable
+        folder = Path(self._settings.model(mode.name)).expanduser()
         if not folder.is_dir():
-            return f"The folder that {variable} names is not there. Name a folder in diffusers' layout, or a model on Hugging Face."
+            return Refusal(f"The folder in {variable} does not exist. Name a folder in diffusers' layout, or a model on Hugging Face.")
         own = ModelFiles(folder.name, folder, folder / "transformer", folder / "scheduler")
-        if gaps := lacking(parts or own):
-            return f"The folder that {variable} names is not whole: {gaps[0]} is missing. Copy the model again, in diffusers' layout."
-        if wrong := wrong_kind(parts or own, follows_map=find_mode(mode).control is not None):
-            return f"The folder that {variable} names cannot be used for {mode}: {wrong}. Name another one."
+        if gaps := lacking(files or own):
+            return Refusal(f"The folder in {variable} is incomplete: {gaps[0]} is missing. Copy the model again, in diffusers' layout.")
+        if wrong := wrong_kind(files or own, follows_map=mode.control is not None):
+            return Refusal(f"The folder in {variable} cannot be used for {mode.name}: {wrong}. Name another one.")
         return None
 
-    def _gigabytes(self, mode: str) -> int:
-        return OWN_GB if mode != "text" and local_folder(self._settings.text_model, WHOLE) else WHOLE_GB
+    def _gigabytes(self, mode: Mode) -> int:
+        return OWN_GB if mode.name != "text" and local_folder(self._settings.model("text"), WHOLE) else WHOLE_GB
 
     def _has_token(self) -> bool:
         from huggingface_hub import constants
@@ -145,7 +151,3 @@ class Local:
 
 def _looks_like_path(name: str) -> bool:
     return name.startswith((".", "~", "/", "\\")) or name.count("/") > 1 or "\\" in name or ":" in name
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:]

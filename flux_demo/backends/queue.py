@@ -1,44 +1,40 @@
-"""The line in which runs wait for a backend: first come, first served, and everybody knows how many stand before them."""
+"""The queue in which runs wait for a backend: first come, first served, as many at once as the backend takes."""
+
+from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from weakref import WeakKeyDictionary
 
-from flux_demo.backends import Backend
-
-STANDING = 16  # runs at once that hold a thread of Gradio's forty: for each backend one draws, the others stand in its line
+from flux_demo.background import HEARTBEAT_S
+from flux_demo.progress import OnStatus, Phase, Status
 
 
-class Line:
-    """One run at a time."""
+class RunQueue:
+    """The runs of one backend, from the page, the command line and Python alike."""
 
-    def __init__(self) -> None:
-        self._standing: list[object] = []
+    def __init__(self, concurrency: int) -> None:
+        self.concurrency = concurrency  # runs at once
+        self._runs: list[object] = []  # those under way first, then those that wait
         self._lock = threading.Lock()
 
     @contextmanager
-    def stand(self) -> Iterator[Callable[[], int]]:
-        """Stand in line, and leave it at the end of the block; what is given says how many are before this one."""
-        ticket = object()
+    def turn(self, on_status: OnStatus) -> Iterator[None]:
+        """Wait for a place and hold it until the end of the block; ``on_status`` hears how many runs are ahead, and may raise to leave."""
+        run = object()
         with self._lock:
-            self._standing.append(ticket)
+            self._runs.append(run)
         try:
-            yield lambda: self._before(ticket)
+            while ahead := self._ahead(run):
+                on_status(Status(Phase.QUEUED, "1 image ahead of you" if ahead == 1 else f"{ahead} images ahead of you"))
+                time.sleep(HEARTBEAT_S)
+            yield
         finally:
             with self._lock:
-                self._standing.remove(ticket)
+                self._runs.remove(run)
 
-    def _before(self, ticket: object) -> int:
+    def _ahead(self, run: object) -> int:
+        """How many runs must end before this one begins."""
         with self._lock:
-            return self._standing.index(ticket)
-
-
-_lines: WeakKeyDictionary[Backend, Line] = WeakKeyDictionary()
-_lock = threading.Lock()
-
-
-def line_of(backend: Backend) -> Line:
-    """The backend's line: pictures for different backends do not wait for each other."""
-    with _lock:
-        return _lines.setdefault(backend, Line())
+            return max(0, self._runs.index(run) + 1 - self.concurrency)

@@ -1,6 +1,6 @@
 """The command line: parse, do the one thing that was asked, print the result.
 
-Results go to standard output, all else to standard error. Knows the Studio and nothing below it.
+Results go to standard output, all else to standard error. Takes the same path as the page: the Studio.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def _run(arguments: list[str], terminal: Terminal) -> int:
         asked = parse(arguments)
         if asked is None:  # --help has been printed
             return DONE
-        from flux_demo.cli.commands import COMMANDS
+        from flux_demo.cli.commands import run_command
 
         terminal.hush()
-        return COMMANDS[asked.command](asked, terminal)
+        return run_command(asked, terminal)
     except NotUnderstood as error:
         return terminal.fail(str(error), NOT_UNDERSTOOD, before=error.usage)
     except FluxDemoError as error:

@@ -40,7 +40,11 @@ def check(asked: argparse.Namespace, terminal: Terminal) -> int:
 
 def _mode(studio: Studio, mode: Mode) -> dict[str, Any]:
     """Where the mode runs, and what each backend, also those after the chosen one, says to it."""
-    verdicts = [{"backend": row.name, "title": row.title, "refusal": row.refusal(mode)} for row in studio.backends]
+    verdicts = [
+        {"backend": row.name, "title": row.title, "refusal": refusal and refusal.reason}
+        for row in studio.backends
+        for refusal in (row.refusal(mode),)
+    ]
     try:
         route = studio.route(mode.name)
     except BackendUnavailable as refusal:
@@ -119,7 +123,7 @@ def _text(report: Mapping[str, Any]) -> str:
 def _seeing(estimator: str | None) -> str:
     """Which model sees depth; the mini's own is a stand-in for the one that FLUX was made with."""
     better = f" ({ESTIMATOR_REPO}, which FLUX was made with: python -m flux_demo fetch estimator)" if estimator == "mini" else ""
-    return f"Depth in photos is seen by: {estimator or 'nothing here'}{better}"
+    return f"Depth in photos is estimated by: {estimator or 'nothing here'}{better}"
 
 
 def _because(refusal: str | None) -> str:

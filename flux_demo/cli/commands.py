@@ -10,10 +10,11 @@ from typing import Any
 from flux_demo.cli import check, output
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import DownloadFailed, InvalidRequest
+from flux_demo.gallery import GeneratedImage
 from flux_demo.modes import MODES
-from flux_demo.request import ControlMap, GeneratedImage, GenerationRequest, Size
+from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.settings import Settings
-from flux_demo.studio import MATCH, Studio
+from flux_demo.studio import MATCH, Studio, only_samples
 
 
 def generate(asked: argparse.Namespace, terminal: Terminal) -> int:
@@ -23,7 +24,7 @@ def generate(asked: argparse.Namespace, terminal: Terminal) -> int:
     request = GenerationRequest(mode.name, asked.prompt, seed=asked.seed, steps=asked.steps, guidance=asked.guidance, preset=asked.preset)
     size = _size(asked.size)
     if size == MATCH and mode.control is None:
-        raise InvalidRequest("There is no photo whose shape the size could match. Give --size as WIDTHxHEIGHT.")
+        raise InvalidRequest(f"The {mode.name} mode has no photo whose shape the size could match. Give --size as WIDTHxHEIGHT.")
     studio = _studio(asked)
     output.check_folder(studio.settings.outputs_folder)
     route = studio.route(mode.name)
@@ -31,9 +32,7 @@ def generate(asked: argparse.Namespace, terminal: Terminal) -> int:
     route.dials.complete(sized)  # what cannot be drawn here is said before the photo is looked at
     if mode.control is not None:
         if not route.dials.own_photos:
-            raise InvalidRequest(
-                f"{route.backend.title} follows only its own sample pictures, so your photo was not sent. Choose another --backend."
-            )
+            raise only_samples(route)
         request = replace(request, control=_map(studio, asked, mode.name, terminal))
     elif isinstance(size, Size):
         request = sized
@@ -44,7 +43,7 @@ def generate(asked: argparse.Namespace, terminal: Terminal) -> int:
     if target is not None:
         output.write(target, lambda file: file.write(image.path.read_bytes()))
         path = target
-    terminal.say(_caption(image))
+    terminal.say(" ".join((_caption(image), *image.notes)))
     terminal.result(str(path), {"path": str(path), "recipe": image.recipe.to_dict(), "seconds": image.seconds})
     return 0
 
@@ -64,7 +63,7 @@ def fetch(asked: argparse.Namespace, terminal: Terminal) -> int:
     """fetch: the name of what is here now."""
     settings = Settings.from_env()
     studio = Studio.from_settings(settings)
-    terminal.status("Asking the hub how large the files are")
+    terminal.say_status("Asking Hugging Face for the size of the files")
     todo = studio.fetch_size(asked.what)
     free = check.free_for_downloads(settings)
     if free is not None and free < todo.bytes_left:
@@ -120,7 +119,7 @@ def _map(studio: Studio, asked: argparse.Namespace, mode: str, terminal: Termina
         return studio.as_map(mode, photo, size, asked.fit)
     if looks_like_map(photo) and asked.command != "map":
         terminal.say("The photo looks like a map already. If it is one, add --as-map, and it is followed as it is.")
-    terminal.status("Looking at the photo")
+    terminal.say_status("Looking at the photo")
     return studio.preview(mode, photo, size, asked.fit, **given)
 
 
@@ -153,9 +152,13 @@ def _say_unknown_words(backend: str, prompt: str, terminal: Terminal) -> None:
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace, Terminal], int]] = {
-    **dict.fromkeys(MODES, generate),
     "map": draw_map,
     "check": check.check,
     "fetch": fetch,
     "recipe": recipe,
 }
+
+
+def run_command(asked: argparse.Namespace, terminal: Terminal) -> int:
+    """Run the command that was parsed; the name of a mode generates an image."""
+    return COMMANDS.get(asked.command, generate)(asked, terminal)

@@ -1,15 +1,15 @@
-"""Where a picture is written: looked at before the work begins, and written whole or not at all."""
+"""Where an image is written: checked before the work begins, and written whole or not at all."""
 
 from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from flux_demo.errors import InvalidRequest
+from flux_demo.gallery import write_whole
 
 
 def checked(output: str | None, photo: str | None = None) -> Path | None:
@@ -51,23 +51,9 @@ def beside(photo: str, kind: str) -> Path:
 
 
 def write(target: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file through ``fill``; it appears whole or not at all. Raises InvalidRequest when the disk refuses."""
+    """``write_whole`` for a file that ``-o`` names. Raises InvalidRequest when the disk refuses."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                fill(file)
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner may read
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_whole(target, fill)
     except OSError as error:
         why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or "the disk refuses it").lower()
         raise InvalidRequest(f"{target.name!r} cannot be written: {why}. Free some space, or give -o another place.") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

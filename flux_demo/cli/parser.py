@@ -13,8 +13,6 @@ from flux_demo.request import MAX_SEED
 from flux_demo.settings import BACKENDS
 from flux_demo.version import VERSION
 
-FETCHABLE = (*MODES, "estimator")
-
 ABOUT = "Pictures from FLUX.1 [dev], and from FLUX.1 Canny and Depth [dev] that follow a photo's edges or depth."
 EPILOG = """\
 Results go to standard output (the path of the picture), all else to standard error.
@@ -24,7 +22,7 @@ The page: python app.py. Environment variables: see the README.
 
 
 class NotUnderstood(Exception):
-    """The words typed make no command."""
+    """The arguments are not a command."""
 
     def __init__(self, sentence: str, usage: str):
         super().__init__(sentence)
@@ -90,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     check = _add(commands, "check", "what can run here and why not, before any download")
     _backend(check)
     fetch = _add(commands, "fetch", "download what the local backend needs; says the size first, and resumes")
-    fetch.add_argument("what", choices=FETCHABLE, help="the mode to fetch for, or the depth estimator")
+    fetch.add_argument("what", choices=(*MODES, "estimator"), help="the mode to fetch for, or the depth estimator")
     recipe = _add(commands, "recipe", "print the recipe that a picture carries, as JSON")
     recipe.add_argument("file", metavar="FILE.png", help="a picture that was made here")
     return parser

@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from flux_demo.progress import Status
+
 BAR = 24  # characters
 
 
@@ -59,8 +61,12 @@ class Terminal:
         self._clear()
         print(sentence, file=sys.stderr, flush=True)
 
-    def status(self, sentence: str) -> None:
-        """What is being waited for; on a terminal only, and gone when the next thing is shown."""
+    def status(self, status: Status) -> None:
+        """What a run is doing."""
+        self.say_status(status.text)
+
+    def say_status(self, sentence: str) -> None:
+        """What is being done now; on a terminal only, and gone when the next thing is shown."""
         self._draw(sentence)
 
     def steps(self, done: int, of: int, preview: object = None) -> None:

@@ -1,7 +1,7 @@
-"""Pictures and noise as the transformer sees them.
+"""Noise and images as the transformer sees them.
 
-The VAE makes 16 channels of each 8 x 8 pixels; two by two of these are packed into one token of 64. So a token is 16 x 16 pixels,
-and has a place: its row and its column.
+The VAE turns 8 x 8 pixels into 16 channels; two by two of these are packed into one token of 64. So a token is 16 x 16 pixels,
+and its position id holds its row and its column.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def pack(latents: Tensor) -> Tensor:
 
 
 def unpack(tokens: Tensor, width: int, height: int) -> Tensor:
-    """The inverse of pack for a picture of that many pixels."""
+    """The inverse of pack, for an image of that many pixels."""
     rows, columns, channels = height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN, tokens.shape[2] // 4
     patches = tokens.view(1, rows, columns, channels, 2, 2).permute(0, 3, 1, 4, 2, 5)
     return patches.reshape(1, channels, rows * 2, columns * 2)
@@ -34,14 +34,14 @@ def draw_noise(width: int, height: int, channels: int, generator: torch.Generato
 
 
 def image_position_ids(width: int, height: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(tokens, 3): nothing, row, column of each token of the picture."""
+    """(tokens, 3): zero, row, column of each token of the image."""
     rows, columns = height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN
-    places = torch.zeros(rows, columns, 3)
-    places[..., 1] += torch.arange(rows)[:, None]
-    places[..., 2] += torch.arange(columns)[None, :]
-    return places.reshape(rows * columns, 3).to(device=device, dtype=dtype)
+    ids = torch.zeros(rows, columns, 3)
+    ids[..., 1] += torch.arange(rows)[:, None]
+    ids[..., 2] += torch.arange(columns)[None, :]
+    return ids.reshape(rows * columns, 3).to(device=device, dtype=dtype)
 
 
 def text_position_ids(tokens: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(tokens, 3): a text is nowhere in the picture."""
+    """(tokens, 3): all zero, because text has no position in the image."""
     return torch.zeros(tokens, 3).to(device=device, dtype=dtype)

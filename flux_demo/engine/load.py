@@ -1,12 +1,11 @@
 """From files to the device.
 
-The transformer's weights are read shard by shard, in parallel, each straight to its place: no second copy in main memory, and progress in
-bytes. The smaller models are read by their own libraries. What goes wrong in a file is said in words, and leaves nothing behind.
+The transformer's weights are read shard by shard, in parallel, each straight to its device: no second copy in main memory, and progress in
+bytes. The smaller models are read by their own libraries. An unusable file raises an error in words and leaves nothing in memory.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -18,25 +17,26 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from flux_demo.engine.prompts import Encoders
+from flux_demo.engine.prompts import TextEncoders
 from flux_demo.errors import Cancelled, FluxDemoError, GenerationFailed
+from flux_demo.hub import shards_of
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CPU = torch.device("cpu")
 
-Place = Callable[[str], torch.device]
-"""The device of the transformer's weight of that name."""
+DeviceOf = Callable[[str], torch.device]
+"""The device for the transformer's weight of that name."""
 
 OnBytes = Callable[[int, int], None]
 
 
 def load_transformer(
-    folder: Path, dtype: torch.dtype, place: Place, on_bytes: OnBytes = lambda done, total: None, *, mapped: bool = False
+    folder: Path, dtype: torch.dtype, device_of: DeviceOf, on_bytes: OnBytes = lambda done, total: None, *, mapped: bool = False
 ) -> Any:
-    """A FluxTransformer2DModel whose every weight is in its place. ``on_bytes(done, total)`` comes from several threads, one at a time.
+    """A FluxTransformer2DModel with every weight on its device. ``on_bytes(done, total)`` is called from several threads, one at a time.
 
-    ``mapped``: what stays in main memory is left in its file, and costs nothing until it is read. Not for what runs on the CPU: there a kernel
-    may round by where a weight begins, and a file that is replaced would change the model.
+    ``mapped``: what stays in main memory is left in its file, and costs nothing until it is read. Not for what runs on the CPU: a CPU kernel's
+    rounding may depend on a weight's alignment, and replacing the file would change the model.
     """
     from diffusers import FluxTransformer2DModel
 
@@ -55,13 +55,13 @@ def load_transformer(
 
         on_bytes(0, total)
         with ThreadPoolExecutor(len(shards)) as pool:
-            parts = list(pool.map(lambda shard: _read_shard(shard, dtype, place, mapped, count), shards))
+            parts = list(pool.map(lambda shard: _read_shard(shard, dtype, device_of, mapped, count), shards))
         transformer.load_state_dict({name: tensor for part in parts for name, tensor in part.items()}, assign=True)
     return transformer.eval()
 
 
-def load_encoders(folder: Path, text_tokens: int, dtype: torch.dtype, device: torch.device) -> Encoders:
-    """CLIP is put on the device; T5 stays in main memory, where the plan finds it."""
+def load_encoders(folder: Path, max_sequence_length: int, dtype: torch.dtype, device: torch.device) -> TextEncoders:
+    """CLIP on the device; T5 in main memory, from where the plan places it."""
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
     with reading("text encoders"):
@@ -69,7 +69,7 @@ def load_encoders(folder: Path, text_tokens: int, dtype: torch.dtype, device: to
         t5 = T5EncoderModel.from_pretrained(folder / "text_encoder_2", dtype=dtype, local_files_only=True)
         clip_tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         t5_tokenizer = T5Tokenizer.from_pretrained(folder / "tokenizer_2", local_files_only=True)
-    return Encoders(clip_tokenizer, _settle(clip, device), t5_tokenizer, _settle(t5, CPU), text_tokens)
+    return TextEncoders(clip_tokenizer, _settle(clip, device), t5_tokenizer, _settle(t5, CPU), max_sequence_length)
 
 
 def load_vae(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
@@ -90,16 +90,16 @@ def load_scheduler(folder: Path) -> Any:
 def weight_files(folder: Path) -> Sequence[Path]:
     """The transformer's shards, of one file or as its index lists them. Raises GenerationFailed naming one that is missing."""
     index = folder / f"{WEIGHTS}.index.json"
-    names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values())) if index.exists() else [WEIGHTS]
-    for name in names:
-        if not (folder / Path(name).name).is_file():
-            raise GenerationFailed(f"The file {Path(name).name} of the transformer is missing. Fetch or copy the model again.")
-    return [folder / Path(name).name for name in names]
+    shards = shards_of(index) if index.exists() else [folder / WEIGHTS]
+    for shard in shards:
+        if not shard.is_file():
+            raise GenerationFailed(f"The file {shard.name} of the transformer is missing. Fetch or copy the model again.")
+    return shards
 
 
 @contextmanager
 def reading(part: str) -> Iterator[None]:
-    """Keep the libraries from talking, and translate whatever they say about a file that they cannot use."""
+    """Silence the libraries, and translate whatever they raise about a file that they cannot use."""
     import diffusers.utils.logging
     import transformers.utils.logging
 
@@ -116,12 +116,14 @@ def reading(part: str) -> Iterator[None]:
         ) from error
 
 
-def _read_shard(shard: Path, dtype: torch.dtype, place: Place, mapped: bool, count: Callable[[int], None]) -> dict[str, Tensor]:
+def _read_shard(shard: Path, dtype: torch.dtype, device_of: DeviceOf, mapped: bool, count: Callable[[int], None]) -> dict[str, Tensor]:
     tensors = {}
     with ExitStack() as open_files:
-        files: dict[torch.device, Any] = {}  # the shard once for each device: safetensors reads straight to the one it was opened for
+        files: dict[
+            torch.device, Any
+        ] = {}  # the shard, opened once for each device: safetensors reads straight to the one it was opened for
         for name in open_files.enter_context(safe_open(shard, framework="pt")).keys():
-            device = place(name)
+            device = device_of(name)
             if device not in files:
                 files[device] = open_files.enter_context(safe_open(shard, framework="pt", device=str(device)))
             tensor = files[device].get_tensor(name)
@@ -132,5 +134,5 @@ def _read_shard(shard: Path, dtype: torch.dtype, place: Place, mapped: bool, cou
 
 
 def _settle(model: Any, device: torch.device) -> Any:
-    # Not requires_grad_(False): torch folds a product or not by whether a weight wants gradients, and rounds otherwise.
+    # Not requires_grad_(False): torch picks other kernels by whether a weight needs gradients, and they round differently.
     return model.eval().to(device)

@@ -43,7 +43,7 @@ class Plan:
 
     name: str
     modes: int  # how many modes' transformers stay on the device
-    sentence: str  # what is where: on the page and in recipes
+    on_cpu: bool = False
     stream_body: bool = False  # the transformer's blocks come from main memory as they are needed
     kept: int = 0  # of its SHARES, those that stay on the device all the same
     pin_body: bool = False  # held in pinned memory; otherwise left in their files, for the system to keep in memory as it can
@@ -54,9 +54,24 @@ class Plan:
     def tiles(self, pixels: int) -> bool:
         return self.tile_above is not None and pixels > self.tile_above
 
-    def say(self, pixels: int) -> str:
-        """The sentence for a picture of that many pixels."""
-        return f"{self.sentence} The picture is too large for the rest and was decoded in tiles." if self.tiles(pixels) else self.sentence
+    @property
+    def sentence(self) -> str:
+        """What is where: on the page and in recipes."""
+        if self.on_cpu:
+            return f"{MODES_IN_WORDS[self.modes]} stay in main memory and run on the CPU."
+        if self.stream_body:
+            source = "from main memory" if self.pin_body else "from main memory, or from the disk where that is too small"
+            kept = f"{self.kept / SHARES:.0%} of the model stays on the GPU; the rest is" if self.kept else "The model is"
+            return f"{kept} streamed {source} while it runs, block by block."
+        staying = MODES_IN_WORDS[self.modes]
+        if self.stream_t5:
+            return f"{staying} {_stay(self.modes)} on the GPU; the text encoder is streamed from main memory."
+        modulation = "" if self.modulation_on_device else "; the modulation layers stay in their files"
+        return f"{staying} and the text encoder stay on the GPU{modulation}."
+
+    def sentence_for(self, pixels: int) -> str:
+        """The sentence for an image of that many pixels."""
+        return f"{self.sentence} The image was decoded in tiles to save memory." if self.tiles(pixels) else self.sentence
 
     @property
     def device_bytes(self) -> int:
@@ -80,51 +95,29 @@ class Plan:
 
     def keeping(self, shares: int) -> Plan:
         """The plan with so many shares of the streamed body on the device."""
-        rest = self.sentence.replace("The model is", f"{shares / SHARES:.0%} of the model stays on the GPU; the rest is", 1)
-        return replace(self, kept=shares, sentence=rest) if shares else self
+        return replace(self, kept=shares)
+
+
+MODES_IN_WORDS = {1: "One mode", 2: "Two modes", 3: "All three modes"}
+
+
+def _stay(modes: int) -> str:
+    return "stays" if modes == 1 else "stay"
 
 
 # From the roomiest to the tightest.
 PLANS: Sequence[Plan] = (
-    Plan("three", 3, "All three modes and the text encoder stay on the GPU."),
-    Plan(
-        "three-lean",
-        3,
-        "All three modes and the text encoder stay on the GPU; the modulation waits in its files.",
-        modulation_on_device=False,
-    ),
-    Plan("two", 2, "Two modes and the text encoder stay on the GPU; the modulation waits in its files.", modulation_on_device=False),
-    Plan(
-        "two-lean",
-        2,
-        "Two modes stay on the GPU; the text encoder is streamed from main memory.",
-        stream_t5=True,
-        modulation_on_device=False,
-    ),
-    Plan("one", 1, "One mode and the text encoder stay on the GPU."),
-    Plan("one-lean", 1, "One mode and the text encoder stay on the GPU; the modulation waits in its files.", modulation_on_device=False),
-    Plan(
-        "body", 1, "One mode stays on the GPU; the text encoder is streamed from main memory.", stream_t5=True, modulation_on_device=False
-    ),
-    Plan(
-        "streamed",
-        1,
-        "The model is streamed from main memory while it works, block by block.",
-        stream_body=True,
-        pin_body=True,
-        stream_t5=True,
-        modulation_on_device=False,
-    ),
-    Plan(
-        "mapped",
-        1,
-        "The model is streamed block by block while it works; what main memory cannot hold is read from the disk each time.",
-        stream_body=True,
-        stream_t5=True,
-        modulation_on_device=False,
-    ),
+    Plan("three", 3),
+    Plan("three-lean", 3, modulation_on_device=False),
+    Plan("two", 2, modulation_on_device=False),
+    Plan("two-lean", 2, stream_t5=True, modulation_on_device=False),
+    Plan("one", 1),
+    Plan("one-lean", 1, modulation_on_device=False),
+    Plan("body", 1, stream_t5=True, modulation_on_device=False),
+    Plan("streamed", 1, stream_body=True, pin_body=True, stream_t5=True, modulation_on_device=False),
+    Plan("mapped", 1, stream_body=True, stream_t5=True, modulation_on_device=False),
 )
-CPU_PLAN = Plan("cpu", 3, "All three modes stay in main memory and run on the CPU.")
+CPU_PLAN = Plan("cpu", 3, on_cpu=True)
 
 
 def plan(free_bytes: int, memory_bytes: int, below: Plan | None = None) -> Plan | None:

@@ -11,61 +11,60 @@ import torch
 
 from flux_demo.engine.load import load_encoders, load_scheduler, load_transformer, load_vae
 from flux_demo.engine.memory import Plan
-from flux_demo.engine.modulation import Modulation
-from flux_demo.engine.pipeline import Pipeline, Shared
-from flux_demo.engine.placement import place_of, settle_t5, settle_transformer
+from flux_demo.engine.modulation import PrecomputedModulation
+from flux_demo.engine.pipeline import Pipeline, SharedModels
+from flux_demo.engine.placement import device_of, place_t5, place_transformer
 from flux_demo.model_files import ModelFiles
 
 
 class ModelCache:
-    """Loads what a mode needs and lets go of what the plan has no room for. One caller at a time."""
+    """Loads what a mode needs and frees what the plan has no room for. One caller at a time."""
 
-    def __init__(self, plan: Plan, device: torch.device, dtype: torch.dtype, text_tokens: int) -> None:
+    def __init__(self, plan: Plan, device: torch.device, dtype: torch.dtype, max_sequence_length: int) -> None:
         self.plan = plan
-        self._device, self._dtype, self._text_tokens = device, dtype, text_tokens
-        self._shared: tuple[Path, Shared] | None = None
-        self._modes: OrderedDict[ModelFiles, Pipeline] = OrderedDict()  # the longest unused first
+        self._device, self._dtype, self._max_sequence_length = device, dtype, max_sequence_length
+        self._shared: tuple[Path, SharedModels] | None = None
+        self._pipelines: OrderedDict[ModelFiles, Pipeline] = OrderedDict()  # the least recently used first
 
-    def has(self, parts: ModelFiles) -> bool:
-        return parts in self._modes
+    def has(self, files: ModelFiles) -> bool:
+        return files in self._pipelines
 
-    def load(self, parts: ModelFiles, say: Callable[[str], None] = lambda sentence: None) -> Pipeline:
-        """The mode's FLUX, read from its files if it is not here. ``say`` is told how far it is. Raises GenerationFailed in words."""
-        if parts not in self._modes:
-            shared = self._load_shared(parts, say)
-            while len(self._modes) >= self.plan.modes:
-                self._modes.popitem(last=False)
+    def load(self, files: ModelFiles, say: Callable[[str], None] = lambda sentence: None) -> Pipeline:
+        """The mode's pipeline, read from its files if it is not here. ``say`` is told how far it is. Raises GenerationFailed in words."""
+        if files not in self._pipelines:
+            shared = self._load_shared(files, say)
+            while len(self._pipelines) >= self.plan.modes:
+                self._pipelines.popitem(last=False)
                 free_memory()
-            self._modes[parts] = self._load_mode(parts, shared, say)
-        self._modes.move_to_end(parts)
-        return self._modes[parts]
+            self._pipelines[files] = self._load_pipeline(files, shared, say)
+        self._pipelines.move_to_end(files)
+        return self._pipelines[files]
 
-    def _load_shared(self, parts: ModelFiles, say: Callable[[str], None]) -> Shared:
-        if self._shared is None or self._shared[0] != parts.shared:
-            say(f"Loading {parts.model}: text encoders and VAE")
+    def _load_shared(self, files: ModelFiles, say: Callable[[str], None]) -> SharedModels:
+        if self._shared is None or self._shared[0] != files.shared:
+            say(f"Loading {files.model}: text encoders and VAE")
             self._shared = None
-            self._modes.clear()
+            self._pipelines.clear()
             free_memory()
-            vae = load_vae(parts.shared, self._dtype, self._device)
-            encoders = load_encoders(parts.shared, self._text_tokens, self._dtype, self._device)
-            settle_t5(encoders.t5, self.plan, self._device)
-            self._shared = parts.shared, Shared(encoders, vae, self._device)
+            vae = load_vae(files.shared, self._dtype, self._device)
+            encoders = load_encoders(files.shared, self._max_sequence_length, self._dtype, self._device)
+            place_t5(encoders.t5, self.plan, self._device)
+            self._shared = files.shared, SharedModels(encoders, vae, self._device)
         return self._shared[1]
 
-    def _load_mode(self, parts: ModelFiles, shared: Shared, say: Callable[[str], None]) -> Pipeline:
+    def _load_pipeline(self, files: ModelFiles, shared: SharedModels, say: Callable[[str], None]) -> Pipeline:
         def on_bytes(done: int, total: int) -> None:
-            say(f"Loading {parts.model}: {_amount(done, total)}")
+            say(f"Loading {files.model}: {_amount(done, total)}")
 
-        transformer = load_transformer(
-            parts.transformer, self._dtype, place_of(self.plan, self._device), on_bytes, mapped=self._device.type != "cpu"
-        )
-        modulation = Modulation(transformer)
-        settle_transformer(transformer, modulation, self.plan, self._device)
-        return Pipeline(shared, transformer, modulation, load_scheduler(parts.scheduler))
+        place = device_of(self.plan, self._device)
+        transformer = load_transformer(files.transformer, self._dtype, place, on_bytes, mapped=self._device.type != "cpu")
+        modulation = PrecomputedModulation(transformer)
+        place_transformer(transformer, modulation, self.plan, self._device)
+        return Pipeline(shared, transformer, modulation, load_scheduler(files.scheduler))
 
 
 def free_memory() -> None:
-    """Give back what nobody holds any more."""
+    """Give back what nothing refers to any more."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,11 +1,11 @@
-"""All that does not look at the picture is worked out once per picture, not once per step and block.
+"""Everything that does not depend on the latents is computed once per image, not once per step and block.
 
-Each block of FLUX scales and shifts what it sees by rows that depend on the time step, the guidance and CLIP's vector, and on nothing
-else. The layers that make these rows are 27 % of the transformer's weights. Here they are taken out of it: their rows are
-made before the loop, the layers need not be on the device while it runs, and where each one stood there is a ``PrecomputedOutput`` that answers with
-the current step's row. The same is done with the text's projection and the places' rotations.
+Each block of FLUX scales and shifts its input by rows that depend on the timestep, the guidance and the pooled prompt embedding, and on
+nothing else. The layers that compute these rows are 27 % of the transformer's weights. Here they are taken out of it: their rows are
+computed before the loop, the layers need not be on the device while it runs, and in place of each one there is a ``PrecomputedOutput``
+that returns the current step's row. The same is done with the prompt's projection and the rotary embedding of the position ids.
 
-One time step at a time: all steps in one product would differ in the last bits of float32.
+One timestep at a time: all steps in one product would differ in the last bits of float32.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from torch.nn import functional as F
 
 
 class PrecomputedOutput(nn.Module):
-    """Stands where a layer was, and answers with what that layer is known to say."""
+    """Stands in for a layer and returns an output that was computed before."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.answer: Any = None
+        self.value: Any = None
 
     def forward(self, *_: Any) -> Any:
-        return self.answer
+        return self.value
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What the modulation says at each step of a schedule."""
+    """The modulation at each step of a schedule."""
 
-    key: tuple[Any, ...]  # what they were made from
-    times: Sequence[Tensor]  # a step's embedding of time, guidance and pooled text: (1, width)
+    key: tuple[Any, ...]  # what they were computed from
+    conditioning: Sequence[Tensor]  # a step's embedding of timestep, guidance and pooled prompt: (1, width)
     layers: Sequence[Sequence[Tensor]]  # [layer][step]: (1, 2, 3 or 6 widths)
 
 
-class Modulation:
-    """The layers taken out of a transformer, and the answers left in their places. From here on the transformer runs only through this."""
+class PrecomputedModulation:
+    """The layers taken out of a transformer, and the outputs left in their places. From here on the transformer runs only through this."""
 
     def __init__(self, transformer: Any) -> None:
         self._time = transformer.time_text_embed
@@ -50,49 +50,51 @@ class Modulation:
         self._guided = transformer.config.guidance_embeds
         norms = modulated_norms(transformer)
         self.layers: list[nn.Linear] = [norm.linear for norm in norms]  # their weights stay where they are put
-        self._known = [PrecomputedOutput() for _ in norms]
-        for norm, known in zip(norms, self._known, strict=True):
-            norm.linear, norm.silu = known, nn.Identity()  # what the layer saw no longer matters
-        transformer.time_text_embed = self._known_time = PrecomputedOutput()
-        transformer.context_embedder = self._known_text = PrecomputedOutput()
-        transformer.pos_embed = self._known_rotation = PrecomputedOutput()
+        self._outputs = [PrecomputedOutput() for _ in norms]
+        for norm, output in zip(norms, self._outputs, strict=True):
+            norm.linear, norm.silu = output, nn.Identity()  # the layer's input no longer matters
+        transformer.time_text_embed = self._time_output = PrecomputedOutput()
+        transformer.context_embedder = self._text_output = PrecomputedOutput()
+        transformer.pos_embed = self._rotation_output = PrecomputedOutput()
         self._rows: Rows | None = None
 
     @property
     def small_layers(self) -> tuple[nn.Module, ...]:
-        """Those that run once per picture and are small: they live on the device."""
+        """Those that run once per image and are small: they stay on the device."""
         return self._time, self._text
 
-    def prepare(self, tokens: Tensor, pooled: Tensor, guidance: float, timesteps: Tensor, places: Tensor, key: tuple[Any, ...]) -> None:
-        """Work out everything for one picture. ``key`` names the prompt, guidance and schedule: the same key keeps its rows."""
-        self._known_text.answer = self._text(tokens)
-        self._known_rotation.answer = self._rotation(places)
+    def prepare(
+        self, embeds: Tensor, pooled_embeds: Tensor, guidance: float, timesteps: Tensor, position_ids: Tensor, key: tuple[Any, ...]
+    ) -> None:
+        """Compute everything for one image. ``key`` names the prompt, guidance and schedule: the same key keeps its rows."""
+        self._text_output.value = self._text(embeds)
+        self._rotation_output.value = self._rotation(position_ids)
         if self._rows is None or self._rows.key != key:
-            self._rows = None  # the old rows go before the new ones come
-            self._rows = self._make_rows(pooled, guidance, timesteps, key)
+            self._rows = None  # the old rows are freed before the new ones are computed
+            self._rows = self._make_rows(pooled_embeds, guidance, timesteps, key)
 
-    def show(self, step: int) -> None:
-        """Let every ``PrecomputedOutput`` answer for that step."""
+    def set_step(self, step: int) -> None:
+        """Let every ``PrecomputedOutput`` return that step's row."""
         assert self._rows is not None
-        self._known_time.answer = self._rows.times[step]
-        for known, rows in zip(self._known, self._rows.layers, strict=True):
-            known.answer = rows[step]
+        self._time_output.value = self._rows.conditioning[step]
+        for output, rows in zip(self._outputs, self._rows.layers, strict=True):
+            output.value = rows[step]
 
     def forget(self) -> None:
-        """Free what was worked out, rows included."""
+        """Free what was computed, rows included."""
         self._rows = None
-        for known in (self._known_text, self._known_rotation, self._known_time, *self._known):
-            known.answer = None
+        for output in (self._text_output, self._rotation_output, self._time_output, *self._outputs):
+            output.value = None
 
-    def _make_rows(self, pooled: Tensor, guidance: float, timesteps: Tensor, key: tuple[Any, ...]) -> Rows:
-        strength = torch.full([1], guidance, device=pooled.device, dtype=torch.float32).to(pooled.dtype) * 1000
-        times = []
+    def _make_rows(self, pooled_embeds: Tensor, guidance: float, timesteps: Tensor, key: tuple[Any, ...]) -> Rows:
+        scaled_guidance = torch.full([1], guidance, device=pooled_embeds.device, dtype=torch.float32).to(pooled_embeds.dtype) * 1000
+        conditioning = []
         for timestep in timesteps:
-            # Divided and multiplied again in the model's dtype, as pipeline and model do between them: bfloat16 rounds at each.
-            time = (timestep.expand(1).to(pooled.dtype) / 1000).to(pooled.dtype) * 1000
-            times.append(self._time(time, strength, pooled) if self._guided else self._time(time, pooled))
-        seen = [F.silu(time) for time in times]
-        return Rows(key, times, [_rows_of(layer, seen) for layer in self.layers])
+            # Divided by the pipeline and multiplied again by the model, in the model's dtype: bfloat16 rounds each time.
+            time = (timestep.expand(1).to(pooled_embeds.dtype) / 1000).to(pooled_embeds.dtype) * 1000
+            conditioning.append(self._time(time, scaled_guidance, pooled_embeds) if self._guided else self._time(time, pooled_embeds))
+        inputs = [F.silu(each) for each in conditioning]
+        return Rows(key, conditioning, [_rows_of(layer, inputs) for layer in self.layers])
 
 
 def modulated_norms(transformer: Any) -> list[nn.Module]:
@@ -107,9 +109,9 @@ def is_modulation(name: str) -> bool:
     return re.search(r"(^|\.)(norm1|norm1_context|norm|norm_out)\.linear\.(weight|bias)$", name) is not None
 
 
-def _rows_of(layer: nn.Linear, seen: Sequence[Tensor]) -> list[Tensor]:
-    """The layer's answer for each step. Its weights visit the device of what it sees, one layer at a time, and leave again."""
-    device = seen[0].device
+def _rows_of(layer: nn.Linear, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The layer's output for each step. Its weights are copied to the inputs' device, one layer at a time, and freed again."""
+    device = inputs[0].device
     weight = layer.weight.to(device, non_blocking=True)
     bias = None if layer.bias is None else layer.bias.to(device, non_blocking=True)
-    return [F.linear(row, weight, bias) for row in seen]
+    return [F.linear(row, weight, bias) for row in inputs]

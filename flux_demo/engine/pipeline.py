@@ -1,4 +1,4 @@
-"""One run: from the request's numbers to the picture. A mode is only the map that it adds."""
+"""One run: from the request's numbers to the image. A mode is only the map that it adds."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from torch import Tensor
 
 from flux_demo.engine.denoise import denoise
 from flux_demo.engine.latents import draw_noise, image_position_ids, pack, text_position_ids, unpack
-from flux_demo.engine.modulation import Modulation
-from flux_demo.engine.preview import Reporter, fit_colours
-from flux_demo.engine.prompts import Encoders
+from flux_demo.engine.modulation import PrecomputedModulation
+from flux_demo.engine.preview import PreviewReporter, fit_colours
+from flux_demo.engine.prompts import TextEncoders
 from flux_demo.engine.schedule import set_schedule
 from flux_demo.engine.vae import decode, encode_map
 from flux_demo.errors import GenerationFailed
-from flux_demo.request import GenerationRequest, OnStatus, OnStep
+from flux_demo.progress import OnStatus, OnStep, Phase, Status
+from flux_demo.request import GenerationRequest
 
 
 @dataclass
-class Shared:
-    """What the modes share."""
+class SharedModels:
+    """What all modes use."""
 
-    encoders: Encoders
+    encoders: TextEncoders
     vae: Any
     device: torch.device
-    colours: Tensor = field(init=False)  # from latents to a preview
+    colours: Tensor = field(init=False)  # linear map from latents to a preview's colours
 
     def __post_init__(self) -> None:
         self.colours = fit_colours(self.vae)
@@ -35,11 +36,11 @@ class Shared:
 
 @dataclass
 class Pipeline:
-    """One mode's FLUX, ready to draw."""
+    """One mode's FLUX, ready to run."""
 
-    shared: Shared
+    shared: SharedModels
     transformer: Any
-    modulation: Modulation
+    modulation: PrecomputedModulation
     scheduler: Any
 
     @property
@@ -48,44 +49,44 @@ class Pipeline:
 
 
 @torch.no_grad()
-def draw(flux: Pipeline, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Image:
-    """Draw a complete request: RGB, its size. What the callbacks raise ends the run and comes through. Raises GenerationFailed."""
+def generate(pipeline: Pipeline, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Image:
+    """Run a complete request: RGB, its size. Whatever the callbacks raise ends the run and comes through. Raises GenerationFailed."""
     assert request.size
-    latents = draw_latents(flux, request, on_step, on_status)
-    # 7. See it
-    on_status("Developing the picture")
-    return decode(flux.shared.vae, unpack(latents, request.size.width, request.size.height))
+    latents = generate_latents(pipeline, request, on_step, on_status)
+    # 7. Decode
+    on_status(Status(Phase.DECODING, "Decoding the image"))
+    return decode(pipeline.shared.vae, unpack(latents, request.size.width, request.size.height))
 
 
 @torch.no_grad()
-def draw_latents(flux: Pipeline, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Tensor:
-    """The packed latents of the picture that ``draw`` draws."""
+def generate_latents(pipeline: Pipeline, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Tensor:
+    """The packed latents of the image that ``generate`` returns."""
     assert request.size and request.seed is not None and request.steps and request.guidance is not None
-    width, height, shared, device = request.size.width, request.size.height, flux.shared, flux.shared.device
-    # 1. Read the prompt
-    unread = shared.encoders.unread(request.prompt)
-    on_status(f"The prompt is long: its last {unread} tokens are not read" if unread else "Reading the prompt")
+    width, height, shared, device = request.size.width, request.size.height, pipeline.shared, pipeline.shared.device
+    # 1. Encode the prompt
+    on_status(Status(Phase.ENCODING, "Reading the prompt"))
     prompt = shared.encoders.encode(request.prompt, device)
-    dtype = prompt.tokens.dtype
-    # 2. See the map, if there is one. It draws from the generator before the noise does
+    dtype = prompt.embeds.dtype
+    # 2. Encode the map, if there is one. It draws from the generator before the noise does
     generator = torch.Generator("cpu").manual_seed(request.seed)
     control = pack(encode_map(shared.vae, request.control.image, generator)) if request.control else None
-    # 3. Begin with noise
+    # 3. Draw the noise
     latents = draw_noise(width, height, shared.vae.config.latent_channels, generator, dtype, device)
-    # 4. Lay out the steps and the places
-    set_schedule(flux.scheduler, request.steps, latents.shape[1], device)
-    words = text_position_ids(prompt.tokens.shape[1], dtype, device)
-    places = image_position_ids(width, height, dtype, device)
-    # 5. Work out once what does not look at the picture
+    # 4. Set the schedule and the position ids
+    set_schedule(pipeline.scheduler, request.steps, latents.shape[1], device)
+    text_ids = text_position_ids(prompt.embeds.shape[1], dtype, device)
+    image_ids = image_position_ids(width, height, dtype, device)
+    # 5. Compute once what does not depend on the latents
     key = (request.prompt, request.guidance, request.steps, latents.shape[1])
-    flux.modulation.prepare(prompt.tokens, prompt.pooled, request.guidance, flux.scheduler.timesteps, torch.cat([words, places]), key)
-    # 6. Take the noise away
-    on_status("Drawing")
-    reporter = Reporter(request.steps, width, height, shared.colours, on_step)
-    latents = denoise(flux.transformer, flux.modulation, flux.scheduler, latents, control, words, places, reporter)
+    timesteps = pipeline.scheduler.timesteps
+    pipeline.modulation.prepare(prompt.embeds, prompt.pooled, request.guidance, timesteps, torch.cat([text_ids, image_ids]), key)
+    # 6. Denoise
+    on_status(Status(Phase.DENOISING, "Denoising"))
+    reporter = PreviewReporter(request.steps, width, height, shared.colours, on_step)
+    latents = denoise(pipeline.transformer, pipeline.modulation, pipeline.scheduler, latents, control, text_ids, image_ids, reporter)
     reporter.finish()
     if not torch.isfinite(latents).all():
         raise GenerationFailed(
-            "The run gave no picture: the model's values ran out of range. Try another seed or a lower guidance; if it stays, fetch or copy the model again."
+            "The run did not give an image: the model's values went out of range. Try another seed or a lower guidance; if it stays, fetch or copy the model again."
         )
     return latents

@@ -1,7 +1,7 @@
-"""The plan carried out: what is on the device, what is streamed to it, by diffusers' own means.
+"""Carries out a memory plan: what is on the device and what is streamed to it, by diffusers' own means.
 
 Streaming hooks sit on the models themselves, so they serve this project's loop as they would a pipeline. The VAE, CLIP and
-the layers that run once per picture are small and always on the device.
+the layers that run once per image are small and always on the device.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from typing import Any
 
 import torch
 
-from flux_demo.engine.load import CPU, Place
+from flux_demo.engine.load import CPU, DeviceOf
 from flux_demo.engine.memory import SHARES, Plan
-from flux_demo.engine.modulation import Modulation, is_modulation
+from flux_demo.engine.modulation import PrecomputedModulation, is_modulation
 
-TILE = 512  # pixels; the VAE's own tiles are 1024, and so do nothing for a picture of 1024
+TILE = 512  # pixels; the VAE's own tiles are 1024, which saves nothing for an image of 1024
 
 
-def place_of(plan: Plan, device: torch.device) -> Place:
-    """Where each of the transformer's weights goes when it is read."""
+def device_of(plan: Plan, device: torch.device) -> DeviceOf:
+    """The device that each of the transformer's weights is read to."""
 
-    def place(name: str) -> torch.device:
+    def device_of_weight(name: str) -> torch.device:
         if is_modulation(name):
             return device if plan.modulation_on_device else CPU
         block = re.match(r"\w*transformer_blocks\.(\d+)\.", name)
         return CPU if plan.stream_body and not (block and stays(int(block[1]), plan)) else device
 
-    return place
+    return device_of_weight
 
 
 def stays(block: int, plan: Plan) -> bool:
-    """Whether that double or single block of a streamed body is one of those that are kept on the device. They lie evenly among the others, so
-    that each of these has the longer to arrive."""
+    """Whether a double or single block of a streamed model is kept on the device. Kept blocks are spread evenly, so that each streamed
+    block has time to arrive while they run."""
     return (block + 1) * plan.kept // SHARES > block * plan.kept // SHARES
 
 
-def settle_transformer(transformer: Any, modulation: Modulation, plan: Plan, device: torch.device) -> None:
+def place_transformer(transformer: Any, modulation: PrecomputedModulation, plan: Plan, device: torch.device) -> None:
     for layer in modulation.small_layers:
         layer.to(device)
     if plan.stream_body:
@@ -51,7 +51,7 @@ def settle_transformer(transformer: Any, modulation: Modulation, plan: Plan, dev
 
 @contextmanager
 def _without_kept_blocks(transformer: Any, plan: Plan) -> Iterator[None]:
-    """Diffusers streams every block that it finds, so those that stay are out of its sight for as long."""
+    """diffusers streams every block that it finds, so the kept ones are hidden from it meanwhile."""
     whole = transformer.transformer_blocks, transformer.single_transformer_blocks
     transformer.transformer_blocks, transformer.single_transformer_blocks = (
         torch.nn.ModuleList(block for at, block in enumerate(blocks) if not stays(at, plan)) for blocks in whole
@@ -62,18 +62,18 @@ def _without_kept_blocks(transformer: Any, plan: Plan) -> Iterator[None]:
         transformer.transformer_blocks, transformer.single_transformer_blocks = whole
 
 
-def settle_t5(t5: Any, plan: Plan, device: torch.device) -> None:
+def place_t5(t5: Any, plan: Plan, device: torch.device) -> None:
     if plan.stream_t5:
         from diffusers.hooks import apply_group_offloading
 
-        # Its stack, which holds everything, tied embedding included: around it diffusers would begin to look ahead a second time, and refuse.
+        # Its stack, which holds everything, the tied embedding included: hooked on the whole model, diffusers registers its prefetching twice and raises.
         apply_group_offloading(t5.encoder, device, **_one_block_at_a_time(device, pinned=False))
     else:
         t5.to(device)
 
 
 def tile(vae: Any, *, tiled: bool) -> None:
-    """Decode in tiles, or whole. Tiles change the picture a little: each is normalised by itself."""
+    """Decode in tiles, or whole. Tiles change the image a little: each is normalised by itself."""
     if tiled:
         vae.enable_tiling()
         vae.tile_sample_min_size, vae.tile_latent_min_size = TILE, TILE // 8
@@ -82,6 +82,6 @@ def tile(vae: Any, *, tiled: bool) -> None:
 
 
 def _one_block_at_a_time(device: torch.device, *, pinned: bool) -> dict[str, Any]:
-    """How diffusers is to stream. On a GPU the next block is copied while this one works; what is not pinned is pinned on its way."""
+    """diffusers' options for streaming. On a GPU the next block is copied while this one runs; unpinned weights are pinned on the way."""
     streams = {"use_stream": True, "record_stream": True, "non_blocking": True, "low_cpu_mem_usage": not pinned}
     return {"offload_type": "block_level", "num_blocks_per_group": 1, **(streams if device.type != "cpu" else {})}

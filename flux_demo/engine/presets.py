@@ -10,11 +10,11 @@ from dataclasses import dataclass
 class Preset:
     name: str  # in settings and recipes: never changes
     title: str
-    changes: str  # what it changes of the picture
+    changes: str  # what it changes in the image
     needs: str  # beyond what the backend itself needs
 
 
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
-    for preset in (Preset("exact", "Exact", "Nothing: bit for bit the picture of the stock diffusers pipelines.", "Nothing."),)
+    for preset in (Preset("exact", "Exact", "Nothing: the image of the stock diffusers pipelines, bit for bit.", "Nothing."),)
 }

@@ -1,8 +1,8 @@
-"""What the picture will be, seen early.
+"""An early look at the image.
 
-At any step the latents minus the noise that the transformer sees in them are its estimate of the finished picture. The VAE would take
-longer than a preview is worth; a linear map from its 16 channels to red, green and blue shows an eighth of the size for next to nothing. The
-map is fitted to the VAE in use, by least squares, from a few smooth coloured pictures.
+At any step, the latents minus the noise that the transformer predicts are its estimate of the finished image. Decoding that would take too
+long; a linear map from the VAE's 16 channels to red, green and blue gives an eighth of the size at almost no cost. The map is fitted to
+the VAE in use, by least squares, on a few smooth coloured images.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 from flux_demo.engine.latents import PIXELS_PER_LATENT, PIXELS_PER_TOKEN
 
-SAMPLES, SIDE = 6, 128  # pictures to fit to, and their pixels
+SAMPLES, SIDE = 6, 128  # images to fit to, and their pixels
 
 
 @torch.no_grad()
 def fit_colours(vae: Any) -> Tensor:
-    """(channels + 1, 3): weights, and an offset last, that take scaled latents to colours 0-255."""
+    """(channels + 1, 3): weights, then an offset, from scaled latents to colours 0-255."""
     generator = torch.Generator("cpu").manual_seed(0)
     coarse = torch.rand((SAMPLES, 3, 6, 6), generator=generator) * 2 - 1
     pictures = F.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear").mul(1.4).clamp(-1, 1)
@@ -39,7 +39,7 @@ def fit_colours(vae: Any) -> Tensor:
 
 
 def estimate(latents: Tensor, velocity: Tensor, sigma: Tensor, colours: Tensor, width: int, height: int) -> Tensor:
-    """(height / 8, width / 8, 3) uint8 on the device: the finished picture as the transformer sees it now."""
+    """(height / 8, width / 8, 3) uint8 on the device: the finished image as the transformer predicts it now."""
     rows, columns = height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN
     finished = latents.float() - sigma * velocity.float()
     finished = finished.view(rows, columns, -1, 2, 2).permute(0, 3, 1, 4, 2).reshape(rows * 2, columns * 2, -1)
@@ -52,18 +52,18 @@ def estimate(latents: Tensor, velocity: Tensor, sigma: Tensor, colours: Tensor, 
     )
 
 
-class Reporter:
-    """Tells the outside about each step.
+class PreviewReporter:
+    """Reports each step with its preview.
 
-    On a GPU the preview is copied beside the work and handed over while the next step is already queued, so the device never idles for it; the
-    last one is handed over by ``finish``. On the CPU, where work is done when it is asked for, at once.
+    On a GPU the preview is copied asynchronously and reported while the next step is already queued, so the device never idles for it; the
+    last one is reported by ``finish``. On the CPU, which runs synchronously, it is reported at once.
     """
 
     def __init__(
         self, steps: int, width: int, height: int, colours: Tensor, on_step: Callable[[int, int, Image.Image | None], None]
     ) -> None:
         self._steps, self._width, self._height, self._colours, self._on_step = steps, width, height, colours, on_step
-        self._waiting: tuple[int, Tensor, Any] | None = None
+        self._pending: tuple[int, Tensor, Any] | None = None
 
     def __call__(self, step: int, latents: Tensor, velocity: Tensor, sigma: Tensor) -> None:
         pixels = estimate(latents, velocity, sigma, self._colours, self._width, self._height)
@@ -75,12 +75,12 @@ class Reporter:
         done = torch.cuda.Event()
         done.record()
         self.finish()
-        self._waiting = (step, copied, done)
+        self._pending = (step, copied, done)
 
     def finish(self) -> None:
-        """Hand over what still waits."""
-        if self._waiting is not None:
-            (step, pixels, done), self._waiting = self._waiting, None
+        """Report the preview that is still pending."""
+        if self._pending is not None:
+            (step, pixels, done), self._pending = self._pending, None
             done.synchronize()
             self._tell(step, pixels)
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-PATTERNS = ("config.json", "preprocessor_config.json", "model.safetensors")  # the files of an estimator
 # Bytes: 2.5 GiB for Depth Anything's large model, 4.7 for a picture of a megapixel that may be decoded meanwhile.
 GPU_ROOM = int(7.2 * 2**30)
 KEPT = 8  # estimates kept, so that moving near and far does not run the model again
@@ -112,22 +111,27 @@ def _run_copies(device: torch.device, model: Any, inputs: Any) -> Any:
     return outputs
 
 
-def draw(fitted: Fitted, inverse_depth: np.ndarray, near: float = 0.0, far: float = 1.0, invert: bool = False) -> Image:
-    """A grey RGB map, near is bright. Distances run from 0, the nearest point, to 1, the farthest; what lies outside near–far
+def draw(fitted: Fitted, estimator: Estimator, near: float = 0.0, far: float = 1.0, invert: bool = False) -> Image:
+    """A grey RGB map of the photo's depth, near is bright. Raises what ``grey_map`` and the estimator raise."""
+    check_range(near, far)  # before the model runs
+    return grey_map(fitted, estimator.estimate(fitted), near, far, invert)
+
+
+def grey_map(fitted: Fitted, inverse_depth: np.ndarray, near: float = 0.0, far: float = 1.0, invert: bool = False) -> Image:
+    """A grey RGB map, near is bright. Distances run from 0, the nearest point, to 1, the farthest; whatever is outside near–far
     becomes white or black. Raises InvalidRequest when near is not below far, GenerationFailed when the photo has no depth.
     """
     import numpy as np
     from PIL import Image
 
-    if not near < far:
-        raise InvalidRequest(f"Near is {near:g} and far is {far:g}, so nothing lies between them. Set near below far.")
+    check_range(near, far)
     left, top, right, bottom = fitted.box
     seen = inverse_depth[top:bottom, left:right]
     nearest, farthest = float(seen.max()), float(seen.min())
     span = nearest - farthest
     if not np.isfinite(span) or span <= 1e-6 * max(1.0, abs(nearest)):
         raise GenerationFailed(
-            "The photo shows no depth: every point of it seems equally far. Choose a photo with a foreground and a background."
+            "The photo shows no depth: every point seems equally far. Choose a photo with a foreground and a background."
         )
     distance = (nearest - inverse_depth) / span
     brightness = 1 - np.clip((distance - near) / (far - near), 0, 1)
@@ -135,3 +139,9 @@ def draw(fitted: Fitted, inverse_depth: np.ndarray, near: float = 0.0, far: floa
         brightness = 1 - brightness
     grey = fitted.blank_outside((brightness * 255 + 0.5).astype(np.uint8))
     return Image.fromarray(np.repeat(grey[..., None], 3, axis=2))
+
+
+def check_range(near: float, far: float) -> None:
+    """Raise InvalidRequest unless near is below far."""
+    if not near < far:
+        raise InvalidRequest(f"Near is {near:g} and far is {far:g}, so nothing is between them. Set near below far.")

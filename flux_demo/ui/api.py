@@ -1,105 +1,129 @@
-"""The page's API: seven typed endpoints. Their names, parameters and defaults are fixed; programs call them.
+"""The page's API: typed endpoints made from MODES. Their names, parameters and defaults are fixed; programs call them.
 
-Annotations are read while Gradio runs, so this file must not postpone them. Gradio checks no types here: everything is checked by us.
+Gradio reads a function's signature and does not check the values that arrive: everything is checked here.
 """
 
 from collections.abc import Callable, Iterator
-from functools import wraps
-from inspect import isgeneratorfunction
+from contextlib import contextmanager
+from inspect import Parameter, Signature, isgeneratorfunction
 from typing import Any
 
 import gradio as gr
 
-from flux_demo.backends.queue import STANDING
+from flux_demo.gallery import GeneratedImage
 from flux_demo.maps.photo import open_photo
-from flux_demo.modes import MODES
+from flux_demo.modes import MODES, Mode
 from flux_demo.recipe import read_recipe
-from flux_demo.request import ControlMap, GeneratedImage, GenerationRequest
+from flux_demo.request import ControlMap, GenerationRequest
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, keep_map, publish, received
 from flux_demo.ui.generate import request_of
-from flux_demo.ui.run import Step, follow
+from flux_demo.ui.run import MAX_RUNS, Step, follow
 
-NOWHERE = DrawnFrom(None, None, None, False, ())
+NOT_FROM_A_FORM = DrawnFrom(None, None, None, False, ())
+IMAGE_AND_RECIPE = Iterator[tuple[gr.FileData, dict]]
+
+
+def _parameter(name: str, kind: Any, default: Any = Parameter.empty) -> Parameter:
+    return Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
+
+
+PROMPT = _parameter("prompt", str)
+DIALS = (_parameter("seed", str, ""), _parameter("steps", int | None, None), _parameter("guidance", float | None, None))
 
 
 def add_api(studio: Studio) -> None:
     """Add the endpoints to the page that is being built."""
+    runs = {mode.name: _generation(studio, mode) for mode in MODES.values()}
+    maps = {f"{mode.name}_map": _map_drawing(studio, mode) for mode in MODES.values() if mode.control}
 
-    def text(
-        prompt: str, size: str = "", seed: str = "", steps: int | None = None, guidance: float | None = None
-    ) -> Iterator[tuple[gr.FileData, dict]]:
-        """Make a picture from a prompt. Size is "WIDTHxHEIGHT"; what is left out takes the defaults; an empty seed is a random one."""
-        yield from _run(studio, request_of(MODES["text"], prompt, seed, steps, guidance, None, _size_text(size), None))
+    read = {endpoint.__name__: endpoint for endpoint in (_restore(), _status(studio))}
+    for group, at_once, endpoints in (("run", MAX_RUNS, runs), ("map", 2, maps), ("read", 4, read)):
+        for name, endpoint in endpoints.items():
+            gr.api(endpoint, api_name=name, concurrency_id=group, concurrency_limit=at_once)
 
-    def canny(
-        prompt: str, map: gr.FileData, seed: str = "", steps: int | None = None, guidance: float | None = None
-    ) -> Iterator[tuple[gr.FileData, dict]]:
-        """Make a picture that follows an edge map, as large as the map."""
-        yield from _run(studio, request_of(MODES["canny"], prompt, seed, steps, guidance, None, None, _given_map("canny", map)))
 
-    def depth(
-        prompt: str, map: gr.FileData, seed: str = "", steps: int | None = None, guidance: float | None = None
-    ) -> Iterator[tuple[gr.FileData, dict]]:
-        """Make a picture that follows a depth map, as large as the map."""
-        yield from _run(studio, request_of(MODES["depth"], prompt, seed, steps, guidance, None, None, _given_map("depth", map)))
-
-    def canny_map(photo: gr.FileData, size: str = "match", fit: str = "crop", low: float = 50, high: float = 200) -> gr.FileData:
-        """Draw the edge map of a photo: PNG, RGB, exactly what /canny follows."""
-        return _drawn(studio.preview("canny", received(photo), _size_text(size) or "match", fit or "crop", low=low, high=high))
-
-    def depth_map(
-        photo: gr.FileData, size: str = "match", fit: str = "crop", near: float = 0.0, far: float = 1.0, invert: bool = False
-    ) -> gr.FileData:
-        """Draw the depth map of a photo, near is bright: PNG, RGB, exactly what /depth follows."""
-        return _drawn(
-            studio.preview("depth", received(photo), _size_text(size) or "match", fit or "crop", near=near, far=far, invert=invert)
-        )
-
-    def restore(picture: gr.FileData) -> dict:
-        """Read the recipe that a picture made here carries."""
+def _restore() -> Callable:
+    def restore(picture: Any) -> dict:
         return read_recipe(received(picture)).to_dict()
 
-    def status() -> dict:
-        """Where each mode runs and why, and what can be asked for."""
-        return studio.status()
-
-    lines: tuple[tuple[str, int, tuple[Callable, ...]], ...] = (
-        ("run", STANDING, (text, canny, depth)),
-        ("map", 2, (canny_map, depth_map)),
-        ("look", 4, (restore, status)),
-    )
-    for line, at_once, endpoints in lines:
-        for endpoint in endpoints:
-            gr.api(_worded(endpoint), api_name=endpoint.__name__, concurrency_id=line, concurrency_limit=at_once)
+    return _endpoint(restore, "restore", "Read the recipe that an image made here carries.", dict, _parameter("picture", gr.FileData))
 
 
-def _worded(endpoint: Callable) -> Callable:
-    """Turn every error into the sentence that the client shall read; the signature stays."""
-    if isgeneratorfunction(endpoint):
+def _status(studio: Studio) -> Callable:
+    return _endpoint(studio.status, "status", "Where each mode runs and why, and what can be asked for.", dict)
 
-        @wraps(endpoint)
-        def stream(*values: Any) -> Iterator[Any]:
-            try:
-                yield from endpoint(*values)
-            except Exception as error:
-                raise gr.Error(html.sentence(error), print_exception=False) from None
 
-        return stream
+def _generation(studio: Studio, mode: Mode) -> Callable:
+    """The endpoint that generates: ``prompt, size, seed, steps, guidance``, or with ``map`` in place of the size."""
+    control = mode.control
 
-    @wraps(endpoint)
+    def generate(**given: Any) -> Iterator[tuple[gr.FileData | None, dict]]:
+        control_map = _given_map(control.kind, given["map"]) if control else None
+        size = None if control else _size_text(given["size"])
+        yield from _run(
+            studio, request_of(mode, given["prompt"], given["seed"], given["steps"], given["guidance"], None, size, control_map)
+        )
+
+    if control is None:
+        about = 'Generate an image from a prompt. Size is "WIDTHxHEIGHT"; whatever is left out takes the defaults; an empty seed is random.'
+        return _endpoint(generate, mode.name, about, IMAGE_AND_RECIPE, PROMPT, _parameter("size", str, ""), *DIALS)
+    about = f"Generate an image that follows a {control.kind} map, in the map's size. An empty seed is random."
+    return _endpoint(generate, mode.name, about, IMAGE_AND_RECIPE, PROMPT, _parameter("map", gr.FileData), *DIALS)
+
+
+def _map_drawing(studio: Studio, mode: Mode) -> Callable:
+    """The endpoint that draws a map: ``photo, size, fit`` and the options of the mode's control."""
+    control = mode.control
+    assert control
+
+    def draw(**given: Any) -> gr.FileData:
+        photo, size, fit = received(given.pop("photo")), _size_text(given.pop("size")), given.pop("fit")
+        drawn = studio.preview(mode.name, photo, size or "match", fit or "crop", **given)
+        return gr.FileData(path=keep_map(drawn, NOT_FROM_A_FORM).path)
+
+    options = [_parameter(option.name, bool if option.is_switch else float, option.default) for option in control.options]
+    about = f"Draw the {control.kind} map of a photo: PNG, RGB, exactly what /{mode.name} follows. {control.sees}."
+    photo, size, fit = _parameter("photo", gr.FileData), _parameter("size", str, "match"), _parameter("fit", str, "crop")
+    return _endpoint(draw, f"{mode.name}_map", about, gr.FileData, photo, size, fit, *options)
+
+
+def _endpoint(handler: Callable, name: str, about: str, returns: Any, *parameters: Parameter) -> Callable:
+    """``handler(**values)`` as a function of exactly these parameters, whose names and types Gradio's clients see, and whose errors are
+    the sentences that they shall read.
+    """
+    signature = Signature(list(parameters), return_annotation=returns)
+
+    def arguments(values: tuple) -> dict[str, Any]:
+        bound = signature.bind(*values)
+        bound.apply_defaults()
+        return bound.arguments
+
     def call(*values: Any) -> Any:
-        try:
-            return endpoint(*values)
-        except Exception as error:
-            raise gr.Error(html.sentence(error), print_exception=False) from None
+        with _worded():
+            return handler(**arguments(values))
 
-    return call
+    def stream(*values: Any) -> Any:
+        with _worded():
+            yield from handler(**arguments(values))
+
+    endpoint: Any = stream if isgeneratorfunction(handler) else call
+    endpoint.__name__, endpoint.__doc__, endpoint.__signature__ = name, about, signature
+    endpoint.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": returns}
+    return endpoint
+
+
+@contextmanager
+def _worded() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise gr.Error(html.sentence(error), print_exception=False) from None
 
 
 def _run(studio: Studio, request: GenerationRequest) -> Iterator[tuple[gr.FileData | None, dict]]:
-    """Follow a run: what comes last is the picture and its recipe, what comes before says how far it is, again at every heartbeat."""
+    """Follow a run: the last pair is the image and its recipe, earlier ones say how far it is, again at every heartbeat."""
     latest: tuple[gr.FileData | None, dict] = (None, {})
     events = follow(studio, request)
     try:
@@ -111,10 +135,6 @@ def _run(studio: Studio, request: GenerationRequest) -> Iterator[tuple[gr.FileDa
             yield latest
     finally:
         events.close()
-
-
-def _drawn(control: ControlMap) -> gr.FileData:
-    return gr.FileData(path=keep_map(control, NOWHERE).path)
 
 
 def _given_map(kind: str, uploaded: Any) -> ControlMap:

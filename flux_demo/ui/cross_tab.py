@@ -1,4 +1,4 @@
-"""What one tab does to another: restoring, sending a picture on, going back in the history, dressing after a fetch.
+"""What one tab does to another: restoring, sending an image on, going back in the history, updating after a fetch.
 
 Components of all tabs are named mode__component here.
 """
@@ -11,23 +11,26 @@ from flux_demo.modes import MODES, Mode
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.fetch import dressed, fetch_handler
-from flux_demo.ui.generate import ENDED_JS, ended
-from flux_demo.ui.history import ACTIONS, Entry, displayed
+from flux_demo.ui.fetch import every_tab, fetch_handler
+from flux_demo.ui.generate import ended
+from flux_demo.ui.history import Entry, actions, displayed
 from flux_demo.ui.restore import across, opened
-from flux_demo.ui.tab_state import looks
+from flux_demo.ui.tab_state import tab_state
 
-RESTORED = {
-    *("tabs", "restore_note", "prompt", "seed", "steps", "guidance", "size", "preset", "status", "sample", "fit", "as_map", "photo"),
-    *("map", "shown", "wanted", "map_note", "picture", "caption", "last", *ACTIONS),
-    *(option.name for mode in MODES.values() if mode.control for option in mode.control.options),
-}
+FORM = ("prompt", "seed", "steps", "guidance", "size", "preset", "sample", "fit", "as_map", "photo")
+SHOWN = ("tabs", "restore_note", "status", "map", "shown", "wanted", "map_note", "picture", "caption", "last")
+
+
+def restored() -> set[str]:
+    """The components that a restored recipe fills in."""
+    options = {option.name for mode in MODES.values() if mode.control for option in mode.control.options}
+    return {*FORM, *SHOWN, *actions(), *options}
 
 
 def bind_end(run: Any, form: Form) -> None:
     """Bring a tab to rest after a run that was stopped or cut off."""
     for end in (run.then, run.failure):
-        bind(end, ended, form, ["status", "picture", "run", "stop"], queue=False, js=ENDED_JS)
+        bind(end, ended, form, ["status", "picture", "run", "stop", "run_state"], queue=False)
 
 
 def bind_across(studio: Studio, forms: dict[str, Form], everywhere: Form, page: gr.Blocks) -> None:
@@ -35,7 +38,7 @@ def bind_across(studio: Studio, forms: dict[str, Form], everywhere: Form, page: 
     flat = everywhere | {
         f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items() if name not in ("chips", "example_paths")
     }
-    values = [name for name in flat if name.rpartition("__")[2] in RESTORED]
+    values = [name for name in flat if name.rpartition("__")[2] in restored()]
 
     def dropped_in(*, dropped: Any, history: list[Entry]) -> dict[str, Any]:
         try:
@@ -45,6 +48,8 @@ def bind_across(studio: Studio, forms: dict[str, Form], everywhere: Form, page: 
 
     bind([everywhere["dropped"].upload], dropped_in, flat, values)
     _bind_history(flat)
+    built = _tab_states(studio)
+    depends_on_routes = [f"{mode}__{name}" for mode, state in built.items() for name in state]
     for mode, form in forms.items():
         _bind_back(studio, mode, flat, values)
         for other in MODES.values():
@@ -52,22 +57,29 @@ def bind_across(studio: Studio, forms: dict[str, Form], everywhere: Form, page: 
                 _bind_send(mode, other, flat)
         if form.get("example_paths"):
             _bind_example_photos(form)
-        dressing = [f"{name}__{part}" for name, each in forms.items() for part in looks(studio, MODES[name])] + [f"{mode}__status"]
         fetching = bind(
-            [form["fetch"].click], fetch_handler(studio, MODES[mode]), flat, dressing, concurrency_id="fetch", concurrency_limit=1
+            [form["fetch"].click],
+            fetch_handler(studio, MODES[mode]),
+            flat,
+            [*depends_on_routes, f"{mode}__status", f"{mode}__run_state"],
+            concurrency_id="fetch",
+            concurrency_limit=1,
         )
         gr.on([form["stop"].click], None, None, None, cancels=[fetching], api_visibility="private")
         bind_end(fetching, form)
-    built = {mode.name: looks(studio, mode) for mode in MODES.values()}
 
-    def dress() -> dict[str, Any]:
-        return {} if built == {mode.name: looks(studio, mode) for mode in MODES.values()} else dressed(studio)
+    def update() -> dict[str, Any]:
+        return {} if built == _tab_states(studio) else every_tab(studio)
 
-    bind([page.load], dress, flat, dressing, queue=False)
+    bind([page.load], update, flat, depends_on_routes, queue=False)
+
+
+def _tab_states(studio: Studio) -> dict[str, dict[str, Any]]:
+    return {mode.name: tab_state(studio, mode) for mode in MODES.values()}
 
 
 def _bind_history(flat: Form) -> None:
-    names = [name for name in flat if name.rpartition("__")[2] in {"picture", "caption", "last", *ACTIONS}] + ["tabs"]
+    names = [name for name in flat if name.rpartition("__")[2] in {"picture", "caption", "last", *actions()}] + ["tabs"]
 
     def show(history: list[Entry], event: gr.SelectData) -> list[Any]:
         entry = history[event.index] if isinstance(event.index, int) and 0 <= event.index < len(history) else None

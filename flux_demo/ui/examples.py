@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from flux_demo.modes import Mode
 from flux_demo.settings import ASSETS
 
-MINI_PROMPTS = {
-    "text": (
+# By the kind of map that is followed; None where there is none.
+MINI_PROMPTS: dict[str | None, tuple[str, ...]] = {
+    None: (
         "a red cube on a wooden floor at sunset",
         "two yellow spheres on grass",
         "a blue cone next to a white cylinder on snow at night",
@@ -13,8 +15,8 @@ MINI_PROMPTS = {
     "canny": ("a green cube on sand", "a purple sphere on a wooden floor at sunset", "a red cone on snow at night"),
     "depth": ("an orange sphere on grass", "a white cube on a wooden floor", "a blue cylinder on sand at sunset"),
 }
-FLUX_PROMPTS = {
-    "text": (
+FLUX_PROMPTS: dict[str | None, tuple[str, ...]] = {
+    None: (
         "a lighthouse on a rocky shore at dawn, long exposure, soft mist over the water",
         "a watchmaker's bench seen from above, brass gears, warm lamp light",
         "a letterpress poster that says “SLOW DOWN”, deep blue ink on cotton paper",
@@ -24,8 +26,10 @@ FLUX_PROMPTS = {
 }
 
 
-def prompts(backend: str | None, mode: str) -> tuple[str, ...]:
-    return (MINI_PROMPTS if backend in ("mini", None) else FLUX_PROMPTS)[mode]
+def prompts(backend: str | None, mode: Mode) -> tuple[str, ...]:
+    """Prompts to click, for the model that runs the mode; those of the mini where nothing does."""
+    known = MINI_PROMPTS if backend in ("mini", None) else FLUX_PROMPTS
+    return known.get(mode.control.kind if mode.control else None, known[None])
 
 
 def photos() -> list[Path]:

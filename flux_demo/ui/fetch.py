@@ -1,71 +1,48 @@
-"""The button beside a refusal: fetch what local FLUX lacks, with the bytes counted, and choose again."""
+"""The button beside a refusal: fetch what local FLUX lacks, with the bytes counted, and choose the routes again."""
 
-import queue
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
-from flux_demo.errors import Cancelled
+from flux_demo import background
 from flux_demo.modes import MODES, Mode
 from flux_demo.studio import Studio
 from flux_demo.ui import html
-from flux_demo.ui.run import HEARTBEAT_S
-from flux_demo.ui.tab_state import looks, what_to_fetch
+from flux_demo.ui.tab_state import find_route, tab_state, what_to_fetch
+
+OnBytes = tuple[int, int]
 
 
 def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
-    """The generator behind the fetch button; closing it ends the download, and the next one goes on where it ended."""
+    """The generator behind the fetch button; closing it ends the download, and the next one continues where it ended."""
+    status, stop, run_state = (f"{mode.name}__{name}" for name in ("status", "stop", "run_state"))
 
     def fetch() -> Iterator[dict[str, Any]]:
-        if not (what := what_to_fetch(studio, mode)):
+        what = what_to_fetch(find_route(studio, mode))
+        if what is None:
             return
-        status = f"{mode.name}__status"
-        yield {status: html.says("Asking how much is missing", "busy"), f"{mode.name}__stop": gr.update(interactive=True, visible=True)}
-        events, stopped = _start(studio, what)
+        yield {
+            status: html.says("Asking how much is missing", "busy"),
+            stop: gr.update(interactive=True, visible=True),
+            run_state: "running",
+        }
+        downloading = background.follow(lambda report: studio.fetch(what, lambda done, total: report((done, total))), f"fetch-{what}")
         try:
-            while True:
-                try:
-                    event = events.get(timeout=HEARTBEAT_S)
-                except queue.Empty:
-                    yield {}
-                    continue
-                if event is None:
-                    break
-                if isinstance(event, BaseException):
-                    raise event
-                yield {status: html.byte_of(*event)}
+            for event in downloading:
+                yield {status: html.byte_of(*event)} if event else {}
             studio.refresh()
-            yield dressed(studio) | {status: html.says("All files are here.")}
+            yield every_tab(studio) | {status: html.says("All files are here."), run_state: "idle"}
         except Exception as error:
-            yield {status: html.says(html.sentence(error), "problem"), f"{mode.name}__stop": gr.update(interactive=False)}
+            yield {status: html.says(html.sentence(error), "problem"), stop: gr.update(interactive=False), run_state: "idle"}
         finally:
-            stopped.set()
+            downloading.close()
 
     return fetch
 
 
-def dressed(studio: Studio) -> dict[str, Any]:
-    """Every tab's parts as the routes are now, names as mode__component."""
-    return {f"{mode.name}__{name}": gr.update(**look) for mode in MODES.values() for name, look in looks(studio, mode).items()}
-
-
-def _start(studio: Studio, what: str) -> tuple[queue.Queue, threading.Event]:
-    events: queue.Queue = queue.Queue()
-    stopped = threading.Event()
-
-    def on_bytes(done: int, total: int) -> None:
-        if stopped.is_set():
-            raise Cancelled
-        events.put((done, total))
-
-    def work() -> None:
-        try:
-            studio.fetch(what, on_bytes)
-            events.put(None)
-        except BaseException as error:  # carried over to the thread that follows
-            events.put(error)
-
-    threading.Thread(target=work, daemon=True, name=f"fetch-{what}").start()
-    return events, stopped
+def every_tab(studio: Studio) -> dict[str, Any]:
+    """Every tab's state as the routes are now, names as mode__component."""
+    return {
+        f"{mode.name}__{name}": gr.update(**properties) for mode in MODES.values() for name, properties in tab_state(studio, mode).items()
+    }

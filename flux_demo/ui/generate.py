@@ -6,33 +6,30 @@ from typing import Any
 import gradio as gr
 
 from flux_demo.errors import InvalidRequest
+from flux_demo.gallery import GeneratedImage
 from flux_demo.modes import Mode
-from flux_demo.request import ControlMap, GeneratedImage, GenerationRequest, Size, parse_seed
+from flux_demo.progress import Status
+from flux_demo.request import ControlMap, GenerationRequest, Size, parse_seed
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap, map_to_send, publish
 from flux_demo.ui.history import Entry, added, displayed, thumbnails
 from flux_demo.ui.preview import draw, drawn_from, is_current
-from flux_demo.ui.run import Step, Waiting, follow
+from flux_demo.ui.run import Step, follow
 
-IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False)}
+IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False), "run_state": "idle"}
 
 CUT_OFF = "The run did not start, or its connection was cut: too many may be waiting. Try again in a moment."
 
-# These run in the browser at the click. A run may wait in line before its handler starts; and when a run is stopped, steps that are
-# on their way may arrive after the click: only what is said once the stream is closed can be the last word.
-BEGIN_JS = f"""() => {{
-    delete document.body.dataset.stopping;
-    return [{html.says("Waiting for its turn", "busy")!r}, {{__type__: "update", interactive: false}}, {{__type__: "update", interactive: true}}];
-}}"""
-STOP_JS = f"""() => {{
-    document.body.dataset.stopping = "yes";
-    return [{html.says("Stopping", "busy")!r}, {{__type__: "update", interactive: false}}];
-}}"""
-ENDED_JS = """(status, ...rest) => {
-    const unfinished = (status ?? "").includes("busy");
-    return [!unfinished ? "" : document.body.dataset.stopping ? "stopped" : "failed", ...rest];
-}"""
+# These run in the browser at the click, because a run may wait before its handler starts. ``run_state`` is running, stopping or idle:
+# whoever finds it not idle after a run's stream has closed knows that the run did not end by itself.
+BEGIN_JS = f"""() => [
+    {html.says("Waiting for its turn", "busy")!r},
+    {{__type__: "update", interactive: false}},
+    {{__type__: "update", interactive: true}},
+    "running",
+]"""
+STOP_JS = f"""() => [{html.says("Stopping", "busy")!r}, {{__type__: "update", interactive: false}}, "stopping"]"""
 
 
 def run_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -74,7 +71,7 @@ def run_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, 
                     if isinstance(event, Step):
                         preview = {"picture": event.preview} if event.preview else {}
                         yield {"status": html.step_of(event.done, event.of)} | preview
-                    elif isinstance(event, Waiting):
+                    elif isinstance(event, Status):
                         yield {"status": html.says(event.text, "busy")}
                     elif event is None:
                         yield {}
@@ -88,11 +85,11 @@ def run_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, 
     return make
 
 
-def ended(*, status: Any, last: Entry | None) -> dict[str, Any]:
-    """After a run that did not end by itself: the last picture stands where the preview was. ENDED_JS says in ``status`` how it ended."""
-    if status not in ("stopped", "failed"):
+def ended(*, run_state: Any, last: Entry | None) -> dict[str, Any]:
+    """After a run that did not end by itself: show the last image where the preview was, and say how the run ended."""
+    if run_state not in ("stopping", "running"):
         return {}
-    said = html.says("Stopped.") if status == "stopped" else html.says(CUT_OFF, "problem")
+    said = html.says("Stopped.") if run_state == "stopping" else html.says(CUT_OFF, "problem")
     return IDLE | {"status": said, "picture": last.path if last else None}
 
 
@@ -120,12 +117,16 @@ def whole(value: Any) -> Any:
 
 def _prompt_first(prompt: Any) -> None:
     if not isinstance(prompt, str) or not prompt.strip():
-        raise InvalidRequest("There is no prompt. Describe the picture in a few words.")
+        raise InvalidRequest("The prompt is empty. Describe the image in a few words.")
 
 
 def _finished(studio: Studio, made: GeneratedImage, shown: ShownMap | None, history: list[Entry]) -> dict[str, Any]:
     title = studio.route(made.request.mode).backend.title
     entry = Entry(publish(made.path), made.recipe, title, shown, shown.drawn_from.photo if shown else None)
     history = added(history, entry)
-    done = {"status": html.says(f"Done in {made.seconds:.1f} s."), "history": history, "gallery": gr.update(value=thumbnails(history))}
+    done = {
+        "status": html.says(" ".join((f"Done in {made.seconds:.1f} s.", *made.notes))),
+        "history": history,
+        "gallery": gr.update(value=thumbnails(history)),
+    }
     return IDLE | done | displayed(entry)

@@ -10,8 +10,12 @@ from flux_demo.recipe import Recipe
 from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap
 
-ACTIONS = ("reuse", "renew", "again", *(f"send_{mode.name}" for mode in MODES.values() if mode.control))  # buttons under a picture
 KEPT = 40  # pictures a visitor can go back to; the files themselves stay in the gallery
+
+
+def actions() -> tuple[str, ...]:
+    """The buttons under an image."""
+    return ("reuse", "renew", "again", *(f"send_{mode.name}" for mode in MODES.values() if mode.control))
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,6 @@ def thumbnails(history: list[Entry]) -> list[tuple[str, str]]:
 
 def displayed(entry: Entry) -> dict[str, Any]:
     """What a tab shows of a picture."""
-    actions = dict.fromkeys(ACTIONS, gr.update(interactive=True))
+    buttons = dict.fromkeys(actions(), gr.update(interactive=True))
     picture = gr.update(value=entry.path, alt_text=f"Picture made from the prompt: {entry.recipe.prompt[:300]}")
-    return {"picture": picture, "caption": html.caption(entry.recipe, entry.title), "last": entry, **actions}
+    return {"picture": picture, "caption": html.caption(entry.recipe, entry.title), "last": entry, **buttons}

@@ -1,12 +1,14 @@
-"""What the page says, as HTML. Everything that a person or another program wrote is escaped here."""
+"""The page's sentences as HTML. Everything that a person or another program wrote is escaped here."""
 
 import logging
 import re
 import traceback
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from flux_demo.backends import Refusal, Route
+from flux_demo.backends import PassedOver, Route
+from flux_demo.engine.presets import PRESETS
 from flux_demo.errors import FluxDemoError
 from flux_demo.modes import Mode
 from flux_demo.recipe import Recipe
@@ -19,8 +21,8 @@ log = logging.getLogger("flux_demo.ui")
 
 
 def sentence(error: BaseException) -> str:
-    """What to tell the person about any exception. One that is not ours is a bug: its place is logged, never its text,
-    which may hold a path or a key.
+    """The sentence for any exception. One that is not ours is a bug: its place is logged, never its text, which may hold a path
+    or a key.
     """
     if isinstance(error, FluxDemoError):
         return str(error)
@@ -71,12 +73,25 @@ def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None
     return f'<details class="where"><summary>{line} <span>Why?</span>{now}</summary>{reasons}</details>{terms}'
 
 
-def refusal(passed: list[Refusal]) -> str:
-    """Why a mode cannot run, standing where the run button would."""
+def refusal(passed: Sequence[PassedOver]) -> str:
+    """Why a mode cannot run, in place of the run button."""
     if len(passed) == 1:
-        return f'<p class="refusal">{_marked(passed[0].reason)}</p>'
+        return f'<p class="refusal">{_marked(passed[0].refusal.reason)}</p>'
     return (
         f'<div class="refusal"><p>No picture can be made here yet. One of these would do:</p><dl>{"".join(map(_reason, passed))}</dl></div>'
+    )
+
+
+def presets(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Choices of a dropdown: each preset with what it changes."""
+    return [(f"{PRESETS[name].title}: {PRESETS[name].changes}" if name in PRESETS else name, name) for name in names]
+
+
+def sample_note(count: int) -> str:
+    """Why only the service's own sample images can be chosen."""
+    return (
+        '<p class="explains">NVIDIA\'s hosted service follows only its own sample pictures, so a photo of yours cannot go there and none '
+        f"is sent. Choose one of the {count}; the service draws its map.</p>"
     )
 
 
@@ -133,8 +148,8 @@ def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows if value]
 
 
-def _reason(passed: Refusal) -> str:
-    return f"<dt>{escape(passed.title)}</dt><dd>{_marked(passed.reason)}</dd>"
+def _reason(passed: PassedOver) -> str:
+    return f"<dt>{escape(passed.title)}</dt><dd>{_marked(passed.refusal.reason)}</dd>"
 
 
 def _marked(text: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from flux_demo.backends.queue import STANDING
+from flux_demo.backends import Route
 from flux_demo.modes import MODES, Mode
 from flux_demo.studio import Studio
 from flux_demo.ui import html
@@ -13,15 +13,16 @@ from flux_demo.ui.api import add_api
 from flux_demo.ui.cross_tab import bind_across, bind_end
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, STOP_JS, run_handler
-from flux_demo.ui.history import ACTIONS, Entry
+from flux_demo.ui.history import Entry, actions
 from flux_demo.ui.loading import bind_loading
 from flux_demo.ui.preview import live_map
+from flux_demo.ui.run import MAX_RUNS
 from flux_demo.ui.tab import build_tab
-from flux_demo.ui.tab_state import route_of
+from flux_demo.ui.tab_state import find_route
 
 TITLE = "FLUX.1 from words, edges and depth"
 QUEUED = 32  # events that may wait in Gradio's queue together
-SHOWN_BY_A_RUN = ["status", "picture", "caption", "run", "stop", "map", "shown", "map_note", "history", "gallery", "last", *ACTIONS]
+SHOWN_BY_A_RUN = ["status", "picture", "caption", "run", "stop", "run_state", "map", "shown", "map_note", "history", "gallery", "last"]
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -79,17 +80,32 @@ def _bind_tab(studio: Studio, mode: Mode, form: Form) -> None:
             concurrency_id="map",
             concurrency_limit=2,
         )
-    gr.on([form["run"].click], None, None, [form["status"], form["run"], form["stop"]], js=BEGIN_JS, api_visibility="private")
+    gr.on(
+        [form["run"].click],
+        None,
+        None,
+        [form[name] for name in ("status", "run", "stop", "run_state")],
+        js=BEGIN_JS,
+        api_visibility="private",
+    )
     run = bind(
         [form["run"].click],
         run_handler(studio, mode),
         form,
-        SHOWN_BY_A_RUN,
+        [*SHOWN_BY_A_RUN, *actions()],
         options,
         concurrency_id="run",
-        concurrency_limit=STANDING,
+        concurrency_limit=MAX_RUNS,
     )
-    gr.on([form["stop"].click], None, None, [form["status"], form["stop"]], js=STOP_JS, cancels=[run], api_visibility="private")
+    gr.on(
+        [form["stop"].click],
+        None,
+        None,
+        [form[name] for name in ("status", "stop", "run_state")],
+        js=STOP_JS,
+        cancels=[run],
+        api_visibility="private",
+    )
     bind_end(run, form)
     bind([form["prompt"].change], _hint(studio, mode), form, ["hint"], queue=False, trigger_mode="always_last")
     bind([form["reuse"].click], _keep_seed, form, ["seed", "status"], queue=False)
@@ -102,8 +118,8 @@ def _hint(studio: Studio, mode: Mode) -> Any:
     """Names the words that the mini was never taught, where it is the mini that draws."""
 
     def hint(*, prompt: Any) -> dict[str, Any]:
-        route, _ = route_of(studio, mode)
-        mini = route is not None and route.backend.name == "mini"
+        route = find_route(studio, mode)
+        mini = isinstance(route, Route) and route.backend.name == "mini"
         return {"hint": html.unknown_words(prompt) if mini and isinstance(prompt, str) else html.says("")}
 
     return hint

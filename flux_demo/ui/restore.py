@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from flux_demo.backends import Route
 from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.modes import MODES, Mode
 from flux_demo.recipe import Recipe, read_recipe
@@ -15,7 +16,7 @@ from flux_demo.ui import html
 from flux_demo.ui.files import publish, received, still_kept
 from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.preview import drawn_from, wanting
-from flux_demo.ui.tab_state import map_note, route_of
+from flux_demo.ui.tab_state import find_route, map_note
 
 
 def opened(dropped: Any) -> Entry:
@@ -73,8 +74,8 @@ def _map_of(mode: Mode, entry: Entry, history: Sequence[Entry], size: str) -> di
 def _said(studio: Studio, mode: Mode, recipe: Recipe) -> str:
     """That the settings are back, and which of them cannot be run here."""
     said = "The settings of this picture are back."
-    route, _ = route_of(studio, mode)
-    if route is None:
+    route = find_route(studio, mode)
+    if not isinstance(route, Route):
         return said
     try:
         size = Size(recipe.width, recipe.height)
@@ -89,8 +90,8 @@ def _said(studio: Studio, mode: Mode, recipe: Recipe) -> str:
 
 
 def _presets(studio: Studio, mode: Mode) -> Sequence[str]:
-    route, _ = route_of(studio, mode)
-    return route.dials.presets if route else ()
+    route = find_route(studio, mode)
+    return route.dials.presets if isinstance(route, Route) else ()
 
 
 def across(studio: Studio, entry: Entry, history: Sequence[Entry]) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from typing import Any
 
 import gradio as gr
 
+from flux_demo.backends import Route
 from flux_demo.maps.fit import FITS as _FITS
 from flux_demo.modes import MODES, Mode, Option
 from flux_demo.studio import Studio
 from flux_demo.ui import examples
 from flux_demo.ui.files import publish
-from flux_demo.ui.tab_state import FITS, looks, route_of
+from flux_demo.ui.tab_state import FITS, find_route, tab_state
 
 Form = dict[str, Any]
 
@@ -19,25 +20,26 @@ assert {name for _, name in FITS} == set(_FITS)
 def build_tab(studio: Studio, mode: Mode) -> Form:
     """Lay out a mode's tab and return its components by name; those named like parameters of a handler are its inputs."""
     form: Form = {"shown": gr.State(None), "last": gr.State(None), "wanted": gr.State(None)}
-    look = looks(studio, mode)
+    form["run_state"] = gr.Textbox("idle", visible=False, label="Run state")
+    state = tab_state(studio, mode)
     with gr.Row(elem_classes=["work", "with-map" if mode.control else "without-map"]):
         with gr.Column(elem_classes="asking"):
             if mode.control:
-                _photo_and_map(form, look, mode)
+                _photo_and_map(form, state, mode)
             _prompt(form, studio, mode)
-            _running(form, look)
-            _settings(form, look, mode)
+            _running(form, state)
+            _settings(form, state, mode)
         with gr.Column(elem_classes="answer"):
-            _picture(form, look, mode)
+            _picture(form, state, mode)
     return form
 
 
-def _photo_and_map(form: Form, look: dict, mode: Mode) -> None:
+def _photo_and_map(form: Form, state: dict, mode: Mode) -> None:
     assert mode.control
     with gr.Row(elem_classes="pair"):
         with gr.Column(elem_classes="pane", min_width=0):
             gr.HTML("<h2>Photo</h2>")
-            with gr.Column(elem_classes="own", min_width=0, **look["own"]) as form["own"]:
+            with gr.Column(elem_classes="own", min_width=0, **state["own"]) as form["own"]:
                 form["photo"] = gr.Image(
                     type="filepath",
                     image_mode=None,
@@ -55,8 +57,8 @@ def _photo_and_map(form: Form, look: dict, mode: Mode) -> None:
                 form["as_map"] = gr.Checkbox(
                     label="This already is a map", info="It is followed as it is, not drawn again.", elem_classes="switch", container=False
                 )
-            form["sample_note"] = gr.HTML(**look["sample_note"])
-            form["sample"] = gr.Radio(label="Sample picture", elem_classes="samples", **look["sample"])
+            form["sample_note"] = gr.HTML(**state["sample_note"])
+            form["sample"] = gr.Radio(label="Sample picture", elem_classes="samples", **state["sample"])
         with gr.Column(elem_classes="pane", min_width=0):
             gr.HTML(f"<h2>{mode.control.title}</h2>")
             form["map"] = gr.Image(
@@ -69,8 +71,8 @@ def _photo_and_map(form: Form, look: dict, mode: Mode) -> None:
                 elem_classes=["box", "pixels"],
                 alt_text=f"The map that will be followed. {mode.control.sees}.",
             )
-            form["map_note"] = gr.HTML(**look["map_note"], elem_classes="note")
-            with gr.Column(elem_classes="drawing", min_width=0, **look["own"]) as form["drawing"]:
+            form["map_note"] = gr.HTML(**state["map_note"], elem_classes="note")
+            with gr.Column(elem_classes="drawing", min_width=0, **state["own"]) as form["drawing"]:
                 for option in mode.control.options:
                     form[option.name] = _option(option)
 
@@ -117,43 +119,43 @@ def _prompt(form: Form, studio: Studio, mode: Mode) -> None:
         elem_classes="prompt",
     )
     form["hint"] = gr.HTML('<p class="say"></p>', elem_classes="note")
-    route, _ = route_of(studio, mode)
+    route = find_route(studio, mode)
     with gr.Row(elem_classes="chips"):
         form["chips"] = [
             gr.Button(prompt, size="sm", elem_classes="chip")
-            for prompt in examples.prompts(route.backend.name if route else None, mode.name)
+            for prompt in examples.prompts(route.backend.name if isinstance(route, Route) else None, mode)
         ]
 
 
-def _running(form: Form, look: dict) -> None:
+def _running(form: Form, state: dict) -> None:
     with gr.Column(elem_classes="running"):
-        form["where"] = gr.HTML(**look["where"])
-        form["refusal"] = gr.HTML(**look["refusal"])
+        form["where"] = gr.HTML(**state["where"])
+        form["refusal"] = gr.HTML(**state["refusal"])
         with gr.Row(elem_classes="buttons"):
-            form["run"] = gr.Button("Make the picture", variant="primary", elem_classes="run", **look["run"])
-            form["stop"] = gr.Button("Stop", interactive=False, elem_classes="stop", **look["stop"])
-            form["fetch"] = gr.Button(size="sm", elem_classes="fetch", **look["fetch"])
+            form["run"] = gr.Button("Make the picture", variant="primary", elem_classes="run", **state["run"])
+            form["stop"] = gr.Button("Stop", interactive=False, elem_classes="stop", **state["stop"])
+            form["fetch"] = gr.Button(size="sm", elem_classes="fetch", **state["fetch"])
 
 
-def _settings(form: Form, look: dict, mode: Mode) -> None:
+def _settings(form: Form, state: dict, mode: Mode) -> None:
     with gr.Accordion("Settings", open=False, elem_classes="settings"):
         with gr.Row(elem_classes="fields"):
             form["size"] = gr.Dropdown(
-                label="Size", info="width × height; any multiple of 16 can be typed", allow_custom_value=True, **look["size"]
+                label="Size", info="width × height; any multiple of 16 can be typed", allow_custom_value=True, **state["size"]
             )
             form["seed"] = gr.Textbox(
                 label="Seed", info="the same seed gives the same picture", placeholder="a new one each time", max_lines=1
             )
-        form["steps"] = gr.Slider(label="Steps", step=1, buttons=[], elem_classes="dial", **look["steps"])
+        form["steps"] = gr.Slider(label="Steps", step=1, buttons=[], elem_classes="dial", **state["steps"])
         form["guidance"] = gr.Slider(
-            label="How closely to follow the prompt", info="guidance", step=0.1, buttons=[], elem_classes="dial", **look["guidance"]
+            label="How closely to follow the prompt", info="guidance", step=0.1, buttons=[], elem_classes="dial", **state["guidance"]
         )
         if mode.control:
             form["fit"] = gr.Radio(list(FITS), value="crop", label="If photo and picture differ in shape", elem_classes="samples")
-        form["preset"] = gr.Dropdown(label="Speed or faithfulness", info="preset", **look["preset"])
+        form["preset"] = gr.Dropdown(label="Speed or faithfulness", info="preset", **state["preset"])
 
 
-def _picture(form: Form, look: dict, mode: Mode) -> None:
+def _picture(form: Form, state: dict, mode: Mode) -> None:
     gr.HTML("<h2>Picture</h2>")
     form["picture"] = gr.Image(
         interactive=False,
@@ -173,4 +175,4 @@ def _picture(form: Form, look: dict, mode: Mode) -> None:
         form["again"] = gr.Button("Restore settings", size="sm", interactive=False)
         for other in MODES.values():
             if other.control:
-                form[f"send_{other.name}"] = gr.Button(f"Use in {other.title}", size="sm", interactive=False, **look[f"send_{other.name}"])
+                form[f"send_{other.name}"] = gr.Button(f"Use in {other.title}", size="sm", interactive=False, **state[f"send_{other.name}"])

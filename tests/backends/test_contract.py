@@ -35,7 +35,7 @@ def backend(request, settings, stand_in):
 def complete(backend, mode, **fields):
     """A small request that the backend's own dials allow."""
     dials = backend.dials(mode)
-    size = min(dials.sizes, key=lambda size: size.pixels)
+    size = min(dials.size_limits.sizes, key=lambda size: size.pixels)
     if mode.control and not dials.own_photos:
         fields["sample"] = 0
     elif mode.control:
@@ -68,10 +68,10 @@ def test_it_refuses_in_words_or_draws_what_was_asked(backend, mode):
 def test_its_dials_allow_their_own_defaults(backend, mode):
     dials = backend.dials(MODES[mode])
     dials.check(dials.complete(GenerationRequest(mode, "a fox")))
-    for size in dials.sizes:
-        dials.check_size(size)
-    assert len(dials.sizes) == 7
-    assert dials.to_dict()["sizes"] == [str(size) for size in dials.sizes]
+    for size in dials.size_limits.sizes:
+        dials.size_limits.check(size)
+    assert len(dials.size_limits.sizes) == 7
+    assert dials.to_dict()["sizes"] == [str(size) for size in dials.size_limits.sizes]
 
 
 @pytest.mark.parametrize("backend, mode", CASES, indirect=["backend"])

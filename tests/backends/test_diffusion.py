@@ -217,11 +217,14 @@ def test_running_out_of_memory_while_drawing_lets_go_of_everything(backend):
 
 
 def test_what_the_mini_lacks_is_named(folder, tmp_path):
-    assert Mini(folder).refusal("text") is None
+    assert Mini(folder).refusal(MODES["text"]) is None
     broken = shutil.copytree(folder, tmp_path / "mini")
     (broken / "transformer_canny" / "diffusion_pytorch_model.safetensors").unlink()
-    assert Mini(broken).refusal("text") is None
-    assert "transformer_canny/" in Mini(broken).refusal("canny") and str(tmp_path) not in Mini(broken).refusal("canny")
+    assert Mini(broken).refusal(MODES["text"]) is None
+    assert (
+        "transformer_canny/" in Mini(broken).refusal(MODES["canny"]).reason
+        and str(tmp_path) not in Mini(broken).refusal(MODES["canny"]).reason
+    )
     with pytest.raises(BackendUnavailable):
         Diffusion(Mini(broken)).generate(ask("canny"), quiet, quiet)
 

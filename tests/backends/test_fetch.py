@@ -18,17 +18,18 @@ from flux_demo import hub
 from flux_demo.backends.local import Local
 from flux_demo.backends.machine import Card, Machine
 from flux_demo.model_files import files_for
+from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 
 settings = Settings(hf_token="hf_right")
 weights = Local(settings, Machine(Card("NVIDIA Test", 24 * 2**30), True, 64 * 2**30))
-refusals = [weights.refusal("text")]
+refusals = [weights.refusal(MODES["text"])]
 answers = {}
 for mode in ("text", "canny"):
     name, patterns = files_for(mode, settings)
     answers[mode] = hub.missing(name, patterns, settings.hf_token).files
     hub.fetch(name, patterns, settings.hf_token)
-    refusals.append(weights.refusal(mode))
+    refusals.append(weights.refusal(MODES[mode]))
 
 import torch
 from flux_demo.engine.memory import CPU_PLAN
@@ -37,7 +38,7 @@ from tests.engine.asking import draw
 from PIL import Image
 
 model_cache = ModelCache(CPU_PLAN, torch.device("cpu"), torch.bfloat16, 64)
-fluxes = {mode: model_cache.load(weights.parts(mode, print)) for mode in ("text", "canny")}
+fluxes = {mode: model_cache.load(weights.files(MODES[mode], print)) for mode in ("text", "canny")}
 pictures = [draw(fluxes["text"], "a cube", 32, 32, 1, 1, 3.5), draw(fluxes["canny"], "a cube", 32, 32, 1, 1, 3.5, Image.new("RGB", (32, 32)))]
 answers |= {"refusals": refusals, "shared": fluxes["text"].shared is fluxes["canny"].shared, "sizes": [picture.size for picture in pictures]}
 print(json.dumps(answers))

@@ -11,6 +11,7 @@ from flux_demo.backends.local import Local
 from flux_demo.backends.machine import Card, Machine
 from flux_demo.engine import memory
 from flux_demo.engine.memory import GIB
+from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from tests.engine.tiny import build, split
 
@@ -54,7 +55,8 @@ def test_the_tighter_plan_that_is_offered_is_one_that_main_memory_allows(setting
 
 
 def refusal(machine=BIG, mode="text", **given):
-    return Local(Settings(**given), machine).refusal(mode)
+    refusal = Local(Settings(**given), machine).refusal(MODES[mode])
+    return refusal and refusal.reason
 
 
 def two_sentences(words):
@@ -88,7 +90,7 @@ def test_files_that_are_not_here_name_the_size_the_command_and_the_licence(tmp_p
     assert "HF_TOKEN" not in refusal(hf_token="hf_mine")
     (tmp_path / "token").write_text("hf_mine")  # logged in with the Hub's own command
     assert "HF_TOKEN" not in refusal()
-    assert "licence" not in refusal(text_model="someone/free-flux")
+    assert "licence" not in refusal(models={"text": "someone/free-flux"})
 
 
 def test_half_a_download_goes_on(tmp_path):
@@ -119,7 +121,7 @@ assert not heavy, heavy
 
 def test_folders_in_diffusers_layout_are_taken(folder, tmp_path):
     text, canny = split(folder, tmp_path / "my-flux", "text"), split(folder, tmp_path / "my-canny", "canny")
-    given = dict(text_model=str(text), canny_model=str(canny))
+    given = dict(models={"text": str(text), "canny": str(canny)})
     assert refusal(**given) is None and refusal(mode="canny", **given) is None
     weights = Local(Settings(**given), BIG)
     assert weights.parts("text", quiet).model == "my-flux"
@@ -131,7 +133,7 @@ def test_encoders_that_differ_are_not_shared(folder, tmp_path):
     text, canny = split(folder, tmp_path / "text", "text"), split(folder, tmp_path / "canny", "canny")
     file = canny / "vae" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\1")
-    weights = Local(Settings(text_model=str(text), canny_model=str(canny)), BIG)
+    weights = Local(Settings(models={"text": str(text), "canny": str(canny)}), BIG)
     assert weights.parts("canny", quiet).shared == canny
 
 
@@ -139,21 +141,25 @@ def test_a_transformer_alone_takes_texts_encoders(folder, tmp_path):
     text, canny = split(folder, tmp_path / "text", "text"), split(folder, tmp_path / "canny", "canny")
     for name in ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"):
         shutil.rmtree(canny / name)
-    given = dict(text_model=str(text), canny_model=str(canny))
+    given = dict(models={"text": str(text), "canny": str(canny)})
     assert refusal(mode="canny", **given) is None
     assert Local(Settings(**given), BIG).parts("canny", quiet).shared == text
 
 
 def test_folders_that_cannot_be_used_are_refused_by_their_variable(folder, tmp_path):
     text = split(folder, tmp_path / "text", "text")
-    assert "follows no map" in refusal(mode="canny", canny_model=str(text))
+    assert "follows no map" in refusal(mode="canny", models={"canny": str(text)})
     canny = split(folder, tmp_path / "canny", "canny")
-    assert "wants a map" in refusal(text_model=str(canny))
+    assert "wants a map" in refusal(models={"text": str(canny)})
     (canny / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
-    assert "is missing" in refusal(mode="canny", canny_model=str(canny))
+    assert "is missing" in refusal(mode="canny", models={"canny": str(canny)})
     config = text / "transformer" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "_class_name": "SD3Transformer2DModel"}))
-    answers = [refusal(text_model=str(text)), refusal(text_model=str(tmp_path / "nowhere")), refusal(text_model="./nowhere")]
+    answers = [
+        refusal(models={"text": str(text)}),
+        refusal(models={"text": str(tmp_path / "nowhere")}),
+        refusal(models={"text": "./nowhere"}),
+    ]
     assert "SD3Transformer2DModel" in answers[0] and "is not there" in answers[1] and "is not there" in answers[2]
     for words in answers:
         assert "FLUX_DEMO_TEXT_MODEL" in words and str(tmp_path) not in words and two_sentences(words)

@@ -5,11 +5,11 @@ from flux_demo.request import ControlMap, GenerationRequest, Size
 
 
 def draw(*asked, **told):
-    return pipeline.draw(*_ordered(*asked, **told))
+    return pipeline.generate(*_ordered(*asked, **told))
 
 
 def draw_latents(*asked, **told):
-    return pipeline.draw_latents(*_ordered(*asked, **told))
+    return pipeline.generate_latents(*_ordered(*asked, **told))
 
 
 def _ordered(flux, text, width, height, seed, steps, guidance, picture_map=None, on_step=None, on_status=None):

@@ -90,9 +90,9 @@ def test_a_streamed_model_that_ran_out_is_streamed_whole():
 
 def test_a_large_picture_on_a_small_card_says_that_it_was_tiled():
     chosen = plan(free(8), 32 * GIB)
-    assert "tiles" in chosen.say(1920 * 1088)
-    assert "tiles" not in chosen.say(1024 * 1024)
-    assert "tiles" not in CPU_PLAN.say(10**9)
+    assert "tiles" in chosen.sentence_for(1920 * 1088)
+    assert "tiles" not in chosen.sentence_for(1024 * 1024)
+    assert "tiles" not in CPU_PLAN.sentence_for(10**9)
 
 
 def test_a_card_that_is_too_small_is_refused_with_figures():

@@ -4,7 +4,7 @@ from diffusers import FluxTransformer2DModel
 from flux_demo.engine import memory
 from flux_demo.engine.load import load_transformer
 from flux_demo.engine.model_cache import ModelCache
-from flux_demo.engine.modulation import Modulation, is_modulation, modulated_norms
+from flux_demo.engine.modulation import PrecomputedModulation, is_modulation, modulated_norms
 from flux_demo.model_files import mini_files
 from tests.engine.asking import draw_latents
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 def test_the_layers_are_out_of_the_transformer(tiny):
     transformer = load_transformer(tiny / "transformer", torch.float32, lambda name: CPU)
     before = dict(transformer.named_parameters())
-    modulation = Modulation(transformer)
+    modulation = PrecomputedModulation(transformer)
     gone = set(before) - set(dict(transformer.named_parameters()))
     assert {name for name in before if is_modulation(name)} <= gone
     assert all(name.startswith(("time_text_embed", "context_embedder")) or is_modulation(name) for name in gone)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flux_demo.engine.memory import CPU_PLAN, SHARES
-from flux_demo.engine.placement import place_of, stays, tile
+from flux_demo.engine.placement import device_of, stays, tile
 from flux_demo.errors import Cancelled
 from flux_demo.model_files import mini_files
 from tests.engine.asking import draw_latents
@@ -57,9 +57,9 @@ def test_each_weight_is_read_to_its_place():
         (replace(CPU_PLAN, modulation_on_device=False, stream_body=True), (CPU, CPU)),
         (replace(CPU_PLAN, modulation_on_device=False, stream_body=True, kept=18), (CPU, CPU)),  # the first of 19 is the one that goes
     ):
-        place = place_of(plan, GPU)
+        place = device_of(plan, GPU)
         assert (place(body), place(rows)) == places
-    kept = place_of(replace(STREAMED, modulation_on_device=False, kept=18), GPU)
+    kept = device_of(replace(STREAMED, modulation_on_device=False, kept=18), GPU)
     names = ("single_transformer_blocks.3.attn.to_q.weight", "single_transformer_blocks.3.norm.linear.weight", "x_embedder.weight")
     assert tuple(map(kept, names)) == (GPU, CPU, CPU)
 

@@ -24,14 +24,14 @@ def test_the_text_that_was_asked_for_longest_ago_is_forgotten_first(encoders, mo
     monkeypatch.setattr(prompts, "KEPT", 2)
     for text in ("one", "two", "one", "three"):
         encoders.encode(text, CPU)
-    assert [encoders.knows(text) for text in ("one", "two", "three")] == [True, False, True]
+    assert [encoders.has_encoded(text) for text in ("one", "two", "three")] == [True, False, True]
 
 
 def test_other_encoders_have_read_nothing(encoders, tiny):
     encoders.encode("one", CPU)
-    assert not load_encoders(tiny, 64, torch.float32, CPU).knows("one")
+    assert not load_encoders(tiny, 64, torch.float32, CPU).has_encoded("one")
 
 
 def test_what_is_not_read_of_a_long_text_is_counted(encoders):
-    assert encoders.unread("a cube") == 0
-    assert encoders.unread("a" * 100) > 30
+    assert encoders.tokens_ignored("a cube") == 0
+    assert encoders.tokens_ignored("a" * 100) > 30

@@ -6,7 +6,7 @@ from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui.fetch import fetch_handler
-from flux_demo.ui.loading import QUIET, look_handler
+from flux_demo.ui.loading import QUIET, loading_handler
 from flux_demo.ui.tab_state import looks, what_to_fetch
 
 
@@ -15,7 +15,7 @@ def test_the_dials_are_the_routes(studio):
         dials = studio.route(mode.name).dials
         look = looks(studio, mode)
         assert (look["steps"]["value"], look["guidance"]["value"]) == (dials.steps, dials.guidance)
-        assert look["size"]["value"] == ("match" if mode.control else str(dials.sizes[0]))
+        assert look["size"]["value"] == ("match" if mode.control else str(dials.size_limits.sizes[0]))
         assert look["run"]["visible"] and not look["refusal"]["visible"] and not look["fetch"]["visible"]
         assert "mini" in look["where"]["value"]
 
@@ -41,7 +41,7 @@ def test_without_a_backend_the_tab_says_why_where_the_run_button_would_be(tmp_pa
 def test_a_tab_says_what_is_loading_until_all_is_quiet(studio, monkeypatch):
     now: dict[str, str | None] = dict.fromkeys(MODES)
     monkeypatch.setattr(studio, "loading", now.get)
-    look = look_handler(studio, list(MODES.values()))
+    look = loading_handler(studio, list(MODES.values()))
     said = {f"{name}__where": looks(studio, mode)["where"]["value"] for name, mode in MODES.items()}
     answer = look(quiet=0, said=said)
     assert set(answer) == {"said", "quiet", "timer"} and answer["timer"].active

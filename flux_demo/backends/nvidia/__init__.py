@@ -1,7 +1,7 @@
 """NVIDIA's two services as backends: the hosted API, and a NIM of the person's own.
 
 The hosted API draws text; its canny and depth follow only NVIDIA's own four sample pictures. A NIM follows the very map that the page
-shows. Knows what each may be asked and in which words it refuses; the line, the bodies and the answers are in the files beside it.
+shows. Knows what each may be asked and how it refuses; the connection, the bodies and the answers are in the files beside it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from flux_demo.backends import Backend, Refusal
 from flux_demo.backends.nvidia.address import address_problem, base_url, clear_text_problem, is_loopback, poll_url
 from flux_demo.backends.nvidia.answers import read_picture
-from flux_demo.backends.nvidia.container import Container, look, missing_variant
-from flux_demo.backends.nvidia.errors import HOSTED, KEY_PAGE, NIM, Words, detail_of, failure, faults_of, quoted
-from flux_demo.backends.nvidia.pace import Pace
+from flux_demo.backends.nvidia.container import Container, missing_variant, probe
+from flux_demo.backends.nvidia.errors import HOSTED, KEY_PAGE, NIM, Service, detail_of, failure, faults_of, quoted
+from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, Pace
 from flux_demo.backends.nvidia.payload import dials, hosted_body, nim_body
 from flux_demo.errors import BackendUnavailable, FluxDemoError
 from flux_demo.modes import Mode, find_mode
-from flux_demo.request import Dials, DrawnImage, GenerationRequest, OnStatus, OnStep
+from flux_demo.progress import OnStatus, OnStep, Phase, Status
+from flux_demo.request import Dials, DrawnImage, GenerationRequest
 
 if TYPE_CHECKING:
     from flux_demo.backends.nvidia.client import Answer, Connection
@@ -39,29 +41,26 @@ ONLY_SAMPLES = (
 NO_URL = "FLUX_DEMO_NIM_URL is not set. Start a NIM, and set it to its address, for example http://localhost:8000."
 
 
-def hosted(settings: Settings) -> Hosted:
-    return Hosted(settings)
-
-
-def nim(settings: Settings) -> Nim:
-    return Nim(settings)
-
-
-class Hosted:
+class Hosted(Backend):
     """NVIDIA's hosted API. The key goes to it alone."""
 
     name = "hosted"
     title = "NVIDIA's hosted API"
+    concurrency = MAX_CONNECTIONS
 
     def __init__(self, settings: Settings, pace: Pace = PACE) -> None:
         self._key = settings.nvidia_api_key
         self._url = settings.hosted_url
         self._chosen = settings.backend == self.name
-        self._line = _LazyConnection(HOSTED, self._url, pace)
+        self._connection = _LazyConnection(HOSTED, self._url, pace)
 
-    def refusal(self, mode: Mode) -> str | None:
+    def refusal(self, mode: Mode) -> Refusal | None:
+        problem = self._problem(mode)
+        return Refusal(problem) if problem else None
+
+    def _problem(self, mode: Mode) -> str | None:
         if mode.control is not None and not self._chosen:
-            return ONLY_SAMPLES  # own photos go on to a backend that takes them
+            return ONLY_SAMPLES  # the person's photos go on to a backend that takes them
         if not self._key:
             return NO_KEY
         if not (self._key.isascii() and self._key.isprintable() and not set(self._key) & set(" \"'")):
@@ -74,9 +73,9 @@ class Hosted:
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
         mode = find_mode(request.mode)
         body = hosted_body(request)
-        if problem := self.refusal(mode):
+        if problem := self._problem(mode):
             raise BackendUnavailable(problem)
-        connection = self._line.connection()
+        connection = self._connection.connection()
         headers = {
             "Authorization": f"Bearer {self._key}",
             "Accept": "application/json",
@@ -90,45 +89,51 @@ class Hosted:
                 else "Change the prompt, and run it again."
             )
             raise failure(HOSTED, answer.status, answer.body, secret=self._key, advice=advice)
-        return _picture(request, answer.body, HOSTED, f"{MODEL} (NVIDIA API)", "NVIDIA's filter: passed")
+        return _drawn(request, answer.body, HOSTED, f"{MODEL} (NVIDIA API)", "NVIDIA's filter: passed")
 
     def close(self) -> None:
-        self._line.close()
+        self._connection.close()
 
 
-class Nim:
+class Nim(Backend):
     """A NIM of the person's own. Looked at once; a NIM that did not answer is looked at again after a few seconds."""
 
     name = "nim"
     title = "Your NVIDIA NIM"
+    concurrency = MAX_CONNECTIONS
 
     def __init__(self, settings: Settings, pace: Pace = PACE) -> None:
         given = settings.nim_url
         self._problem = address_problem("FLUX_DEMO_NIM_URL", given) if given else NO_URL
         self._url = "" if self._problem or not given else base_url(given)
-        self._line = _LazyConnection(NIM, self._url, pace)
+        self._connection = _LazyConnection(NIM, self._url, pace)
         self._pace = pace
         self._seen: Container | None = None
         self._seen_at = 0.0
         self._text_prompts = False  # True once the container has turned out to be of the first, which know no prompt field
         self._missing: dict[str, float] = {}  # modes that the container turned out not to serve, and when
 
-    def refusal(self, mode: Mode) -> str | None:
+    def refusal(self, mode: Mode) -> Refusal | None:
         if self._problem:
-            return self._problem
+            return Refusal(self._problem)
         if time.monotonic() - self._missing.get(mode.name, -REMEMBER_MISSING_S) < REMEMBER_MISSING_S:
-            return missing_variant(mode)
-        return self._look().refusal(mode)
+            return Refusal(missing_variant(mode))
+        problem = self._probe().problem_for(mode)
+        return Refusal(problem) if problem else None
 
     def dials(self, mode: Mode) -> Dials:
         return dials(mode, own_photos=True)
 
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
         mode = find_mode(request.mode)
-        container = Container(problem=self._problem) if self._problem else self._look(lambda: on_status("Looking for your NIM"))
-        if problem := container.refusal(mode):
+        container = (
+            Container(problem=self._problem)
+            if self._problem
+            else self._probe(lambda: on_status(Status(Phase.WAITING, "Looking for your NIM")))
+        )
+        if problem := container.problem_for(mode):
             raise BackendUnavailable(problem)
-        connection = self._line.connection()
+        connection = self._connection.connection()
 
         def post(*, text_prompts: bool) -> Answer:
             body = nim_body(request, container.fields, text_prompts=text_prompts)
@@ -144,16 +149,16 @@ class Nim:
         if answer.status != 200:
             raise self._failure(mode, answer.status, answer.body)
         self._missing.pop(mode.name, None)
-        return _picture(request, answer.body, NIM, f"{MODEL} (NVIDIA NIM)", "your NIM's filter: passed")
+        return _drawn(request, answer.body, NIM, f"{MODEL} (NVIDIA NIM)", "your NIM's filter: passed")
 
     def close(self) -> None:
-        self._line.close()
+        self._connection.close()
 
-    def _look(self, on_wait: Callable[[], None] = lambda: None) -> Container:
+    def _probe(self, on_wait: Callable[[], None] = lambda: None) -> Container:
         now = time.monotonic()
-        if self._seen is None or (self._seen.problem and now - self._seen_at > self._pace.look_again):
+        if self._seen is None or (self._seen.problem and now - self._seen_at > self._pace.probe_again):
             try:
-                self._seen = look(self._line.connection(), self._url, on_wait)
+                self._seen = probe(self._connection.connection(), self._url, on_wait)
             except BackendUnavailable as error:
                 self._seen = Container(problem=str(error))
             self._seen_at = time.monotonic()
@@ -178,15 +183,15 @@ class Nim:
 class _LazyConnection:
     """A connection that is opened when it is first needed: httpx takes a while to load."""
 
-    def __init__(self, words: Words, url: str, pace: Pace) -> None:
-        self._words, self._url, self._pace = words, url, pace
+    def __init__(self, service: Service, url: str, pace: Pace) -> None:
+        self._service, self._url, self._pace = service, url, pace
         self._connection: Connection | None = None
 
     def connection(self) -> Connection:
         if self._connection is None:
             from flux_demo.backends.nvidia.client import Connection
 
-            self._connection = Connection(self._words, self._pace, proxies=not is_loopback(self._url))
+            self._connection = Connection(self._service, self._pace, proxies=not is_loopback(self._url))
         return self._connection
 
     def close(self) -> None:
@@ -195,11 +200,13 @@ class _LazyConnection:
             self._connection = None
 
 
-def _picture(request: GenerationRequest, body: bytes, words: Words, model: str, safety: str) -> DrawnImage:
+def _drawn(request: GenerationRequest, body: bytes, service: Service, model: str, safety: str) -> DrawnImage:
     assert request.size is not None
-    image, seed = read_picture(body, request.size, words)
-    note = None if seed in (None, request.seed) else f"{words.name} says that it used seed {seed} instead."
-    return DrawnImage(image, model, plan=note, safety=safety)
+    image, seed = read_picture(body, request.size, service)
+    if seed is None or seed == request.seed:
+        return DrawnImage(image, model, safety=safety)
+    note = f"{service.name} says that it used seed {seed} and not {request.seed}."
+    return DrawnImage(image, model, safety=safety, seed=seed, notes=(note,))
 
 
 def _is_about_the_prompt(body: bytes) -> bool:

@@ -12,7 +12,7 @@ import json
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from flux_demo.backends.nvidia.errors import Words
+from flux_demo.backends.nvidia.errors import Service
 from flux_demo.errors import ContentRefused, GenerationFailed
 from flux_demo.request import Size
 
@@ -24,26 +24,26 @@ MAX_UNPACKED = 64 * 2**20  # bytes of all files of an archive
 MAX_MEMBERS = 20
 
 
-def read_picture(body: bytes, size: Size, words: Words) -> tuple[Image, int | None]:
+def read_picture(body: bytes, size: Size, service: Service) -> tuple[Image, int | None]:
     """The picture, RGB, exactly of that size, and the seed that the service says it used. Raises ContentRefused or GenerationFailed."""
     if body.startswith(b"PK\x03\x04"):
-        return _from_archive(body, size, words)
+        return _from_archive(body, size, service)
     if _kind(body):
-        return _open(body, size, words), None
-    artifact = _artifact(body, words)
+        return _open(body, size, service), None
+    artifact = _artifact(body, service)
     reason = artifact.get("finishReason", artifact.get("finish_reason"))
     if reason == "CONTENT_FILTERED":
         raise ContentRefused(
-            f"{words.name} withheld the picture: its filter objects to words of the prompt, sometimes to harmless ones. "
+            f"{service.name} withheld the picture: its filter objects to words of the prompt, sometimes to harmless ones. "
             "Word the prompt differently; another seed does not help."
         )
     if reason != "SUCCESS":
-        raise GenerationFailed(f"{words.name} did not say that the picture is finished. {words.later}")
+        raise GenerationFailed(f"{service.name} did not say that the picture is finished. {service.later}")
     seed = artifact.get("seed")
-    return _open(_decoded(artifact.get("base64"), words), size, words), seed if type(seed) is int else None
+    return _open(_decoded(artifact.get("base64"), service), size, service), seed if type(seed) is int else None
 
 
-def _from_archive(body: bytes, size: Size, words: Words) -> tuple[Image, int | None]:
+def _from_archive(body: bytes, size: Size, service: Service) -> tuple[Image, int | None]:
     """Results above 5 MiB come as a zip: of the answer itself, of the picture, or of both. The answer goes first, for its finishReason."""
     import zipfile
 
@@ -56,55 +56,55 @@ def _from_archive(body: bytes, size: Size, words: Words) -> tuple[Image, int | N
                     contents.append(file.read(left))  # not more, whatever the archive says of itself
                 left -= len(contents[-1])
     except Exception as error:  # zipfile lets through errors of zlib, struct, and others of its own
-        raise GenerationFailed(f"{words.name} sent a broken archive instead of a picture. {words.later}") from error
+        raise GenerationFailed(f"{service.name} sent a broken archive instead of a picture. {service.later}") from error
     for content in sorted(contents, key=lambda content: not content.lstrip().startswith(b"{")):
         if content.lstrip().startswith(b"{") or _kind(content):
-            return read_picture(content, size, words)
-    raise GenerationFailed(f"{words.name} sent an archive without a picture. {words.later}")
+            return read_picture(content, size, service)
+    raise GenerationFailed(f"{service.name} sent an archive without a picture. {service.later}")
 
 
-def _artifact(body: bytes, words: Words) -> dict[str, Any]:
+def _artifact(body: bytes, service: Service) -> dict[str, Any]:
     if not body.strip():
-        raise GenerationFailed(f"{words.name} sent an empty answer. {words.later}")
+        raise GenerationFailed(f"{service.name} sent an empty answer. {service.later}")
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise GenerationFailed(
-            f"{words.name} sent something that is no whole answer: a page of a proxy, or half of one. {words.later}"
+            f"{service.name} sent something that is no whole answer: a page of a proxy, or half of one. {service.later}"
         ) from error
     artifacts = document.get("artifacts") if isinstance(document, dict) else None
     if not isinstance(artifacts, list) or not artifacts or not isinstance(artifacts[0], dict):
-        raise GenerationFailed(f"{words.name} answered without a picture. {words.later}")
+        raise GenerationFailed(f"{service.name} answered without a picture. {service.later}")
     return artifacts[0]
 
 
-def _decoded(text: Any, words: Words) -> bytes:
+def _decoded(text: Any, service: Service) -> bytes:
     if not isinstance(text, str) or not text:
-        raise GenerationFailed(f"{words.name} answered without a picture. {words.later}")
+        raise GenerationFailed(f"{service.name} answered without a picture. {service.later}")
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise GenerationFailed(f"{words.name} sent a picture that arrived broken. {words.later}") from error
+        raise GenerationFailed(f"{service.name} sent a picture that arrived broken. {service.later}") from error
 
 
 def _kind(content: bytes) -> str | None:
     return next((kind for magic, kind in MAGIC.items() if content.startswith(magic)), None)
 
 
-def _open(content: bytes, size: Size, words: Words) -> Image:
+def _open(content: bytes, size: Size, service: Service) -> Image:
     from PIL import Image as PIL_Image
 
     kind = _kind(content)
     if kind is None:
-        raise GenerationFailed(f"{words.name} sent something that is no JPEG or PNG picture. {words.later}")
+        raise GenerationFailed(f"{service.name} sent something that is no JPEG or PNG picture. {service.later}")
     try:
         with PIL_Image.open(BytesIO(content), formats=[kind]) as picture:
             drawn = picture.size
             image = picture.convert("RGB") if drawn == (size.width, size.height) else None  # decodes only what has the right size
     except Exception as error:  # Pillow lets through errors of many kinds for broken files
-        raise GenerationFailed(f"{words.name} sent a picture that arrived broken. {words.later}") from error
+        raise GenerationFailed(f"{service.name} sent a picture that arrived broken. {service.later}") from error
     if image is None:
-        raise GenerationFailed(f"{words.name} drew {drawn[0]}x{drawn[1]} instead of {size}. Choose another size, for example 1024x1024.")
+        raise GenerationFailed(f"{service.name} drew {drawn[0]}x{drawn[1]} instead of {size}. Choose another size, for example 1024x1024.")
     return image

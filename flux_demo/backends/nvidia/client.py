@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from flux_demo.backends.nvidia.errors import Words
-from flux_demo.backends.nvidia.pace import BEGIN_AGAIN, MAX_RETRY_AFTER_S, RETRIED, Pace, Waiting, pause_before_retry
+from flux_demo.backends.nvidia.errors import Service
+from flux_demo.backends.nvidia.pace import BEGIN_AGAIN, MAX_CONNECTIONS, MAX_RETRY_AFTER_S, RETRIED, Pace, Waiting, pause_before_retry
 from flux_demo.errors import BackendUnavailable, GenerationFailed, Unreachable
-from flux_demo.request import OnStatus
+from flux_demo.progress import OnStatus, Phase, Status
 
 if TYPE_CHECKING:
     import httpx
@@ -51,15 +51,15 @@ class Answer:
 class Connection:
     """One httpx client, kept open between requests, on a thread that ends with this object."""
 
-    def __init__(self, words: Words, pace: Pace, *, proxies: bool) -> None:
+    def __init__(self, service: Service, pace: Pace, *, proxies: bool) -> None:
         import httpx
 
-        self.words = words
+        self.service = service
         self.pace = pace
         try:
             self._client = httpx.AsyncClient(
                 timeout=httpx.Timeout(pace.read, connect=pace.connect),
-                limits=httpx.Limits(max_connections=8, max_keepalive_connections=2, keepalive_expiry=30.0),
+                limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=2, keepalive_expiry=30.0),
                 headers={"Accept-Encoding": "identity"},  # a picture does not shrink, and a small body cannot become a huge one
                 follow_redirects=False,  # a redirect is followed by hand: without the key, or not at all
                 verify=httpx.create_ssl_context(),  # with the certificates of SSL_CERT_FILE
@@ -91,7 +91,7 @@ class Connection:
             async with asyncio.timeout(whole_s):
                 return await work
         except TimeoutError as error:
-            raise Unreachable(f"{self.words.name} did not finish within {whole_s:g} seconds. {self.words.later}") from error
+            raise Unreachable(f"{self.service.name} did not finish within {whole_s:g} seconds. {self.service.later}") from error
 
     async def ask(
         self,
@@ -114,30 +114,32 @@ class Connection:
                     body += chunk
                     if len(body) > limit:
                         raise GenerationFailed(
-                            f"{self.words.name} sent more than {limit // 2**20} MiB, which is no picture. {self.words.later}"
+                            f"{self.service.name} sent more than {limit // 2**20} MiB, which is no picture. {self.service.later}"
                         )
                 return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))
         except httpx.ConnectTimeout as error:
             raise Unreachable(
-                f"{self.words.name} took no connection within {self.pace.connect:g} seconds. {self.words.check_line}"
+                f"{self.service.name} took no connection within {self.pace.connect:g} seconds. {self.service.check_connection}"
             ) from error
         except httpx.TimeoutException as error:
-            raise Unreachable(f"{self.words.name} sent nothing for {self.pace.read:g} seconds. {self.words.later}") from error
+            raise Unreachable(f"{self.service.name} sent nothing for {self.pace.read:g} seconds. {self.service.later}") from error
         except httpx.ConnectError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise Unreachable(UNVERIFIED) from error
-            raise Unreachable(f"{self.words.name} cannot be reached. {self.words.check_line}") from error
+            raise Unreachable(f"{self.service.name} cannot be reached. {self.service.check_connection}") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unreachable(f"The connection to {self.words.who} broke off before the answer was whole. {self.words.later}") from error
+            raise Unreachable(
+                f"The connection to {self.service.who} broke off before the answer was whole. {self.service.later}"
+            ) from error
 
     def picture(
         self, url: str, content: bytes, on_status: OnStatus, *, headers: Mapping[str, str] | None = None, poll_url: str | None = None
     ) -> Answer:
         """Post one request and see it through to its last answer: retried, polled for and fetched where that is called for."""
-        waiting = Waiting(self.words)
-        on_status(f"Sending to {self.words.who}")
+        waiting = Waiting(self.service)
+        on_status(Status(Phase.WAITING, f"Sending to {self.service.who}"))
         work = self._see_through(url, content, dict(headers or {}), poll_url, waiting)
-        return self.run(work, lambda: on_status(waiting.sentence()), self.pace.whole)
+        return self.run(work, lambda: on_status(Status(Phase.WAITING, waiting.sentence())), self.pace.whole)
 
     async def _see_through(self, url: str, content: bytes, headers: dict[str, str], poll_url: str | None, waiting: Waiting) -> Answer:
         retries = list(self.pace.retries)
@@ -152,18 +154,18 @@ class Connection:
                 pending = _request_id(answer) or pending
                 if pending is None:
                     raise GenerationFailed(
-                        f"{self.words.name} took the request and did not say where its picture will be. {self.words.later}"
+                        f"{self.service.name} took the request and did not say where its picture will be. {self.service.later}"
                     )
                 await asyncio.sleep(asked_at + self.pace.between_polls - time.monotonic())  # the gateway itself holds most polls longer
             elif answer.status in (302, 303) and poll_url:
                 return await self._follow(url, answer)
             elif answer.status == 404 and pending:
-                raise GenerationFailed(f"{self.words.name} no longer has the picture: it is handed out only once. Generate it again.")
+                raise GenerationFailed(f"{self.service.name} no longer has the picture: it is handed out only once. Generate it again.")
             elif answer.status in RETRIED and retries:
                 pause_s = pause_before_retry(answer.headers, retries.pop(0))
                 if pause_s > MAX_RETRY_AFTER_S:
                     raise Unreachable(
-                        f"{self.words.name} is busy. Try again in {pause_s:.0f} seconds: that is when it takes requests again."
+                        f"{self.service.name} is busy. Try again in {pause_s:.0f} seconds: that is when it takes requests again."
                     )
                 waiting.retry = (RETRIED[answer.status], time.monotonic() + pause_s)
                 await asyncio.sleep(pause_s)
@@ -187,7 +189,7 @@ class Connection:
             if answer.status not in (301, 302, 303, 307, 308):
                 break
             asked = target
-        raise GenerationFailed(f"{self.words.name} gave a link to the picture that does not work. Generate it again.")
+        raise GenerationFailed(f"{self.service.name} gave a link to the picture that does not work. Generate it again.")
 
 
 def _request_id(answer: Answer) -> str | None:

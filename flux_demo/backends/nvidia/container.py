@@ -18,20 +18,21 @@ MAX_DEPTH = 6  # references followed in a schema, which may go round in a circle
 UNREACHABLE = "Nothing answers at FLUX_DEMO_NIM_URL. Start the container, or correct the address."
 NOT_READY = (
     "Your NIM is still starting: a first start downloads the weights and takes 20 minutes or more. "
-    'Wait until its log says "Pipeline warmup: done", and look again.'
+    'Wait until its log says "Pipeline warmup: done", and try again.'
 )
-NO_NIM = "What answers at FLUX_DEMO_NIM_URL is no NIM. Set it to the container's address, for example http://localhost:8000."
+NO_NIM = "What answers at FLUX_DEMO_NIM_URL is not a NIM. Set it to the container's address, for example http://localhost:8000."
 
 
 @dataclass(frozen=True)
 class Container:
-    """One look at a NIM."""
+    """What one probe found out about a NIM."""
 
     problem: str | None = None  # why nothing can run there now
     fields: frozenset[str] = frozenset()  # of a request; empty if it does not say
     modes: frozenset[str] = frozenset()  # in NVIDIA's names; empty if it does not say
 
-    def refusal(self, mode: Mode) -> str | None:
+    def problem_for(self, mode: Mode) -> str | None:
+        """Why the mode cannot run there, in words; None if it can."""
         if self.problem:
             return self.problem
         if self.modes and mode.nim not in self.modes:
@@ -48,24 +49,24 @@ def missing_variant(mode: Mode) -> str:
     return f"Your NIM was started without the {mode.nim} variant. Start it again with NIM_MODEL_VARIANT={mode.nim}."
 
 
-def look(connection: Connection, url: str, on_wait: Callable[[], None]) -> Container:
+def probe(connection: Connection, url: str, on_wait: Callable[[], None]) -> Container:
     """Ask the NIM, for a few seconds at most."""
-    look_s = connection.pace.look
+    probe_s = connection.pace.probe
     try:
-        return connection.run(_look(connection, url), on_wait, 2 * look_s)
+        return connection.run(_probe(connection, url), on_wait, 2 * probe_s)
     except FluxDemoError:
         return Container(problem=UNREACHABLE)
 
 
-async def _look(connection: Connection, url: str) -> Container:
-    ready = await connection.ask("GET", f"{url}/v1/health/ready", limit=MAX_SCHEMA, timeout_s=connection.pace.look)
+async def _probe(connection: Connection, url: str) -> Container:
+    ready = await connection.ask("GET", f"{url}/v1/health/ready", limit=MAX_SCHEMA, timeout_s=connection.pace.probe)
     if ready.status in (404, 405) or 300 <= ready.status < 400:
         return Container(problem=NO_NIM)
     if ready.status != 200:  # judged by the status alone: the bodies differ between releases
         return Container(problem=NOT_READY)
     container = Container()
     try:
-        schema = await connection.ask("GET", f"{url}/openapi.json", limit=MAX_SCHEMA, timeout_s=connection.pace.look)
+        schema = await connection.ask("GET", f"{url}/openapi.json", limit=MAX_SCHEMA, timeout_s=connection.pace.probe)
         if schema.status == 200:
             fields, modes = read_schema(json.loads(schema.body))
             container = replace(container, fields=fields, modes=modes)
@@ -75,7 +76,7 @@ async def _look(connection: Connection, url: str) -> Container:
 
 
 def read_schema(document: Any) -> tuple[frozenset[str], frozenset[str]]:
-    """The fields that ``/v1/infer`` takes and the modes that it names, of an OpenAPI document; empty where it does not say."""
+    """The fields of ``/v1/infer`` and the modes that it names, from an OpenAPI document; empty where it does not say."""
     body = _at(document, "paths", "/v1/infer", "post", "requestBody")
     bodies = [_at(part, "content", "application/json", "schema") for part in _parts(body, document)]
     named = _at(document, "components", "schemas")

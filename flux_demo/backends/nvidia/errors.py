@@ -18,12 +18,12 @@ MAX_QUOTED = 200  # characters of a service's own words
 
 
 @dataclass(frozen=True)
-class Words:
+class Service:
     """How one service is spoken of."""
 
     who: str  # within a sentence
     later: str  # what to do about something that may pass
-    check_line: str  # what to do when nothing answers
+    check_connection: str  # what to do when nothing answers
     statuses: Mapping[int, tuple[type[FluxDemoError], str]]
 
     @property
@@ -32,10 +32,10 @@ class Words:
         return self.who[0].upper() + self.who[1:]
 
 
-HOSTED = Words(
+HOSTED = Service(
     who="NVIDIA",
     later="Try again in a minute, or choose another backend.",
-    check_line="Check this machine's way to the internet, or choose another backend.",
+    check_connection="Check this machine's way to the internet, or choose another backend.",
     statuses={
         400: (GenerationFailed, "NVIDIA could not take the request. Try again in a minute, or choose another backend."),
         401: (BackendUnavailable, f"NVIDIA rejected the key in NVIDIA_API_KEY. Get a new one at {KEY_PAGE} and start again with it."),
@@ -64,10 +64,10 @@ HOSTED = Words(
 NOT_ENABLED = f"FLUX.1-dev is not enabled for the account of NVIDIA_API_KEY. Open {KEY_PAGE} with that account, or use another key."
 DEGRADED = "NVIDIA says that this service is out of order at the moment. Try again later, or choose another backend."
 
-NIM = Words(
+NIM = Service(
     who="your NIM",
     later="Look at the container's log, and try again.",
-    check_line="Check that the container runs and that FLUX_DEMO_NIM_URL is its address.",
+    check_connection="Check that the container runs and that FLUX_DEMO_NIM_URL is its address.",
     statuses={
         400: (GenerationFailed, "Your NIM could not take the request. Look at the container's log."),
         401: (
@@ -102,25 +102,27 @@ NIM = Words(
 )
 
 
-def failure(words: Words, status: int, body: bytes, *, secret: str | None = None, advice: str = FIELD_ADVICE) -> FluxDemoError:
+def failure(service: Service, status: int, body: bytes, *, secret: str | None = None, advice: str = FIELD_ADVICE) -> FluxDemoError:
     """The error for an answer that is no success. ``advice``: what to do about a 422 that blames no field. ``secret`` never appears, even if the service repeats it."""
     detail = detail_of(body)
     if status == 422:
         said = quoted(detail, secret)
         reason = f" ({said})" if said else ", without saying why"
         return InvalidRequest(
-            f"{words.name} refused the request{reason}. {FIELD_ADVICE if any(place for place, _, _ in faults_of(detail)) else advice}"
+            f"{service.name} refused the request{reason}. {FIELD_ADVICE if any(place for place, _, _ in faults_of(detail)) else advice}"
         )
-    if words is HOSTED and status == 404 and isinstance(detail, str) and "function" in detail.lower():
+    if service is HOSTED and status == 404 and isinstance(detail, str) and "function" in detail.lower():
         return BackendUnavailable(NOT_ENABLED)
-    if words is HOSTED and status == 400 and isinstance(detail, str) and "degraded" in detail.lower():
+    if service is HOSTED and status == 400 and isinstance(detail, str) and "degraded" in detail.lower():
         return Unreachable(DEGRADED)
-    if status in words.statuses:
-        kind, sentence = words.statuses[status]
+    if status in service.statuses:
+        kind, sentence = service.statuses[status]
         return kind(sentence)
     if 300 <= status < 400:
-        return BackendUnavailable(f"{words.name} sends requests on to another address, and they are not sent after it. {words.check_line}")
-    return GenerationFailed(f"{words.name} gave an answer that this program does not know (HTTP {status}). {words.later}")
+        return BackendUnavailable(
+            f"{service.name} sends requests on to another address, and they are not sent after it. {service.check_connection}"
+        )
+    return GenerationFailed(f"{service.name} gave an answer that this program does not know (HTTP {status}). {service.later}")
 
 
 def detail_of(body: bytes) -> Any:

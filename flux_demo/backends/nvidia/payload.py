@@ -13,32 +13,30 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from flux_demo.errors import InvalidRequest
-from flux_demo.modes import SIZES, Mode, find_mode
-from flux_demo.request import Dials, GenerationRequest
+from flux_demo.modes import DEFAULT_SIZES, Mode, find_mode
+from flux_demo.request import Dials, GenerationRequest, SizeLimits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SIDES = range(768, 1345, 64)  # the ten values of the services' own lists, for each side
+SIZE_LIMITS = SizeLimits(range(768, 1345, 64), 1344**2, DEFAULT_SIZES)  # sides: the ten values of the services' own lists
 SAMPLE_PICTURES = 4  # example_id 0 to 3: NVIDIA keeps them, and shows them on the model's page at build.nvidia.com
 
-# Guidance and steps. Text: the services' own default steps and FLUX.1-dev's guidance. Canny and depth: the makers' 30 and 10 are above what
-# the services take (9 at most) and NVIDIA documents no other, so these are what public clients of the API use.
-DEFAULTS = {"text": (3.5, 50), "canny": (7.0, 50), "depth": (7.0, 30)}
+# Guidance and steps by kind of control. Text: the services' own default steps and FLUX.1-dev's guidance. Canny and depth: the makers' 30 and
+# 10 are above the services' limit of 9 and NVIDIA documents no others, so these are what public clients of the API use.
+DEFAULTS = {None: (3.5, 50), "canny": (7.0, 50), "depth": (7.0, 30)}
 
 
 def dials(mode: Mode, *, own_photos: bool) -> Dials:
     """What both services take. A request once sent is drawn to its end, whether or not somebody still waits for it."""
-    guidance, steps = DEFAULTS.get(mode.name, (7.0, 50))
+    guidance, steps = DEFAULTS.get(mode.control.kind if mode.control else None, (7.0, 50))
     return Dials(
         steps=steps,
         guidance=guidance,
         step_range=range(5, 101),
         guidance_range=(1.0, 9.0),
         guidance_open=True,
-        sides=SIDES,
-        max_pixels=SIDES[-1] ** 2,
-        sizes=SIZES,
+        size_limits=SIZE_LIMITS,
         first_seed=1,  # 0 asks the services for a random seed
         quality_steps=mode.quality_steps,
         own_photos=own_photos,

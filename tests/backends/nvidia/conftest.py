@@ -11,7 +11,7 @@ from flux_demo.modes import MODES
 from flux_demo.request import ControlMap, GenerationRequest
 from stand_ins.nvidia import GOOD_KEY, Container, StandIn
 
-QUICK = Pace(connect=2, read=5, whole=20, retries=(0.02, 0.03), between_polls=0.01, look=2, look_again=0.0)
+QUICK = Pace(connect=2, read=5, whole=20, retries=(0.02, 0.03), between_polls=0.01, probe=2, probe_again=0.0)
 
 
 @pytest.fixture

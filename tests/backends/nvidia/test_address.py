@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from flux_demo.backends.nvidia import Hosted, hosted, nim
+from flux_demo.backends.nvidia import Hosted, Nim
 from flux_demo.backends.nvidia.address import address_problem, base_url, is_loopback, poll_url
 from flux_demo.errors import BackendUnavailable, GenerationFailed, Unreachable
 from flux_demo.modes import MODES
@@ -37,11 +37,11 @@ def test_polling_goes_to_nvidia_s_own_host_or_to_the_origin_that_was_set():
     ]
     + ["http://user:secret@host", "http://host?key=secret", "http://host/#secret", "http://ho\u200bst"],
 )
-@pytest.mark.parametrize("service", [hosted, nim])
+@pytest.mark.parametrize("service", [Hosted, Nim])
 def test_an_address_that_is_none_is_refused_without_repeating_it(settings, service, url):
     backend = service(replace(settings, nvidia_api_key="nvapi-x", hosted_url=url, nim_url=url))
-    refusal = backend.refusal(MODES["text"])
-    variable = "FLUX_DEMO_NIM_URL" if service is nim else "FLUX_DEMO_HOSTED_URL"
+    refusal = backend.refusal(MODES["text"]).reason
+    variable = "FLUX_DEMO_NIM_URL" if service is Nim else "FLUX_DEMO_HOSTED_URL"
     assert variable in refusal and "Set it to" in refusal and "secret" not in refusal
 
 
@@ -54,7 +54,8 @@ def test_an_address_is_taken(url):
 
 def test_the_key_does_not_cross_a_network_unencrypted(settings):
     def refusal(url):
-        return hosted(replace(settings, nvidia_api_key="nvapi-x", hosted_url=url)).refusal(MODES["text"])
+        refused = Hosted(replace(settings, nvidia_api_key="nvapi-x", hosted_url=url)).refusal(MODES["text"])
+        return refused and refused.reason
 
     assert "unencrypted" in refusal("http://proxy.example.com/flux")
     assert refusal("http://127.0.0.1:8900/x") is None and refusal("https://proxy.example.com/flux") is None and refusal(HOSTED_URL) is None
@@ -79,7 +80,7 @@ def test_what_is_copied_along_is_cut_off():
 def test_a_network_that_is_set_up_wrongly_is_a_refusal_and_no_crash(settings, monkeypatch, variable, value):
     monkeypatch.setenv(variable, value)
     backend = nim(replace(settings, nim_url="http://nim.invalid:8000"))
-    assert "proxy or certificates" in backend.refusal(MODES["text"])
+    assert "proxy or certificates" in backend.refusal(MODES["text"]).reason
     service = hosted(replace(settings, nvidia_api_key="nvapi-x", hosted_url="https://hosted.invalid/flux"))
     whole = service.dials(MODES["text"]).complete(GenerationRequest("text", "x"))
     with pytest.raises(BackendUnavailable, match="proxy or certificates"):

@@ -8,9 +8,8 @@ from PIL import Image
 
 from flux_demo.backends import choose
 from flux_demo.backends.nvidia import Hosted
-from flux_demo.backends.nvidia import hosted as hosted_backend
 from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
-from flux_demo.modes import MODES, SIZES
+from flux_demo.modes import DEFAULT_SIZES, MODES
 from flux_demo.request import GenerationRequest, Size
 from stand_ins.nvidia import GOOD_KEY, KEYS, PROBLEM, StandIn, answer
 from stand_ins.nvidia_pictures import draw as expected_picture
@@ -92,9 +91,20 @@ def test_the_chosen_hosted_api_offers_its_samples(hosted):
 @pytest.mark.parametrize("mode", MODES)
 def test_the_dials_are_those_of_the_service(hosted, mode):
     dials = hosted().dials(MODES[mode])
-    assert [*dials.sides] == [768, 832, 896, 960, 1024, 1088, 1152, 1216, 1280, 1344] and dials.sizes == SIZES
-    for size in (*SIZES, Size(1344, 1344)):
-        dials.check_size(size)
+    assert [*dials.size_limits.sides] == [
+        768,
+        832,
+        896,
+        960,
+        1024,
+        1088,
+        1152,
+        1216,
+        1280,
+        1344,
+    ] and dials.size_limits.sizes == DEFAULT_SIZES
+    for size in (*DEFAULT_SIZES, Size(1344, 1344)):
+        dials.size_limits.check(size)
     whole = dials.complete(GenerationRequest(mode, "x"))
     assert 1 < whole.guidance <= 9 and whole.seed > 0 and whole.size == Size(1024, 1024)
     for wrong in (
@@ -112,14 +122,14 @@ def test_the_dials_are_those_of_the_service(hosted, mode):
 
 
 def test_without_a_key_the_refusal_says_where_to_get_one(settings):
-    refusal = hosted_backend(settings).refusal(MODES["text"])
+    refusal = Hosted(settings).refusal(MODES["text"])
     assert "NVIDIA_API_KEY" in refusal and "build.nvidia.com" in refusal
 
 
 @pytest.mark.parametrize("key", ["nvapi-ä", "nvapi test", "nvapi\x7f", "'nvapi-x'", "nvapi-\u200bx"])
 def test_a_key_that_cannot_be_one_is_refused_before_it_is_sent(hosted, stand_in, draw, key):
     backend = hosted(key)
-    assert "NVIDIA_API_KEY" in backend.refusal(MODES["text"]) and key not in backend.refusal(MODES["text"])
+    assert "NVIDIA_API_KEY" in backend.refusal(MODES["text"]).reason and key not in backend.refusal(MODES["text"]).reason
     with pytest.raises(BackendUnavailable, match="Copy the key again"):
         draw(backend)
     assert stand_in.requests == []

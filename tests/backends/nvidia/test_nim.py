@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from flux_demo.backends.nvidia import Nim
-from flux_demo.backends.nvidia import nim as nim_backend
 from flux_demo.backends.nvidia.container import read_schema
 from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
-from flux_demo.modes import MODES, SIZES
+from flux_demo.modes import DEFAULT_SIZES, MODES
 from flux_demo.request import ControlMap, GenerationRequest
 from stand_ins.nvidia import Container
 from stand_ins.nvidia_schema import MODES as NIM_MODES
@@ -57,7 +56,7 @@ def test_the_dials_take_own_photos_and_no_samples(nim, draw, edge_map):
     backend = nim()
     for mode in MODES.values():
         dials = backend.dials(mode)
-        assert dials.own_photos and dials.sample_pictures == 0 and dials.sizes == SIZES and not dials.can_stop
+        assert dials.own_photos and dials.sample_pictures == 0 and dials.size_limits.sizes == DEFAULT_SIZES and not dials.can_stop
     with pytest.raises(InvalidRequest, match="sample"):
         draw(backend, "canny", control=edge_map, sample=1)
     with pytest.raises(InvalidRequest, match="no canny map"):
@@ -72,7 +71,7 @@ def test_it_is_looked_at_once(nim, stand_in, draw):
 
 
 def test_without_an_address_the_refusal_names_the_variable(settings):
-    assert "FLUX_DEMO_NIM_URL" in nim_backend(settings).refusal(MODES["text"])
+    assert "FLUX_DEMO_NIM_URL" in Nim(settings).refusal(MODES["text"]).reason
 
 
 @pytest.mark.parametrize("tail", ["", "/", "/v1/infer", "/v1", "/v1/"])
@@ -83,22 +82,22 @@ def test_what_is_copied_along_with_the_address_does_no_harm(stand_in, settings, 
 
 def test_a_nim_that_is_not_there_is_refused_in_words(settings, open_backend, draw):
     backend = open_backend(Nim, replace(settings, nim_url="http://127.0.0.1:9"))
-    assert "Nothing answers at FLUX_DEMO_NIM_URL" in backend.refusal(MODES["text"])
+    assert "Nothing answers at FLUX_DEMO_NIM_URL" in backend.refusal(MODES["text"]).reason
     with pytest.raises(BackendUnavailable, match="Start the container"):
         draw(backend)
 
 
 def test_a_nim_that_never_answers_is_refused_after_a_short_while(stand_in, settings, open_backend):
     stand_in.answer = lambda request: Reply(delay_s=60)
-    backend = open_backend(Nim, replace(settings, nim_url=stand_in.origin), look=0.1, look_again=60)
-    assert "Nothing answers" in backend.refusal(MODES["text"]) and "Nothing answers" in backend.refusal(MODES["depth"])
+    backend = open_backend(Nim, replace(settings, nim_url=stand_in.origin), look=0.1, probe_again=60)
+    assert "Nothing answers" in backend.refusal(MODES["text"]).reason and "Nothing answers" in backend.refusal(MODES["depth"]).reason
     assert len(stand_in.requests) == 1  # the three modes do not wait three times
 
 
 def test_a_starting_nim_is_refused_until_it_is_ready(nim, stand_in, draw):
     backend = nim(Container(ready_after=2))
     for _ in range(2):
-        assert "20 minutes" in backend.refusal(MODES["text"])
+        assert "20 minutes" in backend.refusal(MODES["text"]).reason
     assert backend.refusal(MODES["text"]) is None
     assert stand_in.posts() == []
     draw(backend)
@@ -119,7 +118,7 @@ def test_a_nim_that_is_not_ready_again_is_tried_three_times(nim, stand_in, draw)
 def test_what_is_no_nim_is_said_so(nim, stand_in, status):
     backend = nim()
     stand_in.answer = lambda request: Reply(status, headers={"Location": "http://127.0.0.1:9/"})
-    assert "is no NIM" in backend.refusal(MODES["text"])
+    assert "is not a NIM" in backend.refusal(MODES["text"]).reason
 
 
 @pytest.mark.parametrize("mode", ["canny", "depth"])
@@ -127,7 +126,7 @@ def test_a_nim_that_takes_no_ready_made_maps_draws_only_text(nim, stand_in, draw
     for container in (Container(knows_maps=False), Container(has_openapi=False)):
         backend = nim(container)
         assert backend.refusal(MODES["text"]) is None
-        assert "ready-made maps" in backend.refusal(MODES[mode])
+        assert "ready-made maps" in backend.refusal(MODES[mode]).reason
         with pytest.raises(BackendUnavailable, match="ready-made maps"):
             draw(backend, mode, control=ControlMap(mode, Image.new("RGB", (768, 768))))
         assert stand_in.posts() == []
@@ -167,7 +166,7 @@ def test_when_both_forms_are_refused_the_first_refusal_is_told(nim, stand_in, dr
 def test_a_variant_that_the_schema_lacks_is_refused_before_the_click(nim):
     backend = nim(Container(modes=("base", "depth")))
     assert backend.refusal(MODES["text"]) is None and backend.refusal(MODES["depth"]) is None
-    assert "NIM_MODEL_VARIANT=canny" in backend.refusal(MODES["canny"])
+    assert "NIM_MODEL_VARIANT=canny" in backend.refusal(MODES["canny"]).reason
 
 
 def test_a_variant_that_only_the_answer_lacks_is_refused_from_then_on(nim, draw, edge_map):
@@ -175,7 +174,7 @@ def test_a_variant_that_only_the_answer_lacks_is_refused_from_then_on(nim, draw,
     assert backend.refusal(MODES["canny"]) is None  # the schema names all three, whatever was started
     with pytest.raises(BackendUnavailable, match="without the canny variant. Start it again with NIM_MODEL_VARIANT=canny"):
         draw(backend, "canny", control=edge_map)
-    assert "NIM_MODEL_VARIANT=canny" in backend.refusal(MODES["canny"])
+    assert "NIM_MODEL_VARIANT=canny" in backend.refusal(MODES["canny"]).reason
     assert backend.refusal(MODES["text"]) is None and draw(backend)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from flux_demo.backends.nvidia import hosted as hosted_backend
+from flux_demo.backends.nvidia import Hosted
 from flux_demo.backends.nvidia.client import TICK_S
 from flux_demo.errors import Cancelled, Unreachable
 from flux_demo.modes import MODES
@@ -186,7 +186,7 @@ def test_a_closed_backend_leaves_no_thread(hosted, draw):
 
 
 def test_a_backend_that_nobody_holds_ends_its_thread(stand_in, settings):
-    backend = hosted_backend(replace(settings, nvidia_api_key=GOOD_KEY, hosted_url=stand_in.hosted_url))
+    backend = Hosted(replace(settings, nvidia_api_key=GOOD_KEY, hosted_url=stand_in.hosted_url))
     whole = backend.dials(MODES["text"]).complete(GenerationRequest("text", "a house"))
     backend.generate(whole, lambda *step: None, lambda sentence: None)
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "nvidia"]

@@ -1,0 +1,85 @@
+"""Stoppable work in a thread of its own, once for loading, runs and downloads.
+
+The caller waits in short steps and does something at each: report, or raise to stop waiting. A generator can be closed only
+where it yields, so whoever streams to a browser yields at each step too.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, wait
+from typing import Generic, TypeVar
+
+from flux_demo.errors import Cancelled
+
+HEARTBEAT_S = 0.1  # between two signs of life while something is waited for
+
+Result = TypeVar("Result")
+Event = TypeVar("Event")
+
+
+def start(work: Callable[[], Result], name: str) -> Future[Result]:
+    """Run ``work`` in a daemon thread of that name; whatever it raises is in the future."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # handed to whoever waits
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
+
+
+def wait_for(future: Future[Result], on_heartbeat: Callable[[], object]) -> Result:
+    """The future's result, with ``on_heartbeat()`` at every beat until it is there. What either raises comes through; the work goes on."""
+    while not wait([future], timeout=HEARTBEAT_S).done:
+        on_heartbeat()
+    return future.result()
+
+
+class Reporter(Generic[Event]):
+    """Carries events from the thread that works to the generator that follows it."""
+
+    def __init__(self) -> None:
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+
+    def __call__(self, event: Event) -> None:
+        """Report from within the work. Raises Cancelled once nobody follows any more."""
+        if self._stopped.is_set():
+            raise Cancelled
+        self._events.put(event)
+
+    def stop(self) -> None:
+        """Let the next report raise Cancelled."""
+        self._stopped.set()
+
+    def newest(self, timeout_s: float = HEARTBEAT_S) -> Event | None:
+        """The latest event since the last call, without those that it makes stale; None when none comes in time."""
+        event: Event | None = None
+        try:
+            event = self._events.get(timeout=timeout_s)
+            while True:
+                event = self._events.get_nowait()
+        except queue.Empty:
+            return event
+
+
+def follow(work: Callable[[Reporter[Event]], Result], name: str) -> Generator[Event | None, None, Result]:
+    """Run ``work(report)`` in a thread and yield its newest event, or None as a heartbeat; the generator's value is the result.
+
+    Raises what the work raises. Closing the generator makes the work's next report raise Cancelled.
+    """
+    report: Reporter[Event] = Reporter()
+    future = start(lambda: work(report), name)
+    try:
+        while not future.done():
+            yield report.newest()
+        yield report.newest(timeout_s=0)
+        return future.result()
+    finally:
+        report.stop()

@@ -1,0 +1,40 @@
+"""How a run tells what it is doing: the phase as a value, and a sentence for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Phase(StrEnum):
+    """What a run is doing, in the order in which it happens."""
+
+    QUEUED = "queued"  # other runs are ahead
+    LOADING = "loading"  # models are read into memory
+    ENCODING = "encoding"  # the text encoders read the prompt
+    DENOISING = "denoising"
+    DECODING = "decoding"  # the VAE turns latents into pixels
+    WAITING = "waiting"  # for a service
+
+
+@dataclass(frozen=True)
+class Status:
+    """The phase that a run is in, with a sentence that says so. The sentence is never read by the program."""
+
+    phase: Phase
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+OnStep = Callable[[int, int, "Image | None"], None]
+"""``on_step(done, of, preview)`` after each denoising step; the preview is a small RGB image, or None. Raise Cancelled to stop."""
+
+OnStatus = Callable[[Status], None]
+"""``on_status(status)`` when the phase or its sentence changes, and at least every 0.2 s where waiting can be stopped. Raise Cancelled to stop."""
