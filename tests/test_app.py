@@ -112,10 +112,10 @@ def test_a_port_that_is_taken_is_said_in_words():
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--port", "70000"), "is no port"),
-        (("--port", "0"), "is no port"),
-        (("--host", "nowhere.invalid"), "no address of this machine"),
-        (("--host", "192.0.2.1"), "no address of this machine"),
+        (("--port", "70000"), "is not a valid port"),
+        (("--port", "0"), "is not a valid port"),
+        (("--host", "nowhere.invalid"), "is not an address of this machine"),
+        (("--host", "192.0.2.1"), "is not an address of this machine"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -125,7 +125,7 @@ def test_an_address_that_cannot_be_is_said_in_words(words, sentence):
 
 def test_a_wrong_setting_is_said_in_words(monkeypatch):
     monkeypatch.setenv("FLUX_DEMO_BACKEND", "abacus")
-    assert "no backend 'abacus'" in refusal()
+    assert "'abacus' is not a backend" in refusal()
 
 
 @pytest.mark.parametrize("words", [("--backend", "abacus"), ("--port", "http"), ("--nonsense",)], ids=" ".join)

@@ -14,22 +14,22 @@ PACKAGE = ROOT / "flux_demo"
 HEAVY = ("torch", "diffusers", "transformers", "cv2", "numpy", "gradio")
 LAYERS = (  # from the ground up; a module imports from its own layer and from those before it
     ("version", "errors"),
-    ("request",),
+    ("progress", "background", "request"),
     ("modes",),
-    ("settings",),
-    ("mini_vocabulary",),
+    ("settings", "mini_vocabulary"),
     ("hub",),
     ("model_files",),
     ("maps",),
     ("recipe",),
-    ("engine",),
-    ("backends", "gallery"),
+    ("engine", "gallery"),
+    ("backends",),
     ("studio",),
     ("", "cli", "ui"),
     ("__main__",),
 )
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-OURS = [ROOT / "app.py", *SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
+BESIDE = ("training", "stand_ins", "benchmarks", "tests")  # none of them is needed to run the product
+OURS = [ROOT / "app.py", *SOURCES, *(path for folder in BESIDE for path in sorted((ROOT / folder).rglob("*.py")))]
 
 
 def name_of(path: Path) -> str:
@@ -80,6 +80,52 @@ def test_imports_point_down(path):
         if imported == "flux_demo" or imported.startswith("flux_demo."):
             below = imported.removeprefix("flux_demo").removeprefix(".")
             assert layer(below) <= layer(name), f"{name} imports {imported}, which lies above it"
+
+
+def importers(folder: str, *wanted: str) -> list[str]:
+    """The files of a folder that import any of these top-level packages."""
+    files = sorted((ROOT / folder).rglob("*.py"))
+    return [path.name for path in files if {name.partition(".")[0] for name in imports(path)} & set(wanted)]
+
+
+def test_the_product_needs_nothing_that_lies_beside_it():
+    assert importers("flux_demo", *BESIDE) == []
+
+
+def test_what_lies_beside_the_product_goes_in_no_circles():
+    assert importers("stand_ins", "training", "benchmarks", "tests") == []
+    assert importers("training", "stand_ins", "benchmarks", "tests") == []
+    assert importers("benchmarks", "tests") == []
+
+
+def test_no_two_modules_import_each_other():
+    """Circles hide inside a layer too; only type hints may go both ways."""
+    graph = {name_of(path): {module_of(name) for name in imports(path)} - {None} for path in SOURCES}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for imported in graph.get(name, ()):
+                if imported != name and not name.startswith(f"{imported}."):  # a package's own __init__ comes first anyway
+                    visit(imported, (*path, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def module_of(imported: str) -> str | None:
+    """The module of ours that an imported name lies in; None if it is not ours."""
+    parts = imported.split(".")
+    if parts[0] != "flux_demo":
+        return None
+    while parts:
+        path = ROOT.joinpath(*parts)
+        if path.with_suffix(".py").exists() or (path / "__init__.py").exists():
+            return ".".join(parts[1:])
+        parts.pop()
+    return None
 
 
 def test_only_the_page_imports_gradio():

@@ -119,7 +119,7 @@ def test_what_goes_wrong_is_said_in_two_sentences(ask):
     with Hub({"us/model": FILES, "us/empty": {"other.bin": b"1"}}) as server:
         cases = {
             "does not show us/none": dict(name="us/none"),
-            "is no name of a model": dict(name="a model"),
+            "is neither a model": dict(name="a model"),
             "holds none of the files": dict(name="us/empty"),
             "HF_HUB_OFFLINE": dict(offline="1"),
         }

@@ -8,6 +8,7 @@ from flux_demo import model_files
 from flux_demo.errors import InvalidRequest
 from flux_demo.model_files import OWN, SHARED, WHOLE, files_for, listed_as_same, local_files
 from flux_demo.settings import Settings
+from stand_ins.hub import COMMIT
 
 TEXT, CANNY = "black-forest-labs/FLUX.1-dev", "black-forest-labs/FLUX.1-Canny-dev"
 
@@ -20,11 +21,12 @@ def cache(tmp_path, monkeypatch):
         """Put files of a model into the cache, with a listing of all of them by hash."""
         home = tmp_path / f"models--{name.replace('/', '--')}"
         for file in here:
-            (home / "snapshots" / "c" / file).parent.mkdir(parents=True, exist_ok=True)
-            (home / "snapshots" / "c" / file).write_text("x")
+            (home / "snapshots" / COMMIT / file).parent.mkdir(parents=True, exist_ok=True)
+            (home / "snapshots" / COMMIT / file).write_text("x")
         (home / "trees").mkdir()
-        (home / "trees" / "c.json").write_text(json.dumps({"files": {file: {"size": 1, "blob_id": blob} for file, blob in hashes.items()}}))
-        return home / "snapshots" / "c"
+        listing = {file: {"size": 1, "blob_id": blob} for file, blob in hashes.items()}
+        (home / "trees" / f"{COMMIT}.json").write_text(json.dumps({"format_version": 1, "files": listing}))
+        return home / "snapshots" / COMMIT
 
     return write
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from flux_demo.errors import BackendUnavailable, Cancelled, InvalidPicture, InvalidRequest
 from flux_demo.gallery import Gallery
+from flux_demo.progress import Phase, Status
 from flux_demo.recipe import read_recipe
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.studio import Studio
@@ -39,7 +40,7 @@ def test_a_photo_of_the_output_size_gives_opencvs_own_map(studio, photo):
     assert (np.asarray(control.image)[..., 0] == cv2.Canny(np.asarray(photo), 50, 200)).all()
 
 
-def test_match_is_the_routes_preset_of_the_photos_shape(studio, photo):
+def test_match_is_the_routes_size_nearest_to_the_photos_shape(studio, photo):
     assert studio.preview("canny", photo).size == Size(1344, 768)
 
 
@@ -79,10 +80,10 @@ def test_a_ready_made_map_of_an_odd_size_is_fitted(studio):
     assert studio.as_map("canny", Image.new("RGB", (250, 190))).size in studio.route("canny").dials.size_limits.sizes
 
 
-def test_the_steps_and_sentences_reach_the_caller(studio):
-    steps, sentences = [], []
-    studio.generate(GenerationRequest("text", "a fox", steps=3), lambda done, of, preview: steps.append((done, of)), sentences.append)
-    assert steps == [(1, 3), (2, 3), (3, 3)] and sentences == ["Mixing colours"]
+def test_the_steps_and_phases_reach_the_caller(studio):
+    steps, statuses = [], []
+    studio.generate(GenerationRequest("text", "a fox", steps=3), lambda done, of, preview: steps.append((done, of)), statuses.append)
+    assert steps == [(1, 3), (2, 3), (3, 3)] and statuses == [Status(Phase.ENCODING, "Mixing colours")]
 
 
 def test_a_stopped_run_keeps_nothing_and_the_next_one_works(studio):
@@ -99,13 +100,15 @@ def test_every_kind_of_wrong_control_is_refused_before_anything_runs(studio, stu
     control = studio.preview("canny", photo)
     with pytest.raises(InvalidRequest, match="needs a map"):
         studio.generate(GenerationRequest("canny", "a fox"))
-    with pytest.raises(InvalidRequest, match="follows no map"):
+    with pytest.raises(InvalidRequest, match="does not follow a map"):
         studio.generate(GenerationRequest("text", "a fox", sample=1))
-    with pytest.raises(InvalidRequest, match="no such sample"):
+    with pytest.raises(InvalidRequest, match="does not have that sample"):
         studio.generate(GenerationRequest("canny", "a fox", sample=0))
     hosted = studio_with(recording_backend("hosted", own_photos=False, sample_pictures=4))
     with pytest.raises(InvalidRequest, match="was not sent"):
         hosted.generate(GenerationRequest("canny", "a fox", control=control))
+    with pytest.raises(InvalidRequest, match="canny map, and the depth mode follows depth"):
+        studio.generate(GenerationRequest("depth", "a fox", control=control))
     hosted.generate(GenerationRequest("canny", "a fox", sample=3))
     assert not studio.backends[0].requests and len(hosted.backends[0].requests) == 1
 
@@ -136,7 +139,7 @@ def test_the_status_says_where_each_mode_runs_and_why(studio_with, recording_bac
     assert modes["depth"]["backend"] is None and "mini cannot run depth" in modes["depth"]["reason"]
 
 
-def test_maps_can_be_looked_at_where_no_picture_can_be_made(studio_with, recording_backend, photo):
+def test_maps_can_be_previewed_where_nothing_can_be_generated(studio_with, recording_backend, photo):
     studio = studio_with(recording_backend(refuses=["canny"]))
     assert studio.preview("canny", photo).size == Size(1344, 768)
     with pytest.raises(BackendUnavailable):
@@ -146,5 +149,5 @@ def test_maps_can_be_looked_at_where_no_picture_can_be_made(studio_with, recordi
 def test_an_unknown_mode_or_one_without_a_map_is_a_sentence(studio, photo):
     with pytest.raises(InvalidRequest, match="text, canny, depth"):
         studio.generate(GenerationRequest("fill", "a fox"))
-    with pytest.raises(InvalidRequest, match="follows no map"):
+    with pytest.raises(InvalidRequest, match="does not follow a map"):
         studio.preview("text", photo)

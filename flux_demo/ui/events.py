@@ -1,6 +1,6 @@
-"""Handlers name what they need; nothing is positional.
+"""Event handlers by name instead of by position.
 
-A handler is a function of keyword arguments named like components of a form, and returns the new values by the same names.
+A handler is a function whose keyword arguments are named like components of a form; it returns their new values by the same names.
 """
 
 import inspect
@@ -14,20 +14,24 @@ Form = dict[str, Any]
 
 
 def inputs_of(handler: Callable, form: Form, extra: tuple[str, ...] = ()) -> list[str]:
-    """The names that a handler takes; those that the form has not are left at the handler's own defaults."""
+    """The form's names that a handler takes. Names that the form does not have keep the handler's defaults."""
     parameters = inspect.signature(handler).parameters.values()
     named = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
     return [name for name in (*named, *extra) if name in form]
 
 
 def bind(triggers: list | Callable, handler: Callable, form: Form, outputs: list[str], extra: tuple[str, ...] = (), **event: Any) -> Any:
-    """Run ``handler`` on any of the triggers, or after another event (its ``then`` or ``failure``). Inputs arrive as the browser sent them (``preprocess=False``): a broken file or a
-    number out of range shall meet our own words, not Gradio's.
+    """Run ``handler`` on any of the triggers, or after another event (its ``then`` or ``failure``).
+
+    Inputs arrive as the browser sent them (``preprocess=False``), so that a broken file or a number out of range gets our sentence and not
+    Gradio's. An output that the form does not have, or that the handler was not bound to, raises KeyError.
     """
     names = inputs_of(handler, form, extra)
-    targets = {name: form[name] for name in outputs if name in form}
+    targets = {name: form[name] for name in outputs}
 
     def ordered(answer: dict[str, Any]) -> Any:
+        if unknown := answer.keys() - targets.keys():
+            raise KeyError(f"{handler.__qualname__} returns {', '.join(sorted(unknown))}, which are not among its outputs")
         if not answer:
             return gr.skip()
         values = [answer.get(name, gr.skip()) for name in targets]
@@ -39,7 +43,7 @@ def bind(triggers: list | Callable, handler: Callable, form: Form, outputs: list
     def stream(*values: Any) -> Iterator[Any]:
         answers = handler(**dict(zip(names, values, strict=True)))
         try:
-            yield ordered(next(answers, {}))  # a generator that yields nothing would empty its outputs
+            yield ordered(next(answers, {}))  # a generator that yields nothing would clear its outputs
             for answer in answers:
                 yield ordered(answer)
         finally:

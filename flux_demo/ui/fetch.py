@@ -11,8 +11,6 @@ from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.tab_state import find_route, tab_state, what_to_fetch
 
-OnBytes = tuple[int, int]
-
 
 def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
     """The generator behind the fetch button; closing it ends the download, and the next one continues where it ended."""
@@ -27,7 +25,7 @@ def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str
             stop: gr.update(interactive=True, visible=True),
             run_state: "running",
         }
-        downloading = background.follow(lambda report: studio.fetch(what, lambda done, total: report((done, total))), f"fetch-{what}")
+        downloading = background.follow(download, f"fetch-{what}")
         try:
             for event in downloading:
                 yield {status: html.byte_of(*event)} if event else {}

@@ -1,7 +1,7 @@
 """Files between the browser and this program.
 
-What comes in is taken only from the folder that Gradio keeps uploads in: a raw request may name any path of the machine.
-What goes out is a copy under an unguessable name in that same folder, byte for byte the file itself.
+A file that comes in must be in Gradio's upload folder: a raw request may name any path of the machine.
+A file that goes out is a copy under an unguessable name in that same folder, byte for byte the file itself.
 """
 
 import secrets
@@ -17,9 +17,9 @@ from flux_demo.request import ControlMap
 
 
 class DrawnFrom(NamedTuple):
-    """All that a map depends on, as the form holds it."""
+    """Everything that a map depends on, as the form has it."""
 
-    photo: str | None  # the upload's path; None for a map that a recipe brought back
+    photo: str | None  # the upload's path; None for a map restored from a recipe
     size: Any
     fit: Any
     as_map: bool
@@ -28,7 +28,7 @@ class DrawnFrom(NamedTuple):
 
 @dataclass(frozen=True)
 class ShownMap:
-    """The map that stands on the page, as a file, and what it was drawn from."""
+    """The map that the page shows, as a file, and what it was drawn from."""
 
     path: str
     drawn_from: DrawnFrom
@@ -44,7 +44,7 @@ def received(value: Any) -> Path:
     """The path of an uploaded file. Raises InvalidPicture for anything that nobody uploaded."""
     path = value.get("path") if isinstance(value, dict) else getattr(value, "path", value)
     if not isinstance(path, str) or not path or "\0" in path:
-        raise InvalidPicture("There is no picture. Choose or drop a PNG or JPEG file.")
+        raise InvalidPicture("No picture was given. Choose or drop a PNG or JPEG file.")
     try:
         resolved = Path(path).resolve()
         known = resolved.is_relative_to(Path(get_upload_folder()).resolve()) and resolved.is_file()
@@ -64,7 +64,7 @@ def still_kept(path: str | None) -> str | None:
 
 
 def publish(source: Path, name: str | None = None) -> str:
-    """Copy a file to where the browser may fetch it, and only who knows the name can."""
+    """Copy a file to where the browser may fetch it; only whoever knows the name can."""
     path = _unguessable(name or source.name)
     shutil.copyfile(source, path)
     return str(path)
@@ -78,7 +78,7 @@ def keep_map(control: ControlMap, drawn_from: DrawnFrom, note: str = "") -> Show
 
 
 def map_to_send(shown: ShownMap) -> ControlMap:
-    """The shown file as FLUX will follow it. Raises InvalidPicture when the file is gone."""
+    """The map in the shown file, as FLUX follows it. Raises InvalidPicture when the file is gone."""
     from flux_demo.maps.photo import open_photo
 
     image = open_photo(received(shown.path))

@@ -1,4 +1,4 @@
-"""The run button: form -> request -> run -> picture. The form stays as it is whatever happens."""
+"""The run button: form -> request -> run -> image. The form stays as it is, whatever happens."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -59,7 +59,7 @@ def run_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, 
                 sample = None
                 now = drawn_from(mode, photo, size, fit, as_map, options)
                 _prompt_first(prompt)
-                if not is_current(shown, now):  # the run was faster than the live map: draw it, show it, then send it
+                if not is_current(shown, now):  # the click was faster than the live map: draw it, show it, then send it
                     shown = draw(studio, mode, now)
                     yield {"map": shown.path, "shown": shown, "map_note": html.says(shown.note)}
                 assert shown

@@ -1,4 +1,4 @@
-"""This visitor's pictures: kept in the session only, so nobody sees another's."""
+"""This visitor's images: kept in the session only, so nobody sees another person's."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from flux_demo.recipe import Recipe
 from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap
 
-KEPT = 40  # pictures a visitor can go back to; the files themselves stay in the gallery
+KEPT = 40  # images a visitor can go back to; the files themselves stay in the gallery
 
 
 def actions() -> tuple[str, ...]:
@@ -20,7 +20,7 @@ def actions() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture as the page shows it, and what is needed to come back to it."""
+    """An image as the page shows it, and what is needed to return to it."""
 
     path: str  # the served copy
     recipe: Recipe
@@ -39,7 +39,7 @@ def thumbnails(history: list[Entry]) -> list[tuple[str, str]]:
 
 
 def displayed(entry: Entry) -> dict[str, Any]:
-    """What a tab shows of a picture."""
+    """What a tab shows of an image."""
     buttons = dict.fromkeys(actions(), gr.update(interactive=True))
     picture = gr.update(value=entry.path, alt_text=f"Picture made from the prompt: {entry.recipe.prompt[:300]}")
     return {"picture": picture, "caption": html.caption(entry.recipe, entry.title), "last": entry, **buttons}

@@ -57,14 +57,14 @@ def byte_of(done: int, total: int) -> str:
 def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None = None) -> str:
     """One line saying where the mode runs and what is being loaded there, with the reasons folded below it."""
     if route is None:
-        return '<p class="where">The map can be drawn all the same.</p>' if mode.control else ""
+        return '<p class="where">You can still preview the map.</p>' if mode.control else ""
     terms = ""
     if not route.dials.can_stop:
-        terms += '<p class="where">A request, once sent, cannot be called back.</p>'
+        terms += '<p class="where">A request cannot be cancelled once it was sent.</p>'
     if route.backend.name != "mini":
         page = LICENSE_PAGE.replace("FLUX.1-dev", mode.repo.rpartition("/")[2])
         terms += (
-            '<p class="where">Pictures and model are under the '
+            '<p class="where">Images and model are under the '
             f'<a href="{page}" target="_blank" rel="noopener noreferrer">FLUX.1 [dev] Non-Commercial License</a>.</p>'
         )
     reasons = f"<p>{escape(reason)}</p>" if not route.passed_over else f"<dl>{''.join(map(_reason, route.passed_over))}</dl>"
@@ -77,9 +77,7 @@ def refusal(passed: Sequence[PassedOver]) -> str:
     """Why a mode cannot run, in place of the run button."""
     if len(passed) == 1:
         return f'<p class="refusal">{_marked(passed[0].refusal.reason)}</p>'
-    return (
-        f'<div class="refusal"><p>No picture can be made here yet. One of these would do:</p><dl>{"".join(map(_reason, passed))}</dl></div>'
-    )
+    return f'<div class="refusal"><p>Nothing can be generated here yet. Any one of these would help:</p><dl>{"".join(map(_reason, passed))}</dl></div>'
 
 
 def presets(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -119,7 +117,7 @@ def shape(size: Size) -> str:
 
 
 def unknown_words(prompt: str) -> str:
-    """What to say about words that the mini was never taught; empty when it knows them all."""
+    """The sentence about words that the mini does not know; empty when it knows them all."""
     from flux_demo.mini_vocabulary import unknown_words as unknown
     from flux_demo.mini_vocabulary import what_it_knows
 
@@ -127,7 +125,7 @@ def unknown_words(prompt: str) -> str:
         return '<p class="say"></p>'
     named = ", ".join(f"“{word[:30]}”" for word in words[:3]) + (" and more" if len(words) > 3 else "")
     return (
-        f'<details class="say hint"><summary>The mini was never taught {escape(named)}. <span>What it knows</span></summary>'
+        f'<details class="say hint"><summary>The mini does not know {escape(named)}. <span>What it knows</span></summary>'
         f"<p>{escape(what_it_knows())}</p></details>"
     )
 

@@ -1,4 +1,4 @@
-"""The page: a tab for each mode, this visitor's pictures below, and what a click does."""
+"""The page: a tab for each mode, this visitor's images below, and what each control does."""
 
 import json
 from typing import Any
@@ -22,7 +22,8 @@ from flux_demo.ui.tab_state import find_route
 
 TITLE = "FLUX.1 from words, edges and depth"
 QUEUED = 32  # events that may wait in Gradio's queue together
-SHOWN_BY_A_RUN = ["status", "picture", "caption", "run", "stop", "run_state", "map", "shown", "map_note", "history", "gallery", "last"]
+SHOWN_BY_A_RUN = ("status", "picture", "caption", "run", "stop", "run_state", "history", "gallery", "last")
+SHOWN_OF_A_MAP = ("map", "shown", "map_note")
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -74,7 +75,7 @@ def _bind_tab(studio: Studio, mode: Mode, form: Form) -> None:
             sources,
             live_map(studio, mode),
             form,
-            ["map", "shown", "map_note"],
+            list(SHOWN_OF_A_MAP),
             options,
             trigger_mode="always_last",
             concurrency_id="map",
@@ -92,7 +93,7 @@ def _bind_tab(studio: Studio, mode: Mode, form: Form) -> None:
         [form["run"].click],
         run_handler(studio, mode),
         form,
-        [*SHOWN_BY_A_RUN, *actions()],
+        [*SHOWN_BY_A_RUN, *actions(), *(SHOWN_OF_A_MAP if mode.control else ())],
         options,
         concurrency_id="run",
         concurrency_limit=MAX_RUNS,
@@ -115,7 +116,7 @@ def _bind_tab(studio: Studio, mode: Mode, form: Form) -> None:
 
 
 def _hint(studio: Studio, mode: Mode) -> Any:
-    """Names the words that the mini was never taught, where it is the mini that draws."""
+    """Names the words that the mini does not know, where the mini runs the mode."""
 
     def hint(*, prompt: Any) -> dict[str, Any]:
         route = find_route(studio, mode)
@@ -127,8 +128,8 @@ def _hint(studio: Studio, mode: Mode) -> Any:
 
 def _keep_seed(*, last: Entry | None) -> dict[str, Any]:
     seed = str(last.recipe.seed) if last else ""
-    return {"seed": seed, "status": html.says(f"The next picture takes seed {seed} again." if seed else "")}
+    return {"seed": seed, "status": html.says(f"The next image reuses seed {seed}." if seed else "")}
 
 
 def _new_seed() -> dict[str, Any]:
-    return {"seed": "", "status": html.says("The next picture takes a new seed.")}
+    return {"seed": "", "status": html.says("The next image takes a random seed.")}

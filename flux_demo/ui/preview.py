@@ -1,4 +1,4 @@
-"""The live map: drawn again when anything it depends on changes, and never sent when it is stale."""
+"""The live map: drawn again when anything that it depends on changes, and never sent when it is out of date."""
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -14,18 +14,18 @@ from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, ShownMap, keep_map, received
 from flux_demo.ui.tab_state import map_note
 
-SAME_SHAPE = 0.01  # a hundredth more or less of a side is rounding, not a crop
+SAME_SHAPE = 0.01  # a difference of one hundredth is rounding, not a crop
 
 
 def drawn_from(mode: Mode, photo: Any, size: Any, fit: Any, as_map: Any, options: dict[str, Any]) -> DrawnFrom:
-    """What a map depends on, as the form holds it now."""
+    """What a map depends on, as the form is now."""
     assert mode.control
     path = photo.get("path") if isinstance(photo, dict) else photo
     return DrawnFrom(path, size, fit, bool(as_map), tuple((option.name, options.get(option.name)) for option in mode.control.options))
 
 
 def is_current(shown: ShownMap | None, now: DrawnFrom) -> bool:
-    """Whether the map on the page is the one that the form describes. A map that a recipe brought back has no photo to be redrawn from."""
+    """Whether the map on the page is the one that the form describes. A map restored from a recipe has no photo to be drawn from."""
     return shown is not None and (shown.drawn_from == now or (now.photo is None and shown.drawn_from.photo is None))
 
 
@@ -44,7 +44,7 @@ def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
 
 
 def live_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
-    """The handler of every change that the map depends on."""
+    """The handler for every change that the map depends on."""
 
     def redraw(
         *, photo: Any, size: Any, fit: Any, as_map: Any, shown: ShownMap | None, wanted: str | None, **options: Any
@@ -68,22 +68,22 @@ def live_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any
 
 
 def wanting(wanted: str | None) -> str:
-    """What to say while the photo of a restored recipe is missing."""
-    return (
-        html.says("The recipe holds no photo. Give the one it was made from, and the map is compared with the recipe's.") if wanted else ""
-    )
+    """The sentence while the photo of a restored recipe is missing."""
+    return html.says("The PNG does not store the photo. Add it, and its map is compared with the one in the recipe.") if wanted else ""
 
 
 def _compared(shown: ShownMap, wanted: str | None) -> str:
     if not wanted:
         return ""
-    return " It is the recipe's map." if shown.sha256 == wanted else " It is not the map of the recipe: photo or settings differ."
+    return (
+        " It is the map of the recipe." if shown.sha256 == wanted else " It is not the map of the recipe: the photo or the settings differ."
+    )
 
 
 @lru_cache(maxsize=256)
 def _facts(path: str, modified: int) -> tuple[float, bool, bool]:
-    """Width by height of a photo, whether it looks like a map, and whether it carries a recipe; kept, so that a slider does not
-    decode the file again.
+    """A photo's width over its height, whether it looks like a map, and whether it carries a recipe; cached, so that moving a slider does
+    not decode the file again.
     """
     photo = open_photo(path)
     try:
@@ -95,15 +95,15 @@ def _facts(path: str, modified: int) -> tuple[float, bool, bool]:
 
 
 def _note(facts: tuple[float, bool, bool], control: ControlMap, fit: str, as_map: bool) -> str:
-    """Size, what became of the photo's shape, who saw the depth, and whether the photo was a map already."""
+    """Size, how the photo was fitted, what estimated the depth, and whether the photo looks like a map already."""
     ratio, map_like, carries_recipe = facts
     parts = [f"{html.spoken(control.size)}, {_shape_note(ratio, control.size.width / control.size.height, fit)}."]
     if control.estimator:
-        parts.append(f"Depth seen by {'the mini' if control.estimator == 'mini' else control.estimator}.")
+        parts.append(f"Depth estimated by {'the mini' if control.estimator == 'mini' else control.estimator}.")
     if not as_map and map_like:
         parts.append("This photo looks like a map already; if it is one, tick “This already is a map”.")
     if carries_recipe:
-        parts.append("It was made here; “Open a picture” brings its settings back.")
+        parts.append("It was generated here; “Open a picture” restores its settings.")
     return " ".join(parts)
 
 
@@ -113,7 +113,7 @@ def _shape_note(photo: float, picture: float, fit: str) -> str:
         return "the whole photo"
     if fit == "crop":
         cut, where = (1 - 1 / wider, "left and right") if wider > 1 else (1 - wider, "top and bottom")
-        return f"{cut:.0%} of the photo cut off at {where}"
+        return f"{cut:.0%} of the photo cropped {where}"
     if fit == "pad":
         return f"the whole photo, black {'above and below' if wider > 1 else 'left and right'}"
-    return f"stretched {max(wider, 1 / wider):.2f} times {'higher' if wider > 1 else 'wider'}"
+    return f"stretched {max(wider, 1 / wider):.2f} times {'taller' if wider > 1 else 'wider'}"

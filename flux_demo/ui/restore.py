@@ -1,4 +1,4 @@
-"""A picture that was made here brings its tab back: prompt, settings, and the map if this visitor still has it."""
+"""An image that was generated here restores its tab: prompt, settings, and the map if this visitor still has it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +24,9 @@ def opened(dropped: Any) -> Entry:
     path = received(dropped)
     recipe = read_recipe(path)
     if recipe.mode not in MODES:
-        raise InvalidPicture(f"This picture was made in a mode that is not here: {recipe.mode[:40]!r}. Fill in the form by hand.")
+        raise InvalidPicture(
+            f"This image was generated in a mode that is not available here: {recipe.mode[:40]!r}. Fill in the form by hand."
+        )
     return Entry(publish(path, "restored.png"), recipe, recipe.backend)
 
 
@@ -49,7 +51,7 @@ def filled(studio: Studio, entry: Entry, history: Sequence[Entry]) -> dict[str, 
 
 
 def _map_of(mode: Mode, entry: Entry, history: Sequence[Entry], size: str) -> dict[str, Any]:
-    """Map and photo from this visitor's own pictures where the hash is known; else an empty panel that asks for the photo."""
+    """Map and photo from this visitor's own images where the hash is known; otherwise an empty panel that asks for the photo."""
     control = entry.recipe.control
     assert mode.control and control
     options = {option.name: control.options.get(option.name, option.default) for option in mode.control.options}
@@ -60,7 +62,7 @@ def _map_of(mode: Mode, entry: Entry, history: Sequence[Entry], size: str) -> di
         if shown and shown.sha256 == control.sha256 and still_kept(shown.path):
             photo = still_kept(known.photo)
             shown = replace(shown, drawn_from=drawn_from(mode, photo, size, fit, as_map, options))
-            note = html.says(f"{shown.note} It is the recipe's map.")
+            note = html.says(f"{shown.note} It is the map of the recipe.")
             return form | {"photo": photo, "map": shown.path, "shown": shown, "wanted": None, "map_note": note}
     return form | {
         "photo": None,
@@ -72,8 +74,8 @@ def _map_of(mode: Mode, entry: Entry, history: Sequence[Entry], size: str) -> di
 
 
 def _said(studio: Studio, mode: Mode, recipe: Recipe) -> str:
-    """That the settings are back, and which of them cannot be run here."""
-    said = "The settings of this picture are back."
+    """Says that the settings are restored, and which of them cannot be run here."""
+    said = "Settings restored."
     route = find_route(studio, mode)
     if not isinstance(route, Route):
         return said
@@ -85,7 +87,7 @@ def _said(studio: Studio, mode: Mode, recipe: Recipe) -> str:
     return (
         said
         if route.backend.name == recipe.backend
-        else f"{said} It was made elsewhere ({recipe.backend}), so it will not come out the same."
+        else f"{said} The image was generated elsewhere ({recipe.backend}), so it will not come out the same."
     )
 
 

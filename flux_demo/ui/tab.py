@@ -1,4 +1,4 @@
-"""The parts of one mode's tab, by name. Knows what stands where; what happens is bound in other files."""
+"""The layout of one mode's tab. What its components do is bound in other files."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ assert {name for _, name in FITS} == set(_FITS)
 
 
 def build_tab(studio: Studio, mode: Mode) -> Form:
-    """Lay out a mode's tab and return its components by name; those named like parameters of a handler are its inputs."""
+    """Lay out a mode's tab and return its components by name; a handler's parameters of the same names are its inputs."""
     form: Form = {"shown": gr.State(None), "last": gr.State(None), "wanted": gr.State(None)}
     form["run_state"] = gr.Textbox("idle", visible=False, label="Run state")
     state = tab_state(studio, mode)

@@ -1,4 +1,4 @@
-"""The look that Gradio's own parts take: one grey, one accent, one radius, a font that ships with Gradio. The rest is assets/style.css."""
+"""The theme of Gradio's components: neutral greys, one accent, one radius, a font that ships with Gradio. The rest is assets/style.css."""
 
 import gradio as gr
 from gradio.themes.utils import colors, fonts, sizes

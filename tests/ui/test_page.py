@@ -147,15 +147,15 @@ def test_a_dropped_picture_brings_everything_back(visit, client, studio, photo_f
 
     stranger = visit(tab="Text")  # has not got the map: is asked for the photo, and told whether it is the same map
     stranger.locator(".pictures-head input[type=file]").set_input_files(picture)
-    stranger.get_by_text("The recipe holds no photo").wait_for()
+    stranger.get_by_text("The PNG does not store the photo").wait_for()
     give_photo(stranger, "depth", photo_file)
-    stranger.get_by_text("It is the recipe's map").wait_for()
+    stranger.get_by_text("It is the map of the recipe").wait_for()
 
 
 def test_a_picture_without_a_recipe_is_answered_in_words(visit, photo_file):
     page = visit()
     page.locator(".pictures-head input[type=file]").set_input_files(photo_file)
-    page.locator("#restore-note").get_by_text("carries no recipe").wait_for()
+    page.locator("#restore-note").get_by_text("has no recipe").wait_for()
 
 
 def test_stop_stops_and_leaves_the_form_and_the_next_run_works(visit):
@@ -203,14 +203,14 @@ def test_a_broken_photo_gets_a_sentence_and_takes_the_old_map_away(visit, photo_
     page.locator("#map-canny img").wait_for()
     take_photo_away(page)
     give_photo(page, "canny", broken)
-    page.locator("#tab-canny .note").get_by_text("The picture cannot be opened").wait_for()
+    page.locator("#tab-canny .note").get_by_text("The image cannot be opened").wait_for()
     assert page.locator("#map-canny img").count() == 0
     prompt_field(page).fill("a red cone")
     run(page)
-    page.locator("#status-canny").get_by_text("The picture cannot be opened").wait_for()
+    page.locator("#status-canny").get_by_text("The image cannot be opened").wait_for()
 
 
-@pytest.mark.parametrize(("seed", "said"), [("abc", "is no seed"), ("4294967296", "is no seed")])
+@pytest.mark.parametrize(("seed", "said"), [("abc", "is not a valid seed"), ("4294967296", "is not a valid seed")])
 def test_a_wrong_seed_gets_a_sentence_and_the_form_stays(visit, seed, said):
     page = visit()
     prompt_field(page).fill("a red <b>cube</b> ${1+1}")
@@ -225,10 +225,10 @@ def test_a_wrong_seed_gets_a_sentence_and_the_form_stays(visit, seed, said):
 def test_words_that_the_mini_does_not_know_are_named_and_escaped(visit):
     page = visit()
     prompt_field(page).fill("a red cube and a <img src=x onerror=alert(1)> zebra ${document.title}")
-    page.get_by_text("never taught").wait_for()
+    page.get_by_text("The mini does not know").wait_for()
     assert page.locator(".hint img").count() == 0
     prompt_field(page).fill("a red cube")
-    page.get_by_text("never taught").wait_for(state="detached")
+    page.get_by_text("The mini does not know").wait_for(state="detached")
 
 
 def test_a_picture_goes_on_to_another_tab_as_its_photo(visit):
@@ -274,7 +274,7 @@ def test_who_waits_is_told_the_place_in_the_line_and_can_leave_it(visit):
     prompt_field(second).fill("a black cube")
     set_steps(second, 1)
     run(second)
-    second.locator("#status-text").get_by_text("1 picture is before yours").wait_for()
+    second.locator("#status-text").get_by_text("1 image ahead of you").wait_for()
     second.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     second.locator("#status-text").get_by_text("Stopped.").wait_for()
     first.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()

@@ -1,5 +1,6 @@
 """What a tab offers follows from where its mode runs."""
 
+from flux_demo.backends import Refusal
 from flux_demo.errors import DownloadFailed
 from flux_demo.gallery import Gallery
 from flux_demo.modes import MODES
@@ -7,50 +8,50 @@ from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui.fetch import fetch_handler
 from flux_demo.ui.loading import QUIET, loading_handler
-from flux_demo.ui.tab_state import looks, what_to_fetch
+from flux_demo.ui.tab_state import find_route, tab_state, what_to_fetch
 
 
 def test_the_dials_are_the_routes(studio):
     for mode in MODES.values():
         dials = studio.route(mode.name).dials
-        look = looks(studio, mode)
-        assert (look["steps"]["value"], look["guidance"]["value"]) == (dials.steps, dials.guidance)
-        assert look["size"]["value"] == ("match" if mode.control else str(dials.size_limits.sizes[0]))
-        assert look["run"]["visible"] and not look["refusal"]["visible"] and not look["fetch"]["visible"]
-        assert "mini" in look["where"]["value"]
+        state = tab_state(studio, mode)
+        assert (state["steps"]["value"], state["guidance"]["value"]) == (dials.steps, dials.guidance)
+        assert state["size"]["value"] == ("match" if mode.control else str(dials.size_limits.sizes[0]))
+        assert state["run"]["visible"] and not state["refusal"]["visible"] and not state["fetch"]["visible"]
+        assert "mini" in state["where"]["value"]
 
 
 def test_the_hosted_service_is_offered_its_samples_and_no_photo(tmp_path):
     studio = Studio.from_settings(Settings(backend="hosted", nvidia_api_key="nvapi-x", outputs=str(tmp_path)))
-    look = looks(studio, MODES["canny"])
-    assert not look["own"]["visible"] and look["sample"]["visible"]
-    assert [number for _, number in look["sample"]["choices"]] == [0, 1, 2, 3]
-    assert "cannot go there" in look["sample_note"]["value"]
-    assert "License" in look["where"]["value"] and "cannot be called back" in look["where"]["value"]
-    assert look["guidance"]["minimum"] > 1
+    state = tab_state(studio, MODES["canny"])
+    assert not state["own"]["visible"] and state["sample"]["visible"]
+    assert [number for _, number in state["sample"]["choices"]] == [0, 1, 2, 3]
+    assert "cannot go there" in state["sample_note"]["value"]
+    assert "License" in state["where"]["value"] and "cannot be cancelled" in state["where"]["value"]
+    assert state["guidance"]["minimum"] > 1
 
 
 def test_without_a_backend_the_tab_says_why_where_the_run_button_would_be(tmp_path):
     studio = Studio.from_settings(Settings(backend="nim", outputs=str(tmp_path)))
-    look = looks(studio, MODES["depth"])
-    assert not look["run"]["visible"] and look["refusal"]["visible"]
-    assert "FLUX_DEMO_NIM_URL" in look["refusal"]["value"]
-    assert look["own"]["visible"]  # the map can be drawn all the same
+    state = tab_state(studio, MODES["depth"])
+    assert not state["run"]["visible"] and state["refusal"]["visible"]
+    assert "FLUX_DEMO_NIM_URL" in state["refusal"]["value"]
+    assert state["own"]["visible"]  # the map can still be previewed
 
 
 def test_a_tab_says_what_is_loading_until_all_is_quiet(studio, monkeypatch):
     now: dict[str, str | None] = dict.fromkeys(MODES)
     monkeypatch.setattr(studio, "loading", now.get)
-    look = loading_handler(studio, list(MODES.values()))
-    said = {f"{name}__where": looks(studio, mode)["where"]["value"] for name, mode in MODES.items()}
-    answer = look(quiet=0, said=said)
+    check = loading_handler(studio, list(MODES.values()))
+    said = {f"{name}__where": tab_state(studio, mode)["where"]["value"] for name, mode in MODES.items()}
+    answer = check(quiet=0, said=said)
     assert set(answer) == {"said", "quiet", "timer"} and answer["timer"].active
     now["depth"] = "Loading the <mini>: 1.0 of 2.0 GB"
-    answer = look(quiet=QUIET - 1, said=answer["said"])
+    answer = check(quiet=QUIET - 1, said=answer["said"])
     assert "Loading the &lt;mini&gt;: 1.0 of 2.0 GB" in answer["depth__where"] and "text__where" not in answer
     assert answer["timer"].active and answer["quiet"] == 0
     now["depth"] = None
-    answer = look(quiet=QUIET - 1, said=answer["said"])
+    answer = check(quiet=QUIET - 1, said=answer["said"])
     assert answer["depth__where"] == said["depth__where"] and not answer["timer"].active
 
 
@@ -71,15 +72,15 @@ class Fetching(Studio):
 def test_the_fetch_button_counts_bytes_and_dresses_the_page_anew(recording_backend, tmp_path):
     class Lacking(recording_backend):
         def refusal(self, mode):
-            return None if Fetching.arrived else "Its files are not here. Run python -m flux_demo fetch text, or press the button."
+            return None if Fetching.arrived else Refusal("Its files are not here. Press the button to fetch them.", fetch="text")
 
     settings = Settings(outputs=str(tmp_path))
     studio = Fetching(settings, [Lacking("local"), recording_backend("mini")], Gallery(tmp_path))
     text = MODES["text"]
-    assert what_to_fetch(studio, text) == "text" and looks(studio, text)["fetch"]["visible"]
+    assert what_to_fetch(find_route(studio, text)) == "text" and tab_state(studio, text)["fetch"]["visible"]
     fetch = fetch_handler(studio, text)
     said = [answer["text__status"] for answer in fetch() if "text__status" in answer]
     assert any("1.00 of 2.00 GB" in each for each in said) and "broke off" in said[-1]
     answers = list(fetch())
     assert "backend local" in answers[-1]["text__where"]["value"] and "All files are here" in answers[-1]["text__status"]
-    assert what_to_fetch(studio, text) is None
+    assert what_to_fetch(find_route(studio, text)) is None
