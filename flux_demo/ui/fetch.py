@@ -20,6 +20,10 @@ def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str
         what = what_to_fetch(find_route(studio, mode))
         if what is None:
             return
+
+        def download(report: background.Reporter[tuple[int, int]]) -> None:
+            studio.fetch(what, lambda done, total: report((done, total)))
+
         yield {
             status: html.says("Asking how much is missing", "busy"),
             stop: gr.update(interactive=True, visible=True),
