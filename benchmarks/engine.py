@@ -1,12 +1,12 @@
-"""The engine against the stock diffusers pipelines: the same weights, the same pictures, in turns in one process.
+"""The engine against the stock diffusers pipelines: the same weights, the same images, in turns in one process.
 
-    python -m benchmarks.engine                   on an NVIDIA GPU FLUX at its full size with random weights, elsewhere the mini
+    python -m benchmarks.engine                   FLUX at full size with random weights on an NVIDIA GPU; without one, the mini
     python -m benchmarks.engine --weights mini    the mini on the CPU
-    python -m benchmarks.engine --table           the README's table, from the results that were recorded
+    python -m benchmarks.engine --table           the README's table, from the recorded results
 
-Random weights cost as much time and memory as the real ones, and say nothing of how pictures look. Ratios are stock / engine: above 1 the engine is faster.
-Where other programs keep the processors busy ("load" in the results), the ratio of processor seconds says more than that of the clock.
-Memory is measured in a process of its own for each, because in turns they share their weights.
+Random weights take as much time and memory as the real ones, and say nothing about how images look. Ratios are stock / engine: above 1 the
+engine is faster. Where other programs keep the processors busy ("load" in the results), the ratio of processor seconds is more reliable
+than that of wall-clock seconds. Memory is measured for each in a process of its own, because in one process they share their weights.
 """
 
 import argparse
@@ -26,25 +26,25 @@ from flux_demo.engine import memory
 from flux_demo.engine.model_cache import free_memory
 from flux_demo.engine.pipeline import generate
 from flux_demo.engine.preview import estimate
+from flux_demo.modes import MODES
 from flux_demo.request import ControlMap, GenerationRequest, Size
 
-MODES = ("text", "canny", "depth")
-PARTS = ("text", "map", "decode")  # what is timed beside the whole; the rest is the loop
+STAGES = ("text", "map", "decode")  # timed separately; the rest of a run is the loop
 
 
 class Stopwatch:
-    """Adds up the seconds that calls of some methods take, the device's own work included."""
+    """Adds up the seconds that calls of some methods take, including the device's work."""
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.seconds = dict.fromkeys(STAGES, 0.0)
 
-    def on(self, owner: object, method: str, part: str) -> None:
+    def on(self, owner: object, method: str, stage: str) -> None:
         inner = getattr(owner, method)
 
         def timed(*args, **kwargs):
             started = now()
             result = inner(*args, **kwargs)
-            self.seconds[part] += now() - started
+            self.seconds[stage] += now() - started
             return result
 
         setattr(owner, method, timed)
@@ -59,12 +59,14 @@ def now() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", choices=("flux", "mini"), default="flux" if torch.cuda.is_available() else "mini")
-    parser.add_argument("--size", type=int, help="pixels of a side; default 1024, the mini 256")
+    parser.add_argument("--size", type=int, help="pixels of a side; by default 1024, and 256 for the mini")
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--warm-ups", type=int, default=2)
-    parser.add_argument("--cap", type=int, help="GB of GPU memory to do with: runs the plan for such a card and measures its memory only")
-    parser.add_argument("--memory", choices=("stock", "engine"), help="measure one of them alone, in this process, and print it")
+    parser.add_argument(
+        "--cap", type=int, help="limit to so many GB of GPU memory: run the plan for such a card, and measure only its memory"
+    )
+    parser.add_argument("--memory", choices=("stock", "engine"), help="measure only this one's memory, in this process, and print it")
     parser.add_argument("--table", action="store_true", help="print the README's table from the recorded results")
     given = parser.parse_args()
     given.size = given.size or (256 if given.weights == "mini" else 1024)
@@ -79,16 +81,17 @@ def main() -> None:
 
 
 def measure(given: argparse.Namespace) -> dict:
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # programs that compete for a processor, this one included
     result = {
         "weights": given.weights,
         "device": device_name(),
         "size": given.size,
         "steps": given.steps,
         "rounds": given.rounds,
-        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,  # programs that want a processor, this one included
+        "load": round(load, 1) if load is not None else None,
         "modes": {},
     }
-    for mode in MODES:  # one at a time: all three with the stock pipelines' modulation are more than an 80 GB card holds
+    for mode in MODES:  # one at a time: with the stock pipelines' modulation, all three do not fit an 80 GB card
         subject = flux_subject.build(given.weights, modes=(mode,))
         result["modes"][mode] = measure_mode(subject, mode, given)
         if mode == "text":
@@ -101,7 +104,7 @@ def measure(given: argparse.Namespace) -> dict:
 
 
 def measure_mode(subject: flux_subject.Subject, mode: str, given: argparse.Namespace) -> dict:
-    """Rounds of stock and engine in turns, who begins changing, each with a prompt that neither has read; then the same prompt with another seed."""
+    """Rounds of stock and engine, taking turns to go first, each with a prompt that is new to both; then the same prompt with another seed."""
     runs = {which: runner(subject, mode, given, which) for which in ("stock", "engine")}
     fresh: dict[str, list[dict[str, float]]] = {"stock": [], "engine": []}
     again: dict[str, list[float]] = {"stock": [], "engine": []}
@@ -109,7 +112,7 @@ def measure_mode(subject: flux_subject.Subject, mode: str, given: argparse.Names
         order = ("stock", "engine") if count % 2 else ("engine", "stock")
         prompt = f"a red cube before a blue wall, take {count} of {mode}"
         timed = {which: runs[which](prompt, count) for which in order}
-        assert timed["stock"].pop("picture") == timed["engine"].pop("picture"), f"{mode}: the two pictures differ"
+        assert timed["stock"].pop("image") == timed["engine"].pop("image"), f"{mode}: the two images differ"
         repeated = {which: runs[which](prompt, count + 1)["whole"] for which in order}
         if count >= given.warm_ups:
             for which in order:
@@ -119,7 +122,7 @@ def measure_mode(subject: flux_subject.Subject, mode: str, given: argparse.Names
     repeated_ratios = [stock / engine for stock, engine in zip(again["stock"], again["engine"])]
     processor_ratios = [stock["processor"] / engine["processor"] for stock, engine in zip(fresh["stock"], fresh["engine"])]
     return {
-        **{which: {part: round(statistics.median(row[part] for row in rows), 4) for part in rows[0]} for which, rows in fresh.items()},
+        **{which: {stage: round(statistics.median(row[stage] for row in rows), 4) for stage in rows[0]} for which, rows in fresh.items()},
         "ratio": spread(ratios),
         "ratio_same_prompt": spread(repeated_ratios),
         "ratio_processor_seconds": spread(processor_ratios),
@@ -127,20 +130,21 @@ def measure_mode(subject: flux_subject.Subject, mode: str, given: argparse.Names
 
 
 def runner(subject: flux_subject.Subject, mode: str, given: argparse.Namespace, which: str) -> Callable[[str, int], dict]:
-    """``run(prompt, seed)`` -> seconds of the whole, of its parts, and the picture's bytes."""
+    """``run(prompt, seed)`` -> the seconds of the whole run and of its stages, and the image's bytes."""
     sides = (given.size, given.size)
-    picture_map = None if mode == "text" else flux_subject.stripes(sides)
+    follows = MODES[mode].control
+    control_image = flux_subject.stripes(sides) if follows else None
 
     def run(prompt: str, seed: int) -> dict:
         watch = Stopwatch()
-        undo = [(owner, method, getattr(owner, method)) for owner, method, _ in subject.parts(mode, which)]
-        for owner, method, part in subject.parts(mode, which):
-            watch.on(owner, method, part)
+        undo = [(owner, method, getattr(owner, method)) for owner, method, _ in subject.stages(mode, which)]
+        for owner, method, stage in subject.stages(mode, which):
+            watch.on(owner, method, stage)
         started, began = now(), time.process_time()
         if which == "stock":
-            image = subject.stock(mode, prompt, sides, seed, given.steps, picture_map)
+            image = subject.stock(mode, prompt, sides, seed, given.steps, control_image)
         else:
-            control = ControlMap(mode, picture_map) if picture_map else None
+            control = ControlMap(follows.kind, control_image) if follows and control_image else None
             request = GenerationRequest(mode, prompt, seed, given.steps, flux_subject.GUIDANCE, Size(*sides), control)
             image = generate(subject.engine(mode), request, ignore, ignore)
         whole, processor = now() - started, time.process_time() - began
@@ -151,28 +155,28 @@ def runner(subject: flux_subject.Subject, mode: str, given: argparse.Namespace, 
             "processor": processor,
             **watch.seconds,
             "loop": whole - sum(watch.seconds.values()),
-            "picture": image.tobytes(),
+            "image": image.tobytes(),
         }
 
     return run
 
 
 def preview_share(subject: flux_subject.Subject, given: argparse.Namespace, step_seconds: float) -> float:
-    """What the preview's arithmetic takes of a step."""
-    flux = subject.engine("text")
-    device = flux.shared.device
-    latents = torch.randn(1, (given.size // 16) ** 2, flux.transformer.config.in_channels, device=device)
+    """The share of a step that the preview's arithmetic takes."""
+    pipeline = subject.engine("text")
+    device = pipeline.shared.device
+    latents = torch.randn(1, (given.size // 16) ** 2, pipeline.transformer.config.in_channels, device=device)
     sigma = torch.tensor(0.5, device=device)
     for _ in range(10):
-        estimate(latents, latents, sigma, flux.shared.colours, given.size, given.size)
+        estimate(latents, latents, sigma, pipeline.shared.colours, given.size, given.size)
     started = now()
     for _ in range(100):
-        estimate(latents, latents, sigma, flux.shared.colours, given.size, given.size)
+        estimate(latents, latents, sigma, pipeline.shared.colours, given.size, given.size)
     return round((now() - started) / 100 / step_seconds, 5)
 
 
 def measure_memory(given: argparse.Namespace) -> dict:
-    """GiB that one picture of a mode takes at most, by torch's count and by the driver's."""
+    """The most GiB that one image takes, by torch's count and by the driver's."""
     free, total = torch.cuda.mem_get_info()
     plan = memory.plan(min(free, given.cap * memory.GIB) if given.cap else free, 0)
     if given.memory == "engine" and not given.cap:
@@ -206,7 +210,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def ignore(*_: object) -> None:
-    """For what the engine tells of its steps."""
+    """For the engine's callbacks."""
 
 
 def device_name() -> str:
@@ -214,7 +218,7 @@ def device_name() -> str:
 
 
 def table() -> str:
-    """What was measured, as far as it was, for the README."""
+    """The README's table, of the results that have been recorded."""
     rows = [
         "| weights, device | mode | stock | engine | stock / engine | same prompt again | processor seconds |",
         "|---|---|---|---|---|---|---|",

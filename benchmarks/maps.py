@@ -2,7 +2,7 @@
 
     python -m benchmarks.maps
 
-Both start from the same Pillow picture, crop to the output's shape, and end with PNG bytes in a file; the map has the same pixels.
+Both start from the same Pillow image, crop it to the output's shape, and end with PNG bytes in a file; the two maps have the same pixels.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from flux_demo import Settings, Studio
 
 LIMIT = 1.2
 SIDES = (4000, 3000)
-OUTPUT = (1152, 896)  # what "match" chooses for this shape on the routes that draw a megapixel
+OUTPUT = (1152, 896)  # what "match" chooses for this shape where a megapixel is generated
 
 
 def drawn_photo() -> Image.Image:
-    """12 megapixels with edges, smooth parts and the noise of a camera."""
+    """12 megapixels with edges, smooth areas and a camera's noise."""
     noise = np.random.default_rng(0).normal(0, 6, (SIDES[1], SIDES[0], 3))
     across = np.linspace(60, 200, SIDES[0])[None, :, None]
     photo = Image.fromarray(np.clip(across + noise, 0, 255).astype(np.uint8))
@@ -36,10 +36,10 @@ def drawn_photo() -> Image.Image:
 
 
 def bare(photo: Image.Image, target: Path) -> None:
-    """The calls that nobody can do without."""
+    """The calls that any program needs."""
     width, height = OUTPUT
     pixels = np.asarray(photo)
-    kept = round(SIDES[1] * width / height)  # the photo is wider than the map: its middle
+    kept = round(SIDES[1] * width / height)  # the photo is wider than the map, so its middle is kept
     left = (SIDES[0] - kept) // 2
     resized = cv2.resize(pixels[:, left : left + kept], OUTPUT, interpolation=cv2.INTER_AREA)
     edges = cv2.cvtColor(cv2.Canny(resized, 50, 200), cv2.COLOR_GRAY2RGB)
@@ -68,7 +68,7 @@ def main() -> None:
             started = time.perf_counter()
             bare(photo, target)
             times["bare"].append(time.perf_counter() - started)
-            fresh = photo.copy()  # the studio remembers how it fitted a photo that it has seen
+            fresh = photo.copy()  # the studio remembers how it fitted a photo
             started = time.perf_counter()
             ours(fresh)
             times["ours"].append(time.perf_counter() - started)

@@ -1,10 +1,10 @@
-"""What each plan takes of a GPU, counted without one: FLUX at its full size on a stand-in that keeps shapes and no values.
+"""How much of a GPU's memory each plan takes, counted without a GPU: FLUX at full size on a stand-in that has shapes and no values.
 
     python -m benchmarks.memory
 
-Counted is every tensor that is on the device at once, by torch's own operations, while one 1024x1024 picture is made, its map read
-before it. A card has the CUDA context beside this, and what kernels take for themselves; the plans allow for both.
-`python -m benchmarks.engine --cap 24` measures it on a GPU.
+Counts every tensor that is on the device at the same time while one 1024x1024 image is generated from a map, as torch's own operations
+create them. A real card also holds the CUDA context and the kernels' workspaces; the plans allow for both.
+`python -m benchmarks.engine --cap 24` measures on a GPU.
 """
 
 import json
@@ -18,12 +18,13 @@ from flux_demo.backends.local import CONTEXT_BYTES
 from flux_demo.engine import memory
 from flux_demo.engine.pipeline import generate
 from flux_demo.engine.placement import tile
+from flux_demo.modes import MODES
 from flux_demo.progress import Phase, Status
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from stand_ins.gpu import Gpu
 
 SIDES = (1024, 1024)
-STEPS = 2  # from the second on, what is streamed comes ahead of time
+STEPS = 2  # from the second on, streamed blocks are prefetched
 CARDS = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141)
 MAIN_MEMORIES = (64, 32, 16)
 PHASES = {Phase.ENCODING: "reading", Phase.DENOISING: "denoising", Phase.DECODING: "decoding"}  # names in the results
@@ -35,7 +36,7 @@ def main() -> None:
 
 
 def rows() -> Iterator[tuple[int, memory.Plan]]:
-    """Cards, and the different plans that they have with more and with less main memory."""
+    """Each card with each plan that it gets with much or with little main memory."""
     for card in CARDS:
         free_bytes = card * memory.GIB - CONTEXT_BYTES
         plans = {key(plan): plan for main in MAIN_MEMORIES if (plan := memory.plan(free_bytes, main * memory.GIB))}
@@ -47,27 +48,27 @@ def key(plan: memory.Plan) -> str:
 
 
 def count(plan: memory.Plan) -> dict[str, float]:
-    """GiB on the device: the weights between pictures, and the most beside them in each phase of a picture that follows a map."""
+    """GiB on the device: the weights between runs, and the most beside them in each phase of a run that follows a map."""
     with Gpu() as gpu:
-        subject = flux_subject.build("flux", plan, tuple(flux_subject.SEEN)[-plan.modes :], gpu.device)
+        subject = flux_subject.build("flux", plan, tuple(MODES)[-plan.modes :], gpu.device)
         weights, peaks, phases = gpu.live, [], []
 
-        def on_status(status: Status) -> None:  # a phase begins and the one before it is over; before the first is the loading
+        def on_status(status: Status) -> None:  # a phase begins, so the one before it is over; before the first is loading
             peaks.append(gpu.peak - weights)
             phases.append(PHASES[status.phase])
             gpu.begin()
 
-        picture_map = ControlMap("depth", Image.new("RGB", SIDES))
-        request = GenerationRequest("depth", "a red cube", 1, STEPS, flux_subject.GUIDANCE, Size(*SIDES), picture_map)
-        flux = subject.engine("depth")
-        tile(flux.shared.vae, tiled=plan.tiles(SIDES[0] * SIDES[1]))
-        generate(flux, request, lambda *_: None, on_status)
+        control = ControlMap("depth", Image.new("RGB", SIDES))
+        request = GenerationRequest("depth", "a red cube", 1, STEPS, flux_subject.GUIDANCE, Size(*SIDES), control)
+        pipeline = subject.engine("depth")
+        tile(pipeline.shared.vae, tiled=plan.tiles(SIDES[0] * SIDES[1]))
+        generate(pipeline, request, lambda *_: None, on_status)
         peaks.append(gpu.peak - weights)
-    return {part: round(size / memory.GIB, 2) for part, size in zip(("weights", *phases), (weights, *peaks[1:]))}
+    return {name: round(size / memory.GIB, 2) for name, size in zip(("weights", *phases), (weights, *peaks[1:]))}
 
 
 def count_stock() -> float:
-    """GiB that the stock text pipeline takes at most, everything on the device. The one for maps asks the device for a value."""
+    """The most GiB that the stock text pipeline takes, with everything on the device. The control pipeline reads a value from the device."""
     with Gpu() as gpu:
         subject = flux_subject.build("flux", None, ("text",), gpu.device)
         gpu.begin()
@@ -89,8 +90,8 @@ def table() -> str:
 
 
 def most(counted: dict[str, float]) -> float:
-    """GiB of the weights and of the phase that takes the most beside them."""
-    return counted["weights"] + max(size for part, size in counted.items() if part != "weights")
+    """GiB of the weights, and of the phase that takes the most beside them."""
+    return counted["weights"] + max(size for name, size in counted.items() if name != "weights")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python -m benchmarks.nvidia
 
-The service is a process on loopback that answers at once, so what is left is ours: the body with its map, the line, reading and checking
-the picture. Ours and the bare post take turns; the numbers are medians. Writes benchmarks/results/nvidia.json.
+The service is a process on loopback that answers at once, so what remains is ours: building the body with its map, the connection, reading
+and checking the image. Our request and the bare post take turns; the numbers are medians. Writes benchmarks/results/nvidia.json.
 """
 
 import json
@@ -23,7 +23,7 @@ from flux_demo.modes import MODES
 from flux_demo.request import ControlMap, GenerationRequest
 from flux_demo.settings import Settings
 from stand_ins.nvidia import GOOD_KEY, HOSTED_PATH, StandIn, answer
-from stand_ins.nvidia_pictures import draw, encoded
+from stand_ins.nvidia_images import encoded, scene
 from stand_ins.nvidia_schema import MODES as NIM_MODES
 from stand_ins.nvidia_schema import NIM_ONLY, SHARED, openapi
 from stand_ins.nvidia_wire import Reply
@@ -34,7 +34,7 @@ GOALS_MS = {"text": 30, "canny": 120, "depth": 120}
 
 
 def main() -> None:
-    load = os.getloadavg()[0]  # of other programs
+    load = os.getloadavg()[0]  # other programs'
     here, there = multiprocessing.Pipe()
     service = multiprocessing.get_context("spawn").Process(target=_serve, args=(there,), daemon=True)
     service.start()
@@ -67,7 +67,7 @@ def _measured(name, backend, request, url, body_of):
             started = time.perf_counter()
             client.post(url, content=body, headers=headers).raise_for_status()
             between, worked = time.perf_counter(), time.process_time()
-            backend.generate(whole, lambda *step: None, lambda sentence: None)
+            backend.generate(whole, lambda *step: None, lambda status: None)
             work.append(time.process_time() - worked)
             ours.append(time.perf_counter() - between)
             bare.append(between - started)
@@ -83,24 +83,24 @@ def _measured(name, backend, request, url, body_of):
 
 
 def _request(mode: str) -> GenerationRequest:
-    """1024x1024: edges as many as in a busy photo, and a depth map as an estimator gives it, seen at 518 pixels and scaled up."""
+    """1024x1024: as many edges as in a busy photo; and a depth map like an estimator's, made at 518 pixels and scaled up."""
     grain = Image.effect_noise((1024, 1024), 60)
     if mode == "text":
         return GenerationRequest("text", "a small wooden house by a lake at dawn")
     if mode == "canny":
-        picture = grain.filter(ImageFilter.GaussianBlur(6)).filter(ImageFilter.FIND_EDGES).point(lambda grey: 255 if grey > 3 else 0)
+        control_image = grain.filter(ImageFilter.GaussianBlur(6)).filter(ImageFilter.FIND_EDGES).point(lambda grey: 255 if grey > 3 else 0)
     else:
         seen = ImageChops.add(
             Image.radial_gradient("L").resize((518, 518)), grain.resize((518, 518)).filter(ImageFilter.GaussianBlur(3)), 2
         )
-        picture = seen.resize((1024, 1024), Image.Resampling.BICUBIC)
-    return GenerationRequest(mode, "a small wooden house by a lake at dawn", control=ControlMap(mode, picture.convert("RGB")))
+        control_image = seen.resize((1024, 1024), Image.Resampling.BICUBIC)
+    return GenerationRequest(mode, "a small wooden house by a lake at dawn", control=ControlMap(mode, control_image.convert("RGB")))
 
 
 def _serve(pipe) -> None:
-    """The service: one ready-made answer, of the size of a real one."""
-    drawn = Image.blend(draw(1024, 1024, 1), Image.effect_noise((1024, 1024), 40).convert("RGB"), 0.2)
-    reply = Reply(body=json.dumps(answer(encoded(drawn), 1)).encode(), content_type="application/json")
+    """The service: one prepared answer, as large as a real one."""
+    image = Image.blend(scene(1024, 1024, 1), Image.effect_noise((1024, 1024), 40).convert("RGB"), 0.2)
+    reply = Reply(body=json.dumps(answer(encoded(image), 1)).encode(), content_type="application/json")
     schema = Reply(body=openapi((*SHARED, *NIM_ONLY), NIM_MODES))
     with StandIn() as service:
         service.answer = lambda request: schema if request.path == "/openapi.json" else reply

@@ -1,4 +1,4 @@
-"""Write the recorded results into the README's tables, between their comments.
+"""Write the recorded results into the README's tables, between their HTML comments.
 
 python -m benchmarks.readme
 """
@@ -14,7 +14,7 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 
 
 def filled(text: str) -> str:
-    """The README with its tables as the results say."""
+    """The README's text with its tables made from the results."""
     for name, table in (("memory", memory.table()), ("engine", engine.table()), ("overhead", overhead())):
         rows = table.strip() if table.strip().count("\n") > 1 else "Not recorded yet."
         body = f"<!-- {name} -->\n\n{rows}\n\n<!-- /{name} -->"
@@ -23,7 +23,7 @@ def filled(text: str) -> str:
 
 
 def overhead() -> str:
-    """What the program itself costs, and what it was held to."""
+    """What the program itself costs, and its limits."""
     startup, maps, nvidia = (json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in ("startup", "maps", "nvidia"))
     slowest = max(nvidia["rows"], key=lambda row: row["work_ms"] / row["goal_ms"])
     rows = [

@@ -1,4 +1,4 @@
-"""Write down what a measurement found, with what it ran on."""
+"""Records what a measurement found, and on what it ran."""
 
 import json
 import os
@@ -12,7 +12,7 @@ LIBRARIES = ("torch", "diffusers", "transformers", "gradio", "opencv-python-head
 
 
 def record(name: str, result: dict) -> None:
-    """Print the result, and keep it as benchmarks/results/NAME.json."""
+    """Print the result and save it as benchmarks/results/NAME.json."""
     whole = {
         **result,
         "python": platform.python_version(),

@@ -1,8 +1,8 @@
-"""What it costs to begin: importing the package, ``--help``, and the time until the page answers, against bare Python and a bare Gradio page.
+"""What starting costs: importing the package, ``--help``, and the time until the page answers, against bare Python and a bare Gradio page.
 
     python -m benchmarks.startup
 
-Interleaved, so that a busy machine slows both sides alike; medians.
+The runs are interleaved, so that a busy machine slows both sides alike; the numbers are medians.
 """
 
 import argparse
@@ -32,14 +32,14 @@ page.block_thread()
 
 
 def seconds_of(*arguments: str) -> float:
-    """How long a Python takes from start to end."""
+    """How long a Python process takes from start to end."""
     started = time.perf_counter()
     subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 
 def seconds_until_it_answers(*arguments: str) -> float:
-    """How long it takes until the page that is started answers a request."""
+    """How long it takes until a started page answers a request."""
     started = time.perf_counter()
     environment = os.environ | {"GRADIO_ANALYTICS_ENABLED": "False", "NO_PROXY": "127.0.0.1,localhost"}
     with subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as server:

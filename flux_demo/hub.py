@@ -1,6 +1,6 @@
 """Model files from the Hugging Face Hub: whether they are here, how many bytes are missing, fetching them.
 
-Looking in the cache asks no network and imports nothing heavy. Whatever the hub answers is put in words.
+Looking into the cache needs no network. Whatever goes wrong at the Hub becomes a DownloadFailed with a sentence.
 """
 
 from __future__ import annotations
@@ -21,52 +21,58 @@ from flux_demo.errors import Cancelled, DownloadFailed
 TIMEOUT_S = 10.0  # for the Hub's answers; the files themselves may take as long as they need
 
 OnBytes = Callable[[int, int], None]
+"""``on_bytes(done, total)`` while files are fetched. Raise Cancelled to stop."""
 
 
 @dataclass(frozen=True)
 class Download:
-    """What a fetch would bring."""
+    """What a fetch would download."""
 
-    name: str
-    bytes_total: int
-    bytes_left: int
-    files: int  # that are not here yet
+    name: str  # of the model on the Hub
+    bytes_total: int  # of all files that are needed, here or not
+    bytes_left: int  # of those that are not here yet
+    files: int  # how many are not here yet
 
 
 @dataclass(frozen=True)
 class Cached:
-    """What the cache holds of one model."""
+    """What the cache holds of one version of a model."""
 
     snapshot: Path  # folder whose files are links into the cache
-    listing: Mapping[str, Mapping[str, Any]] | None  # every file of the repository with its size and hash; None in caches of older versions
+    listing: Mapping[str, str] | None  # every file of the repository with its git hash; None where the cache has no listing
 
     def lacks(self, patterns: Sequence[str]) -> bool:
         """Whether a file that matches the patterns is not here yet."""
         if self.listing is None:
-            return not all(_is_there(self.snapshot, pattern) for pattern in patterns)
+            return not all(_is_here(self.snapshot, pattern) for pattern in patterns)
         return any(not (self.snapshot / name).is_file() for name in self.listing if _matches(name, patterns))
 
     def hashes(self, patterns: Sequence[str]) -> dict[str, str]:
-        """Name and hash of every file in the repository that matches, here or not."""
-        listing = self.listing or {}
-        return {name: file.get("lfs_sha256") or file["blob_id"] for name, file in listing.items() if _matches(name, patterns)}
+        """Name and git hash of every file in the repository that matches, here or not."""
+        return {name: value for name, value in (self.listing or {}).items() if _matches(name, patterns)}
 
 
 def local_folder(name: str, patterns: Sequence[str]) -> Path | None:
-    """A folder that the person named, or the Hub's model of that name, if all that matches the patterns is here. Quick; asks no network."""
+    """The folder of that name, or the cached snapshot of the Hub's model of that name, if every file that matches the patterns is here.
+
+    None if not. Quick, and needs no network.
+    """
     given = Path(name).expanduser()
     if given.is_dir():
-        return given if all(_is_there(given, pattern) for pattern in patterns) else None
+        return given if all(_is_here(given, pattern) for pattern in patterns) else None
     return next((found.snapshot for found in _snapshots(name) if not found.lacks(patterns)), None)
 
 
 def cached(name: str) -> Cached | None:
-    """What the cache holds of the Hub's model of that name, whole or not."""
+    """What the cache holds of the Hub's model of that name, complete or not; None if nothing."""
     return next(_snapshots(name), None)
 
 
 def _snapshots(name: str) -> Iterator[Cached]:
-    """The newest version that the cache knows, then older ones: a look at the hub makes a version known before its files come."""
+    """The newest version that the cache knows of, then older ones, because a version becomes known before its files are downloaded.
+
+    The folders refs/ and snapshots/ are the cache's documented layout. ``scan_cache_dir`` would read them too, with every other model's.
+    """
     home = _home(name)
     try:
         newest = (home / "refs" / "main").read_text("ascii").strip()
@@ -77,11 +83,18 @@ def _snapshots(name: str) -> Iterator[Cached]:
     except OSError:
         return
     for snapshot in sorted(folders, key=lambda folder: folder.name != newest):
-        try:
-            listing = json.loads((home / "trees" / f"{snapshot.name}.json").read_text("utf-8"))["files"]
-        except (OSError, ValueError, KeyError):
-            listing = None
-        yield Cached(snapshot, listing)
+        yield Cached(snapshot, _listing(name, snapshot.name))
+
+
+def _listing(name: str, commit: str) -> dict[str, str] | None:
+    """Every file of a version of the model with its git hash, as the last download found it; None in caches of older libraries."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    try:
+        return {file.path: file.blob_id for file in get_cached_repo_tree(name, revision=commit)}
+    except (CachedRepoTreeNotFoundError, ValueError):  # ValueError: a folder that is named like no model or no version
+        return None
 
 
 def _home(name: str) -> Path:
@@ -91,12 +104,12 @@ def _home(name: str) -> Path:
 
 
 def missing(name: str, patterns: Sequence[str], token: str | None = None) -> Download:
-    """How many bytes a fetch would bring. Asks the hub. Raises DownloadFailed."""
+    """What a fetch would download. Asks the Hub. Raises DownloadFailed."""
     if Path(name).expanduser().is_dir():
-        raise DownloadFailed("This model is a folder of yours, so there is nothing to fetch. Copy the missing files into it.")
+        raise DownloadFailed("This model is a local folder, so there is nothing to fetch. Copy the missing files into it.")
     from huggingface_hub import snapshot_download
 
-    with worded(name):
+    with _translated_errors(name):
         files = snapshot_download(
             name,
             allow_patterns=list(patterns),
@@ -106,15 +119,15 @@ def missing(name: str, patterns: Sequence[str], token: str | None = None) -> Dow
             etag_timeout=TIMEOUT_S,
         )
     if not files:
-        raise DownloadFailed(f"{name} holds none of the files that are needed. Name a model in diffusers' layout.")
+        raise DownloadFailed(f"{name} holds none of the files that are needed. Choose a model in diffusers' layout.")
     left = [file for file in files if file.will_download]
     return Download(name, sum(file.file_size or 0 for file in files), sum(file.file_size or 0 for file in left), len(left))
 
 
 def fetch(name: str, patterns: Sequence[str], token: str | None = None, on_bytes: OnBytes | None = None) -> Path:
-    """Fetch what is missing, going on where an earlier try ended, and return the folder.
+    """Download what is missing, continuing where an earlier try stopped, and return the folder.
 
-    ``on_bytes(done, total)`` is called at least every 0.2 s and may raise Cancelled; what has come stays. Raises DownloadFailed.
+    ``on_bytes`` is called at least every 0.2 s; when it raises Cancelled, what has arrived is kept. Raises DownloadFailed.
     """
     size = missing(name, patterns, token)
     blobs = _home(name) / "blobs"
@@ -128,68 +141,77 @@ def fetch(name: str, patterns: Sequence[str], token: str | None = None, on_bytes
 
     download = background.start(lambda: _download(name, patterns, token, stop), "fetch")
     try:
-        with worded(name):
+        with _translated_errors(name):
             folder = background.wait_for(download, report)
     finally:
-        stop.set()  # ends the download if the caller was stopped
+        stop.set()  # also ends the download when on_bytes raised
     if on_bytes:
         on_bytes(size.bytes_total, size.bytes_total)
     return folder
 
 
 def same_files(name: str, other: str, patterns: Sequence[str], token: str | None = None) -> bool:
-    """Whether two models on the hub hold the same files under the patterns, by their hashes. Asks the hub. Raises DownloadFailed."""
+    """Whether two models on the Hub have the same files under the patterns, by their hashes. Asks the Hub. Raises DownloadFailed."""
     return bool(hashes := hub_hashes(name, patterns, token)) and hashes == hub_hashes(other, patterns, token)
 
 
 def hub_hashes(name: str, patterns: Sequence[str], token: str | None = None) -> dict[str, str]:
-    """Name and hash of every file of a model on the hub. Raises DownloadFailed."""
+    """Name and hash of every file of a model on the Hub that matches the patterns. Asks the Hub. Raises DownloadFailed."""
     from huggingface_hub import HfApi
 
-    with worded(name):
+    with _translated_errors(name):
         found = HfApi(token=token).model_info(name, files_metadata=True, timeout=TIMEOUT_S)
     files = {file.rfilename: (file.lfs.sha256 if file.lfs else file.blob_id) for file in found.siblings or []}
     return {file: value or "" for file, value in files.items() if _matches(file, patterns)}
 
 
 @contextmanager
-def worded(name: str) -> Iterator[None]:
-    """Put what the hub's library raises in words."""
+def _translated_errors(name: str) -> Iterator[None]:
+    """Turn whatever the Hub's library raises into DownloadFailed."""
     try:
         yield
     except (DownloadFailed, Cancelled):
         raise
-    except Exception as error:
-        raise DownloadFailed(_words(name, error)) from error
+    except Exception as error:  # HTTP, network, disk and validation errors, often one wrapped in another
+        raise DownloadFailed(_sentence_for(error, name)) from error
 
 
-def _words(name: str, error: BaseException) -> str:
+def _sentence_for(error: BaseException, name: str) -> str:
     from huggingface_hub import errors
 
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
 
-    def met(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(link, kinds) for link in chain)
+    def is_in_chain(kind: type[BaseException]) -> bool:
+        return any(isinstance(link, kind) for link in chain)
 
     page = f"https://huggingface.co/{name}"
     status = next(
         (link.response.status_code for link in chain if isinstance(link, errors.HfHubHTTPError) and link.response is not None), None
     )
-    if met(errors.GatedRepoError):
-        return f"{name} is given only to those who accepted its licence. Accept it on {page}, set HF_TOKEN to a token of that account, and try again."
-    if met(errors.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE keeps the Hugging Face library from the network. Unset it and try again."
-    if met(errors.HFValidationError):
-        return f"{name!r} is no name of a model on Hugging Face, and no folder. Check the name in the settings."
-    if status == 401 or met(errors.RepositoryNotFoundError):
-        return f"Hugging Face does not show {name} to you. Check the name; if it is right, accept its licence on {page} and set HF_TOKEN to your token."
+    if is_in_chain(errors.GatedRepoError):
+        return (
+            f"{name} is available only to accounts that accepted its licence. "
+            f"Accept it on {page}, set HF_TOKEN to a token of that account, and try again."
+        )
+    if is_in_chain(errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set, so Hugging Face's library does not use the network. Unset it and try again."
+    if is_in_chain(errors.HFValidationError):
+        return f"{name!r} is neither a model on Hugging Face nor a folder. Check the name in the settings."
+    if status == 401 or is_in_chain(errors.RepositoryNotFoundError):
+        return (
+            f"Hugging Face does not show {name} to you. "
+            f"Check the name; if it is right, accept its licence on {page} and set HF_TOKEN to your token."
+        )
     if any(isinstance(link, OSError) and link.errno == errno.ENOSPC for link in chain):
-        return f"The disk is full, and {name} is not whole yet. Make room, or set HF_HOME to a larger disk, and fetch again: it goes on where it ended."
+        return (
+            f"The disk is full, and {name} is not complete yet. "
+            "Free some space, or set HF_HOME to a larger disk, and fetch again: it continues where it stopped."
+        )
     if status is not None:
-        return f"Hugging Face answered with error {status} for {name}. Try again later: it goes on where it ended."
-    return f"Hugging Face cannot be reached for {name}. Check the network and try again: it goes on where it ended."
+        return f"Hugging Face answered with error {status} for {name}. Try again later: it continues where it stopped."
+    return f"Hugging Face cannot be reached for {name}. Check the network and try again: it continues where it stopped."
 
 
 def _download(name: str, patterns: Sequence[str], token: str | None, stop: threading.Event) -> Path:
@@ -200,7 +222,7 @@ def _download(name: str, patterns: Sequence[str], token: str | None, stop: threa
 
 
 def _silent_bar(stop: threading.Event) -> type:
-    """A progress bar that shows nothing, and ends the download once ``stop`` is set."""
+    """A class of progress bars that show nothing, and end the download once ``stop`` is set."""
     from huggingface_hub.utils import logging
     from tqdm.auto import tqdm
 
@@ -223,7 +245,7 @@ def _bytes_in(folder: Path, pattern: str = "*") -> int:
     for file in folder.glob(pattern) if folder.is_dir() else ():
         try:
             total += file.stat().st_size
-        except OSError:  # renamed meanwhile
+        except OSError:  # renamed in the meantime
             continue
     return total
 
@@ -232,8 +254,8 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-def _is_there(folder: Path, pattern: str) -> bool:
-    """Whether what the pattern names is here: a file, or a folder that is not empty and whose index, if it has one, names only files that are here."""
+def _is_here(folder: Path, pattern: str) -> bool:
+    """Whether a file matches the pattern, and every file that an index beside it names is here."""
     if not any(file.is_file() for file in folder.glob(pattern)):
         return False
     for index in folder.glob(f"{Path(pattern).parent.as_posix()}/*.index.json"):
@@ -247,7 +269,7 @@ def _is_there(folder: Path, pattern: str) -> bool:
 
 
 def shards_of(index: Path) -> list[Path]:
-    """The files beside an index (``*.index.json``) that it names, here or not. Raises ValueError for one that cannot be read."""
+    """The files that an index (``*.index.json``) names, beside it, whether they exist or not. Raises ValueError if it cannot be read."""
     try:
         names = {Path(name).name for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:

@@ -1,11 +1,11 @@
-"""The words that the mini FLUX was taught. Pure: the page asks here before it draws.
+"""The words that the mini FLUX was taught, for the page and the command line to check a prompt against.
 
-One table is the source for the captions that it is trained on, for its tokenizers and for the sentence that a person sees.
+The captions that it was trained on, its tokenizers and the sentence that a person sees are all made from these tables.
 """
 
 import re
 
-SHAPES = {  # the canonical word first: the renderer's name for it
+SHAPES = {  # the renderer's name, then the words for it
     "sphere": ("sphere", "ball", "globe", "orb"),
     "cube": ("cube", "box", "block"),
     "cylinder": ("cylinder", "can", "column", "tube"),
@@ -21,7 +21,7 @@ COLOURS = {
     "white": ("white",),
     "black": ("black",),
 }
-FLOORS = {  # the phrases that end a caption; every form says the same floor
+FLOORS = {  # the phrases that end a caption; each of a row means the same floor
     "gray": ("on a gray floor", "on a grey floor", "on a checkered floor", "on a gray checkered floor", "on tiles", "on a tiled floor"),
     "wooden": ("on a wooden floor", "on wood", "on wooden planks", "on a wood floor", "on a wooden table"),
     "grassy": ("on a grassy floor", "on grass", "on a lawn", "in a meadow", "on the grass"),
@@ -50,7 +50,7 @@ OPENINGS = (
     "a 3d render of",
 )
 
-# Words that say nothing to the mini and cost nothing either: it has seen them around its captions.
+# Words that mean nothing to the mini and do no harm: it has seen them around its captions.
 FILLERS = (
     "a an the of in on at to is are it and with under by there this that some very some nice beautiful "
     "small large big little shiny matte simple clean high quality detailed realistic standing lying sitting placed"
@@ -68,23 +68,23 @@ KNOWN = _known()
 
 
 def words(prompt: str) -> list[str]:
-    """The prompt's words in order, lower case, without punctuation; any language."""
+    """The prompt's words in order, in lower case and without punctuation, in any script."""
     return re.findall(r"\w+", prompt.lower())
 
 
 def unknown_words(prompt: str) -> list[str]:
-    """The words of `prompt` that the mini was never taught, each once, in order. Empty when it knows them all."""
+    """The words of the prompt that the mini was never taught, each once, in order; empty when it knows them all."""
     return list(dict.fromkeys(word for word in words(prompt) if word not in KNOWN))
 
 
 def what_it_knows() -> str:
-    """One sentence for the person, naming what the mini can draw."""
+    """One sentence for the person about what the mini can generate."""
 
     def either(names) -> str:
         *first, last = names
         return f"{', '.join(first)} or {last}"
 
     return (
-        f"The mini draws one to three objects (each a {either(SHAPES)}) in {either(COLOURS)}, "
+        f"The mini generates one to three objects (each a {either(SHAPES)}) in {either(COLOURS)}, "
         f"on a {either(FLOORS)} floor, at {either(LIGHTS)}; other words change little."
     )

@@ -1,7 +1,7 @@
-"""Where the weights of each mode are, as far as files tell. Standard library only: quick, and asks no network unless it says so.
+"""Which files each mode's model consists of, and whether they are here. Loads nothing, and needs no network unless a docstring says so.
 
-FLUX's three modes come with the same text encoders and VAE. They are fetched and loaded once, but only if the files really are the same: by
-the hub's hashes, or byte by byte.
+FLUX's three modes come with the same text encoders and VAE. They are fetched and loaded once, but only where the files really are the
+same, by the Hub's hashes or byte by byte.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from flux_demo.settings import ASSETS, Settings
 MINI = ASSETS / "mini"
 SHARED_FOLDERS = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "vae")
 SHARED = tuple(f"{folder}/*" for folder in SHARED_FOLDERS)
-OWN = ("model_index.json", "scheduler/*", "transformer/*")  # never the single-file copies beside them
+OWN = ("model_index.json", "scheduler/*", "transformer/*")  # not the single-file copies beside them
 WHOLE = OWN + SHARED
 ESTIMATOR_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
-WEIGHTS_OF = ("text_encoder", "text_encoder_2", "vae")
+SHARED_WEIGHTS = ("text_encoder", "text_encoder_2", "vae")
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class ModelFiles:
 
 
 def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
-    """Model and file patterns that fetching text, canny, depth or estimator needs.
+    """The model to fetch for a mode or "estimator", and the patterns of the files that are needed.
 
-    Of canny and depth only the transformer, where the files that they share with text are here and the hub says that they are the same: then
-    this asks the hub. Raises InvalidRequest, DownloadFailed.
+    Where the text mode's encoders and VAE are here, this asks the Hub whether another mode's are the same; if so, they are left out.
+    Raises InvalidRequest, DownloadFailed.
     """
     if what == "estimator":
         return settings.depth_estimator, ESTIMATOR_FILES
@@ -55,13 +55,13 @@ def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
 
 
 def mini_files(mode: Mode, folder: Path = MINI) -> ModelFiles:
-    """The mini: one folder for all modes, with a transformer for text and one for each kind of map."""
+    """The mini's files: one folder for all modes, with a transformer for text and one for each kind of map."""
     transformer = f"transformer_{mode.control.kind}" if mode.control else "transformer"
     return ModelFiles("mini", folder, folder / transformer, folder / "scheduler")
 
 
 def local_files(mode: str, settings: Settings) -> ModelFiles | None:
-    """Where the mode's files are; None if some are missing. A mode without its own encoders and VAE takes text's, unless their hashes differ."""
+    """Where the mode's files are; None if some are missing. Without encoders and VAE of its own it uses text's, unless hashes differ."""
     name = settings.model(mode)
     own = local_folder(name, OWN)
     if own is None:
@@ -75,7 +75,7 @@ def local_files(mode: str, settings: Settings) -> ModelFiles | None:
 
 
 def with_texts_files(files: ModelFiles, settings: Settings) -> ModelFiles:
-    """The same files, with text's encoders and VAE where those are the same byte for byte. Reads gigabytes, once."""
+    """The same files, but with the text mode's encoders and VAE where those are equal byte for byte. Reads gigabytes the first time."""
     text = local_folder(settings.model("text"), SHARED)
     if text is None or text == files.shared or not _same_bytes(files.shared, text):
         return files
@@ -83,7 +83,7 @@ def with_texts_files(files: ModelFiles, settings: Settings) -> ModelFiles:
 
 
 def listed_as_same(name: str, other: str) -> bool | None:
-    """Whether two cached models share encoders and VAE, by the hub's hashes; None if the cache does not tell."""
+    """Whether two cached models have the same encoders and VAE, by the Hub's hashes; None if the cache does not say."""
     mine, theirs = cached(name), cached(other)
     if mine is None or theirs is None or mine.listing is None or theirs.listing is None:
         return None
@@ -91,9 +91,9 @@ def listed_as_same(name: str, other: str) -> bool | None:
 
 
 def lacking(files: ModelFiles) -> list[str]:
-    """Names of what a mode needs and what is not there, shards included; empty if it is whole."""
+    """Names of the files and folders that a mode needs and that are missing, shards included; empty if none is."""
     gaps = [folder.name for folder in (files.shared / name for name in SHARED_FOLDERS) if not folder.is_dir()]
-    for folder in (*(files.shared / name for name in WEIGHTS_OF), files.transformer):
+    for folder in (*(files.shared / name for name in SHARED_WEIGHTS), files.transformer):
         gaps += [f"{folder.name}/{name}" for name in ("config.json", *_weight_files(folder)) if not (folder / name).is_file()]
     if not (files.scheduler / "scheduler_config.json").is_file():
         gaps.append("scheduler/scheduler_config.json")
@@ -101,17 +101,17 @@ def lacking(files: ModelFiles) -> list[str]:
 
 
 def wrong_kind(files: ModelFiles, *, follows_map: bool) -> str | None:
-    """What is wrong with the kind of model that the files say they are, as half a sentence; None if nothing is."""
+    """Why the model, by its transformer's config, is not of the kind that the mode needs, as a clause; None if it is."""
     try:
         config = json.loads((files.transformer / "config.json").read_text("utf-8"))
-        kind, seen, drawn = config.get("_class_name"), config["in_channels"], config.get("out_channels") or config["in_channels"]
+        kind, inputs, outputs = config.get("_class_name"), config["in_channels"], config.get("out_channels") or config["in_channels"]
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return "its transformer's config.json cannot be read"
     if kind != "FluxTransformer2DModel":
         return f"its transformer is a {kind}, not FLUX's"
-    if follows_map and seen != 2 * drawn:
+    if follows_map and inputs != 2 * outputs:  # a control model takes the map's latents beside the image's
         return "it does not follow a map; it is a text model such as FLUX.1-dev"
-    if not follows_map and seen != drawn:
+    if not follows_map and inputs != outputs:
         return "it needs a map to follow, as the Canny and Depth models do"
     return None
 

@@ -1,7 +1,7 @@
-"""The recipe that every picture carries: all that is needed to make it again, and nothing private.
+"""The recipe that every image carries: everything needed to generate it again, and nothing private.
 
-It is written twice into the PNG: as JSON under ``flux_demo``, and under ``parameters`` in the form that AUTOMATIC1111 and its
-many readers use. Never the photo, a path or a key.
+It is written into the PNG twice: as JSON under ``flux_demo``, and under ``parameters`` in the form that AUTOMATIC1111 and its many
+readers use. It never contains the photo, a path or a key.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ MAX_CHUNK = 256 * 1024  # characters; a prompt of 10,000 needs a fraction of it
 
 @dataclass(frozen=True)
 class ControlRecipe:
-    """How the map was drawn, and its hash; the map itself is not in the picture."""
+    """How the map was drawn, and its hash; the map itself is not in the PNG."""
 
     kind: str
     options: Mapping[str, float | bool]
-    fit: str | None
+    fit: str | None  # None for a ready-made map
     sha256: str  # of the map's RGB bytes
     estimator: str | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a picture was made from. Field by field the JSON of the PNG chunk."""
+    """What an image was generated from. Its fields are those of the JSON in the PNG chunk."""
 
     version: str  # of flux_demo
     mode: str
@@ -54,7 +54,7 @@ class Recipe:
     created: str  # ISO 8601, UTC
     libraries: Mapping[str, str] = field(default_factory=dict)
     safety: str | None = None
-    sample: int | None = None  # number of NVIDIA's sample picture, where one was followed
+    sample: int | None = None  # number of NVIDIA's sample image, where one was followed
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,7 +64,7 @@ class Recipe:
 
     def parameters(self) -> str:
         """The prompt, then one line of settings, as AUTOMATIC1111 writes and reads them."""
-        # CFG is 1 and the guidance "distilled", because FLUX runs once a step: Forge writes it so and restores it so.
+        # CFG is 1 and the guidance "distilled", because FLUX runs once per step. Forge writes and restores it like this.
         settings = [
             f"Steps: {self.steps}",
             "Sampler: Euler",
@@ -82,17 +82,17 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Any) -> Recipe:
-        """Check what a stranger's file says. Raises InvalidPicture when it is no recipe of ours."""
+        """A recipe from the JSON of any file, checked. Raises InvalidPicture when it is not one that this program wrote."""
         try:
             return _checked(values)
         except (KeyError, TypeError, ValueError, AttributeError, InvalidRequest) as error:
             raise InvalidPicture(
-                "The recipe in this picture is damaged or was written by something else. Fill in the form by hand."
+                "The recipe in this image is damaged or was written by another program. Fill in the form by hand."
             ) from error
 
 
 def recipe_of(request: GenerationRequest, drawn: DrawnImage, backend: str, seconds: float, created: str, version: str) -> Recipe:
-    """The recipe of a complete request that a backend has drawn."""
+    """The recipe of a complete request and of the image that a backend generated from it."""
     assert request.size is not None and request.seed is not None and request.steps is not None and request.guidance is not None
     control = request.control
     return Recipe(
@@ -118,16 +118,16 @@ def recipe_of(request: GenerationRequest, drawn: DrawnImage, backend: str, secon
 
 
 def read_recipe(source: str | os.PathLike) -> Recipe:
-    """The recipe inside a PNG file. Raises InvalidPicture in words: no picture, no recipe, a damaged one."""
+    """The recipe in a PNG file. Raises InvalidPicture for a file that is not an image, or has no recipe or a damaged one."""
     from flux_demo.maps.photo import open_png_text
 
     texts = open_png_text(Path(source))
     if CHUNK not in texts:
         raise InvalidPicture(
-            "This picture carries no recipe of flux_demo. Only PNG files made here, and not saved again elsewhere, have one."
+            "This image has no recipe of flux_demo. Only PNG files that were generated here and not saved again elsewhere have one."
         )
     if len(texts[CHUNK]) > MAX_CHUNK:
-        raise InvalidPicture("The recipe in this picture is far too long to be one. Fill in the form by hand.")
+        raise InvalidPicture("The recipe in this image is far too long to be real. Fill in the form by hand.")
     try:
         values = json.loads(texts[CHUNK])
     except (ValueError, RecursionError):
@@ -162,7 +162,7 @@ def _text(value: Any, optional: bool = False, limit: int = 1000) -> Any:
     if value is None and optional:
         return None
     if not isinstance(value, str) or len(value) > limit:
-        raise ValueError("not a text")
+        raise ValueError("not text")
     return value
 
 

@@ -1,10 +1,10 @@
-"""A GPU that works nothing out: it knows of every tensor on it only the shape, and keeps count.
+"""A GPU that computes nothing: it knows only the shape of each of its tensors, and counts their bytes.
 
-With it the code for a GPU runs on any machine, at FLUX's full size too, and what can be told without a number in it is told: a tensor
-that is not where an operation needs it is an error, as are more bytes than the card has; where the host waits for the
-device is written down. It holds no values, so it says nothing of pictures, and it is no measure of time.
+With it, code for a GPU runs on any machine, even at FLUX's full size, and everything that does not depend on values can be checked: a tensor
+on the wrong device for an operation raises an error, as do more bytes than the card has; and each operation for which the host waits for
+the device is recorded. It holds no values, so it says nothing about images, and nothing about time.
 
-What a real card has beside this: the context, kernels' own workspaces, and room lost between blocks.
+A real card also needs room for the CUDA context, the kernels' workspaces, and fragmentation.
 
     with Gpu(capacity) as gpu: model.to(gpu.device) ...
 """
@@ -32,11 +32,11 @@ from flux_demo.engine import load
 ROUND = 512  # bytes; what torch's allocator rounds to
 COPIES = ("aten::_to_copy", "aten::copy_")
 SET_DATA = torch.Tensor.data.__set__
-LOOKS = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal")  # the host asks for a value
+VALUE_READS = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal")  # the host reads a value
 
 
 class Gpu:
-    """Runs what is inside ``with``; ``device`` is torch's own "meta". Raises torch.OutOfMemoryError beyond ``capacity`` bytes."""
+    """Stands in for a GPU within its ``with`` block; ``device`` is torch's own "meta". Raises torch.OutOfMemoryError beyond ``capacity`` bytes."""
 
     device = torch.device("meta")
 
@@ -45,7 +45,7 @@ class Gpu:
         self.live = self.peak = 0  # bytes
         self.waits: list[str] = []  # operations for which the host waited
         self._sizes: dict[int, int] = {}
-        self._lock = RLock()  # files are read in several threads, and a storage may go at any moment
+        self._lock = RLock()  # files are read in several threads, and a storage may be freed at any moment
         self._inside = ExitStack()
 
     def __enter__(self) -> Gpu:
@@ -62,25 +62,25 @@ class Gpu:
         self._inside.close()
 
     def begin(self) -> None:
-        """Forget the peak and the waits so far."""
+        """Reset the peak and the recorded waits."""
         self.peak = self.live
         self.waits.clear()
 
     def hold(self, tensor: torch.Tensor) -> None:
-        """Count a tensor on the device, until its storage goes."""
+        """Count a tensor on the device until its storage is freed."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         with self._lock:
             if key in self._sizes:
                 return
             self._sizes[key] = -(-storage.nbytes() // ROUND) * ROUND
-            weakref.finalize(storage, self._let_go, key)
+            weakref.finalize(storage, self._forget, key)
             self.live += self._sizes[key]
             self.peak = max(self.peak, self.live)
         if self.capacity is not None and self.live > self.capacity:
             raise torch.OutOfMemoryError(f"CUDA out of memory: {self.live} bytes of {self.capacity}")
 
-    def _let_go(self, key: int) -> None:
+    def _forget(self, key: int) -> None:
         with self._lock:
             self.live -= self._sizes.pop(key)
 
@@ -89,7 +89,7 @@ class Gpu:
 
 
 class _Operations(TorchDispatchMode):
-    """Every operation on every tensor, after autograd."""
+    """Sees every operation on every tensor, after autograd."""
 
     def __init__(self, gpu: Gpu) -> None:
         super().__init__()
@@ -97,58 +97,58 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, given: tuple = (), named: dict | None = None) -> Any:
         named, name = named or {}, operation._schema.name
-        if torch.is_inference_mode_enabled():  # there operations come undivided
+        if torch.is_inference_mode_enabled():  # which passes composite operations on undivided
             with self:
-                divided = operation.decompose(*given, **named)
-            if divided is not NotImplemented:
-                return divided
+                result = operation.decompose(*given, **named)
+            if result is not NotImplemented:
+                return result
         if name in COPIES:
             return self._copy(operation, name, given, named)
-        there = {one.device.type for one in tree_leaves((given, named)) if isinstance(one, torch.Tensor) and one.dim()}
-        if len(there) > 1:
-            raise RuntimeError(f"Expected all tensors to be on the same device, but {name} was given some of each of: {sorted(there)}")
-        if name in LOOKS and _on_gpu(given[0]):
+        devices = {leaf.device.type for leaf in tree_leaves((given, named)) if isinstance(leaf, torch.Tensor) and leaf.dim()}
+        if len(devices) > 1:
+            raise RuntimeError(f"Expected all tensors to be on the same device, but {name} was given tensors on {sorted(devices)}")
+        if name in VALUE_READS and _on_gpu(given[0]):
             self._gpu.waits.append(name)
-            raise RuntimeError(f"{name} asks for a value, and this GPU has none")
-        return self._kept(operation(*given, **named))
+            raise RuntimeError(f"{name} reads a value, and this GPU has none")
+        return self._counted(operation(*given, **named))
 
     def _copy(self, operation: Any, name: str, given: tuple, named: dict) -> Any:
         target, source = (given[0], given[1]) if name == "aten::copy_" else (None, given[0])
-        goes = target.device if target is not None else named.get("device") or source.device
+        destination = target.device if target is not None else named.get("device") or source.device
         waits = not (given[2] if len(given) > 2 else named.get("non_blocking"))
-        if waits and _on_gpu(source) != (goes.type == "meta"):
-            self._gpu.waits.append(f"{name} of {tuple(source.shape)} to {goes.type}")
-        if _on_gpu(source) and goes.type != "meta":
-            # One zero, seen from every place: the host has no room for what may lie on a GPU.
+        if waits and _on_gpu(source) != (destination.type == "meta"):
+            self._gpu.waits.append(f"{name} of {tuple(source.shape)} to {destination.type}")
+        if _on_gpu(source) and destination.type != "meta":
+            # A single zero, expanded: main memory may be too small for what is on the GPU.
             return target if target is not None else torch.zeros((), dtype=named.get("dtype") or source.dtype).expand(source.shape)
-        return self._kept(operation(*given, **named))
+        return self._counted(operation(*given, **named))
 
-    def _kept(self, result: Any) -> Any:
-        for one in tree_leaves(result):
-            if _on_gpu(one):
-                self._gpu.hold(one)
+    def _counted(self, result: Any) -> Any:
+        for leaf in tree_leaves(result):
+            if _on_gpu(leaf):
+                self._gpu.hold(leaf)
         return result
 
 
 class _Calls(TorchFunctionMode):
-    """Calls that would not come to the same operations as on a GPU."""
+    """Replaces calls that would not end in the same operations as on a GPU."""
 
     def __torch_function__(self, call: Any, types: Any, given: tuple = (), named: dict | None = None) -> Any:
         named = named or {}
         if call is F.scaled_dot_product_attention and _on_gpu(given[0] if given else named["query"]):
             query, _, value = given[:3] if given else (named["query"], named["key"], named["value"])
-            return query.new_empty((*query.shape[:-1], value.shape[-1]))  # a GPU's kernels keep no scores
+            return query.new_empty((*query.shape[:-1], value.shape[-1]))  # a GPU's kernels store no attention scores
         if call in (torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.pin_memory):
             return given[0]
-        if call == SET_DATA and given[0].device != given[1].device:  # which torch forbids between a real device and this one
+        if call == SET_DATA and given[0].device != given[1].device:  # torch forbids this between a real device and meta
             return swap_tensors(given[0], nn.Parameter(given[1].detach(), requires_grad=given[0].requires_grad))
         if call is torch.Tensor.__bool__ and _on_gpu(given[0]):
-            return bool(given[0].to("cpu") == 0)  # the host waits; every check is passed
+            return bool(given[0].to("cpu") == 0)  # the host waits; every check passes
         return call(*given, **{key: value for key, value in named.items() if key != "pin_memory"})
 
 
 class _File:
-    """A file of weights, opened for the device. It is read in threads that the modes above do not see."""
+    """A file of weights, opened for a device. It is read in threads, where the two modes above are not active."""
 
     def __init__(self, gpu: Gpu, file: Any, device: torch.device) -> None:
         self._gpu, self._file, self._device = gpu, file, device
@@ -172,12 +172,12 @@ class _File:
 
 
 class _Stream:
-    """For torch.cuda.Stream and torch.cuda.Event."""
+    """Stands in for torch.cuda.Stream and torch.cuda.Event."""
 
     def record(self) -> None: ...
 
     def synchronize(self) -> None: ...
 
 
-def _on_gpu(one: object) -> bool:
-    return isinstance(one, torch.Tensor) and one.device.type == "meta"
+def _on_gpu(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.device.type == "meta"

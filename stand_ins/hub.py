@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on the loopback: as much of it as huggingface_hub asks for when it looks, counts and downloads.
+"""A Hugging Face Hub on loopback: as much of it as huggingface_hub uses to list, measure and download files.
 
 with Hub({"someone/model": {"config.json": b"{}"}}) as hub:
     ...  # HF_ENDPOINT=hub.url, set before huggingface_hub is imported
@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "c" * 40
-LARGE = 1000  # bytes from which a file counts as large, and is named by its SHA-256
+LARGE = 1000  # bytes; from here on a file counts as large and is identified by its SHA-256
 
 
 class Hub:
@@ -23,10 +24,10 @@ class Hub:
 
     def __init__(self, models: Mapping[str, Mapping[str, bytes]], gated: tuple[str, ...] = (), token: str | None = None) -> None:
         self.models = {name: dict(files) for name, files in models.items()}
-        self.gated = gated  # names that want the token
+        self.gated = gated  # models that need the token
         self.token = token
         self.cut_after: dict[str, int] = {}  # file -> bytes after which the connection breaks, once
-        self.error: int | None = None  # answered to everything
+        self.error: int | None = None  # the status of every answer
         self.slow_s = 0.0  # pause before each 16 KiB of a file
         self.asked: list[tuple[str, str]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
@@ -42,7 +43,7 @@ class Hub:
         self._server.server_close()
 
     def downloads(self) -> list[str]:
-        """The files whose bytes were asked for, in order."""
+        """The files whose bytes were requested, in order."""
         return [path.split("/resolve/")[1].split("/", 1)[1] for method, path in self.asked if method == "GET" and "/resolve/" in path]
 
 
@@ -66,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(url.path).strip("/")
         self.hub.asked.append((self.command, path))
         if self.hub.error:
-            self._refuse(self.hub.error, "", "The hub is not well")
+            self._refuse(self.hub.error, "", "The Hub is out of order")
         elif path.startswith("api/models/"):
             self._describe(path.removeprefix("api/models/"), parse_qs(url.query))
         elif "/resolve/" in path:
@@ -138,19 +139,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_slowly(content[start:], self.hub.cut_after.pop(file, None))
 
     def _send_slowly(self, content: bytes, cut_after: int | None) -> None:
-        import time
-
-        for place in range(0, len(content), 16384):
+        for at in range(0, len(content), 16384):
             time.sleep(self.hub.slow_s)
-            if cut_after is not None and place + 16384 > cut_after:
-                self.wfile.write(content[place:cut_after])
+            if cut_after is not None and at + 16384 > cut_after:
+                self.wfile.write(content[at:cut_after])
                 self.wfile.flush()
                 self.close_connection = True
                 self.connection.close()
                 return
             try:
-                self.wfile.write(content[place : place + 16384])
-            except OSError:  # the other side has left
+                self.wfile.write(content[at : at + 16384])
+            except OSError:  # the client has left
                 return
 
     def _refuse(self, status: int, code: str, message: str) -> None:

@@ -2,9 +2,9 @@
 
     python -m stand_ins.nvidia --port 8900
 
-prints the variables to set. It draws simple pictures, so that a map can be seen to be followed. Words in a prompt call for answers that the
-services give now and then: __async__, __large__, __filter_black__, __filter_empty__, __500__, __504__, __empty__, __html__; the key
-nvapi-test-ratelimit is told twice to wait, nvapi-test-bad, -nocredit and -noscope are refused.
+prints the variables to set. It answers with simple images, in which one can see that a map is followed. Words in a prompt provoke the rarer
+answers of the services: __async__, __large__, __filter_black__, __filter_empty__, __500__, __504__, __empty__, __html__. The key
+nvapi-test-ratelimit is told to wait twice; the keys nvapi-test-bad, -nocredit and -noscope are refused.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image
 
 from stand_ins import nvidia_schema as schema
-from stand_ins.nvidia_pictures import draw, encoded
+from stand_ins.nvidia_images import encoded, scene
 from stand_ins.nvidia_wire import Recorded, Reply, Wire
 
 HOSTED_PATH = "/v1/genai/black-forest-labs/flux.1-dev"
@@ -49,14 +49,14 @@ NO_SUCH_KEY = (401, {"status": 401, "title": "Unauthorized", "detail": "Authenti
 
 @dataclass
 class Container:
-    """How the NIM was started and of which release it is."""
+    """How the NIM was started, and of which release it is."""
 
     variant: str = "base+canny+depth"
-    ready_after: int = 0  # questions to /v1/health/ready that are answered 503
-    knows_maps: bool = True  # the schema has preprocess_image
-    old: bool = False  # takes text_prompts, and no prompt
+    ready_after: int = 0  # requests to /v1/health/ready that are answered with 503
+    knows_maps: bool = True  # its schema has preprocess_image
+    old: bool = False  # accepts text_prompts instead of prompt
     has_openapi: bool = True
-    modes: tuple[str, ...] = schema.MODES  # that the schema names
+    modes: tuple[str, ...] = schema.MODES  # that its schema names
     kind: str = "JPEG"
 
     @property
@@ -76,7 +76,7 @@ class StandIn(Wire):
         self.retry_after = retry_after
         self.seconds = seconds
         self.hosted_url = self.origin + HOSTED_PATH
-        self._waiting: dict[str, list[Reply]] = {}  # what a poll is answered, by id
+        self._waiting: dict[str, list[Reply]] = {}  # the answers to polls, by id
         self._large: dict[str, bytes] = {}
         self._refusals = 0
 
@@ -105,7 +105,7 @@ class StandIn(Wire):
         return Reply(body={"status": "ready"})
 
     def _refused(self, request: Recorded) -> Reply | None:
-        """The gateway's checks, in its order: the header, the key, the header of polling, the rate."""
+        """The gateway's checks, in its order: the header, the key, the polling header, the rate."""
         given = request.headers.get("authorization")
         if given is None:
             return Reply(401, "Header of type `authorization` was missing")
@@ -137,7 +137,7 @@ class StandIn(Wire):
             )
         if "__504__" in prompt:
             return Reply(504, headers={"nvcf-reqid": str(uuid.uuid4()), "nvcf-status": "errored"})
-        reply = self._drawn(payload, prompt, "JPEG")
+        reply = self._generated(payload, prompt, "JPEG")
         identity = str(uuid.uuid4())
         if "__async__" in prompt:
             pending = Reply(202, headers={"nvcf-reqid": identity, "nvcf-status": "in-progress"})
@@ -148,7 +148,7 @@ class StandIn(Wire):
             with zipfile.ZipFile(archive, "w") as file:
                 file.writestr(f"{identity}.response", json.dumps(reply.body))
             self._large[identity] = archive.getvalue()
-            # another host to the client, which must not get the key
+            # to the client this is another host, which must not get the key
             return Reply(302, headers={"Location": f"http://localhost:{self.port}/large/{identity}.zip?signature=secret"})
         reply.headers = {"nvcf-reqid": identity, "nvcf-status": "fulfilled"}
         return reply
@@ -163,9 +163,9 @@ class StandIn(Wire):
             return Reply(422, {"detail": f"Mode {payload['mode']} is not loaded"})
         if payload.get("image") and payload.get("preprocess_image", True):
             return Reply(422, {"detail": "A ready-made map was expected, and the NIM was told to draw one itself"})
-        return self._drawn(payload, payload.get("prompt") or payload["text_prompts"][0]["text"], self.container.kind)
+        return self._generated(payload, payload.get("prompt") or payload["text_prompts"][0]["text"], self.container.kind)
 
-    def _drawn(self, payload: dict[str, Any], prompt: str, kind: str) -> Reply:
+    def _generated(self, payload: dict[str, Any], prompt: str, kind: str) -> Reply:
         whole = {**schema.DEFAULTS, **payload}
         seed = whole["seed"] or 2719264517
         size = (whole["width"], whole["height"])
@@ -179,8 +179,8 @@ class StandIn(Wire):
             return Reply(body=answer(encoded(Image.new("RGB", (1024, 1024)), "JPEG"), seed, "CONTENT_FILTERED"))
         image = whole.get("image") or ""
         sample = int(image[-1]) if "example_id" in image else None
-        control = schema.picture_of(image) if "base64," in image else None
-        return Reply(body=answer(encoded(draw(*size, seed, control, whole["mode"], sample), kind), seed), delay_s=self.seconds)
+        control = schema.image_of(image) if "base64," in image else None
+        return Reply(body=answer(encoded(scene(*size, seed, control, whole["mode"], sample), kind), seed), delay_s=self.seconds)
 
     def _poll(self, identity: str) -> Reply:
         replies = self._waiting.get(identity)
@@ -194,7 +194,7 @@ class StandIn(Wire):
 
 
 def answer(content: bytes, seed: int, reason: str = "SUCCESS") -> dict[str, Any]:
-    """A successful answer with these bytes as its picture."""
+    """A successful answer with these bytes as its image."""
     return {"artifacts": [{"base64": base64.b64encode(content).decode(), "finishReason": reason, "seed": seed}]}
 
 
@@ -212,13 +212,11 @@ def _payload(request: Recorded, fields: tuple[str, ...], *, hosted: bool) -> tup
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m stand_ins.nvidia", description="NVIDIA's services on loopback, to try the page against."
-    )
+    parser = argparse.ArgumentParser(prog="python -m stand_ins.nvidia", description="NVIDIA's services on loopback, for trying the page.")
     parser.add_argument("--port", type=int, default=8900)
-    parser.add_argument("--variant", default="base+canny+depth", help="what the NIM was started with, for example base")
-    parser.add_argument("--kind", default="JPEG", choices=["JPEG", "PNG"], help="what the NIM's pictures are")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long a picture takes")
+    parser.add_argument("--variant", default="base+canny+depth", help="the variants that the NIM was started with, for example base")
+    parser.add_argument("--kind", default="JPEG", choices=["JPEG", "PNG"], help="the format of the NIM's images")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long an image takes")
     options = parser.parse_args()
     with StandIn(options.port, Container(variant=options.variant, kind=options.kind), seconds=options.seconds) as stand_in:
         print(f"export NVIDIA_API_KEY={GOOD_KEY} FLUX_DEMO_HOSTED_URL={stand_in.hosted_url}")

@@ -1,4 +1,4 @@
-"""What NVIDIA's two services take, held to the letter: fields, ranges, and their validator's way of refusing."""
+"""What NVIDIA's two services accept, to the letter: fields, ranges, and how their validator words a refusal."""
 
 import base64
 import binascii
@@ -13,11 +13,11 @@ MODES = ("depth", "base", "canny")
 SHARED = ("prompt", "mode", "image", "width", "height", "cfg_scale", "steps", "seed", "samples")
 NIM_ONLY = ("preprocess_image", "disable_safety_checker")
 DEFAULTS = {"mode": "base", "width": 1024, "height": 1024, "steps": 50, "seed": 0, "samples": 1}
-FORMLESS = "Image has been provided in the invalid form"
+INVALID_FORM = "Image has been provided in the invalid form"
 
 
 def faults(payload: Any, fields: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Every way in which a payload breaks the schema with these fields, as Pydantic 2 words it."""
+    """Every violation of the schema with these fields, in Pydantic 2's words."""
     if not isinstance(payload, dict):
         return [_fault("model_attributes_type", (), "Input should be a valid dictionary or object to extract fields from", payload)]
     found = []
@@ -34,33 +34,33 @@ def faults(payload: Any, fields: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def image_fault(payload: dict[str, Any], *, hosted: bool) -> str | None:
-    """What the image gate behind the schema objects to: it answers with one string."""
+    """What the check of the image, behind the schema, objects to: it answers with one string."""
     mode, image = payload.get("mode", "base"), payload.get("image")
     if image is None:
         return None if mode == "base" else "Image must be provided"
     form = re.fullmatch(r"data:image/png;(example_id|asset_id|base64),(.+)", image, re.DOTALL)
     if not form:
-        return FORMLESS
+        return INVALID_FORM
     kind, value = form.groups()
     if hosted:
         if kind != "example_id":
             return f"Expected: example_id, got: {kind}"
         return None if value in ("0", "1", "2", "3") else "Not valid example_id, expected value 0, 1, 2, 3"
-    return None if kind == "base64" and picture_of(image) is not None else FORMLESS
+    return None if kind == "base64" and image_of(image) is not None else INVALID_FORM
 
 
-def picture_of(image: str) -> Image.Image | None:
-    """The picture inside a data address, or None."""
+def image_of(data_url: str) -> Image.Image | None:
+    """The image in a data URL; None if there is none."""
     try:
-        picture = Image.open(BytesIO(base64.b64decode(image.partition(",")[2], validate=True)))
-        picture.load()
+        image = Image.open(BytesIO(base64.b64decode(data_url.partition(",")[2], validate=True)))
+        image.load()
     except (binascii.Error, OSError):
         return None
-    return picture
+    return image
 
 
 def openapi(fields: tuple[str, ...], modes: tuple[str, ...]) -> dict[str, Any]:
-    """The part of a NIM's /openapi.json that clients look at, in the shape that FastAPI gives it."""
+    """The part of a NIM's /openapi.json that clients read, in the shape that FastAPI gives it."""
     properties: dict[str, Any] = {name: {"title": name} for name in fields}
     properties["mode"] = {"allOf": [{"$ref": "#/components/schemas/Mode"}], "default": "base"}
     reference = {"$ref": "#/components/schemas/ImageRequest"}
@@ -77,8 +77,8 @@ def openapi(fields: tuple[str, ...], modes: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _fault(kind: str, place: tuple[str, ...], message: str, value: Any, **context: Any) -> dict[str, Any]:
-    fault = {"type": kind, "loc": ["body", *place], "msg": message, "input": value}
+def _fault(kind: str, location: tuple[str, ...], message: str, value: Any, **context: Any) -> dict[str, Any]:
+    fault = {"type": kind, "loc": ["body", *location], "msg": message, "input": value}
     return {**fault, "ctx": context} if context else fault
 
 

@@ -1,4 +1,4 @@
-"""A server on loopback that keeps every request raw and answers byte for byte, broken answers too."""
+"""A server on loopback that keeps every request as it arrived and sends answers byte for byte, broken ones too."""
 
 import json
 import ssl
@@ -17,12 +17,12 @@ class Reply:
     """An answer, byte for byte."""
 
     status: int = 200
-    body: Any = b""  # bytes as they are, text as text, all else as JSON
+    body: Any = b""  # bytes unchanged, text as text, anything else as JSON
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str | None = None
     delay_s: float = 0.0  # before the first byte
-    cut: int | None = None  # the line is cut after so many bytes of the body
-    drip_s: float = 0.0  # pause after each of its bytes
+    cut: int | None = None  # the connection is cut after so many bytes of the body
+    drip_s: float = 0.0  # pause after each byte of the body
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Recorded:
 
 
 class Wire:
-    """One port. ``answer`` says what a request is answered; ``replies`` are for it to give first."""
+    """One port. ``answer`` makes the reply to a request; the queued ``replies`` go out first."""
 
     def __init__(self, port: int = 0):
         self.replies: deque[Reply] = deque()
@@ -104,15 +104,15 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self.end_headers()
             if reply.drip_s:
-                for place in range(len(body)):
-                    self.wfile.write(body[place : place + 1])
+                for at in range(len(body)):
+                    self.wfile.write(body[at : at + 1])
                     self.wfile.flush()
                     if self.wire.closing.wait(reply.drip_s):
                         break
             else:
                 self.wfile.write(body if reply.cut is None else body[: reply.cut])
             self.wfile.flush()
-        except OSError:  # the client went away, as it may
+        except OSError:  # the client is free to leave
             self.close_connection = True
         if reply.cut is not None:
             self.close_connection = True

@@ -1,4 +1,4 @@
-"""Fetching from a hub on the loopback, each time in a Python of its own: the library reads its environment once, at import."""
+"""Fetching from a Hub on loopback, each time in a new Python: the library reads its environment once, at import."""
 
 import json
 import os
@@ -26,7 +26,7 @@ import json, sys
 from flux_demo import hub
 from flux_demo.errors import Cancelled, DownloadFailed
 from huggingface_hub import constants
-constants.DOWNLOAD_CHUNK_SIZE = 65536  # small files, so small pieces
+constants.DOWNLOAD_CHUNK_SIZE = 65536  # small files need small chunks
 what, name, patterns, token, stop_at = json.loads(sys.argv[1])
 seen = []
 def on_bytes(done, total):
@@ -50,7 +50,7 @@ print(json.dumps([result, seen]))
 
 @pytest.fixture
 def ask(tmp_path):
-    """``ask(url, what, name, ...)`` -> (result, what on_bytes saw); nothing may be printed beside."""
+    """``ask(url, what, name, ...)`` -> (result, what on_bytes saw); nothing else may be printed."""
 
     def run(url, what, name="us/model", patterns=PATTERNS, token=None, stop_at=None, offline="0"):
         environment = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": offline}
@@ -68,7 +68,7 @@ def ask(tmp_path):
     return run
 
 
-def test_only_the_files_that_are_needed_are_counted_and_fetched(ask):
+def test_only_needed_files_are_counted_and_fetched(ask):
     with Hub({"us/model": FILES}) as server:
         assert ask(server.url, "here")[0] == "None"
         size, _ = ask(server.url, "missing")
@@ -85,7 +85,7 @@ def test_only_the_files_that_are_needed_are_counted_and_fetched(ask):
         assert server.downloads() == []
 
 
-def test_a_fetch_that_was_stopped_goes_on_where_it_ended(ask):
+def test_a_stopped_fetch_continues_where_it_ended(ask):
     with Hub({"us/model": FILES}) as server:
         server.slow_s = 0.02
         stopped, seen = ask(server.url, "fetch", stop_at=len(WEIGHTS) // 4)
@@ -97,7 +97,7 @@ def test_a_fetch_that_was_stopped_goes_on_where_it_ended(ask):
         assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
 
 
-def test_a_broken_connection_is_taken_up_again(ask):
+def test_a_broken_connection_is_resumed(ask):
     with Hub({"us/model": FILES}) as server:
         server.cut_after["transformer/a.safetensors"] = len(WEIGHTS) // 2
         folder, _ = ask(server.url, "fetch")
@@ -109,13 +109,13 @@ def test_a_broken_connection_is_taken_up_again(ask):
 def test_a_gated_model_names_its_page_and_the_token(ask, what):
     with Hub({"us/model": FILES}, gated=("us/model",), token="hf_right") as server:
         for token in (None, "hf_wrong"):
-            (kind, words), _ = ask(server.url, what, token=token)
-            assert kind == "DownloadFailed" and "https://huggingface.co/us/model" in words and "HF_TOKEN" in words
-            assert "hf_wrong" not in words
+            (kind, message), _ = ask(server.url, what, token=token)
+            assert kind == "DownloadFailed" and "https://huggingface.co/us/model" in message and "HF_TOKEN" in message
+            assert "hf_wrong" not in message
         assert ask(server.url, "missing", token="hf_right")[0]["files"] == 3
 
 
-def test_what_goes_wrong_is_said_in_two_sentences(ask):
+def test_every_failure_is_two_sentences(ask):
     with Hub({"us/model": FILES, "us/empty": {"other.bin": b"1"}}) as server:
         cases = {
             "does not show us/none": dict(name="us/none"),
@@ -127,12 +127,12 @@ def test_what_goes_wrong_is_said_in_two_sentences(ask):
         server.error = 503
         answers["error 503"] = ask(server.url, "missing")[0]
     answers["cannot be reached"] = ask(server.url, "missing")[0]  # the server is gone
-    for expected, (kind, words) in answers.items():
-        assert kind == "DownloadFailed" and expected in words and "Traceback" not in words and str(ROOT) not in words
-        assert words.rstrip(".").count(". ") == 1, words
+    for expected, (kind, message) in answers.items():
+        assert kind == "DownloadFailed" and expected in message and "Traceback" not in message and str(ROOT) not in message
+        assert message.rstrip(".").count(". ") == 1, message
 
 
-def test_same_files_are_known_by_their_hashes_without_fetching_them(ask):
+def test_the_same_files_are_recognised_by_their_hashes_without_fetching(ask):
     other = {**FILES, "transformer/a.safetensors": WEIGHTS[::-1]}
     with Hub({"us/model": FILES, "them/other": other}) as server:
         assert ask(server.url, "same", patterns=["model_index.json", "flux1*"])[0] is True
@@ -143,7 +143,7 @@ def test_same_files_are_known_by_their_hashes_without_fetching_them(ask):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """Writes what the library leaves in its cache: ``cache(files that are here, files that the listing names)``."""
+    """``cache(files that are here, files that the listing names)`` writes what the library leaves in its cache."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
 
     def write(here, listed=None, commit=COMMIT):
@@ -163,7 +163,7 @@ def cache(tmp_path, monkeypatch):
     return write
 
 
-def test_a_download_that_lacks_a_listed_file_is_not_here(cache):
+def test_a_download_without_a_listed_file_is_not_complete(cache):
     names = ["model_index.json", "transformer/a.safetensors", "transformer/b.safetensors"]
     cache(names[:2], names)
     assert hub.local_folder("us/model", PATTERNS) is None
@@ -181,14 +181,14 @@ def test_a_cache_without_a_listing_is_judged_by_the_index(cache):
     assert hub.local_folder("us/model", PATTERNS) == folder
 
 
-def test_a_version_that_is_only_known_does_not_hide_the_one_that_is_here(cache):
+def test_a_newer_listing_does_not_hide_the_version_that_is_here(cache):
     names = ["model_index.json", "transformer/a.safetensors"]
     folder = cache(names, names, commit="a" * 40)
     cache(names[:1], names, commit="b" * 40)
     assert hub.local_folder("us/model", PATTERNS) == folder
 
 
-def test_a_folder_is_taken_as_it_is_if_it_is_whole(tmp_path):
+def test_a_complete_folder_is_taken_as_it_is(tmp_path):
     assert hub.local_folder(str(tmp_path), PATTERNS) is None
     (tmp_path / "transformer").mkdir()
     for name in ("model_index.json", "transformer/a.safetensors"):

@@ -1,4 +1,4 @@
-"""Which files are fetched and which are shared."""
+"""Which files a mode needs, which are fetched, and which are shared with the text mode."""
 
 import json
 
@@ -7,6 +7,7 @@ import pytest
 from flux_demo import model_files
 from flux_demo.errors import InvalidRequest
 from flux_demo.model_files import OWN, SHARED, WHOLE, files_for, listed_as_same, local_files
+from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from stand_ins.hub import COMMIT
 
@@ -18,7 +19,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
 
     def write(name, here, hashes):
-        """Put files of a model into the cache, with a listing of all of them by hash."""
+        """Put a model's files into the cache, with a listing of all of them by hash."""
         home = tmp_path / f"models--{name.replace('/', '--')}"
         for file in here:
             (home / "snapshots" / COMMIT / file).parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +36,7 @@ SHARED_FILES = {f"{folder}/file": "1" for folder in model_files.SHARED_FOLDERS}
 OWN_FILES = {"model_index.json": "2", "scheduler/scheduler_config.json": "2", "transformer/config.json": "2"}
 
 
-def test_a_mode_is_fetched_whole_without_text():
+def test_a_mode_is_fetched_whole_where_text_is_not_here():
     assert files_for("text", Settings()) == (TEXT, WHOLE)
     assert files_for("canny", Settings()) == (CANNY, WHOLE)
     assert files_for("canny", Settings(models={"canny": "someone/else"}))[0] == "someone/else"
@@ -48,17 +49,18 @@ def test_the_single_file_copies_are_never_fetched():
         assert not any(fnmatch(name, pattern) for pattern in WHOLE)
 
 
-def test_the_estimator_is_three_files():
+def test_the_estimators_files_are_named_one_by_one():
     name, patterns = files_for("estimator", Settings())
-    assert name == "LiheYoung/depth-anything-large-hf" and len(patterns) == 3
+    assert name == "LiheYoung/depth-anything-large-hf"
+    assert {"config.json", "preprocessor_config.json", "model.safetensors"} == set(patterns)  # not the .bin copy beside them
 
 
-def test_what_cannot_be_fetched_is_answered_with_what_can():
+def test_a_wrong_name_is_answered_with_what_can_be_fetched():
     with pytest.raises(InvalidRequest, match="text, canny, depth or estimator"):
         files_for("everything", Settings())
 
 
-def test_only_the_transformer_where_text_is_here_and_the_hub_says_the_rest_is_the_same(cache, monkeypatch):
+def test_only_the_transformer_is_fetched_where_text_is_here_and_the_hub_says_that_the_rest_is_the_same(cache, monkeypatch):
     cache(TEXT, [*SHARED_FILES, *OWN_FILES], {**SHARED_FILES, **OWN_FILES})
     asked, answers = [], [True, False]
     monkeypatch.setattr(model_files, "same_files", lambda *given: asked.append(given) or answers.pop(0))
@@ -67,12 +69,12 @@ def test_only_the_transformer_where_text_is_here_and_the_hub_says_the_rest_is_th
     assert asked == [(CANNY, TEXT, SHARED, "hf_x")] * 2
 
 
-def test_a_mode_without_encoders_of_its_own_takes_texts_if_the_listings_agree(cache):
+def test_a_mode_without_its_own_encoders_takes_those_of_text_if_the_listings_agree(cache):
     text = cache(TEXT, [*SHARED_FILES, *OWN_FILES], {**SHARED_FILES, **OWN_FILES})
     canny = cache(CANNY, OWN_FILES, {**SHARED_FILES, **OWN_FILES})
     assert listed_as_same(CANNY, TEXT) is True
-    parts = local_files("canny", Settings())
-    assert (parts.model, parts.shared, parts.transformer) == (CANNY, text, canny / "transformer")
+    files = local_files("canny", Settings())
+    assert (files.model, files.shared, files.transformer) == (CANNY, text, canny / "transformer")
 
 
 def test_it_does_not_take_them_if_the_listings_differ(cache):
@@ -82,7 +84,8 @@ def test_it_does_not_take_them_if_the_listings_differ(cache):
     assert local_files("canny", Settings()) is None
 
 
-def test_the_mini_that_is_shipped_is_whole():
-    for mode in ("text", "canny", "depth"):
-        assert model_files.lacking(model_files.mini_files(mode)) == []
-        assert model_files.wrong_kind(model_files.mini_files(mode), follows_map=mode != "text") is None
+@pytest.mark.parametrize("mode", MODES.values(), ids=lambda mode: mode.name)
+def test_the_shipped_mini_is_whole(mode):
+    files = model_files.mini_files(mode)
+    assert model_files.lacking(files) == []
+    assert model_files.wrong_kind(files, follows_map=mode.control is not None) is None

@@ -1,4 +1,4 @@
-"""What is measured: the same weights in the stock pipelines and in the engine. No measurement of its own."""
+"""What is measured: the same weights in the stock pipelines and in the engine. Measures nothing itself."""
 
 from __future__ import annotations
 
@@ -19,43 +19,46 @@ from flux_demo.engine.pipeline import Pipeline, SharedModels
 from flux_demo.engine.placement import device_of, place_t5, place_transformer
 from flux_demo.engine.prompts import TextEncoders
 from flux_demo.model_files import MINI, mini_files
+from flux_demo.modes import MODES
 
 GPU = torch.device("cuda", 0)
 GUIDANCE = 3.5
-SEEN = {"text": 64, "canny": 128, "depth": 128}  # channels of a token
+IN_CHANNELS = {name: 128 if mode.control else 64 for name, mode in MODES.items()}  # of a token, the map's included
 
 
 @dataclass
 class Subject:
-    text_tokens: int
-    pipes: dict[str, Any]  # mode -> stock pipeline
-    fluxes: dict[str, Pipeline]  # mode -> engine
+    max_sequence_length: int
+    stock_pipelines: dict[str, Any]  # by mode; empty where only the engine is measured
+    pipelines: dict[str, Pipeline]  # the engine's, by mode
 
-    def stock(self, mode: str, prompt: str, sides: tuple[int, int], seed: int, steps: int, picture_map: Image.Image | None) -> Image.Image:
-        return self.pipes[mode](
+    def stock(
+        self, mode: str, prompt: str, sides: tuple[int, int], seed: int, steps: int, control_image: Image.Image | None
+    ) -> Image.Image:
+        return self.stock_pipelines[mode](
             prompt,
             width=sides[0],
             height=sides[1],
             num_inference_steps=steps,
             guidance_scale=GUIDANCE,
-            max_sequence_length=self.text_tokens,
+            max_sequence_length=self.max_sequence_length,
             generator=torch.Generator("cpu").manual_seed(seed),
-            **({} if picture_map is None else {"control_image": picture_map}),
+            **({} if control_image is None else {"control_image": control_image}),
         ).images[0]
 
     def engine(self, mode: str) -> Pipeline:
-        return self.fluxes[mode]
+        return self.pipelines[mode]
 
-    def parts(self, mode: str, which: str) -> Sequence[tuple[Any, str, str]]:
-        """Owner, method and part for the stopwatch."""
+    def stages(self, mode: str, which: str) -> Sequence[tuple[Any, str, str]]:
+        """(owner, method, stage) for the stopwatch: that method's seconds are the stage's."""
         if which == "stock":
-            pipe = self.pipes[mode]
-            return (pipe, "encode_prompt", "text"), (pipe.vae, "encode", "map"), (pipe.vae, "decode", "decode")
-        shared = self.fluxes[mode].shared
+            stock = self.stock_pipelines[mode]
+            return (stock, "encode_prompt", "text"), (stock.vae, "encode", "map"), (stock.vae, "decode", "decode")
+        shared = self.pipelines[mode].shared
         return (shared.encoders, "encode", "text"), (shared.vae, "encode", "map"), (shared.vae, "decode", "decode")
 
 
-def build(weights: str, plan: Plan | None = None, modes: Sequence[str] = tuple(SEEN), device: torch.device = GPU) -> Subject:
+def build(weights: str, plan: Plan | None = None, modes: Sequence[str] = tuple(MODES), device: torch.device = GPU) -> Subject:
     return _mini(modes) if weights == "mini" else _full_size(plan, modes, device)
 
 
@@ -64,21 +67,20 @@ def stripes(sides: tuple[int, int]) -> Image.Image:
 
 
 def _mini(modes: Sequence[str]) -> Subject:
-    parts = {mode: mini_files(mode) for mode in modes}
     encoders = load_encoders(MINI, 64, torch.float32, CPU)
     shared = SharedModels(encoders, load_vae(MINI, torch.float32, CPU), CPU)
 
     def read(mode: str) -> FluxTransformer2DModel:
-        return load_transformer(parts[mode].transformer, torch.float32, lambda name: CPU)
+        return load_transformer(mini_files(MODES[mode]).transformer, torch.float32, lambda name: CPU)
 
     return _both(shared, 64, CPU_PLAN, CPU, lambda: load_scheduler(MINI / "scheduler"), read, modes)
 
 
 def _full_size(plan: Plan | None, modes: Sequence[str], device: torch.device) -> Subject:
-    """FLUX.1 from its configuration, bfloat16, weights drawn from N(0, 0.02). A plan makes the engine alone; without one both share their weights."""
+    """FLUX.1 from its configuration, in bfloat16, with random weights from N(0, 0.02). With a plan only the engine; without one both, sharing their weights."""
     dtype = torch.bfloat16
 
-    def make(kind: Callable[[], Any], place: DeviceOf) -> Any:
+    def make(kind: Callable[[], Any], device_of_weight: DeviceOf) -> Any:
         before = torch.get_default_dtype()
         torch.set_default_dtype(dtype)
         try:
@@ -87,10 +89,10 @@ def _full_size(plan: Plan | None, modes: Sequence[str], device: torch.device) ->
         finally:
             torch.set_default_dtype(before)
         if isinstance(model, T5EncoderModel):
-            model.tie_weights()  # what is empty was given to each place anew
-        for name, weight in model.named_parameters():  # drawn on the GPU, wherever they go: the CPU would take minutes
-            drawn = torch.empty_like(weight, device=device).normal_(std=0.02).to(place(name))
-            torch.utils.swap_tensors(weight, torch.nn.Parameter(drawn))
+            model.tie_weights()  # empty weights come untied
+        for name, weight in model.named_parameters():  # filled on the GPU wherever they go, because the CPU would take minutes
+            filled = torch.empty_like(weight, device=device).normal_(std=0.02).to(device_of_weight(name))
+            torch.utils.swap_tensors(weight, torch.nn.Parameter(filled))
         return model.eval()
 
     def on_device(name: str) -> torch.device:
@@ -124,7 +126,7 @@ def _full_size(plan: Plan | None, modes: Sequence[str], device: torch.device) ->
 
     def read(mode: str) -> FluxTransformer2DModel:
         return make(
-            lambda: FluxTransformer2DModel(in_channels=SEEN[mode], out_channels=64, guidance_embeds=True),
+            lambda: FluxTransformer2DModel(in_channels=IN_CHANNELS[mode], out_channels=64, guidance_embeds=True),
             device_of(plan or PLANS[0], device),
         )
 
@@ -136,7 +138,7 @@ def _full_size(plan: Plan | None, modes: Sequence[str], device: torch.device) ->
 
 def _both(
     shared: SharedModels,
-    text_tokens: int,
+    max_sequence_length: int,
     plan: Plan,
     device: torch.device,
     schedule: Callable[[], Any],
@@ -146,15 +148,15 @@ def _both(
     stock: bool = True,
 ) -> Subject:
     encoders = shared.encoders
-    subject = Subject(text_tokens, {}, {})
+    subject = Subject(max_sequence_length, {}, {})
     for mode in modes:
         transformer = read(mode)
         if stock:
-            twin = transformer  # the stock pipeline's, of which the engine's is a copy that shares every weight
+            twin = transformer  # for the stock pipeline; the engine's shares every weight with it
             with torch.device("meta"):
                 transformer = FluxTransformer2DModel.from_config(twin.config)
             transformer.load_state_dict(twin.state_dict(), assign=True)
-            subject.pipes[mode] = (FluxPipeline if mode == "text" else FluxControlPipeline)(
+            subject.stock_pipelines[mode] = (FluxPipeline if mode == "text" else FluxControlPipeline)(
                 scheduler=schedule(),
                 vae=shared.vae,
                 text_encoder=encoders.clip,
@@ -163,16 +165,16 @@ def _both(
                 tokenizer_2=encoders.t5_tokenizer,
                 transformer=twin,
             )
-            subject.pipes[mode].set_progress_bar_config(disable=True)
+            subject.stock_pipelines[mode].set_progress_bar_config(disable=True)
         modulation = PrecomputedModulation(transformer.eval())
         place_transformer(transformer, modulation, plan, device)
-        subject.fluxes[mode] = Pipeline(shared, transformer, modulation, schedule())
+        subject.pipelines[mode] = Pipeline(shared, transformer, modulation, schedule())
     return subject
 
 
 def _clip_tokenizer() -> CLIPTokenizer:
     letters = [letter for symbol in "abcdefghijklmnopqrstuvwxyz0123456789,." for letter in (symbol, f"{symbol}</w>")]
-    vocab = {token: place for place, token in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
+    vocab = {token: number for number, token in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
     return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=77)
 
 

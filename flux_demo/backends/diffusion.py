@@ -183,8 +183,9 @@ class Diffusion(Backend):
         """Wait for what is being loaded, perhaps for a caller that was stopped meanwhile; how it ended is for who began it."""
         if (loading := self._loading) is None:
             return
-        while not wait([loading], timeout=background.HEARTBEAT_S).done:
+        while not loading.done():  # reported before the first wait, however short it is
             on_status(Status(Phase.LOADING, self._loading_text))
+            wait([loading], timeout=background.HEARTBEAT_S)
         self._loading = None
 
     def _read(self, mode: Mode) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_demo.backends import Refusal
-from flux_demo.backends.machine import Machine, look
+from flux_demo.backends.machine import Machine, this_machine
 from flux_demo.backends.mini import missing_libraries
 from flux_demo.engine import memory
 from flux_demo.engine.presets import PRESETS
@@ -40,7 +40,7 @@ class Local:
         preset = self._settings.preset
         if preset and preset not in PRESETS:
             return Refusal(f"{preset!r} is not a preset. Set FLUX_DEMO_PRESET to {' or '.join(PRESETS)}, or leave it out.")
-        return self._machine_refusal(self._machine or look()) or self._files_refusal(mode)
+        return self._machine_refusal(self._machine or this_machine()) or self._files_refusal(mode)
 
     def files(self, mode: Mode, say: Callable[[str], None]) -> ModelFiles:
         files = local_files(mode.name, self._settings)
@@ -57,7 +57,7 @@ class Local:
         return Path(name).name if _looks_like_path(name) or Path(name).expanduser().is_dir() else name
 
     def planned(self) -> str | None:
-        machine = self._machine or look()
+        machine = self._machine or this_machine()
         plan = machine.card and memory.plan(machine.card.total_bytes - CONTEXT_BYTES, machine.memory_bytes, below=self._too_roomy)
         return plan.sentence if plan else None
 
@@ -125,7 +125,7 @@ class Local:
             f"Accept its licence on https://huggingface.co/{name}, set HF_TOKEN, and run" if gated and not self._has_token() else "Run"
         )
         if cached(name) is not None:
-            return f"Only a part of {name} is here. {licence} {command}; it continues where it ended."
+            return f"Only a part of {name} is here. {licence} {command}; it continues where it stopped."
         return f"{name} is not on this machine (about {self._gigabytes(mode)} GB to fetch). {licence} {command}."
 
     def _folder_refusal(self, mode: Mode, files: ModelFiles | None) -> Refusal | None:

@@ -1,16 +1,16 @@
-"""What this machine has, asked of the driver and the system: no torch, no CUDA context, a few milliseconds."""
+"""What this machine has, asked of the driver and the operating system: no torch, no CUDA context, some milliseconds."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
-import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-MANAGEMENT_LIBRARIES = ("libnvidia-ml.so.1", "nvml.dll")  # the driver's own, of Linux (WSL too) and Windows
-DRIVER_LIBRARIES = ("libcuda.so.1", "nvcuda.dll")
+DRIVER_LIBRARIES = ("libcuda.so.1", "nvcuda.dll")  # on Linux (WSL too) and Windows
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # cgroup v2, cgroup v1
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,21 @@ class Card:
 @dataclass(frozen=True)
 class Machine:
     card: Card | None
-    cuda_torch: bool  # whether the PyTorch that is installed was built for CUDA
-    memory_bytes: int  # main memory that programs can have, 0 if the system does not tell
+    cuda_torch: bool  # whether the installed PyTorch was built for CUDA
+    memory_bytes: int  # main memory that this process may use; 0 if the system does not say
 
 
-def look() -> Machine:
+def this_machine() -> Machine:
     return Machine(find_card(), torch_has_cuda(), main_memory())
 
 
 def find_card() -> Card | None:
-    """The first NVIDIA GPU as the driver reports it; None without a driver or a GPU."""
-    return _ask_management() or _ask_driver()
+    """The first NVIDIA GPU that the driver reports; None without a GPU, or where the driver is missing or broken."""
+    return _ask_nvml() or _ask_driver()
 
 
 def torch_has_cuda(torch_folder: Path | None = None) -> bool:
-    """Read from torch's version file, for importing torch takes seconds."""
+    """Whether the installed PyTorch is a CUDA build. Read from its version file, because importing torch takes seconds."""
     if torch_folder is None:
         spec = find_spec("torch")
         if spec is None or spec.origin is None:
@@ -52,13 +52,14 @@ def torch_has_cuda(torch_folder: Path | None = None) -> bool:
 
 
 def main_memory() -> int:
-    """Bytes of main memory that this process may use, the container's limit included; 0 if nobody tells."""
+    """Bytes of main memory that this process may use, a container's limit included; 0 if the system does not say."""
+    import psutil
+
     try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-        total = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:"))
-    except (OSError, StopIteration, ValueError):
-        return _windows_memory() if sys.platform == "win32" else 0
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        total = psutil.virtual_memory().total
+    except (OSError, KeyError, ValueError):  # a sandbox that hides /proc
+        return 0
+    for limit in CGROUP_LIMITS:  # psutil counts the whole machine, whatever the container may use
         try:
             total = min(total, int(Path(limit).read_text("ascii")))
         except (OSError, ValueError):  # no such file, or "max"
@@ -66,46 +67,40 @@ def main_memory() -> int:
     return total
 
 
-def _open(names: tuple[str, ...]) -> ctypes.CDLL | None:
-    for name in names:
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    return None
+def _ask_nvml() -> Card | None:
+    import pynvml
 
-
-def _ask_management() -> Card | None:
-    library = _open(MANAGEMENT_LIBRARIES)
-    if library is None or library.nvmlInit_v2() != 0:
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
         return None
     try:
-        device, name, memory = ctypes.c_void_p(), ctypes.create_string_buffer(96), (ctypes.c_ulonglong * 3)()  # total, free, used
-        if library.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(device)) != 0:
-            return None
-        library.nvmlDeviceGetName(device, name, len(name))
-        if library.nvmlDeviceGetMemoryInfo(device, memory) != 0:
-            return None
-        return Card(name.value.decode(errors="replace"), memory[0])
+        device = pynvml.nvmlDeviceGetHandleByIndex(0)
+        return Card(pynvml.nvmlDeviceGetName(device), pynvml.nvmlDeviceGetMemoryInfo(device).total)
+    except (pynvml.NVMLError, UnicodeDecodeError):
+        return None
     finally:
-        library.nvmlShutdown()
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
 
 
 def _ask_driver() -> Card | None:
-    """Slower, and only where there is no management library (Jetson)."""
-    library = _open(DRIVER_LIBRARIES)
+    """What the CUDA driver itself says. Slower, so only where NVML does not answer: Jetson, and others whose GPU shares the main memory."""
+    library = _driver()
     device, name, total = ctypes.c_int(), ctypes.create_string_buffer(96), ctypes.c_size_t()
-    if library is None or library.cuInit(0) != 0 or library.cuDeviceGet(ctypes.byref(device), 0) != 0:
-        return None
-    library.cuDeviceGetName(name, len(name), device)
-    if library.cuDeviceTotalMem_v2(ctypes.byref(total), device) != 0:
+    try:
+        if library is None or library.cuInit(0) != 0 or library.cuDeviceGet(ctypes.byref(device), 0) != 0:
+            return None
+        library.cuDeviceGetName(name, len(name), device)
+        if library.cuDeviceTotalMem_v2(ctypes.byref(total), device) != 0:
+            return None
+    except AttributeError:  # a library of that name without these functions
         return None
     return Card(name.value.decode(errors="replace"), total.value)
 
 
-def _windows_memory() -> int:
-    class Status(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ulong), ("load", ctypes.c_ulong), ("sizes", ctypes.c_ulonglong * 7)]  # sizes[0]: total
-
-    status = Status(length=ctypes.sizeof(Status))
-    return status.sizes[0] if ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)) else 0  # type: ignore[attr-defined]
+def _driver() -> ctypes.CDLL | None:
+    for name in DRIVER_LIBRARIES:
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(name)
+    return None

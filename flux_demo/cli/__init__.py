@@ -1,6 +1,7 @@
-"""The command line: parse, do the one thing that was asked, print the result.
+"""The command line: parses the arguments, runs one command and prints its result.
 
-Results go to standard output, all else to standard error. Takes the same path as the page: the Studio.
+Results go to standard output and everything else to standard error; with ``--json`` an error goes to both. Maps, images, downloads and
+``check`` go through the Studio, as on the page; ``recipe`` only reads a file.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from flux_demo.cli.parser import NotUnderstood, parse
 from flux_demo.cli.terminal import Terminal
 from flux_demo.errors import Cancelled, FluxDemoError
 
-INSTALL = "Install what requirements.txt names, or start with the Python that has it: .venv/bin/python -m flux_demo."
+INSTALL = "Install requirements.txt, or use the Python that has it installed: .venv/bin/python -m flux_demo."
 DONE, NOT_UNDERSTOOD, REFUSED, INTERRUPTED = 0, 2, 3, 130
 
 
@@ -31,20 +32,20 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str], terminal: Terminal) -> int:
     try:
-        asked = parse(arguments)
-        if asked is None:  # --help has been printed
+        args = parse(arguments)
+        if args is None:  # --help has been printed
             return DONE
         from flux_demo.cli.commands import run_command
 
-        terminal.hush()
-        return run_command(asked, terminal)
+        terminal.silence_libraries()
+        return run_command(args, terminal)
     except NotUnderstood as error:
         return terminal.fail(str(error), NOT_UNDERSTOOD, before=error.usage)
     except FluxDemoError as error:
         return terminal.fail(str(error), REFUSED)
     except (KeyboardInterrupt, Cancelled):
         return terminal.fail("Interrupted.", INTERRUPTED)
-    except BrokenPipeError:  # whoever read standard output has gone; the work is done
+    except BrokenPipeError:  # nobody reads standard output any more; the work is done
         terminal.forget_output()
         return DONE
     except ImportError as error:
@@ -54,17 +55,17 @@ def _run(arguments: list[str], terminal: Terminal) -> int:
             raise
         what = f"{type(error).__name__}: {error}".strip(": ")
         return terminal.fail(
-            f"An error that the program does not know ended it ({what}). python -X dev -m flux_demo … shows where.", REFUSED
+            f"An unexpected error occurred ({what}). Run python -X dev -m flux_demo with the same arguments to see where.", REFUSED
         )
 
 
 def _interruptible():
-    """Let Ctrl+C stop the work, and a second Ctrl+C everything. Returns the handler that was there; None off the main thread."""
+    """Make the first Ctrl+C stop the work and the second end the process. Returns the previous handler; None off the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return None
     return signal.signal(signal.SIGINT, _interrupt)
 
 
 def _interrupt(signum, frame) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a library that swallows the first one does not get the second
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a library may swallow the first one, but not the second
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""check: what can run here and why not, found out without loading a model, and before any download."""
+"""check: what can run here, and why the rest cannot, without loading or downloading a model."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from flux_demo.version import VERSION
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "huggingface_hub", "gradio", "opencv-python-headless", "pillow", "numpy")
 
 
-def check(asked: argparse.Namespace, terminal: Terminal) -> int:
-    """Print the report; 0 if any mode can run, else 3."""
+def check(args: argparse.Namespace, terminal: Terminal) -> int:
+    """Print the report. The exit code is 0 if any mode can run, else 3."""
     settings = Settings.from_env()
-    studio = Studio.from_settings(replace(settings, backend=asked.backend) if asked.backend else settings)
+    studio = Studio.from_settings(replace(settings, backend=args.backend) if args.backend else settings)
     report: dict[str, Any] = {
         "version": VERSION,
         "python": platform.python_version(),
@@ -39,17 +39,16 @@ def check(asked: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _mode(studio: Studio, mode: Mode) -> dict[str, Any]:
-    """Where the mode runs, and what each backend, also those after the chosen one, says to it."""
-    verdicts = [
-        {"backend": row.name, "title": row.title, "refusal": refusal and refusal.reason}
-        for row in studio.backends
-        for refusal in (row.refusal(mode),)
-    ]
+    """Where the mode runs, and the answer of every backend, including those after the chosen one."""
+    answers = []
+    for backend in studio.backends:
+        refusal = backend.refusal(mode)
+        answers.append({"backend": backend.name, "title": backend.title, "refusal": refusal.reason if refusal else None})
     try:
-        route = studio.route(mode.name)
-    except BackendUnavailable as refusal:
-        return {"model": mode.repo, "backend": None, "reason": str(refusal), "backends": verdicts}
-    return {"model": mode.repo, "backend": route.backend.name, "reason": studio.reason(mode.name), "backends": verdicts}
+        chosen, reason = studio.route(mode.name).backend.name, studio.reason(mode.name)
+    except BackendUnavailable as error:
+        chosen, reason = None, str(error)
+    return {"model": studio.settings.model(mode.name), "backend": chosen, "reason": reason, "backends": answers}
 
 
 def _estimator(studio: Studio) -> str | None:
@@ -70,9 +69,9 @@ def _libraries() -> dict[str, str | None]:
 
 
 def _machine(settings: Settings) -> dict[str, Any]:
-    from flux_demo.backends.machine import look
+    from flux_demo.backends.machine import this_machine
 
-    machine = look()
+    machine = this_machine()
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -85,12 +84,12 @@ def _machine(settings: Settings) -> dict[str, Any]:
 
 
 def free_for_downloads(settings: Settings) -> int | None:
-    """Free bytes on the disk that Hugging Face keeps its files on; None if the system does not tell."""
+    """Free bytes on the disk where Hugging Face keeps its files; None if the system does not say."""
     return _free(Path(settings.hf_home or "~/.cache/huggingface").expanduser())
 
 
 def _free(folder: Path) -> int | None:
-    """Free bytes where the folder is, or would be made."""
+    """Free bytes on the disk where the folder is, or would be created."""
     for place in (folder.absolute(), *folder.absolute().parents):
         if place.is_dir():
             try:
@@ -111,20 +110,16 @@ def _text(report: Mapping[str, Any]) -> str:
         f"flux_demo {report['version']}, Python {report['python']}",
         ", ".join(f"{name} {version or 'missing'}" for name, version in libraries.items()),
         ", ".join(parts),
-        _seeing(report["estimator"]),
+        _estimator_line(report["estimator"]),
     ]
     for name, mode in report["modes"].items():
         chosen = next((row["title"] for row in mode["backends"] if row["backend"] == mode["backend"]), None)
         lines += ["", f"{name}: {chosen or 'nothing here can run it'}"]
-        lines += [f"  {'yes' if row['refusal'] is None else 'no '}  {row['title']}{_because(row['refusal'])}" for row in mode["backends"]]
+        lines += [f"  no   {row['title']}. {row['refusal']}" if row["refusal"] else f"  yes  {row['title']}" for row in mode["backends"]]
     return "\n".join(lines)
 
 
-def _seeing(estimator: str | None) -> str:
-    """Which model sees depth; the mini's own is a stand-in for the one that FLUX was made with."""
-    better = f" ({ESTIMATOR_REPO}, which FLUX was made with: python -m flux_demo fetch estimator)" if estimator == "mini" else ""
-    return f"Depth in photos is estimated by: {estimator or 'nothing here'}{better}"
-
-
-def _because(refusal: str | None) -> str:
-    return f". {refusal}" if refusal else ""
+def _estimator_line(estimator: str | None) -> str:
+    """Which model estimates depth. The mini's own stands in for the one that FLUX.1-Depth-dev was made with."""
+    better = f" (FLUX.1-Depth-dev was made with {ESTIMATOR_REPO}: python -m flux_demo fetch estimator)" if estimator == "mini" else ""
+    return f"Depth is estimated by: {estimator or 'nothing here'}{better}"

@@ -1,4 +1,4 @@
-"""What each command does. Every function takes the parsed words and the terminal, and returns the exit code."""
+"""What each command does. Every function takes the parsed arguments and the terminal, and returns the exit code."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from flux_demo.cli import check, output
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import DownloadFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
-from flux_demo.modes import MODES
+from flux_demo.modes import Control, Mode, find_mode
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.settings import Settings
 from flux_demo.studio import MATCH, Studio, only_samples
 
 
-def generate(asked: argparse.Namespace, terminal: Terminal) -> int:
-    """text, canny, depth: the picture's path."""
-    mode = MODES[asked.command]
-    target = output.checked(asked.output, getattr(asked, "photo", None))
-    request = GenerationRequest(mode.name, asked.prompt, seed=asked.seed, steps=asked.steps, guidance=asked.guidance, preset=asked.preset)
-    size = _size(asked.size)
+def generate(args: argparse.Namespace, terminal: Terminal) -> int:
+    """A mode's name: generate an image. The result is its path."""
+    mode = find_mode(args.command)
+    target = output.checked(args.output, args.photo if mode.control else None)
+    request = GenerationRequest(mode.name, args.prompt, seed=args.seed, steps=args.steps, guidance=args.guidance, preset=args.preset)
+    size = _size(args.size)
     if size == MATCH and mode.control is None:
         raise InvalidRequest(f"The {mode.name} mode has no photo whose shape the size could match. Give --size as WIDTHxHEIGHT.")
-    studio = _studio(asked)
+    studio = _studio(args)
     output.check_folder(studio.settings.outputs_folder)
     route = studio.route(mode.name)
     sized = replace(request, size=size if isinstance(size, Size) else None)
-    route.dials.complete(sized)  # what cannot be drawn here is said before the photo is looked at
+    route.dials.complete(sized)  # refuses what cannot be generated here before the photo is opened
     if mode.control is not None:
         if not route.dials.own_photos:
             raise only_samples(route)
-        request = replace(request, control=_map(studio, asked, mode.name, terminal))
-    elif isinstance(size, Size):
+        request = replace(request, control=_map(studio, args, mode, mode.control, terminal))
+    else:
         request = sized
     terminal.say(f"Runs on: {route.backend.title}.")
-    _say_unknown_words(route.backend.name, asked.prompt, terminal)
+    _say_unknown_words(route.backend.name, args.prompt, terminal)
     image = studio.generate(request, terminal.steps, terminal.status)
     path = image.path
     if target is not None:
@@ -48,79 +48,83 @@ def generate(asked: argparse.Namespace, terminal: Terminal) -> int:
     return 0
 
 
-def draw_map(asked: argparse.Namespace, terminal: Terminal) -> int:
-    """map: the map's path."""
-    target = output.checked(asked.output, asked.photo)
-    control = _map(_studio(asked), asked, asked.kind, terminal)
-    target = target or output.beside(asked.photo, asked.kind)
+def draw_map(args: argparse.Namespace, terminal: Terminal) -> int:
+    """map: draw the map that a mode would follow. The result is its path."""
+    mode = find_mode(args.mode)
+    assert mode.control is not None  # the parser offers no other modes
+    target = output.checked(args.output, args.photo)
+    control = _map(_studio(args), args, mode, mode.control, terminal)
+    target = target or output.beside(args.photo, mode.name)
     output.write(target, lambda file: control.image.save(file, format="PNG"))
-    terminal.say(f"{control.size}" + (f", seen by {control.estimator}" if control.estimator else "") + ".")
+    terminal.say(f"{control.size}" + (f", depth estimated by {control.estimator}" if control.estimator else "") + ".")
     terminal.result(str(target), {"path": str(target), **_describe(control)})
     return 0
 
 
-def fetch(asked: argparse.Namespace, terminal: Terminal) -> int:
-    """fetch: the name of what is here now."""
+def fetch(args: argparse.Namespace, terminal: Terminal) -> int:
+    """fetch: download model files. The result is the model's name."""
     settings = Settings.from_env()
     studio = Studio.from_settings(settings)
     terminal.say_status("Asking Hugging Face for the size of the files")
-    todo = studio.fetch_size(asked.what)
+    todo = studio.fetch_size(args.what)
     free = check.free_for_downloads(settings)
     if free is not None and free < todo.bytes_left:
         raise DownloadFailed(
-            f"{todo.name} needs {in_gb(todo.bytes_left)} more, and the disk has {in_gb(free)} free. Make room, or set HF_HOME to a larger disk."
+            f"{todo.name} needs {in_gb(todo.bytes_left)} more, and the disk has {in_gb(free)} free. "
+            "Free some space, or set HF_HOME to a larger disk."
         )
     if todo.bytes_left:
         terminal.say(
-            f"{todo.name}: {in_gb(todo.bytes_left)} to fetch of {in_gb(todo.bytes_total)}. An interrupted download is taken up again."
+            f"{todo.name}: {in_gb(todo.bytes_left)} of {in_gb(todo.bytes_total)} to fetch. "
+            "An interrupted download continues where it stopped."
         )
-        studio.fetch(asked.what, terminal.bytes)
+        studio.fetch(args.what, terminal.bytes)
     else:
         terminal.say(f"{todo.name} is already here, {in_gb(todo.bytes_total)}.")
-    values = {"what": asked.what, "name": todo.name, "bytes_total": todo.bytes_total, "bytes_fetched": todo.bytes_left}
+    values = {"what": args.what, "name": todo.name, "bytes_total": todo.bytes_total, "bytes_fetched": todo.bytes_left}
     terminal.result(todo.name, values)
     return 0
 
 
-def recipe(asked: argparse.Namespace, terminal: Terminal) -> int:
-    """recipe: the recipe, as JSON in either case."""
+def recipe(args: argparse.Namespace, terminal: Terminal) -> int:
+    """recipe: the recipe in a PNG file, as JSON with or without ``--json``."""
     import json
 
     from flux_demo.recipe import read_recipe
 
-    values = read_recipe(asked.file).to_dict()
+    values = read_recipe(args.file).to_dict()
     terminal.result(json.dumps(values, indent=2, ensure_ascii=False), values)
     return 0
 
 
-def _studio(asked: argparse.Namespace) -> Studio:
+def _studio(args: argparse.Namespace) -> Studio:
     settings = Settings.from_env()
-    return Studio.from_settings(replace(settings, backend=asked.backend) if asked.backend else settings)
+    return Studio.from_settings(replace(settings, backend=args.backend) if args.backend else settings)
 
 
-def _size(text: str | None) -> Size | str:
-    return MATCH if text == MATCH else Size.parse(text) if text is not None else ""
+def _size(text: str | None) -> Size | str | None:
+    return Size.parse(text) if text is not None and text != MATCH else text
 
 
-def _map(studio: Studio, asked: argparse.Namespace, mode: str, terminal: Terminal) -> ControlMap:
+def _map(studio: Studio, args: argparse.Namespace, mode: Mode, control: Control, terminal: Terminal) -> ControlMap:
+    """The map of the photo that the arguments name, drawn with their options; or the photo itself with ``--as-map``."""
     from flux_demo.maps.photo import looks_like_map, open_photo
 
-    size = _size(asked.size) or MATCH
-    photo = open_photo(asked.photo)
-    control = MODES[mode].control
-    assert control is not None
-    given = {option.name: getattr(asked, option.name) for option in control.options}
-    given = {name: value for name, value in given.items() if value is not None}
-    if getattr(asked, "as_map", False):
-        if given:
+    size = _size(args.size) or MATCH
+    photo = open_photo(args.photo)
+    options = {option.name: getattr(args, option.name) for option in control.options}
+    options = {name: value for name, value in options.items() if value is not None}
+    as_map = getattr(args, "as_map", None)  # None: a command without that option
+    if as_map:
+        if options:
             raise InvalidRequest(
-                f"--as-map takes the file as the map that it is, and --{next(iter(given))} would draw it anew. Leave one of them out."
+                f"--as-map uses the file as the map, but --{next(iter(options))} is for drawing one. Leave one of them out."
             )
-        return studio.as_map(mode, photo, size, asked.fit)
-    if looks_like_map(photo) and asked.command != "map":
-        terminal.say("The photo looks like a map already. If it is one, add --as-map, and it is followed as it is.")
-    terminal.say_status("Looking at the photo")
-    return studio.preview(mode, photo, size, asked.fit, **given)
+        return studio.as_map(mode.name, photo, size, args.fit)
+    if as_map is not None and looks_like_map(photo):
+        terminal.say("The photo already looks like a map. If it is one, add --as-map to use it as is.")
+    terminal.say_status("Drawing the map")
+    return studio.preview(mode.name, photo, size, args.fit, **options)
 
 
 def _describe(control: ControlMap) -> Mapping[str, Any]:
@@ -141,7 +145,7 @@ def _caption(image: GeneratedImage) -> str:
 
 
 def _say_unknown_words(backend: str, prompt: str, terminal: Terminal) -> None:
-    """The mini knows few words; which of the prompt's it does not is worth a line before the wait."""
+    """Name the words that the mini does not know, before the person waits for an image without them."""
     if backend != "mini":
         return
     from flux_demo.mini_vocabulary import unknown_words, what_it_knows
@@ -159,6 +163,6 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace, Terminal], int]] = {
 }
 
 
-def run_command(asked: argparse.Namespace, terminal: Terminal) -> int:
-    """Run the command that was parsed; the name of a mode generates an image."""
-    return COMMANDS.get(asked.command, generate)(asked, terminal)
+def run_command(args: argparse.Namespace, terminal: Terminal) -> int:
+    """Run the parsed command. A command that is not in the table is the name of a mode."""
+    return COMMANDS.get(args.command, generate)(args, terminal)

@@ -1,4 +1,4 @@
-"""Where an image is written: checked before the work begins, and written whole or not at all."""
+"""Where an image or a map is written: checked before the work begins, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from flux_demo.gallery import write_whole
 
 
 def checked(output: str | None, photo: str | None = None) -> Path | None:
-    """The file that ``-o`` names. Raises InvalidRequest for one that cannot be written, or that is the person's own photo."""
+    """The file that ``-o`` names; None without ``-o``. Raises InvalidRequest if it cannot be written or is the photo itself."""
     if output is None:
         return None
     target = Path(output)
     if target.suffix.lower() != ".png":
-        raise InvalidRequest(f"{target.name!r} does not end in .png, and pictures are written as PNG. Give -o a name that does.")
+        raise InvalidRequest(f"{target.name!r} does not end in .png, and images are written as PNG. Give -o a name that does.")
     if target.is_dir():
         raise InvalidRequest(f"{target.name!r} is a folder. Give -o the name of a file in it.")
     if not target.parent.is_dir():
-        raise InvalidRequest(f"There is no folder {str(target.parent)!r} to write to. Make it first, or give -o another place.")
+        raise InvalidRequest(f"There is no folder {str(target.parent)!r} to write to. Create it first, or give -o another path.")
     if not os.access(target if target.exists() else target.parent, os.W_OK) or not os.access(target.parent, os.W_OK):
-        raise InvalidRequest(f"{str(target)!r} cannot be written: permission is missing. Give -o another place.")
+        raise InvalidRequest(f"{str(target)!r} cannot be written: permission is missing. Give -o another path.")
     if photo is not None and target.exists() and os.path.exists(photo) and os.path.samefile(target, photo):
-        raise InvalidRequest(f"{target.name!r} is the photo itself, and it would be lost. Give -o another name.")
+        raise InvalidRequest(f"{target.name!r} is the photo itself, which would be lost. Give -o another name.")
     return target
 
 
 def check_folder(folder: Path) -> None:
-    """Raise InvalidRequest, before anything is drawn, when pictures could not be kept in the folder."""
+    """Raise InvalidRequest if images cannot be kept in the folder. Called before anything is generated."""
     place = next((place for place in (folder.absolute(), *folder.absolute().parents) if place.exists()), None)
     if place is None or not place.is_dir() or not os.access(place, os.W_OK):
         raise InvalidRequest(
-            f"Pictures cannot be kept in {str(folder)!r}: it is no folder, or permission is missing. Set FLUX_DEMO_OUTPUTS to another one."
+            f"Images cannot be kept in {str(folder)!r}: it is not a folder, or permission is missing. Set FLUX_DEMO_OUTPUTS to another one."
         )
 
 
-def beside(photo: str, kind: str) -> Path:
-    """A name in the current folder that no file has: ``photo-canny.png``, then ``photo-canny-2.png``."""
-    stem = f"{Path(photo).stem}-{kind}"
+def beside(photo: str, mode: str) -> Path:
+    """An unused name in the current folder: ``photo-canny.png``, then ``photo-canny-2.png``. Raises InvalidRequest."""
+    stem = f"{Path(photo).stem}-{mode}"
     numbers = range(1, 10_000)
     names = (Path(f"{stem}.png" if number == 1 else f"{stem}-{number}.png") for number in numbers)
     free = next((name for name in names if not name.exists()), None)
     if free is None:
-        raise InvalidRequest(f"There are too many files {stem}-….png here. Give the map a name with -o.")
+        raise InvalidRequest(f"There are too many files named {stem}-….png here. Give the map a name with -o.")
     return checked(str(free)) or free
 
 
 def write(target: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """``write_whole`` for a file that ``-o`` names. Raises InvalidRequest when the disk refuses."""
+    """Write a file through ``fill(file)``, whole or not at all. Raises InvalidRequest when the disk refuses."""
     try:
         write_whole(target, fill)
     except OSError as error:
         why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or "the disk refuses it").lower()
-        raise InvalidRequest(f"{target.name!r} cannot be written: {why}. Free some space, or give -o another place.") from error
+        raise InvalidRequest(f"{target.name!r} cannot be written: {why}. Free some space, or give -o another path.") from error

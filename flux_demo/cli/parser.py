@@ -1,4 +1,4 @@
-"""What can be typed. One command per row of MODES, and the options of its map from the same table."""
+"""The commands and their options. What there is of each for the modes (commands, ``map``, ``fetch``, map options) comes from MODES."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from flux_demo.request import MAX_SEED
 from flux_demo.settings import BACKENDS
 from flux_demo.version import VERSION
 
-ABOUT = "Pictures from FLUX.1 [dev], and from FLUX.1 Canny and Depth [dev] that follow a photo's edges or depth."
+ABOUT = "Images from FLUX.1 [dev], and from FLUX.1 Canny and Depth [dev], which follow a photo's edges or depth."
 EPILOG = """\
-Results go to standard output (the path of the picture), all else to standard error.
+Results (the path of the image) go to standard output, everything else to standard error.
 Exit codes: 0 done, 2 not understood, 3 refused or failed (with the reason), 130 interrupted.
 The page: python app.py. Environment variables: see the README.
 """
@@ -35,26 +35,26 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(arguments: list[str]) -> argparse.Namespace | None:
-    """Read the command; None when ``--help`` or ``--version`` was asked for and printed. Raises NotUnderstood."""
+    """Parse the arguments; None if they asked for ``--help`` or ``--version``, which has been printed. Raises NotUnderstood."""
     try:
-        return _parser().parse_args(_glued(arguments))
-    except SystemExit:  # only help and version leave this way
+        return _parser().parse_args(_with_negative_values(arguments))
+    except SystemExit:  # raised only for --help and --version
         return None
 
 
-def _glued(arguments: list[str]) -> list[str]:
-    """``--size -16x16`` as ``--size=-16x16``: a value below zero is refused as a size, not taken for an option."""
-    glued: list[str] = []
+def _with_negative_values(arguments: list[str]) -> list[str]:
+    """``--size -16x16`` as ``--size=-16x16``, so that argparse does not take a negative value for an option."""
+    joined: list[str] = []
     for argument in arguments:
-        if glued and re.fullmatch(r"--[a-z]+", glued[-1]) and re.match(r"-[\d.]", argument):
-            glued[-1] += f"={argument}"
+        if joined and re.fullmatch(r"--[a-z]+", joined[-1]) and re.match(r"-[\d.]", argument):
+            joined[-1] += f"={argument}"
         else:
-            glued.append(argument)
-    return glued
+            joined.append(argument)
+    return joined
 
 
 def number(text: str) -> int | float:
-    """A number of any size: whether it can be used is for the request to say."""
+    """Any number, however large: the request decides whether it can be used."""
     if "_" in text:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number")
     try:
@@ -85,48 +85,55 @@ def _parser() -> argparse.ArgumentParser:
         _add_generation(commands, mode)
     _add_maps(commands)
 
-    check = _add(commands, "check", "what can run here and why not, before any download")
+    check = _add(commands, "check", "show what can run here, and why the rest cannot, before any download")
     _backend(check)
     fetch = _add(commands, "fetch", "download what the local backend needs; says the size first, and resumes")
-    fetch.add_argument("what", choices=(*MODES, "estimator"), help="the mode to fetch for, or the depth estimator")
-    recipe = _add(commands, "recipe", "print the recipe that a picture carries, as JSON")
-    recipe.add_argument("file", metavar="FILE.png", help="a picture that was made here")
+    fetch.add_argument("what", choices=(*MODES, "estimator"), help="the mode to download for, or the depth estimator")
+    recipe = _add(commands, "recipe", "print the recipe in an image, as JSON")
+    recipe.add_argument("file", metavar="FILE.png", help="an image that was generated here")
     return parser
 
 
 def _add(commands, name: str, purpose: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".", allow_abbrev=False)
-    # SUPPRESS: the default of a command's own --json would undo a --json before the command.
+    # SUPPRESS: otherwise the default of the command's own --json would override a --json before the command.
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object instead of text")
     return parser
 
 
 def _add_generation(commands, mode: Mode) -> None:
-    purpose = f"draw a picture that follows a photo's {mode.title.lower()}" if mode.control else "draw a picture from a prompt"
-    parser = _add(commands, mode.name, purpose)
+    source = f"that follows a photo's {mode.control.title.lower()}" if mode.control else "from a prompt"
+    parser = _add(commands, mode.name, f"generate an image {source}")
     if mode.control:
-        parser.add_argument("photo", metavar="PHOTO", help="the photo to follow, of any format that Pillow reads")
-    parser.add_argument("prompt", metavar="PROMPT", help="what the picture shows")
+        parser.add_argument("photo", metavar="PHOTO", help="the photo to follow, in any format that Pillow reads")
+    parser.add_argument("prompt", metavar="PROMPT", help="what the image should show")
     if mode.control:
         _map_options(parser, mode.control)
-        parser.add_argument("--as-map", action="store_true", help="PHOTO is itself the map: fitted to the size, never redrawn")
+        parser.add_argument("--as-map", action="store_true", help="PHOTO is already the map: it is fitted to the size and never redrawn")
     _size(parser, is_map=mode.control is not None)
-    parser.add_argument("--seed", type=number, metavar="N", help=f"0 to {MAX_SEED}; the same seed gives the same picture (default: random)")
-    parser.add_argument("--steps", type=number, metavar="N", help=f"more take longer (default: {mode.steps}; best: {mode.quality_steps})")
-    parser.add_argument("--guidance", type=number, metavar="G", help=f"how closely to follow the prompt (default: {mode.guidance:g})")
-    parser.add_argument("--preset", metavar="NAME", help="how fast and how exact local FLUX runs")
+    parser.add_argument("--seed", type=number, metavar="N", help=f"0 to {MAX_SEED}; the same seed gives the same image (default: random)")
+    parser.add_argument(
+        "--steps",
+        type=number,
+        metavar="N",
+        help=f"more take longer (default with local FLUX: {mode.steps}; best quality: {mode.quality_steps})",
+    )
+    parser.add_argument(
+        "--guidance", type=number, metavar="G", help=f"how closely to follow the prompt (default with local FLUX: {mode.guidance:g})"
+    )
+    parser.add_argument("--preset", metavar="NAME", help="how fast and how exactly local FLUX runs")
     _backend(parser)
-    parser.add_argument("-o", "--output", metavar="OUT.png", help="where to write the picture (default: the outputs folder)")
+    parser.add_argument("-o", "--output", metavar="OUT.png", help="where to write the image (default: the outputs folder)")
 
 
 def _add_maps(commands) -> None:
     maps = _add(commands, "map", "draw the map that a mode would follow, and nothing else")
-    kinds = maps.add_subparsers(dest="kind", metavar="KIND", required=True)
+    modes = maps.add_subparsers(dest="mode", metavar="MODE", required=True)
     for mode in MODES.values():
         if not mode.control:
             continue
-        parser = _add(kinds, mode.name, f"{mode.control.title.lower()} of a photo: {mode.control.sees[0].lower()}{mode.control.sees[1:]}")
-        parser.add_argument("photo", metavar="PHOTO", help="the photo to look at")
+        parser = _add(modes, mode.name, f"{mode.control.title.lower()} of a photo: {mode.control.sees[0].lower()}{mode.control.sees[1:]}")
+        parser.add_argument("photo", metavar="PHOTO", help="the photo to draw a map of")
         _map_options(parser, mode.control)
         _size(parser, is_map=True)
         _backend(parser)
@@ -141,14 +148,14 @@ def _map_options(parser: argparse.ArgumentParser, control: Control) -> None:
             parser.add_argument(f"--{option.name}", action="store_true", default=None, help=option.help)
         else:
             parser.add_argument(f"--{option.name}", type=number, metavar="N", help=f"{option.help} (default: {option.default:g})")
-    parser.add_argument("--fit", choices=FITS, default="crop", help="how a photo of another shape meets the size (default: crop)")
+    parser.add_argument("--fit", choices=FITS, default="crop", help="how to bring a photo of another shape to the size (default: crop)")
 
 
 def _size(parser: argparse.ArgumentParser, *, is_map: bool) -> None:
-    default = 'the preset nearest the photo\'s shape, "match"' if is_map else "the first preset of where it runs"
+    default = '"match", the offered size nearest the photo\'s shape' if is_map else "the first size that the backend offers"
     parser.add_argument("--size", metavar="WxH", help=f"width and height in pixels, each a multiple of 16 (default: {default})")
 
 
 def _backend(parser: argparse.ArgumentParser) -> None:
     names: Iterable[str] = ("auto", *BACKENDS)
-    parser.add_argument("--backend", choices=names, help="where to run (default: auto, the first that can)")
+    parser.add_argument("--backend", choices=names, help="where to run (default: auto, the first backend that can)")

@@ -1,4 +1,4 @@
-"""What the person sees: one result on standard output, everything else on standard error, a progress line on a terminal only."""
+"""What the person sees: one result on standard output, everything else on standard error, and a progress line if that is a terminal."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Terminal:
 
     def __init__(self, *, as_json: bool):
         self.as_json = as_json
-        self._line = False  # whether a progress line is showing
-        self._drawn = 0.0  # when it was drawn last
-        self._began: tuple[float, int] | None = None  # when the first progress came, and how much was done then
+        self._shows_progress = False  # whether the last line is a progress line
+        self._updated = 0.0  # when the progress line was last updated
+        self._began: tuple[float, int] | None = None  # when progress was first reported, and how much was done by then
         if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be text
+            sys.stdout.reconfigure(errors="surrogateescape")  # file names may be any bytes
 
-    def hush(self) -> None:
-        """Keep libraries from talking on standard error. What matters comes as an error of ours."""
+    def silence_libraries(self) -> None:
+        """Keep libraries from printing to standard error. What matters is raised as an error."""
         quiet = {
             "TRANSFORMERS_VERBOSITY": "error",
             "DIFFUSERS_VERBOSITY": "error",
@@ -41,12 +41,12 @@ class Terminal:
             warnings.simplefilter("ignore")
 
     def result(self, text: str, value: Mapping[str, Any]) -> None:
-        """The one result: text, or with ``--json`` the object."""
+        """Print the one result: the text, or with ``--json`` the object."""
         self._clear()
         print(json.dumps(value, indent=2) if self.as_json else text, flush=True)
 
     def fail(self, sentence: str, code: int, before: str = "") -> int:
-        """Say what went wrong and return the exit code."""
+        """Print what went wrong, after ``before``, and return the exit code."""
         self._clear()
         print(f"{before}{sentence}", file=sys.stderr, flush=True)
         if self.as_json:
@@ -57,32 +57,32 @@ class Terminal:
         return code
 
     def say(self, sentence: str) -> None:
-        """A line that stays, on standard error."""
+        """Print a line to standard error that stays."""
         self._clear()
         print(sentence, file=sys.stderr, flush=True)
 
     def status(self, status: Status) -> None:
-        """What a run is doing."""
+        """Show what a run is doing."""
         self.say_status(status.text)
 
     def say_status(self, sentence: str) -> None:
-        """What is being done now; on a terminal only, and gone when the next thing is shown."""
-        self._draw(sentence)
+        """Show what is being done now, on a terminal only, until the next thing is shown."""
+        self._update(sentence)
 
     def steps(self, done: int, of: int, preview: object = None) -> None:
-        """One more denoising step."""
-        self._draw(f"{_bar(done, of)} step {done} of {of}{self._left(done, of)}", always=done == of)
+        """Show how many denoising steps are done."""
+        self._update(f"{_bar(done, of)} step {done} of {of}{self._left(done, of)}", always=done == of)
 
     def bytes(self, done: int, total: int) -> None:
-        """How much of a download has come."""
-        self._draw(f"{_bar(done, total)} {in_gb(done)} of {in_gb(total)}{self._left(done, total)}", always=done == total)
+        """Show how much of a download has arrived."""
+        self._update(f"{_bar(done, total)} {in_gb(done)} of {in_gb(total)}{self._left(done, total)}", always=done == total)
 
     def forget_output(self) -> None:
-        """Standard output has no reader any more: nothing that is flushed later may fail on it."""
+        """Discard what is still to be printed: nobody reads standard output any more, and flushing it must not fail."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _left(self, done: int, of: int) -> str:
-        """How long the rest will take at the pace so far."""
+        """The time left at the pace so far; empty if unknown."""
         now = time.monotonic()
         if self._began is None:
             self._began = (now, done)
@@ -92,22 +92,23 @@ class Terminal:
         seconds = (now - began) / (done - first) * (of - done)
         return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
 
-    def _draw(self, line: str, *, always: bool = False) -> None:
+    def _update(self, line: str, *, always: bool = False) -> None:
+        """Replace the progress line, at most 20 times a second unless ``always``."""
         now = time.monotonic()
-        if not sys.stderr.isatty() or (now - self._drawn < 0.05 and not always):
+        if not sys.stderr.isatty() or (now - self._updated < 0.05 and not always):
             return
-        self._drawn, self._line = now, True
+        self._updated, self._shows_progress = now, True
         width = shutil.get_terminal_size().columns - 1
         print(f"\r\x1b[K{line[:width]}", end="", file=sys.stderr, flush=True)
 
     def _clear(self) -> None:
-        if self._line:
+        if self._shows_progress:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-            self._line = False
+            self._shows_progress = False
 
 
 def in_gb(count: int) -> str:
-    """Bytes as people are told them: ``23.8 GB``, ``140 MB``."""
+    """Bytes in decimal units: ``23.8 GB``, ``140 MB``, ``9 kB``."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 

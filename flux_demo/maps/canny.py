@@ -1,4 +1,4 @@
-"""Photo -> edge map, as the makers of FLUX.1-Canny-dev draw it: OpenCV's Canny on the RGB picture at output size."""
+"""Photo -> edge map, as the makers of FLUX.1-Canny-dev draw it: OpenCV's Canny on the RGB photo at the output size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def draw(fitted: Fitted, low: float = 50, high: float = 200) -> Image:
-    """White lines on black, RGB. The thresholds are OpenCV's, on gradients of 8-bit colours (black-forest-labs/flux: 50, 200)."""
+    """White lines on black, RGB. The thresholds are OpenCV's, for gradients of 8-bit colours; the defaults are black-forest-labs/flux's."""
     import cv2
     from PIL import Image
 

@@ -1,6 +1,6 @@
-"""Photo -> depth map, near is bright, with a Depth Anything model from a folder in transformers' layout.
+"""Photo -> depth map in which near is bright, with a Depth Anything model from a folder in transformers' layout.
 
-Knows nothing of downloads: the caller names a folder that is whole.
+Downloads nothing: the caller names a folder that is complete.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-# Bytes: 2.5 GiB for Depth Anything's large model, 4.7 for a picture of a megapixel that may be decoded meanwhile.
+# Bytes: 2.5 GiB for Depth Anything's large model, 4.7 GiB for an image of one megapixel that may be decoded at the same time.
 GPU_ROOM = int(7.2 * 2**30)
 KEPT = 8  # estimates kept, so that moving near and far does not run the model again
 
 
 class Estimator:
-    """A depth model, loaded at its first use and kept. Safe to call from several threads, one at a time."""
+    """A depth model, loaded at its first use and kept. Threads may share it; it runs for one at a time."""
 
     def __init__(self, folder: Path, title: str):
         self.folder = folder
-        self.title = title  # a Hub name or "mini": in recipes and on the page
+        self.title = title  # a Hub name, a folder's name or "mini": in recipes and on the page
         self._lock = threading.Lock()
         self._loaded: tuple[Any, Any] | None = None
         self._estimates: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
     def estimate(self, fitted: Fitted) -> np.ndarray:
-        """Relative inverse depth of each pixel, (height, width) float32, larger is nearer, no unit. Raises GenerationFailed."""
+        """Relative inverse depth of each pixel, (height, width) float32: larger is nearer, without a unit. Raises GenerationFailed."""
         key = hashlib.blake2b(fitted.pixels.tobytes() + repr(fitted.pixels.shape).encode()).digest()
         with self._lock:
             if key not in self._estimates:
@@ -53,7 +53,7 @@ class Estimator:
         inputs = processor(images=Image.fromarray(pixels), return_tensors="pt")
         with torch.inference_mode():
             outputs = _run_on(_device(), model, inputs)
-        # bicubic back to the picture's size, as black-forest-labs/flux does
+        # bicubic back to the photo's size, as black-forest-labs/flux does
         result = processor.post_process_depth_estimation(outputs, target_sizes=[pixels.shape[:2]])[0]
         return result["predicted_depth"].float().cpu().numpy()
 
@@ -69,7 +69,7 @@ class Estimator:
                 processor = AutoImageProcessor.from_pretrained(self.folder, local_files_only=True, use_fast=False)
             except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others on broken folders
                 raise GenerationFailed(
-                    f"The depth model {self.title} cannot be loaded: its files are broken or of another kind. "
+                    f"The depth model {self.title} cannot be loaded: its files are damaged or belong to another kind of model. "
                     "Delete them and run python -m flux_demo fetch estimator."
                 ) from error
             self._loaded = model.eval(), processor
@@ -77,25 +77,25 @@ class Estimator:
 
 
 def _device() -> torch.device:
-    """The GPU, where it has so much room that no picture which is drawn there misses it; otherwise the CPU."""
+    """The GPU if it has enough free memory for the depth model beside an image that is being generated, otherwise the CPU."""
     import torch
 
     if torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()
-        idle = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # kept by torch for the next who asks
+        idle = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # free within torch's cache
         if free + idle >= GPU_ROOM:
             return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
 
 
 def _run_on(device: torch.device, model: Any, inputs: Any) -> Any:
-    """The model's outputs, its depth in main memory. So is the model: on a GPU are only copies, for as long as it works."""
+    """The model's outputs, with the depth in main memory. The model itself stays there too: a GPU gets copies, for one run."""
     import torch
 
     if device.type != "cpu":
         try:
             return _run_copies(device, model, inputs)
-        except torch.OutOfMemoryError:  # somebody was faster
+        except torch.OutOfMemoryError:  # something else took the memory first
             pass
         finally:
             torch.cuda.empty_cache()
@@ -112,26 +112,28 @@ def _run_copies(device: torch.device, model: Any, inputs: Any) -> Any:
 
 
 def draw(fitted: Fitted, estimator: Estimator, near: float = 0.0, far: float = 1.0, invert: bool = False) -> Image:
-    """A grey RGB map of the photo's depth, near is bright. Raises what ``grey_map`` and the estimator raise."""
+    """A grey RGB map of the photo's depth, in which near is bright. Raises what ``grey_map`` and ``Estimator.estimate`` raise."""
     check_range(near, far)  # before the model runs
     return grey_map(fitted, estimator.estimate(fitted), near, far, invert)
 
 
 def grey_map(fitted: Fitted, inverse_depth: np.ndarray, near: float = 0.0, far: float = 1.0, invert: bool = False) -> Image:
-    """A grey RGB map, near is bright. Distances run from 0, the nearest point, to 1, the farthest; whatever is outside near–far
-    becomes white or black. Raises InvalidRequest when near is not below far, GenerationFailed when the photo has no depth.
+    """A grey RGB map in which near is bright.
+
+    Distances run from 0, the nearest point, to 1, the farthest. Closer than ``near`` is white, farther than ``far`` is black;
+    ``invert`` swaps the two. Raises InvalidRequest when near is not below far, GenerationFailed when the photo has no depth.
     """
     import numpy as np
     from PIL import Image
 
     check_range(near, far)
     left, top, right, bottom = fitted.box
-    seen = inverse_depth[top:bottom, left:right]
-    nearest, farthest = float(seen.max()), float(seen.min())
+    shown = inverse_depth[top:bottom, left:right]  # padding does not count
+    nearest, farthest = float(shown.max()), float(shown.min())
     span = nearest - farthest
     if not np.isfinite(span) or span <= 1e-6 * max(1.0, abs(nearest)):
         raise GenerationFailed(
-            "The photo shows no depth: every point seems equally far. Choose a photo with a foreground and a background."
+            "The photo shows no depth: every point seems equally far away. Choose a photo with a foreground and a background."
         )
     distance = (nearest - inverse_depth) / span
     brightness = 1 - np.clip((distance - near) / (far - near), 0, 1)
@@ -144,4 +146,4 @@ def grey_map(fitted: Fitted, inverse_depth: np.ndarray, near: float = 0.0, far: 
 def check_range(near: float, far: float) -> None:
     """Raise InvalidRequest unless near is below far."""
     if not near < far:
-        raise InvalidRequest(f"Near is {near:g} and far is {far:g}, so nothing is between them. Set near below far.")
+        raise InvalidRequest(f"Near is {near:g} and far is {far:g}, so there is nothing between them. Set near below far.")

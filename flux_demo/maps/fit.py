@@ -1,4 +1,4 @@
-"""How a photo meets the output size: cropped, padded, or stretched. Never silently: the map shows what was done."""
+"""Brings a photo to the output size: cropped, padded or stretched. Never silently: the map shows what was done."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Fitted:
     """A photo at the output size."""
 
     pixels: np.ndarray  # (height, width, 3) uint8, 0–255, RGB, contiguous
-    box: tuple[int, int, int, int]  # left, top, right, bottom of what the photo really shows; outside it is padding
+    box: tuple[int, int, int, int]  # left, top, right, bottom of the photo in it; what is outside is padding
 
     def blank_outside(self, drawn: np.ndarray) -> np.ndarray:
-        """A drawn map, (height, width) or (height, width, 3), made black where the photo shows nothing."""
+        """A map, (height, width) or (height, width, 3), with the padding made black."""
         left, top, right, bottom = self.box
         if (left, top, right, bottom) == (0, 0, drawn.shape[1], drawn.shape[0]):
             return drawn
@@ -33,14 +33,16 @@ class Fitted:
 
 
 def fit(photo: Image, size: Size, how: str = "crop") -> Fitted:
-    """Bring an RGB photo to ``size``. Crop keeps the middle; pad keeps all and repeats the border pixels, so that no edge
-    appears where the photo ends; stretch distorts. Area averaging when shrinking, as a lens would; cubic when growing.
+    """Bring an RGB photo to ``size``. Raises InvalidRequest for an unknown way.
+
+    Crop keeps the middle; pad keeps everything and repeats the border pixels, so that no edge appears where the photo ends; stretch
+    distorts. Shrinking averages areas, as a lens would; enlarging is bicubic.
     """
     import cv2
     import numpy as np
 
     if how not in FITS:
-        raise InvalidRequest(f"There is no fit {how!r}. Choose {', '.join(FITS[:-1])} or {FITS[-1]}.")
+        raise InvalidRequest(f"{how!r} is not a way to fit a photo. Choose {', '.join(FITS[:-1])} or {FITS[-1]}.")
     pixels = np.asarray(photo)
     if how == "crop":
         pixels = _middle(pixels, size)
@@ -56,7 +58,7 @@ def fit(photo: Image, size: Size, how: str = "crop") -> Fitted:
 
 
 def _middle(pixels: np.ndarray, size: Size) -> np.ndarray:
-    """The largest part of the middle that has the output's shape."""
+    """The largest centred part that has the output's shape."""
     height, width = pixels.shape[:2]
     if width * size.height > height * size.width:
         kept = max(1, round(height * size.width / size.height))
@@ -68,7 +70,7 @@ def _middle(pixels: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _inner(pixels: np.ndarray, size: Size) -> tuple[int, int]:
-    """Width and height of the whole photo inside the output, shape kept."""
+    """Width and height of the whole photo inside the output, its shape kept."""
     height, width = pixels.shape[:2]
     scale = min(size.width / width, size.height / height)
     return min(size.width, max(1, round(width * scale))), min(size.height, max(1, round(height * scale)))

@@ -1,6 +1,6 @@
-"""The one loader: every picture that comes from outside, on the page, by the API, on the command line, is opened here.
+"""The one loader: every image from outside, whether on the page, through the API or on the command line, is opened here.
 
-It looks at the size on disk, then at the header, then at the number of pixels, and only then decodes.
+It checks the size on disk, then the header, then the number of pixels, and only then decodes.
 """
 
 from __future__ import annotations
@@ -19,30 +19,32 @@ if TYPE_CHECKING:
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 8  # pixels; anything smaller is an icon or a tracking dot
-MAX_SHAPE = 32  # the longer side over the shorter one
+MAX_ASPECT = 32  # the longer side divided by the shorter one
 
 
 def open_photo(source: str | os.PathLike | bytes) -> Image:
-    """Open a picture of any format that Pillow reads, as RGB: turned upright by its EXIF, transparency laid on white,
-    16-bit and greyscale and CMYK converted, of an animation the first frame. Raises InvalidPicture.
+    """Open an image of any format that Pillow reads, as RGB. Raises InvalidPicture.
+
+    It is turned upright by its EXIF, transparency is laid on white, 16-bit, greyscale and CMYK are converted, and of an animation the
+    first frame is taken.
     """
     from PIL import Image, ImageOps
 
     data = _read(source)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and of large pictures; the limits are checked here
-            with Image.open(io.BytesIO(data)) as picture:
-                _check_header(*picture.size)
-                picture.load()
-                return _to_rgb(ImageOps.exif_transpose(picture))
+            warnings.simplefilter("ignore")  # Pillow warns about odd EXIF and large images; the limits are checked here
+            with Image.open(io.BytesIO(data)) as opened:
+                _check_header(*opened.size)
+                opened.load()
+                return _to_rgb(ImageOps.exif_transpose(opened))
     except InvalidPicture:
         raise
     except Image.DecompressionBombError as error:
         raise _too_many_pixels() from error
     except Exception as error:  # Pillow's plugins raise nearly anything on broken data: OSError, SyntaxError, struct.error, ...
-        kind = "an SVG drawing" if b"<svg" in data[:1000].lower() else "broken, incomplete, or of a kind that cannot be read"
-        raise InvalidPicture(f"The picture cannot be opened: the file is {kind}. Save it again as PNG or JPEG and try that.") from error
+        what = "an SVG drawing" if b"<svg" in data[:1000].lower() else "damaged, incomplete, or in a format that cannot be read"
+        raise InvalidPicture(f"The image cannot be opened: the file is {what}. Save it again as PNG or JPEG and try that file.") from error
 
 
 def _read(source: str | os.PathLike | bytes) -> bytes:
@@ -52,7 +54,7 @@ def _read(source: str | os.PathLike | bytes) -> bytes:
         path = Path(source)
         try:
             if not path.is_file():  # a device or a pipe could be read for ever
-                raise InvalidPicture(f"There is no picture file {path.name!r}. Check the name and try again.")
+                raise InvalidPicture(f"There is no image file {path.name!r}. Check the name and try again.")
             if path.stat().st_size > MAX_BYTES:
                 raise _too_many_bytes(path.stat().st_size)
             data = path.read_bytes()
@@ -61,7 +63,7 @@ def _read(source: str | os.PathLike | bytes) -> bytes:
     if len(data) > MAX_BYTES:
         raise _too_many_bytes(len(data))
     if not data:
-        raise InvalidPicture("The picture file is empty. Choose another file, or save it again.")
+        raise InvalidPicture("The image file is empty. Choose another file, or save it again.")
     return data
 
 
@@ -70,57 +72,57 @@ def _check_header(width: int, height: int) -> None:
         raise _too_many_pixels(width * height)
     if min(width, height) < MIN_SIDE:
         raise InvalidPicture(
-            f"The picture is {width}x{height} pixels, too small to follow. Choose one with at least {MIN_SIDE} pixels a side."
+            f"The image is {width}x{height} pixels, which is too small. Choose one with at least {MIN_SIDE} pixels per side."
         )
-    if max(width, height) > MAX_SHAPE * min(width, height):
-        raise InvalidPicture(f"The picture is {width}x{height} pixels, too narrow to follow. Crop it to a more even shape first.")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise InvalidPicture(f"The image is {width}x{height} pixels, which is too narrow. Crop it to a more even shape first.")
 
 
 def _too_many_bytes(size: int) -> InvalidPicture:
     limit = MAX_BYTES // 2**20
-    return InvalidPicture(f"The picture file has {size / 2**20:.0f} MiB, and {limit} MiB are the limit. Save it smaller, or as JPEG.")
+    return InvalidPicture(f"The image file is {size / 2**20:.0f} MiB large, and the limit is {limit} MiB. Save it smaller, or as JPEG.")
 
 
 def _too_many_pixels(pixels: int | None = None) -> InvalidPicture:
     has = f"has {pixels / 1e6:.0f} megapixels" if pixels else "is far too large"
-    return InvalidPicture(f"The picture {has}, and {MAX_PIXELS // 10**6} megapixels are the limit. Scale it down first.")
+    return InvalidPicture(f"The image {has}, and the limit is {MAX_PIXELS // 10**6} megapixels. Scale it down first.")
 
 
-def _to_rgb(picture: Image) -> Image:
+def _to_rgb(image: Image) -> Image:
     from PIL import Image
 
-    if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
-        picture = _to_8_bit(picture)
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        image = _to_8_bit(image)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(white, layer).convert("RGB")
-    rgb = picture.convert("RGB") if picture.mode != "RGB" else picture.copy()
-    rgb.info = {}  # no EXIF, no place, no comments travel on
+    rgb = image.convert("RGB") if image.mode != "RGB" else image.copy()
+    rgb.info = {}  # EXIF, location and comments are dropped
     return rgb
 
 
-def _to_8_bit(picture: Image) -> Image:
-    """Scale 16-bit, 32-bit and float greyscale to 0–255. Pillow's own conversion cuts everything above 255 to white."""
+def _to_8_bit(image: Image) -> Image:
+    """Scale 16-bit, 32-bit and float greyscale to 0–255. Pillow's own conversion turns everything above 255 white."""
     import numpy as np
     from PIL import Image
 
-    values = np.nan_to_num(np.asarray(picture, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     top = values.max(initial=0)
-    white = 1.0 if picture.mode == "F" and top <= 1 else 255.0 if top <= 255 and picture.mode in ("I", "F") else max(65535.0, top)
+    white = 1.0 if image.mode == "F" and top <= 1 else 255.0 if top <= 255 and image.mode in ("I", "F") else max(65535.0, top)
     return Image.fromarray(np.clip(values / white * 255 + 0.5, 0, 255).astype(np.uint8))
 
 
 def looks_like_map(photo: Image) -> str | None:
-    """Whether an RGB picture already looks like a map: "canny" (thin white lines on black), "depth" (smooth, grey), or None.
+    """The kind of map that an RGB image looks like: "canny" (thin white lines on black), "depth" (smooth and grey), or None.
 
-    A guess from simple statistics, to be said and never acted on: line art and black-and-white photos can look the same.
+    A guess from simple statistics, to be reported and never acted on: line art and black-and-white photos can look the same.
     """
     import numpy as np
     from PIL import Image
 
     small = photo.copy()
-    small.thumbnail((512, 512), resample=Image.Resampling.NEAREST)  # nearest, so that pure black and white stay pure
+    small.thumbnail((512, 512), resample=Image.Resampling.NEAREST)  # so that pure black and white stay pure
     pixels = np.asarray(small.convert("RGB"), dtype=np.int16)
     if (pixels.max(axis=2) - pixels.min(axis=2)).max() > 12:
         return None
@@ -135,7 +137,7 @@ def looks_like_map(photo: Image) -> str | None:
 
 
 def open_png_text(source: str | os.PathLike | bytes) -> dict[str, str]:
-    """The text chunks of a PNG file, wherever in the file they stand. Raises InvalidPicture; another format has none."""
+    """The text chunks of a PNG file, wherever in the file they are; empty for another format. Raises InvalidPicture."""
     from PIL import Image
     from PIL.PngImagePlugin import PngImageFile
 
@@ -143,15 +145,15 @@ def open_png_text(source: str | os.PathLike | bytes) -> dict[str, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as picture:
-                _check_header(*picture.size)
-                if not isinstance(picture, PngImageFile):
+            with Image.open(io.BytesIO(data)) as opened:
+                _check_header(*opened.size)
+                if not isinstance(opened, PngImageFile):
                     return {}
-                picture.load()  # chunks may follow the pixels
-                return {name: str(text) for name, text in picture.text.items()}
+                opened.load()  # chunks may follow the pixels
+                return {name: str(text) for name, text in opened.text.items()}
     except InvalidPicture:
         raise
     except Exception as error:  # as in open_photo
         raise InvalidPicture(
-            "The picture cannot be opened: the file is broken or no picture. Choose the PNG file as it was saved."
+            "The image cannot be opened: the file is damaged or not an image. Choose the PNG file as it was saved."
         ) from error

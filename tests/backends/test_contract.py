@@ -1,4 +1,4 @@
-"""Every backend in every mode: it refuses in words, or it draws an RGB picture of the asked size and can be stopped."""
+"""Every backend in every mode: it refuses in words, or it generates an RGB image of the requested size and can be stopped."""
 
 from dataclasses import replace
 
@@ -7,7 +7,8 @@ from PIL import Image, ImageDraw
 
 from flux_demo.backends import all_backends
 from flux_demo.errors import Cancelled, FluxDemoError
-from flux_demo.modes import MODES
+from flux_demo.modes import DEFAULT_SIZES, MODES
+from flux_demo.progress import Phase, Status
 from flux_demo.request import ControlMap, DrawnImage, GenerationRequest
 from flux_demo.settings import BACKENDS
 from stand_ins.nvidia import GOOD_KEY, StandIn
@@ -28,8 +29,11 @@ def backend(request, settings, stand_in):
     chosen = replace(settings, backend=name, nvidia_api_key=GOOD_KEY, hosted_url=stand_in.hosted_url, nim_url=stand_in.origin)
     (backend,) = all_backends(chosen)
     yield backend
-    if hasattr(backend, "close"):
-        backend.close()
+    backend.close()
+
+
+def ignore(*_):
+    pass
 
 
 def complete(backend, mode, **fields):
@@ -46,22 +50,23 @@ def complete(backend, mode, **fields):
 
 
 @pytest.mark.parametrize("backend, mode", CASES, indirect=["backend"])
-def test_it_refuses_in_words_or_draws_what_was_asked(backend, mode):
+def test_it_refuses_in_words_or_generates_what_was_asked(backend, mode):
     mode = MODES[mode]
     refusal = backend.refusal(mode)
     if refusal is not None:
-        assert refusal.count(". ") >= 1 and refusal.endswith(".") and "Traceback" not in refusal
+        assert refusal.reason.count(". ") >= 1 and refusal.reason.endswith(".") and "Traceback" not in refusal.reason
         with pytest.raises(FluxDemoError):
-            backend.generate(complete(backend, mode), lambda *step: None, lambda sentence: None)
+            backend.generate(complete(backend, mode), ignore, ignore)
         return
     request = complete(backend, mode, steps=backend.dials(mode).step_range[0])
-    steps, sentences = [], []
-    picture = backend.generate(request, lambda done, of, preview: steps.append((done, of)), sentences.append)
-    assert isinstance(picture, DrawnImage) and picture.image.mode == "RGB"
-    assert picture.image.size == (request.size.width, request.size.height)
-    assert picture.model and "/" not in picture.model[:1]
+    steps, statuses = [], []
+    drawn = backend.generate(request, lambda done, of, preview: steps.append((done, of)), statuses.append)
+    assert isinstance(drawn, DrawnImage) and drawn.image.mode == "RGB"
+    assert drawn.image.size == (request.size.width, request.size.height)
+    assert drawn.model and "/" not in drawn.model[:1]
+    assert drawn.seed in (None, request.seed)
     assert steps in ([], [(done + 1, request.steps) for done in range(request.steps)])
-    assert all(isinstance(sentence, str) and sentence for sentence in sentences)
+    assert statuses and all(isinstance(status, Status) and isinstance(status.phase, Phase) and status.text for status in statuses)
 
 
 @pytest.mark.parametrize("backend, mode", CASES, indirect=["backend"])
@@ -70,7 +75,8 @@ def test_its_dials_allow_their_own_defaults(backend, mode):
     dials.check(dials.complete(GenerationRequest(mode, "a fox")))
     for size in dials.size_limits.sizes:
         dials.size_limits.check(size)
-    assert len(dials.size_limits.sizes) == 7
+    shapes, default_shapes = ([size.width / size.height for size in sizes] for sizes in (dials.size_limits.sizes, DEFAULT_SIZES))
+    assert shapes == default_shapes  # the same shapes in the same order, wherever it runs
     assert dials.to_dict()["sizes"] == [str(size) for size in dials.size_limits.sizes]
 
 
@@ -86,4 +92,13 @@ def test_stop_ends_it_and_the_next_run_works(backend, mode):
 
     with pytest.raises(Cancelled):
         backend.generate(request, stop, stop)
-    assert backend.generate(request, lambda *step: None, lambda sentence: None).image.size == (request.size.width, request.size.height)
+    assert backend.generate(request, ignore, ignore).image.size == (request.size.width, request.size.height)
+
+
+@pytest.mark.parametrize("backend, mode", CASES, indirect=["backend"])
+def test_it_can_be_warmed_up_and_closed(backend, mode):
+    assert backend.loading is None and backend.concurrency >= 1
+    if backend.refusal(MODES[mode]) is None:
+        backend.warm_up(MODES[mode])
+    assert backend.loading is None
+    backend.close()

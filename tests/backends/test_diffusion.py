@@ -1,7 +1,8 @@
-"""The two sets of weights as backends: what they refuse and why, waiting, stopping, and what comes back."""
+"""The two sets of weights as backends: what they refuse and why, waiting, stopping, and what they return."""
 
 import shutil
 import threading
+from itertools import groupby
 
 import pytest
 from PIL import Image
@@ -10,8 +11,9 @@ from flux_demo.backends.diffusion import Diffusion, local, mini
 from flux_demo.backends.machine import Card, Machine
 from flux_demo.backends.mini import Mini
 from flux_demo.engine.memory import GIB
-from flux_demo.errors import BackendUnavailable, Cancelled, FluxDemoError, GenerationFailed, OutOfMemory
+from flux_demo.errors import BackendUnavailable, Cancelled, FluxDemoError, GenerationFailed, InvalidRequest, OutOfMemory
 from flux_demo.modes import MODES
+from flux_demo.progress import Phase, Status
 from flux_demo.request import ControlMap, GenerationRequest, Size
 
 BIG = Machine(Card("NVIDIA Test", 24 * GIB), cuda_torch=True, memory_bytes=64 * GIB)
@@ -19,7 +21,7 @@ BIG = Machine(Card("NVIDIA Test", 24 * GIB), cuda_torch=True, memory_bytes=64 * 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A tiny FLUX laid out as the mini."""
+    """A tiny FLUX in the mini's layout."""
     import torch
 
     from tests.engine.tiny import build
@@ -50,49 +52,56 @@ def quiet(*_):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_draws_a_picture_of_the_size_asked_for(backend, mode):
-    steps, said = [], []
-    picture = backend.generate(ask(mode), lambda *step: steps.append(step), said.append)
-    assert picture.image.size == (128, 128) and picture.image.mode == "RGB"
-    assert (picture.model, picture.preset, picture.safety) == ("mini", "exact", None)
-    assert set(picture.libraries) == {"torch", "diffusers", "transformers"} and "CPU" in picture.plan
+def test_every_mode_generates_an_image_of_the_requested_size(backend, mode):
+    steps, statuses = [], []
+    drawn = backend.generate(ask(mode), lambda *step: steps.append(step), statuses.append)
+    assert drawn.image.size == (128, 128) and drawn.image.mode == "RGB"
+    assert (drawn.model, drawn.preset, drawn.safety, drawn.seed, drawn.notes) == ("mini", "exact", None, None, ())
+    assert set(drawn.libraries) == {"torch", "diffusers", "transformers"} and drawn.plan == backend.plan and "CPU" in drawn.plan
     assert [step[:2] for step in steps] == [(1, 2), (2, 2)]
-    assert said[0].startswith("Loading") and said[-1] == "Developing the picture"
-    assert backend.state == "Ready"
+    phases = [phase for phase, _ in groupby(status.phase for status in statuses)]
+    assert phases == [Phase.LOADING, Phase.ENCODING, Phase.DENOISING, Phase.DECODING]
+    assert backend.loading is None
 
 
-def test_loading_is_told_again_and_again_and_only_once_done_no_more(backend, monkeypatch):
-    told, heard = [], threading.Event()
-    parts = backend._weights.parts
+def loads(statuses):
+    """Whether a run that reported these had to load anything."""
+    assert statuses
+    return any(status.phase is Phase.LOADING for status in statuses)
 
-    def slow_parts(mode, say):
-        assert heard.wait(60), "loading was not told three times"
-        return parts(mode, say)
 
-    def listen(sentence):
-        told.append(sentence)
-        if sum(one.startswith("Loading") for one in told) == 3:
-            assert backend.loading == sentence
+def test_loading_is_reported_until_it_is_done_and_never_again(backend, monkeypatch):
+    statuses, heard = [], threading.Event()
+    files = backend._weights.files
+
+    def slow_files(mode, say):
+        assert heard.wait(60), "loading was not reported three times"
+        return files(mode, say)
+
+    def listen(status):
+        statuses.append(status)
+        if statuses == [Status(Phase.LOADING, "Loading the mini")] * 3:
+            assert backend.loading == status.text
             heard.set()
 
-    monkeypatch.setattr(backend._weights, "parts", slow_parts)
+    monkeypatch.setattr(backend._weights, "files", slow_files)
     backend.generate(ask(), quiet, listen)
     assert heard.is_set() and backend.loading is None
-    told.clear()
+    statuses.clear()
     backend.generate(ask(), quiet, listen)
-    assert told and not any(sentence.startswith("Loading") for sentence in told)
+    assert not loads(statuses)
 
 
 def test_warming_up_leaves_nothing_to_load(backend):
-    assert backend.state.startswith("Not loaded")
-    backend.warm_up("canny")
-    said = []
-    backend.generate(ask("canny"), quiet, said.append)
-    assert not any(sentence.startswith("Loading") for sentence in said)
+    assert backend.loading is None
+    backend.warm_up(MODES["canny"])
+    statuses = []
+    backend.generate(ask("canny"), quiet, statuses.append)
+    assert not loads(statuses)
 
 
 def test_a_stop_while_loading_ends_the_wait_and_the_next_run_works(backend):
-    def stop(sentence):
+    def stop(status):
         raise Cancelled
 
     with pytest.raises(Cancelled):
@@ -100,8 +109,8 @@ def test_a_stop_while_loading_ends_the_wait_and_the_next_run_works(backend):
     assert backend.generate(ask(), quiet, quiet).image.size == (128, 128)
 
 
-def test_a_stop_while_drawing_ends_within_one_step_and_the_next_run_is_the_same(backend):
-    wanted = backend.generate(ask(), quiet, quiet).image.tobytes()
+def test_a_stop_while_denoising_ends_within_one_step_and_the_next_run_is_the_same(backend):
+    expected = backend.generate(ask(), quiet, quiet).image.tobytes()
     seen = []
 
     def stop(done, of, preview):
@@ -110,47 +119,52 @@ def test_a_stop_while_drawing_ends_within_one_step_and_the_next_run_is_the_same(
 
     with pytest.raises(Cancelled):
         backend.generate(ask(steps=20), stop, quiet)
-    assert seen == [1] and backend.state == "Ready"
-    assert backend.generate(ask(), quiet, quiet).image.tobytes() == wanted
+    assert seen == [1] and backend.loading is None
+    statuses = []
+    assert backend.generate(ask(), quiet, statuses.append).image.tobytes() == expected
+    assert not loads(statuses)
 
 
-def test_one_picture_at_a_time_and_who_waits_is_told(backend):
-    backend.warm_up("text")
-    drawing, go_on, told, order = threading.Event(), threading.Event(), [], []
+WAITING = Status(Phase.LOADING, "Waiting for the models")  # a run that met another one, or a warm-up, past the queue
+
+
+def test_the_models_serve_one_run_at_a_time_and_the_other_is_told_so(backend):
+    backend.warm_up(MODES["text"])
+    running, go_on, statuses, order = threading.Event(), threading.Event(), [], []
 
     def hold(done, of, preview):
-        drawing.set()
+        running.set()
         go_on.wait(20)
         order.append("first")
 
-    def tell(sentence):
-        told.append(sentence)
-        if told.count("Waiting for another picture to finish") == 2:
+    def listen(status):
+        statuses.append(status)
+        if statuses.count(WAITING) == 2:
             go_on.set()
 
     first = threading.Thread(target=backend.generate, args=(ask(), hold, quiet))
     first.start()
-    assert drawing.wait(20)
-    backend.generate(ask(), lambda *_: order.append("second"), tell)
+    assert running.wait(20)
+    backend.generate(ask(), lambda *_: order.append("second"), listen)
     first.join()
     assert order == ["first"] * 2 + ["second"] * 2
-    assert told[0] == "Waiting for another picture to finish"
+    assert statuses[0] == WAITING
 
 
-def test_who_waits_can_be_stopped(backend):
-    backend.warm_up("text")
-    drawing, go_on = threading.Event(), threading.Event()
+def test_a_run_that_waits_for_the_models_can_be_stopped(backend):
+    backend.warm_up(MODES["text"])
+    running, go_on = threading.Event(), threading.Event()
 
     def hold(done, of, preview):
-        drawing.set()
+        running.set()
         go_on.wait(20)
 
-    def stop(sentence):
+    def stop(status):
         raise Cancelled
 
     first = threading.Thread(target=backend.generate, args=(ask(), hold, quiet))
     first.start()
-    assert drawing.wait(20)
+    assert running.wait(20)
     with pytest.raises(Cancelled):
         backend.generate(ask(), quiet, stop)
     go_on.set()
@@ -159,7 +173,7 @@ def test_who_waits_can_be_stopped(backend):
 
 
 class Tight(Mini):
-    """Runs out of memory at its first tries, as a GPU does."""
+    """Runs out of memory at its first tries, as a GPU may."""
 
     def __init__(self, folder, error, tries=1):
         super().__init__(folder)
@@ -172,7 +186,7 @@ class Tight(Mini):
         return super().model_cache()
 
 
-def test_running_out_of_memory_is_said_in_words_and_the_next_run_works(folder):
+def test_running_out_of_memory_is_worded_and_the_next_run_works(folder):
     import torch
 
     for error in (
@@ -184,18 +198,20 @@ def test_running_out_of_memory_is_said_in_words_and_the_next_run_works(folder):
         backend = Diffusion(Tight(folder, error))
         with pytest.raises(OutOfMemory, match="memory ran out"):
             backend.generate(ask(), quiet, quiet)
-        assert backend.state.startswith("Not loaded")
-        assert backend.generate(ask(), quiet, quiet).image.size == (128, 128)
+        assert backend.loading is None
+        statuses = []
+        assert backend.generate(ask(), quiet, statuses.append).image.size == (128, 128)
+        assert loads(statuses)
 
 
-def test_a_gpu_that_fails_is_said_in_words(folder):
+def test_a_gpu_that_fails_is_worded(folder):
     backend = Diffusion(Tight(folder, RuntimeError("CUDA error: an illegal memory access was encountered")))
     with pytest.raises(GenerationFailed, match="The GPU reported an error"):
         backend.generate(ask(), quiet, quiet)
     assert backend.generate(ask(), quiet, quiet).image.size == (128, 128)
 
 
-def test_other_errors_are_not_dressed_up(backend):
+def test_other_errors_come_through_as_they_are(backend):
     def fail(done, of, preview):
         raise RuntimeError("a mistake in the page")
 
@@ -204,7 +220,7 @@ def test_other_errors_are_not_dressed_up(backend):
     assert backend.generate(ask(), quiet, quiet).image.size == (128, 128)
 
 
-def test_running_out_of_memory_while_drawing_lets_go_of_everything(backend):
+def test_running_out_of_memory_while_denoising_frees_everything(backend):
     import torch
 
     def run_out(done, of, preview):
@@ -221,24 +237,39 @@ def test_what_the_mini_lacks_is_named(folder, tmp_path):
     broken = shutil.copytree(folder, tmp_path / "mini")
     (broken / "transformer_canny" / "diffusion_pytorch_model.safetensors").unlink()
     assert Mini(broken).refusal(MODES["text"]) is None
-    assert (
-        "transformer_canny/" in Mini(broken).refusal(MODES["canny"]).reason
-        and str(tmp_path) not in Mini(broken).refusal(MODES["canny"]).reason
-    )
+    refusal = Mini(broken).refusal(MODES["canny"])
+    assert "transformer_canny/" in refusal.reason and str(tmp_path) not in refusal.reason and refusal.fetch is None
     with pytest.raises(BackendUnavailable):
         Diffusion(Mini(broken)).generate(ask("canny"), quiet, quiet)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_dials(settings, mode):
-    gpu, cpu = local(settings).dials(MODES[mode]), mini(settings).dials(MODES[mode])
-    assert (gpu.guidance, gpu.steps) == (MODES[mode].guidance, 28)
-    assert (gpu.sides, gpu.max_pixels, len(gpu.sizes)) == (range(256, 2049, 16), 2_100_000, 7)
-    assert (cpu.sides[0], cpu.sides[-1], str(cpu.sizes[0])) == (128, 512, "256x256")
-    assert all(size.width % 16 == size.height % 16 == 0 for size in cpu.sizes)
+def test_the_dials_have_the_modes_defaults(settings, mode):
+    for backend in (local(settings), mini(settings)):
+        dials = backend.dials(MODES[mode])
+        assert (dials.guidance, dials.steps, dials.quality_steps) == (MODES[mode].guidance, 28, 50)
+        assert dials.presets[0] == "exact" and dials.own_photos and dials.can_stop
 
 
-def test_all_that_is_raised_is_worded(folder, tmp_path):
+@pytest.mark.parametrize(
+    ("make", "possible", "too_much"),
+    [
+        (local, [(256, 256), (2048, 1024), (1024, 1024)], [(240, 256), (2064, 256), (2048, 1040)]),
+        (mini, [(128, 128), (512, 512), (256, 256)], [(112, 128), (528, 128)]),
+    ],
+    ids=["local", "mini"],
+)
+def test_the_sizes_that_can_be_generated(settings, make, possible, too_much):
+    limits = make(settings).dials(MODES["text"]).size_limits
+    assert limits.sizes[0] == Size(*possible[-1])
+    for sides in possible:
+        limits.check(Size(*sides))
+    for sides in too_much:
+        with pytest.raises(InvalidRequest):
+            limits.check(Size(*sides))
+
+
+def test_damaged_files_are_worded_and_the_next_run_works_once_they_are_mended(folder, tmp_path):
     broken = shutil.copytree(folder, tmp_path / "mini")
     file = broken / "transformer" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:3000])
@@ -247,4 +278,4 @@ def test_all_that_is_raised_is_worded(folder, tmp_path):
         backend.generate(ask(), quiet, quiet)
     assert str(tmp_path) not in str(caught.value)
     shutil.copy(folder / "transformer" / file.name, file)
-    assert backend.generate(ask(), quiet, quiet).image.size == (128, 128)  # once it is mended
+    assert backend.generate(ask(), quiet, quiet).image.size == (128, 128)

@@ -1,4 +1,4 @@
-"""From a hub to a picture: text is fetched whole, canny only its transformer, and both draw from what was fetched."""
+"""From a Hub to an image: text is fetched whole, canny only its transformer, and both generate from what was fetched."""
 
 import json
 import os
@@ -23,31 +23,39 @@ from flux_demo.settings import Settings
 
 settings = Settings(hf_token="hf_right")
 weights = Local(settings, Machine(Card("NVIDIA Test", 24 * 2**30), True, 64 * 2**30))
-refusals = [weights.refusal(MODES["text"])]
+
+def refusal(mode):
+    refused = weights.refusal(MODES[mode])
+    return refused and vars(refused)
+
+refusals = [refusal("text")]
 answers = {}
 for mode in ("text", "canny"):
     name, patterns = files_for(mode, settings)
     answers[mode] = hub.missing(name, patterns, settings.hf_token).files
     hub.fetch(name, patterns, settings.hf_token)
-    refusals.append(weights.refusal(MODES[mode]))
+    refusals.append(refusal(mode))
 
 import torch
 from flux_demo.engine.memory import CPU_PLAN
 from flux_demo.engine.model_cache import ModelCache
-from tests.engine.asking import draw
+from tests.engine.runs import generate
 from PIL import Image
 
 model_cache = ModelCache(CPU_PLAN, torch.device("cpu"), torch.bfloat16, 64)
-fluxes = {mode: model_cache.load(weights.files(MODES[mode], print)) for mode in ("text", "canny")}
-pictures = [draw(fluxes["text"], "a cube", 32, 32, 1, 1, 3.5), draw(fluxes["canny"], "a cube", 32, 32, 1, 1, 3.5, Image.new("RGB", (32, 32)))]
-answers |= {"refusals": refusals, "shared": fluxes["text"].shared is fluxes["canny"].shared, "sizes": [picture.size for picture in pictures]}
+pipelines = {mode: model_cache.load(weights.files(MODES[mode], print)) for mode in ("text", "canny")}
+images = [
+    generate(pipelines["text"], "a cube", 32, 32, 1, 1, 3.5),
+    generate(pipelines["canny"], "a cube", 32, 32, 1, 1, 3.5, Image.new("RGB", (32, 32))),
+]
+answers |= {"refusals": refusals, "shared": pipelines["text"].shared is pipelines["canny"].shared, "sizes": [image.size for image in images]}
 print(json.dumps(answers))
 """
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Two models as the Hub has them, with single-file copies beside them."""
+    """Two models in the Hub's layout, with single-file copies beside them."""
     import torch
 
     from tests.engine.tiny import build, split
@@ -68,17 +76,18 @@ def run(url, home):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_what_text_brought_is_not_fetched_again(models, tmp_path):
+def test_what_came_with_text_is_not_fetched_again(models, tmp_path):
     with Hub(models, gated=(TEXT, CANNY), token="hf_right") as hub:
         answers = run(hub.url, tmp_path / "home")
         fetched = [path.partition("/resolve/")[0] for method, path in hub.asked if method == "GET" and "/resolve/" in path]
-        assert "is not on this machine" in answers["refusals"][0] and answers["refusals"][1:] == [None, None]
+        assert "is not on this machine" in answers["refusals"][0]["reason"] and answers["refusals"][0]["fetch"] == "text"
+        assert answers["refusals"][1:] == [None, None]
         assert answers["shared"] and answers["sizes"] == [[32, 32], [32, 32]]
         assert fetched.count(CANNY) == answers["canny"] == 4  # model_index, scheduler, and two files of the transformer
         assert not any(name.count("/") == 0 and name.endswith(".safetensors") for name in hub.downloads())
 
 
-def test_a_mode_whose_vae_is_another_brings_its_own(models, tmp_path):
+def test_a_mode_with_another_vae_fetches_its_own(models, tmp_path):
     changed = {name: dict(files) for name, files in models.items()}
     vae = "vae/diffusion_pytorch_model.safetensors"
     changed[CANNY][vae] = changed[CANNY][vae][:-1] + b"\1"

@@ -1,4 +1,4 @@
-"""Runs wait for their backend in the order in which they came; each knows its place, and leaving moves the others up."""
+"""Runs wait for their backend in the order in which they came; each knows its place, and when one leaves, the others move up."""
 
 import threading
 
@@ -15,7 +15,7 @@ from flux_demo.ui.run import Step, follow
 
 @pytest.fixture
 def slow(recording_backend, tmp_path):
-    """``slow(concurrency)``: a studio with one backend whose runs take steps until ``studio.go`` is set, and record their seeds."""
+    """``slow(concurrency)``: a studio and its one backend, whose runs take steps until ``backend.go`` is set."""
 
     class Slow(recording_backend):
         def generate(self, request, on_step, on_status):
@@ -49,7 +49,7 @@ def test_runs_of_one_backend_come_one_after_the_other(slow):
         runs.append(follow(studio, ask(seed)))
         assert first(runs[-1]) == Status(Phase.QUEUED, text)
     assert [request.seed for request in backend.requests] == [1]
-    runs[1].close()  # who leaves moves the others up
+    runs[1].close()  # the others move up
     assert next(event for event in runs[2] if event == Status(Phase.QUEUED, "1 image ahead of you"))
     runs[0].close()
     assert next(event for event in runs[2] if isinstance(event, Step))
@@ -67,7 +67,7 @@ def test_a_backend_runs_as_many_at_once_as_it_takes(slow):
         run.close()
 
 
-def test_the_command_line_and_python_stand_in_the_same_queue(slow):
+def test_the_command_line_and_python_wait_in_the_same_queue(slow):
     studio, backend = slow()
     page = follow(studio, ask(1))
     assert isinstance(first(page), Step)

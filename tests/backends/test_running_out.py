@@ -1,8 +1,7 @@
-"""A GPU whose memory runs out in the middle, on the stand-in: what was there is let go of, and the next run does with less."""
+"""A GPU whose memory runs out during a run, on the stand-in: everything is freed, and the next run takes a tighter plan."""
 
 import gc
-import threading
-from types import SimpleNamespace
+from concurrent.futures import Future
 
 import pytest
 import torch
@@ -29,7 +28,7 @@ def folder(tmp_path_factory):
 
 
 class OnStandIn(Local):
-    """A tiny FLUX with the plans of a card of 24 GB."""
+    """A tiny FLUX with the plans of a 24 GB card."""
 
     def __init__(self, settings, gpu, folder):
         super().__init__(settings, MACHINE)
@@ -38,7 +37,7 @@ class OnStandIn(Local):
     def refusal(self, mode):
         return None
 
-    def parts(self, mode, say):
+    def files(self, mode, say):
         return mini_files(mode, self._folder)
 
     def model_cache(self):
@@ -46,32 +45,29 @@ class OnStandIn(Local):
         return ModelCache(plan, self._gpu.device, torch.bfloat16, 64)
 
 
-class InTurn:
-    """A thread that is over when it has begun: the stand-in sees only the thread that it was opened in."""
-
-    def __init__(self, target, args, **_):
-        self.start = lambda: target(*args)
-
-    def is_alive(self):
-        return False
+def start_here(work, name):
+    """In place of ``background.start``, without a thread: the stand-in sees only the thread in which it was opened."""
+    future = Future()
+    future.set_result(work())
+    return future
 
 
 def quiet(*_):
     pass
 
 
-def test_what_ran_out_is_let_go_of_and_the_next_run_does_with_less(settings, folder, monkeypatch):
-    monkeypatch.setattr("flux_demo.backends.diffusion.threading", SimpleNamespace(Thread=InTurn, Lock=threading.Lock))
+def test_everything_is_freed_and_the_next_run_takes_a_tighter_plan(settings, folder, monkeypatch):
+    monkeypatch.setattr("flux_demo.background.start", start_here)
     gc.collect()
     with Gpu() as gpu:
         backend = Diffusion(OnStandIn(settings, gpu, folder))
         assert backend.generate(ASKED, quiet, quiet).plan.startswith("One mode stays on the GPU")
-        when_emptied = []
-        monkeypatch.setattr("flux_demo.engine.model_cache.free_memory", lambda: when_emptied.append((gc.collect(), gpu.live)[1]))
+        live_when_freed = []
+        monkeypatch.setattr("flux_demo.engine.model_cache.free_memory", lambda: live_when_freed.append((gc.collect(), gpu.live)[1]))
         gpu.capacity = gpu.peak - 100_000
         with pytest.raises(OutOfMemory, match="a tighter plan is used from now on. The model is streamed") as raised:
             backend.generate(ASKED, quiet, quiet)
-        assert when_emptied[-1] == 0  # before torch is told to give its memory back, so that it can
+        assert live_when_freed[-1] == 0  # nothing refers to it any more, so that torch can give it back
         del raised
-        picture = backend.generate(ASKED, quiet, quiet)
-        assert picture.plan.startswith("The model is streamed") and picture.image.size == (256, 256)
+        drawn = backend.generate(ASKED, quiet, quiet)
+        assert drawn.plan.startswith("The model is streamed") and drawn.image.size == (256, 256)

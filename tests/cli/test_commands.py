@@ -1,4 +1,4 @@
-"""The command line as it is typed: exit codes, what goes where, and words for everything that is refused."""
+"""The command line as it is typed: exit codes, what goes where, and a sentence for everything that is refused."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.cli.conftest import ROOT
 
 
 def refusal(capsys, *words: str) -> str:
-    """What is said on standard error to a command that is refused with exit code 3, and nothing on standard output."""
+    """Run a command that must be refused with exit code 3 and nothing on standard output; return what it says on standard error."""
     code = run(list(words))
     said = capsys.readouterr()
     assert (code, said.out) == (3, "")
@@ -74,7 +74,7 @@ def test_what_the_parser_refuses_exits_2(words, capsys):
         (["text", "a cat", "--guidance", "inf"], "guidance"),
         (["text", "a cat", "--guidance", "1000", "--backend", "mini"], "guidance of 1000"),
         (["text", "a cat", "--preset", "nonsense", "--backend", "mini"], "no preset"),
-        (["text", " "], "no prompt"),
+        (["text", " "], "prompt is empty"),
         (["text", "x" * 10_001], "10,000"),
         (["text", "a cat", "--backend", "local"], "GPU"),
         (["text", "a cat", "--backend", "nim"], "FLUX_DEMO_NIM_URL"),
@@ -83,17 +83,17 @@ def test_what_the_parser_refuses_exits_2(words, capsys):
         (["text", "a cat", "-o", "cat.jpg"], "does not end in .png"),
         (["text", "a cat", "-o", "folder.png"], "is a folder"),
         (["canny", "photo.jpg", "a cat", "--as-map", "--low", "9", "--backend", "mini"], "Leave one of them out"),
-        (["canny", "nowhere.jpg", "a cat", "--backend", "mini"], "no picture file 'nowhere.jpg'"),
+        (["canny", "nowhere.jpg", "a cat", "--backend", "mini"], "no image file 'nowhere.jpg'"),
         (["canny", "empty.jpg", "a cat", "--backend", "mini"], "empty"),
         (["canny", "broken.jpg", "a cat", "--backend", "mini"], "cannot be opened"),
         (["canny", "photo.jpg", "a cat", "--low", "-5", "--backend", "mini"], "0 to 1000"),
         (["depth", "photo.jpg", "a cat", "--near", "2", "--backend", "mini"], "0 to 1"),
         (["canny", "photo.png", "a cat", "-o", "photo.png"], "the photo itself"),
-        (["map", "canny", "nowhere.jpg"], "no picture file"),
+        (["map", "canny", "nowhere.jpg"], "no image file"),
         (["map", "canny", "photo.jpg", "--size", "10x10"], "multiples of 16"),
         (["map", "canny", "photo.png", "-o", "./photo.png"], "the photo itself"),
         (["recipe", "photo.jpg"], "recipe"),
-        (["recipe", "nowhere.png"], "no picture file"),
+        (["recipe", "nowhere.png"], "no image file"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
@@ -108,16 +108,16 @@ def test_what_is_refused_is_said_in_words_and_exits_3(words, sentence, place, ph
 
 def test_a_wrong_setting_is_refused_in_words(monkeypatch, capsys):
     monkeypatch.setenv("FLUX_DEMO_BACKEND", "abacus")
-    assert "no backend 'abacus'" in refusal(capsys, "check")
+    assert "'abacus' is not a backend" in refusal(capsys, "check")
 
 
-def test_a_folder_that_cannot_keep_pictures_is_said_before_drawing(place, monkeypatch, capsys):
+def test_a_folder_that_cannot_keep_images_is_said_before_generating(place, monkeypatch, capsys):
     monkeypatch.setenv("FLUX_DEMO_OUTPUTS", "photo.jpg")
     assert "cannot be kept" in refusal(capsys, "text", "a cat", "--backend", "mini")
 
 
 def test_a_missing_library_is_said_in_words(tmp_path):
-    """As when the system's Python is taken in place of .venv's."""
+    """As when the system's Python is used in place of the one in .venv."""
     (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')")
     Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
@@ -192,6 +192,13 @@ def test_check_as_json_and_exit_3_when_nothing_can_run(capsys):
     assert said["modes"]["text"]["backend"] is None
 
 
+def test_check_names_the_model_that_is_set(monkeypatch, capsys):
+    monkeypatch.setenv("FLUX_DEMO_TEXT_MODEL", "someone/FLUX.1-finetune")
+    run(["check", "--json"])
+    said = json.loads(capsys.readouterr().out)["modes"]
+    assert (said["text"]["model"], said["canny"]["model"]) == ("someone/FLUX.1-finetune", MODES["canny"].repo)
+
+
 def test_no_key_is_printed(monkeypatch, capsys):
     monkeypatch.setenv("NVIDIA_API_KEY", "nvapi-secret")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -206,7 +213,7 @@ def test_a_map_of_the_default_size_has_the_photos_shape(place, capsys):
     assert Image.open("map.png").size == (336, 192)
 
 
-def test_a_reader_that_goes_away_is_no_error(place):
+def test_a_reader_that_goes_away_is_not_an_error(place):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = f"'{sys.executable}' -m flux_demo check | head -c 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=place, env=environment, capture_output=True, text=True, timeout=60, check=False)

@@ -42,7 +42,7 @@ def test_the_size_is_said_first_and_the_name_is_the_result(start):
     with Hub({NAME: FILES}) as hub:
         code, out, err = ended(start(hub, "text"))
         assert (code, out) == (0, f"{NAME}\n")
-        assert err == f"{NAME}: 2 MB to fetch of 2 MB. An interrupted download is taken up again.\n"
+        assert err == f"{NAME}: 2 MB of 2 MB to fetch. An interrupted download continues where it stopped.\n"
         code, out, err = ended(start(hub, "text", "--json"))
         assert json.loads(out) == {"what": "text", "name": NAME, "bytes_total": SIZE, "bytes_fetched": 0}
         assert "already here" in err

@@ -13,6 +13,7 @@ from PIL import Image
 from flux_demo.engine.memory import CPU_PLAN
 from flux_demo.engine.model_cache import ModelCache
 from flux_demo.model_files import mini_files
+from flux_demo.modes import MODES
 from tests.engine.tiny import build
 
 CPU = torch.device("cpu")
@@ -32,35 +33,36 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_residents(tiny: Path) -> Callable[..., ModelCache]:
-    """New model_cache, which load the tiny FLUX as the backends do."""
+def new_model_cache(tiny: Path) -> Callable[..., ModelCache]:
+    """A new model cache, which loads the tiny FLUX as the backends do."""
     return lambda dtype=torch.float32, plan=CPU_PLAN: ModelCache(plan, CPU, dtype, TEXT_TOKENS)
 
 
 @pytest.fixture(scope="session")
-def flux(tiny: Path, dtype: torch.dtype) -> Callable[[str], object]:
-    """The engine's FLUX of a mode. The same model_cache for the whole session, so that modes switch and prompts repeat."""
+def pipeline(tiny: Path, dtype: torch.dtype) -> Callable[[str], object]:
+    """``pipeline(mode)``: the engine's pipeline. One model cache for the whole session, so that modes switch and prompts repeat."""
     model_cache = ModelCache(CPU_PLAN, CPU, dtype, TEXT_TOKENS)
-    return lambda mode: model_cache.load(mini_files(mode, tiny))
+    return lambda mode: model_cache.load(mini_files(MODES[mode], tiny))
 
 
 @pytest.fixture(scope="session")
 def stock(tiny: Path, dtype: torch.dtype) -> Callable[..., object]:
-    """``stock(mode, text, size, seed, steps, guidance, map)``: what the stock pipeline makes of the same files."""
+    """``stock(mode, prompt, size, seed, steps, guidance, control_image)``: what the stock pipeline generates from the same files."""
     base = FluxPipeline.from_pretrained(tiny, dtype=dtype)
     base.set_progress_bar_config(disable=True)
-    shared = {name: part for name, part in base.components.items() if name not in ("transformer", "image_encoder", "feature_extractor")}
+    own = ("transformer", "image_encoder", "feature_extractor")
+    shared = {name: component for name, component in base.components.items() if name not in own}
     in_fresh_memory(base.transformer)
-    pipes = {"text": base}
+    pipelines = {"text": base}
     for mode in ("canny", "depth"):
         transformer = FluxTransformer2DModel.from_pretrained(tiny, subfolder=f"transformer_{mode}", dtype=dtype)
         in_fresh_memory(transformer)
-        pipes[mode] = FluxControlPipeline(transformer=transformer, **shared)
-        pipes[mode].set_progress_bar_config(disable=True)
+        pipelines[mode] = FluxControlPipeline(transformer=transformer, **shared)
+        pipelines[mode].set_progress_bar_config(disable=True)
 
-    def run(mode, text, size, seed, steps, guidance, picture_map=None, output_type="latent"):
-        return pipes[mode](
-            text,
+    def run(mode, prompt, size, seed, steps, guidance, control_image=None, output_type="latent"):
+        return pipelines[mode](
+            prompt,
             width=size[0],
             height=size[1],
             num_inference_steps=steps,
@@ -68,24 +70,25 @@ def stock(tiny: Path, dtype: torch.dtype) -> Callable[..., object]:
             generator=torch.Generator("cpu").manual_seed(seed),
             max_sequence_length=TEXT_TOKENS,
             output_type=output_type,
-            **({} if picture_map is None else {"control_image": picture_map}),
+            **({} if control_image is None else {"control_image": control_image}),
         ).images[0]
 
     return run
 
 
 def in_fresh_memory(transformer: FluxTransformer2DModel) -> None:
-    """Copy weights that are still in their file, where they begin at any byte: some processors' kernels round by that. The engine copies them too."""
+    """Copy weights out of their memory-mapped file, where they may begin at any byte: some CPU kernels round differently by alignment.
+    The engine copies them too."""
     for value in (*transformer.parameters(), *transformer.buffers()):
         value.data = value.data.clone()
 
 
 @pytest.fixture(scope="session")
 def stripes() -> Callable[[tuple[int, int]], Image.Image]:
-    """A map of any size with something to follow."""
+    """``stripes(size)``: a map with something to follow."""
 
     def draw(size: tuple[int, int]) -> Image.Image:
-        picture = Image.linear_gradient("L").resize(size)
-        return Image.merge("RGB", (picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), Image.new("L", size, 90)))
+        gradient = Image.linear_gradient("L").resize(size)
+        return Image.merge("RGB", (gradient, gradient.transpose(Image.Transpose.FLIP_LEFT_RIGHT), Image.new("L", size, 90)))
 
     return draw

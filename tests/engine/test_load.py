@@ -1,8 +1,9 @@
-"""Files that cannot be used: each is a worded error, and the next load works."""
+"""Loading: weights arrive unchanged, damaged files give a worded error, and the next load works."""
 
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from diffusers import FluxTransformer2DModel
 from safetensors.torch import load_file, save_file
 
 from flux_demo.engine.load import WEIGHTS, load_transformer
+from flux_demo.engine.memory import CPU_PLAN
 from flux_demo.errors import GenerationFailed
 from flux_demo.model_files import mini_files
-from tests.engine.asking import draw_latents
+from flux_demo.modes import MODES
+from tests.engine.runs import generate_latents
 
 CPU = torch.device("cpu")
 
@@ -34,7 +37,7 @@ def test_weights_arrive_as_diffusers_reads_them(tiny):
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_shards_are_read_and_counted_to_the_last_byte(copy):
+def test_shards_are_read_and_their_bytes_counted(copy):
     folder = copy / "transformer"
     whole = read(folder).state_dict()
     model = FluxTransformer2DModel.from_pretrained(folder)
@@ -48,16 +51,16 @@ def test_shards_are_read_and_counted_to_the_last_byte(copy):
     assert seen[0][0] == 0 and seen[-1][0] > 0.9 * seen[-1][1]
 
 
-def test_nothing_is_left_open_on_the_files_when_the_model_runs_on_the_cpu(copy, tiny_residents):
-    """On the CPU weights are copied: a file that is replaced while the program runs changes nothing."""
-    flux = tiny_residents().load(mini_files("text", copy))
-    before = draw_latents(flux, "a cube", 32, 32, 1, 1, 3.5)
+def test_nothing_is_left_open_on_the_files_when_the_model_runs_on_the_cpu(copy, new_model_cache):
+    """On the CPU weights are copied, so replacing a file while the program runs changes nothing."""
+    pipeline = new_model_cache().load(mini_files(MODES["text"], copy))
+    before = generate_latents(pipeline, "a cube", 32, 32, 1, 1, 3.5)
     file = copy / "transformer" / WEIGHTS
     content = bytearray(file.read_bytes())
     content[-1000:] = bytes(1000)
     with file.open("r+b") as open_file:
         open_file.write(content)
-    assert torch.equal(before, draw_latents(flux, "a cube", 32, 32, 1, 1, 3.5))
+    assert torch.equal(before, generate_latents(pipeline, "a cube", 32, 32, 1, 1, 3.5))
 
 
 def truncate(folder):
@@ -131,60 +134,52 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_damaged_files_are_said_in_words_and_do_not_stay(copy, tiny, tiny_residents, damage):
-    model_cache = tiny_residents()
+def test_damaged_files_raise_a_worded_error_and_do_not_stay_loaded(copy, tiny, new_model_cache, damage):
+    model_cache = new_model_cache()
     damage(copy)
     with pytest.raises(GenerationFailed) as caught:
-        model_cache.load(mini_files("text", copy))
-    words = str(caught.value)
-    assert words.count(". ") == 1 and words.endswith(".") and str(copy) not in words
-    good = model_cache.load(mini_files("text", tiny))
-    assert torch.isfinite(draw_latents(good, "a cube", 32, 32, 1, 1, 3.5)).all()
+        model_cache.load(mini_files(MODES["text"], copy))
+    message = str(caught.value)
+    assert message.count(". ") == 1 and message.endswith(".") and str(copy) not in message
+    good = model_cache.load(mini_files(MODES["text"], tiny))
+    assert torch.isfinite(generate_latents(good, "a cube", 32, 32, 1, 1, 3.5)).all()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_values_that_are_no_numbers_end_the_run_in_words(copy, tiny_residents, value):
+def test_values_that_are_not_finite_end_the_run_with_a_worded_error(copy, new_model_cache, stripes, value):
     file = copy / "transformer" / WEIGHTS
     weights = load_file(file)
     weights["proj_out.bias"].fill_(value)
     save_file(weights, file)
-    model_cache = tiny_residents()
+    model_cache = new_model_cache()
     previews = []
     with pytest.raises(GenerationFailed, match="out of range"):
-        draw_latents(model_cache.load(mini_files("text", copy)), "a cube", 32, 32, 1, 2, 3.5, on_step=lambda *step: previews.append(step))
+        generate_latents(
+            model_cache.load(mini_files(MODES["text"], copy)), "a cube", 32, 32, 1, 2, 3.5, on_step=lambda *step: previews.append(step)
+        )
     assert len(previews) == 2
-    draw_latents(model_cache.load(mini_files("canny", copy)), "a cube", 32, 32, 1, 1, 3.5, None or stripe())
+    generate_latents(model_cache.load(mini_files(MODES["canny"], copy)), "a cube", 32, 32, 1, 1, 3.5, stripes((32, 32)))
 
 
-def stripe():
-    from PIL import Image
-
-    return Image.linear_gradient("L").resize((32, 32)).convert("RGB")
-
-
-def test_modes_share_everything_but_the_transformer(tiny, tiny_residents):
-    model_cache = tiny_residents()
-    text, canny, depth = (model_cache.load(mini_files(mode, tiny)) for mode in ("text", "canny", "depth"))
+def test_modes_share_everything_but_the_transformer(tiny, new_model_cache):
+    model_cache = new_model_cache()
+    text, canny, depth = (model_cache.load(mini_files(MODES[mode], tiny)) for mode in ("text", "canny", "depth"))
     assert text.shared is canny.shared is depth.shared
-    assert len({id(flux.transformer) for flux in (text, canny, depth)}) == 3
-    assert model_cache.load(mini_files("text", tiny)) is text
+    assert len({id(pipeline.transformer) for pipeline in (text, canny, depth)}) == 3
+    assert model_cache.load(mini_files(MODES["text"], tiny)) is text
     assert canny.follows_map and not text.follows_map
 
 
-def test_a_plan_for_one_mode_lets_the_last_one_go(tiny, tiny_residents):
-    from dataclasses import replace
-
-    from flux_demo.engine.memory import CPU_PLAN
-
-    model_cache = tiny_residents(plan=replace(CPU_PLAN, modes=1))
-    text, canny = mini_files("text", tiny), mini_files("canny", tiny)
+def test_a_plan_for_one_mode_frees_the_one_before(tiny, new_model_cache):
+    model_cache = new_model_cache(plan=replace(CPU_PLAN, modes=1))
+    text, canny = mini_files(MODES["text"], tiny), mini_files(MODES["canny"], tiny)
     shared = model_cache.load(text).shared
     assert model_cache.load(canny).shared is shared
     assert model_cache.has(canny) and not model_cache.has(text)
 
 
-def test_loading_in_parallel_threads_is_not_seen(tiny):
-    """Loading sets nothing that other threads would notice: they may draw maps meanwhile."""
+def test_loading_changes_nothing_for_other_threads(tiny):
+    """Loading sets no global default: other threads may be drawing maps meanwhile."""
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(read, tiny / "transformer")
         assert all(torch.zeros(1).dtype == torch.float32 and torch.zeros(1).device == CPU for _ in range(100))

@@ -1,4 +1,4 @@
-"""Builds a FLUX of a few thousand random weights, in diffusers' layout, with the same tokens, patches and factors as the real one."""
+"""Builds a FLUX with a few thousand random weights, in diffusers' layout, with the tokens, patches and factors of the real one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
-torch.set_num_threads(1)  # for models so small, more threads only wait for each other
+torch.set_num_threads(1)  # models this small run slower on more threads
 LETTERS = "abcdefghijklmnopqrstuvwxyz ,.0123456789"
 
 
 def build(folder: Path, dtype: torch.dtype, seed: int = 0) -> Path:
-    """Save the parts of all modes under the folder and return it."""
+    """Save the models of all modes under the folder and return it."""
     torch.manual_seed(seed)
-    pipe = FluxPipeline(
+    pipeline = FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15),
         vae=vae(),
         text_encoder=clip(),
@@ -25,14 +25,14 @@ def build(folder: Path, dtype: torch.dtype, seed: int = 0) -> Path:
         tokenizer_2=t5_tokenizer(),
         transformer=transformer(16),
     )
-    pipe.to(dtype).save_pretrained(folder)
+    pipeline.to(dtype).save_pretrained(folder)
     for mode in ("canny", "depth"):
         transformer(32).to(dtype).save_pretrained(folder / f"transformer_{mode}")
     return folder
 
 
 def split(folder: Path, target: Path, mode: str) -> Path:
-    """A folder as the Hub has them: one mode, its transformer named ``transformer``."""
+    """Copy one mode to a folder in the Hub's layout, its transformer named ``transformer``."""
     shutil.copytree(folder, target, ignore=shutil.ignore_patterns("transformer*"))
     shutil.copytree(folder / (f"transformer_{mode}" if mode != "text" else "transformer"), target / "transformer")
     return target
@@ -52,7 +52,7 @@ def transformer(in_channels: int) -> FluxTransformer2DModel:
         axes_dims_rope=(4, 4, 8),
         guidance_embeds=True,
     )
-    for weight in model.parameters():  # large enough that every detail shows in the result
+    for weight in model.parameters():  # large enough for every detail to show in the result
         torch.nn.init.normal_(weight, std=0.1)
     return model
 
@@ -85,7 +85,7 @@ def t5() -> T5EncoderModel:
 
 def clip_tokenizer() -> CLIPTokenizer:
     letters = [letter for symbol in LETTERS.replace(" ", "") for letter in (symbol, f"{symbol}</w>")]
-    vocab = {token: place for place, token in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
+    vocab = {token: number for number, token in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
     return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=77)
 
 

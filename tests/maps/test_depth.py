@@ -1,10 +1,14 @@
+"""Depth maps: from inverse depth to grey, and the estimator that sees the depth."""
+
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from flux_demo.errors import GenerationFailed, InvalidRequest
 from flux_demo.maps import depth
-from flux_demo.maps.depth import Estimator, draw
+from flux_demo.maps.depth import Estimator, draw, grey_map
 from flux_demo.maps.fit import fit
 from flux_demo.request import Size
 from stand_ins.gpu import Gpu
@@ -54,68 +58,71 @@ def folder(tmp_path):
     return tmp_path / "estimator"
 
 
-def grey(picture):
-    pixels = np.asarray(picture)
-    assert picture.mode == "RGB" and (pixels == pixels[..., :1]).all()
+def grey(drawn):
+    pixels = np.asarray(drawn)
+    assert drawn.mode == "RGB" and (pixels == pixels[..., :1]).all()
     return pixels[..., 0].astype(int)
 
 
 def test_near_is_bright_and_the_whole_range_is_used(fitted):
-    drawn = grey(draw(fitted, RAMP))
+    drawn = grey(grey_map(fitted, RAMP))
     assert drawn[0, 0] == 0 and drawn[0, -1] == 255 and (np.diff(drawn[0]) >= 0).all()
     assert abs(drawn[0, 32] - 255 * 32 / 63) <= 1
 
 
 def test_near_and_far_cut_both_ends(fitted):
-    drawn = grey(draw(fitted, RAMP, near=0.25, far=0.75))[0]
+    drawn = grey(grey_map(fitted, RAMP, near=0.25, far=0.75))[0]
     assert (drawn[-15:] == 255).all() and (drawn[:15] == 0).all() and abs(drawn[32] - 128) < 6
 
 
 def test_invert_swaps_near_and_far(fitted):
-    assert (grey(draw(fitted, RAMP, invert=True)) == 255 - grey(draw(fitted, RAMP))).all()
+    assert (grey(grey_map(fitted, RAMP, invert=True)) == 255 - grey(grey_map(fitted, RAMP))).all()
 
 
 def test_padding_is_far_and_does_not_set_the_range():
     padded = fit(Image.new("RGB", (64, 16)), Size(64, 48), "pad")
-    depth = RAMP.copy()
-    depth[:16] = 100
-    drawn = grey(draw(padded, depth))
+    inverse_depth = RAMP.copy()
+    inverse_depth[:16] = 100
+    drawn = grey(grey_map(padded, inverse_depth))
     assert drawn[:16].max() == 0 and drawn[16:32].max() == 255
 
 
 @pytest.mark.parametrize("flat", [np.zeros((48, 64)), np.full((48, 64), 3.7), np.full((48, 64), np.nan), np.where(RAMP > 3, np.inf, RAMP)])
-def test_a_photo_without_depth_is_a_sentence_and_not_nan(fitted, flat):
+def test_a_photo_without_depth_is_refused_in_words_and_never_nan(fitted, flat):
     with pytest.raises(GenerationFailed, match="no depth"):
-        draw(fitted, flat.astype(np.float32))
+        grey_map(fitted, flat.astype(np.float32))
 
 
 @pytest.mark.parametrize("near, far", [(0.5, 0.5), (0.8, 0.2)])
 def test_near_must_lie_before_far(fitted, near, far):
     with pytest.raises(InvalidRequest, match="below far"):
-        draw(fitted, RAMP, near, far)
+        grey_map(fitted, RAMP, near, far)
+    with pytest.raises(InvalidRequest, match="below far"):
+        draw(fitted, None, near, far)  # before the estimator is asked
 
 
-def test_an_estimator_sees_each_pixel_and_answers_alike_twice(folder, fitted):
+def test_the_map_is_drawn_from_what_the_estimator_sees(fitted):
+    drawn = draw(fitted, SimpleNamespace(estimate=lambda seen: RAMP if seen is fitted else None), near=0.2, far=0.9, invert=True)
+    assert drawn.tobytes() == grey_map(fitted, RAMP, 0.2, 0.9, True).tobytes()
+
+
+def test_an_estimate_has_a_value_for_each_pixel_and_is_repeatable(folder, fitted):
     first = Estimator(folder, "tiny").estimate(fitted)
     assert first.shape == (48, 64) and first.dtype == np.float32 and np.isfinite(first).all()
     assert (Estimator(folder, "tiny").estimate(fitted) == first).all()
 
 
-def test_it_is_transformers_own_answer(folder, photo):
+def test_its_answer_is_transformers_own(folder, photo):
     from transformers import pipeline
 
     fitted = fit(photo, Size(*photo.size))
     ours = Estimator(folder, "tiny").estimate(fitted)
     theirs = pipeline("depth-estimation", model=str(folder))(photo)["predicted_depth"]
-    assert (
-        np.corrcoef(ours.ravel(), np.asarray(Image.fromarray(theirs.float().numpy()).resize(photo.size, Image.Resampling.BICUBIC)).ravel())[
-            0, 1
-        ]
-        > 0.99
-    )
+    resized = np.asarray(Image.fromarray(theirs.float().numpy()).resize(photo.size, Image.Resampling.BICUBIC))
+    assert np.corrcoef(ours.ravel(), resized.ravel())[0, 1] > 0.99
 
 
-def test_broken_files_are_a_sentence_and_another_try_is_possible(folder, fitted):
+def test_broken_files_raise_a_worded_error_and_it_can_be_tried_again(folder, fitted):
     whole = (folder / "model.safetensors").read_bytes()
     estimator = Estimator(folder, "tiny")
     (folder / "model.safetensors").write_bytes(whole[:5000])
@@ -127,7 +134,7 @@ def test_broken_files_are_a_sentence_and_another_try_is_possible(folder, fitted)
 
 
 @pytest.mark.parametrize("capacity", [None, 50_000], ids=["room", "full"])
-def test_the_estimator_only_visits_the_gpu(fitted, folder, monkeypatch, capacity):
+def test_the_estimator_leaves_nothing_on_the_gpu(fitted, folder, monkeypatch, capacity):
     on_cpu = Estimator(folder, "tiny").estimate(fitted)
     estimator = Estimator(folder, "tiny")
     model, _ = estimator._load()
@@ -137,14 +144,14 @@ def test_the_estimator_only_visits_the_gpu(fitted, folder, monkeypatch, capacity
     assert gpu.peak > 40_000 and gpu.live == 0
     assert {weight.device.type for weight in model.parameters()} == {"cpu"}
     assert found.shape == on_cpu.shape
-    assert np.array_equal(found, on_cpu) == (capacity is not None)  # it went on on the CPU; the other GPU knows of no values
+    assert np.array_equal(found, on_cpu) == (capacity is not None)  # full: it fell back to the CPU; with room: the stand-in has no values
 
 
 @pytest.mark.parametrize(
     ("free", "reserved", "allocated", "chosen"),
     [(23.2, 0, 0, "cuda"), (6.5, 16.6, 16.6, "cpu"), (2, 22, 16.6, "cuda"), (7, 0.5, 0.5, "cpu")],
 )
-def test_the_estimator_leaves_the_gpu_to_pictures_where_it_is_scarce(monkeypatch, free, reserved, allocated, chosen):
+def test_the_estimator_leaves_a_scarce_gpu_to_generation(monkeypatch, free, reserved, allocated, chosen):
     gib = 2**30
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.current_device", lambda: 0)

@@ -1,3 +1,5 @@
+"""A photo meets the output size by cropping, padding or stretching."""
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,10 +27,10 @@ def test_crop_keeps_the_middle_and_its_shape():
     assert set(map(tuple, fit(stripes, Size(96, 96), "crop").pixels.reshape(-1, 3))) == {(0, 0, 255)}
 
 
-def test_pad_shows_all_and_says_where():
+def test_pad_shows_everything_and_says_where():
     fitted = fit(Image.new("RGB", (300, 100), "red"), Size(96, 96), "pad")
     assert fitted.box == (0, 32, 96, 64)
-    assert fitted.pixels[0, 0].tolist() == [255, 0, 0]  # the border goes on, so no edge appears
+    assert fitted.pixels[0, 0].tolist() == [255, 0, 0]  # the border is continued, so that no edge appears
     drawn = fitted.blank_outside(np.full((96, 96), 255, np.uint8))
     assert drawn[:32].max() == 0 and drawn[64:].max() == 0 and drawn[32:64].min() == 255
 

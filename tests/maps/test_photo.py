@@ -1,3 +1,5 @@
+"""The loader: every format opens as 8-bit RGB, and hostile files get a worded answer."""
+
 import io
 import struct
 import zlib
@@ -11,14 +13,14 @@ from flux_demo.maps import photo as loader
 from flux_demo.maps.photo import looks_like_map, open_photo
 
 
-def encoded(picture, kind="PNG", **options):
+def encoded(image, kind="PNG", **options):
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def png_header(width, height):
-    """A PNG that claims a size and holds hardly a pixel."""
+    """A PNG that claims a size and holds almost no pixels."""
     chunks = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0" * 20)), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
@@ -32,21 +34,21 @@ def test_every_usual_format_opens_as_rgb(photo, kind):
     assert np.abs(np.asarray(opened, int) - np.asarray(photo, int)).mean() < 3
 
 
-def test_a_file_and_its_bytes_are_the_same(photo, tmp_path):
+def test_a_path_and_its_text_open_the_same_file(photo, tmp_path):
     photo.save(tmp_path / "a.png")
     assert open_photo(tmp_path / "a.png").tobytes() == open_photo(str(tmp_path / "a.png")).tobytes() == photo.tobytes()
 
 
 def test_exif_turns_the_photo_upright(photo):
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held on its side
+    exif[0x0112] = 6  # the camera was held sideways
     turned = open_photo(encoded(photo.rotate(90, expand=True), "PNG", exif=exif))
     assert turned.size == photo.size and turned.tobytes() == photo.tobytes()
     assert not turned.info and not turned.getexif()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_transparency_lies_on_white(mode):
+def test_transparency_is_laid_on_white(mode):
     layer = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
     layer.paste((0, 0, 255, 255), (0, 0, 16, 32))
     opened = np.asarray(open_photo(encoded(layer if mode == "RGBA" else layer.convert("LA") if mode == "LA" else layer.quantize())))
@@ -54,11 +56,11 @@ def test_transparency_lies_on_white(mode):
     assert opened[5, 5].max() < 256 and tuple(opened[5, 5]) != (255, 255, 255)
 
 
-def test_half_transparency_is_mixed_with_white():
+def test_partial_transparency_is_blended_with_white():
     assert open_photo(encoded(Image.new("RGBA", (16, 16), (0, 0, 0, 128)))).getpixel((3, 3)) == (127, 127, 127)
 
 
-def test_sixteen_bits_are_scaled_and_not_cut():
+def test_sixteen_bits_are_scaled_and_not_clipped():
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     opened = np.asarray(open_photo(encoded(Image.fromarray(ramp))))[..., 0].astype(float)
     assert np.abs(opened - ramp / 257).max() <= 1
@@ -70,7 +72,7 @@ def test_grey_and_cmyk_become_rgb(photo):
     assert np.abs(cmyk - np.asarray(photo, int)).mean() < 6
 
 
-def test_of_an_animation_the_first_frame_is_taken(photo):
+def test_the_first_frame_of_an_animation_is_taken(photo):
     frames = [photo, photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
     opened = open_photo(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True))
     assert opened.tobytes() == photo.tobytes()
@@ -108,7 +110,7 @@ def test_a_truncated_file_is_refused(photo):
 
 
 @pytest.mark.parametrize("name", ["missing.png", ".", "a\0b", "x" * 5000])
-def test_a_path_that_is_no_file_is_a_sentence(tmp_path, name):
+def test_a_path_without_a_file_is_refused_in_words(tmp_path, name):
     with pytest.raises(InvalidPicture) as error:
         open_photo(str(tmp_path / name))
     assert str(tmp_path) not in str(error.value)
@@ -122,12 +124,12 @@ def test_a_file_too_large_on_disk_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(4, 400), (1, 1), (4000, 40)])
-def test_pictures_too_small_or_too_narrow_are_refused(size):
+def test_photos_too_small_or_too_narrow_are_refused(size):
     with pytest.raises(InvalidPicture, match="too (small|narrow)"):
         open_photo(encoded(Image.new("RGB", size)))
 
 
-def test_maps_are_noticed_and_photos_are_not(photo):
+def test_maps_are_recognised_and_photos_are_not(photo):
     import cv2
 
     edges = Image.fromarray(cv2.Canny(np.asarray(photo), 50, 200)).convert("RGB")

@@ -1,7 +1,7 @@
 """NVIDIA's two services as backends: the hosted API, and a NIM of the person's own.
 
-The hosted API draws text; its canny and depth follow only NVIDIA's own four sample pictures. A NIM follows the very map that the page
-shows. Knows what each may be asked and how it refuses; the connection, the bodies and the answers are in the files beside it.
+The hosted API runs the text mode; in canny and depth it follows only NVIDIA's own four sample images. A NIM follows the very map that
+the page shows. This file knows when each service can be used; the connection, the bodies and the answers are in the files beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flux_demo.backends import Backend, Refusal
 from flux_demo.backends.nvidia.address import address_problem, base_url, clear_text_problem, is_loopback, poll_url
-from flux_demo.backends.nvidia.answers import read_picture
+from flux_demo.backends.nvidia.answers import read_image
 from flux_demo.backends.nvidia.container import Container, missing_variant, probe
 from flux_demo.backends.nvidia.errors import HOSTED, KEY_PAGE, NIM, Service, detail_of, failure, faults_of, quoted
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, Pace
@@ -28,21 +28,23 @@ if TYPE_CHECKING:
     from flux_demo.settings import Settings
 
 MODEL = "black-forest-labs/flux.1-dev"
-REMEMBER_MISSING_S = 300.0  # a container that lacked a variant may have been started anew with it
+REMEMBER_MISSING_S = 300.0  # after that, a container that lacked a variant may have been restarted with it
 
 PACE = Pace()
 
-NO_KEY = f"NVIDIA_API_KEY is not set. Get a key at {KEY_PAGE}, put it into that variable and start again."
-BROKEN_KEY = f"NVIDIA_API_KEY holds characters that no key has: quotes, spaces or letters beyond ASCII. Copy the key again from {KEY_PAGE}."
-ONLY_SAMPLES = (
-    "It takes only NVIDIA's own four sample pictures to follow, not your photo. "
-    "Your photos can go to this machine's GPU, your NIM or the mini; for the samples start with --backend hosted."
+NO_KEY = f"NVIDIA_API_KEY is not set. Get a key at {KEY_PAGE}, set the variable to it and restart."
+BROKEN_KEY = (
+    f"NVIDIA_API_KEY contains characters that keys never have: quotes, spaces or letters beyond ASCII. Copy the key again from {KEY_PAGE}."
 )
-NO_URL = "FLUX_DEMO_NIM_URL is not set. Start a NIM, and set it to its address, for example http://localhost:8000."
+ONLY_SAMPLES = (
+    "It follows only NVIDIA's own four sample images, not your photo. "
+    "Use this machine's GPU, your NIM or the mini for photos, or start with --backend hosted for the samples."
+)
+NO_URL = "FLUX_DEMO_NIM_URL is not set. Start a NIM and set the variable to its address, for example http://localhost:8000."
 
 
 class Hosted(Backend):
-    """NVIDIA's hosted API. The key goes to it alone."""
+    """NVIDIA's hosted API. The key is sent to no other host."""
 
     name = "hosted"
     title = "NVIDIA's hosted API"
@@ -60,7 +62,7 @@ class Hosted(Backend):
 
     def _problem(self, mode: Mode) -> str | None:
         if mode.control is not None and not self._chosen:
-            return ONLY_SAMPLES  # the person's photos go on to a backend that takes them
+            return ONLY_SAMPLES  # so that ``auto`` finds a backend that takes photos
         if not self._key:
             return NO_KEY
         if not (self._key.isascii() and self._key.isprintable() and not set(self._key) & set(" \"'")):
@@ -79,14 +81,14 @@ class Hosted(Backend):
         headers = {
             "Authorization": f"Bearer {self._key}",
             "Accept": "application/json",
-            "NVCF-POLL-SECONDS": str(connection.pace.server_poll),  # without it the gateway has been seen to hold a call and send nothing
+            "NVCF-POLL-SECONDS": str(connection.pace.server_poll),  # without it the gateway may hold a call and never answer
         }
-        answer = connection.picture(self._url, body, on_status, headers=headers, poll_url=poll_url(self._url))
+        answer = connection.post(self._url, body, on_status, headers=headers, poll_url=poll_url(self._url))
         if answer.status != 200:
             advice = (
-                "It follows only its own sample pictures: choose one of the four."
+                "It follows only its own sample images: choose one of the four."
                 if mode.control
-                else "Change the prompt, and run it again."
+                else "Change the prompt and generate again."
             )
             raise failure(HOSTED, answer.status, answer.body, secret=self._key, advice=advice)
         return _drawn(request, answer.body, HOSTED, f"{MODEL} (NVIDIA API)", "NVIDIA's filter: passed")
@@ -96,7 +98,7 @@ class Hosted(Backend):
 
 
 class Nim(Backend):
-    """A NIM of the person's own. Looked at once; a NIM that did not answer is looked at again after a few seconds."""
+    """A NIM of the person's own. It is probed once; one that did not answer is probed again after a few seconds."""
 
     name = "nim"
     title = "Your NVIDIA NIM"
@@ -108,10 +110,10 @@ class Nim(Backend):
         self._url = "" if self._problem or not given else base_url(given)
         self._connection = _LazyConnection(NIM, self._url, pace)
         self._pace = pace
-        self._seen: Container | None = None
-        self._seen_at = 0.0
-        self._text_prompts = False  # True once the container has turned out to be of the first, which know no prompt field
-        self._missing: dict[str, float] = {}  # modes that the container turned out not to serve, and when
+        self._container: Container | None = None
+        self._probed_at = 0.0
+        self._text_prompts = False  # True once the container has turned out to be one of the first, which have no prompt field
+        self._missing: dict[str, float] = {}  # when each mode turned out not to be served, by its name
 
     def refusal(self, mode: Mode) -> Refusal | None:
         if self._problem:
@@ -137,14 +139,14 @@ class Nim(Backend):
 
         def post(*, text_prompts: bool) -> Answer:
             body = nim_body(request, container.fields, text_prompts=text_prompts)
-            return connection.picture(f"{self._url}/v1/infer", body, on_status, headers={"Accept": "application/json"})
+            return connection.post(f"{self._url}/v1/infer", body, on_status, headers={"Accept": "application/json"})
 
         old_form = self._text_prompts or ("text_prompts" in container.fields and "prompt" not in container.fields)
         answer = post(text_prompts=old_form)
         if answer.status == 422 and not old_form and _is_about_the_prompt(answer.body):
             second = post(text_prompts=True)
             self._text_prompts = second.status == 200
-            if second.status != 422:  # if both are refused, the words about the newer form are the useful ones
+            if second.status != 422:  # if both are refused, what was said about the newer form is more useful
                 answer = second
         if answer.status != 200:
             raise self._failure(mode, answer.status, answer.body)
@@ -156,32 +158,35 @@ class Nim(Backend):
 
     def _probe(self, on_wait: Callable[[], None] = lambda: None) -> Container:
         now = time.monotonic()
-        if self._seen is None or (self._seen.problem and now - self._seen_at > self._pace.probe_again):
+        if self._container is None or (self._container.problem and now - self._probed_at > self._pace.probe_again):
             try:
-                self._seen = probe(self._connection.connection(), self._url, on_wait)
+                self._container = probe(self._connection.connection(), self._url, on_wait)
             except BackendUnavailable as error:
-                self._seen = Container(problem=str(error))
-            self._seen_at = time.monotonic()
-        return self._seen
+                self._container = Container(problem=str(error))
+            self._probed_at = time.monotonic()
+        return self._container
 
     def _failure(self, mode: Mode, status: int, body: bytes) -> FluxDemoError:
-        """Which variants a container serves may show only when one is asked for: then it answers 422, in words that nobody has written down."""
+        """The error for an answer other than success.
+
+        A container may reveal only when asked that it does not serve a variant: it then answers 422 with an undocumented text.
+        """
         if status != 422:
             return failure(NIM, status, body)
         detail = detail_of(body)
         faults = faults_of(detail)
-        blames_mode = any(place[-1:] == ("mode",) for place, _, _ in faults)
-        names_no_field = isinstance(detail, str) or not any(place for place, _, _ in faults)
+        blames_mode = any(location[-1:] == ("mode",) for location, _, _ in faults)
+        names_no_field = isinstance(detail, str) or not any(location for location, _, _ in faults)
         if blames_mode or (names_no_field and re.search(rf"\b(variant|{mode.nim})\b", quoted(detail), re.IGNORECASE)):
             self._missing[mode.name] = time.monotonic()
             return BackendUnavailable(missing_variant(mode))
         return failure(
-            NIM, status, body, advice=f"If it was started without the {mode.nim} variant, start it with NIM_MODEL_VARIANT={mode.nim}."
+            NIM, status, body, advice=f"If it was started without the {mode.nim} variant, restart it with NIM_MODEL_VARIANT={mode.nim}."
         )
 
 
 class _LazyConnection:
-    """A connection that is opened when it is first needed: httpx takes a while to load."""
+    """A connection that is opened when first needed, because httpx takes a while to import."""
 
     def __init__(self, service: Service, url: str, pace: Pace) -> None:
         self._service, self._url, self._pace = service, url, pace
@@ -202,10 +207,10 @@ class _LazyConnection:
 
 def _drawn(request: GenerationRequest, body: bytes, service: Service, model: str, safety: str) -> DrawnImage:
     assert request.size is not None
-    image, seed = read_picture(body, request.size, service)
+    image, seed = read_image(body, request.size, service)
     if seed is None or seed == request.seed:
         return DrawnImage(image, model, safety=safety)
-    note = f"{service.name} says that it used seed {seed} and not {request.seed}."
+    note = f"{service.name} says that it used seed {seed} instead of {request.seed}."
     return DrawnImage(image, model, safety=safety, seed=seed, notes=(note,))
 
 
@@ -213,4 +218,4 @@ def _is_about_the_prompt(body: bytes) -> bool:
     detail = detail_of(body)
     if isinstance(detail, str):
         return "prompt" in detail.lower()
-    return any({"prompt", "text_prompts"} & set(place) for place, _, _ in faults_of(detail))
+    return any({"prompt", "text_prompts"} & set(location) for location, _, _ in faults_of(detail))

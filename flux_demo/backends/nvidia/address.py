@@ -1,4 +1,4 @@
-"""Addresses of NVIDIA's services: whether one can be used, and what follows from it."""
+"""Addresses of NVIDIA's services: whether one can be used, and the addresses derived from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ POLL_URL = "https://api.nvcf.nvidia.com/v2/nvcf/pexec/status"  # followed by the
 
 
 def poll_url(url: str) -> str:
-    """Where the gateway is asked for a picture that was not finished at once: NVIDIA's own host, or the same origin as an address that was set."""
+    """Where to poll for an image that was not finished at once: NVIDIA's own host, or the origin of the address that was set."""
     if url == HOSTED_URL:
         return POLL_URL
     parts = urlsplit(url)
@@ -19,36 +19,37 @@ def poll_url(url: str) -> str:
 
 
 def base_url(url: str) -> str:
-    """A NIM's address without what people copy along with it."""
+    """A NIM's address without the path of an endpoint, which people tend to copy with it."""
     return url.rstrip("/").removesuffix("/v1/infer").removesuffix("/v1").rstrip("/")
 
 
 def address_problem(variable: str, url: str) -> str | None:
-    """Why an address cannot be used, or None. The address itself is not repeated: it may hold a password."""
+    """Why an address cannot be used; None if it can. The address is never quoted, because it may contain a password."""
     example = "http://localhost:8000" if variable.endswith("NIM_URL") else HOSTED_URL
     remedy = f"Set it to an address such as {example}."
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        return f"{variable} is no address: its host or port cannot be read. {remedy}"
+        return f"{variable} is not a valid address: its host or port cannot be read. {remedy}"
     if parts.scheme not in ("http", "https"):
         return f"{variable} does not begin with http:// or https://. {remedy}"
     if not host or port == 0 or not url.isprintable() or " " in url:
-        return f"{variable} is no address: its host or port cannot be read. {remedy}"
+        return f"{variable} is not a valid address: its host or port cannot be read. {remedy}"
     if parts.username is not None or parts.query or parts.fragment:
-        return f"{variable} holds a login, a ? or a #, which are not used. {remedy}"
+        return f"{variable} contains a login, a ? or a #, which are not supported. {remedy}"
     return None
 
 
 def clear_text_problem(url: str) -> str | None:
+    """Why the key must not be sent to the address; None if it may."""
     if urlsplit(url).scheme == "https" or is_loopback(url):
         return None
     return "FLUX_DEMO_HOSTED_URL begins with http://, and your key would cross the network unencrypted. Use an https:// address."
 
 
 def is_loopback(url: str) -> bool:
-    """Whether the address is this machine: then no proxy stands between, and plain HTTP leaks nothing."""
+    """Whether the address is this machine's own: no proxy is needed to reach it, and plain HTTP leaks nothing."""
     host = urlsplit(url).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True

@@ -1,7 +1,7 @@
-"""From the body of a successful answer to a picture that can be trusted to be one, of the size that was asked for.
+"""Turns the body of a successful answer into an image, checked to be one and to have the size that was asked for.
 
-The order matters: whether the service withheld the picture is looked at before anything is decoded, because what it sends then is a black
-picture or none, with status 200.
+The order matters: whether the service withheld the image is checked before anything is decoded, because it then sends a black image,
+or none, with status 200.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from flux_demo.request import Size
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}  # the hosted API sends JPEG under whatever name, a NIM either
-MAX_UNPACKED = 64 * 2**20  # bytes of all files of an archive
+MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}  # the hosted API sends JPEG under any name, a NIM either of the two
+MAX_UNPACKED = 64 * 2**20  # bytes of all files in an archive
 MAX_MEMBERS = 20
 
 
-def read_picture(body: bytes, size: Size, service: Service) -> tuple[Image, int | None]:
-    """The picture, RGB, exactly of that size, and the seed that the service says it used. Raises ContentRefused or GenerationFailed."""
+def read_image(body: bytes, size: Size, service: Service) -> tuple[Image, int | None]:
+    """The image, RGB and exactly of that size, and the seed that the service says it used. Raises ContentRefused or GenerationFailed."""
     if body.startswith(b"PK\x03\x04"):
         return _from_archive(body, size, service)
     if _kind(body):
@@ -34,17 +34,17 @@ def read_picture(body: bytes, size: Size, service: Service) -> tuple[Image, int 
     reason = artifact.get("finishReason", artifact.get("finish_reason"))
     if reason == "CONTENT_FILTERED":
         raise ContentRefused(
-            f"{service.name} withheld the picture: its filter objects to words of the prompt, sometimes to harmless ones. "
+            f"{service.name} withheld the image: its filter objects to words in the prompt, sometimes to harmless ones. "
             "Word the prompt differently; another seed does not help."
         )
     if reason != "SUCCESS":
-        raise GenerationFailed(f"{service.name} did not say that the picture is finished. {service.later}")
+        raise GenerationFailed(f"{service.name} did not say that the image is finished. {service.later}")
     seed = artifact.get("seed")
     return _open(_decoded(artifact.get("base64"), service), size, service), seed if type(seed) is int else None
 
 
 def _from_archive(body: bytes, size: Size, service: Service) -> tuple[Image, int | None]:
-    """Results above 5 MiB come as a zip: of the answer itself, of the picture, or of both. The answer goes first, for its finishReason."""
+    """Results above 5 MiB come as a zip of the answer itself, the image, or both. The answer is read first, for its finishReason."""
     import zipfile
 
     contents: list[bytes] = []
@@ -53,14 +53,14 @@ def _from_archive(body: bytes, size: Size, service: Service) -> tuple[Image, int
         with zipfile.ZipFile(BytesIO(body)) as archive:
             for member in archive.infolist()[:MAX_MEMBERS]:
                 with archive.open(member) as file:
-                    contents.append(file.read(left))  # not more, whatever the archive says of itself
+                    contents.append(file.read(left))  # no more than that, whatever sizes the archive declares
                 left -= len(contents[-1])
-    except Exception as error:  # zipfile lets through errors of zlib, struct, and others of its own
-        raise GenerationFailed(f"{service.name} sent a broken archive instead of a picture. {service.later}") from error
+    except Exception as error:  # zipfile lets through errors of zlib and struct beside its own
+        raise GenerationFailed(f"{service.name} sent a broken archive instead of an image. {service.later}") from error
     for content in sorted(contents, key=lambda content: not content.lstrip().startswith(b"{")):
         if content.lstrip().startswith(b"{") or _kind(content):
-            return read_picture(content, size, service)
-    raise GenerationFailed(f"{service.name} sent an archive without a picture. {service.later}")
+            return read_image(content, size, service)
+    raise GenerationFailed(f"{service.name} sent an archive without an image. {service.later}")
 
 
 def _artifact(body: bytes, service: Service) -> dict[str, Any]:
@@ -69,24 +69,22 @@ def _artifact(body: bytes, service: Service) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise GenerationFailed(
-            f"{service.name} sent something that is no whole answer: a page of a proxy, or half of one. {service.later}"
-        ) from error
+        raise GenerationFailed(f"{service.name} sent an incomplete answer, or a proxy answered in its place. {service.later}") from error
     artifacts = document.get("artifacts") if isinstance(document, dict) else None
     if not isinstance(artifacts, list) or not artifacts or not isinstance(artifacts[0], dict):
-        raise GenerationFailed(f"{service.name} answered without a picture. {service.later}")
+        raise GenerationFailed(f"{service.name} answered without an image. {service.later}")
     return artifacts[0]
 
 
 def _decoded(text: Any, service: Service) -> bytes:
     if not isinstance(text, str) or not text:
-        raise GenerationFailed(f"{service.name} answered without a picture. {service.later}")
+        raise GenerationFailed(f"{service.name} answered without an image. {service.later}")
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise GenerationFailed(f"{service.name} sent a picture that arrived broken. {service.later}") from error
+        raise GenerationFailed(f"{service.name} sent an image that arrived broken. {service.later}") from error
 
 
 def _kind(content: bytes) -> str | None:
@@ -98,13 +96,15 @@ def _open(content: bytes, size: Size, service: Service) -> Image:
 
     kind = _kind(content)
     if kind is None:
-        raise GenerationFailed(f"{service.name} sent something that is no JPEG or PNG picture. {service.later}")
+        raise GenerationFailed(f"{service.name} sent something other than a JPEG or PNG image. {service.later}")
     try:
-        with PIL_Image.open(BytesIO(content), formats=[kind]) as picture:
-            drawn = picture.size
-            image = picture.convert("RGB") if drawn == (size.width, size.height) else None  # decodes only what has the right size
-    except Exception as error:  # Pillow lets through errors of many kinds for broken files
-        raise GenerationFailed(f"{service.name} sent a picture that arrived broken. {service.later}") from error
+        with PIL_Image.open(BytesIO(content), formats=[kind]) as opened:
+            sides = opened.size
+            image = opened.convert("RGB") if sides == (size.width, size.height) else None  # decodes only what has the right size
+    except Exception as error:  # Pillow raises errors of many kinds for broken files
+        raise GenerationFailed(f"{service.name} sent an image that arrived broken. {service.later}") from error
     if image is None:
-        raise GenerationFailed(f"{service.name} drew {drawn[0]}x{drawn[1]} instead of {size}. Choose another size, for example 1024x1024.")
+        raise GenerationFailed(
+            f"{service.name} sent {sides[0]}x{sides[1]} pixels instead of {size}. Choose another size, for example 1024x1024."
+        )
     return image

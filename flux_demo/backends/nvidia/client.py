@@ -1,7 +1,7 @@
-"""One connection to one of NVIDIA's services: sending, waiting, retrying, polling. Knows nothing of pictures.
+"""One connection to one of NVIDIA's services: sending, waiting, retrying, polling. Does not look into the bodies.
 
-httpx runs in an event loop on a thread of its own, because a wait must be stoppable at once: the caller's thread says every tenth
-of a second what is being waited for, and when that raises, the request is cancelled and its connection closed.
+httpx runs in an event loop on a thread of its own, because a wait must be stoppable at once: ten times a second the caller's thread
+reports what it is waiting for, and when that report raises, the request is cancelled and its connection closed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from flux_demo.backends.nvidia.errors import Service
-from flux_demo.backends.nvidia.pace import BEGIN_AGAIN, MAX_CONNECTIONS, MAX_RETRY_AFTER_S, RETRIED, Pace, Waiting, pause_before_retry
+from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, MAX_RETRY_AFTER_S, RETRIED, START_OVER, Pace, Waiting, pause_before_retry
 from flux_demo.errors import BackendUnavailable, GenerationFailed, Unreachable
 from flux_demo.progress import OnStatus, Phase, Status
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SURROUNDINGS = (
+BROKEN_NETWORK_SETTINGS = (
     "This machine's proxy or certificates cannot be used. "
-    "Correct HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR, or unset them, and start again."
+    "Correct HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR, or unset them, and restart."
 )
 UNVERIFIED = (
-    "The certificate of the service cannot be verified: something between may be reading along, such as a company's proxy. "
-    "If it may, set SSL_CERT_FILE to its certificates and start again."
+    "The certificate of the service cannot be verified: something in between, such as a company's proxy, may be reading the traffic. "
+    "If that is intended, set SSL_CERT_FILE to the proxy's certificates and restart."
 )
-TICK_S = 0.1  # between two signs of life to the page, which needs one every 0.2 s
+TICK_S = 0.1  # between two reports to the page, which needs one every 0.2 s
 MAX_BODY = 32 * 2**20  # bytes; the largest PNG in base64 is 7.3 MB
 MAX_REDIRECTS = 3
 
@@ -60,13 +60,13 @@ class Connection:
             self._client = httpx.AsyncClient(
                 timeout=httpx.Timeout(pace.read, connect=pace.connect),
                 limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=2, keepalive_expiry=30.0),
-                headers={"Accept-Encoding": "identity"},  # a picture does not shrink, and a small body cannot become a huge one
-                follow_redirects=False,  # a redirect is followed by hand: without the key, or not at all
+                headers={"Accept-Encoding": "identity"},  # images do not compress, and a small body cannot unpack to a huge one
+                follow_redirects=False,  # redirects are followed by hand: without the key, or not at all
                 verify=httpx.create_ssl_context(),  # with the certificates of SSL_CERT_FILE
-                trust_env=proxies,  # those that a company's network needs; none between this machine and itself
+                trust_env=proxies,  # the proxies that a company's network needs
             )
         except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:  # from proxies and certificates that cannot be used
-            raise BackendUnavailable(SURROUNDINGS) from error
+            raise BackendUnavailable(BROKEN_NETWORK_SETTINGS) from error
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=_serve, args=(self._loop, self._client), name="nvidia", daemon=True)
         self._thread.start()
@@ -77,14 +77,14 @@ class Connection:
         self._thread.join(5)
 
     def run(self, work: Awaitable[T], on_wait: Callable[[], None], whole_s: float) -> T:
-        """Wait for the work, calling ``on_wait`` ten times a second; what that raises cancels the work and passes through."""
+        """Wait up to ``whole_s`` seconds for the work, calling ``on_wait`` ten times a second; what that raises cancels the work."""
         future = asyncio.run_coroutine_threadsafe(self._within(work, whole_s), self._loop)
         try:
             while not concurrent.futures.wait([future], timeout=TICK_S).done:
                 on_wait()
             return future.result()
         finally:
-            future.cancel()  # of no effect on work that is done
+            future.cancel()  # has no effect on finished work
 
     async def _within(self, work: Awaitable[T], whole_s: float) -> T:
         try:
@@ -103,7 +103,7 @@ class Connection:
         limit: int = MAX_BODY,
         timeout_s: float | None = None,
     ) -> Answer:
-        """One call, its whole body read. Raises Unreachable or GenerationFailed in words; every status is an answer."""
+        """Make one call and read the whole body; every status is an answer. Raises Unreachable, GenerationFailed above ``limit`` bytes."""
         import httpx
 
         timeout = self._client.timeout if timeout_s is None else timeout_s
@@ -114,12 +114,12 @@ class Connection:
                     body += chunk
                     if len(body) > limit:
                         raise GenerationFailed(
-                            f"{self.service.name} sent more than {limit // 2**20} MiB, which is no picture. {self.service.later}"
+                            f"{self.service.name} sent more than {limit // 2**20} MiB, which cannot be an image. {self.service.later}"
                         )
                 return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))
         except httpx.ConnectTimeout as error:
             raise Unreachable(
-                f"{self.service.name} took no connection within {self.pace.connect:g} seconds. {self.service.check_connection}"
+                f"{self.service.name} did not accept a connection within {self.pace.connect:g} seconds. {self.service.check_connection}"
             ) from error
         except httpx.TimeoutException as error:
             raise Unreachable(f"{self.service.name} sent nothing for {self.pace.read:g} seconds. {self.service.later}") from error
@@ -129,21 +129,23 @@ class Connection:
             raise Unreachable(f"{self.service.name} cannot be reached. {self.service.check_connection}") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unreachable(
-                f"The connection to {self.service.who} broke off before the answer was whole. {self.service.later}"
+                f"The connection to {self.service.who} broke off before the answer was complete. {self.service.later}"
             ) from error
 
-    def picture(
+    def post(
         self, url: str, content: bytes, on_status: OnStatus, *, headers: Mapping[str, str] | None = None, poll_url: str | None = None
     ) -> Answer:
-        """Post one request and see it through to its last answer: retried, polled for and fetched where that is called for."""
+        """Post one request and return its final answer, after whatever retries, polling and redirects to a large result it takes."""
         waiting = Waiting(self.service)
         on_status(Status(Phase.WAITING, f"Sending to {self.service.who}"))
-        work = self._see_through(url, content, dict(headers or {}), poll_url, waiting)
+        work = self._post_until_answered(url, content, dict(headers or {}), poll_url, waiting)
         return self.run(work, lambda: on_status(Status(Phase.WAITING, waiting.sentence())), self.pace.whole)
 
-    async def _see_through(self, url: str, content: bytes, headers: dict[str, str], poll_url: str | None, waiting: Waiting) -> Answer:
+    async def _post_until_answered(
+        self, url: str, content: bytes, headers: dict[str, str], poll_url: str | None, waiting: Waiting
+    ) -> Answer:
         retries = list(self.pace.retries)
-        pending: str | None = None  # the id of a request that the gateway works on
+        pending: str | None = None  # the id of a request that the gateway is working on
         while True:
             asked_at = time.monotonic()
             if pending:
@@ -154,29 +156,29 @@ class Connection:
                 pending = _request_id(answer) or pending
                 if pending is None:
                     raise GenerationFailed(
-                        f"{self.service.name} took the request and did not say where its picture will be. {self.service.later}"
+                        f"{self.service.name} accepted the request but did not say where the image will be. {self.service.later}"
                     )
-                await asyncio.sleep(asked_at + self.pace.between_polls - time.monotonic())  # the gateway itself holds most polls longer
+                await asyncio.sleep(
+                    asked_at + self.pace.between_polls - time.monotonic()
+                )  # most polls are held longer by the gateway itself
             elif answer.status in (302, 303) and poll_url:
                 return await self._follow(url, answer)
             elif answer.status == 404 and pending:
-                raise GenerationFailed(f"{self.service.name} no longer has the picture: it is handed out only once. Generate it again.")
+                raise GenerationFailed(f"{self.service.name} no longer has the image: it is handed out only once. Generate it again.")
             elif answer.status in RETRIED and retries:
                 pause_s = pause_before_retry(answer.headers, retries.pop(0))
                 if pause_s > MAX_RETRY_AFTER_S:
-                    raise Unreachable(
-                        f"{self.service.name} is busy. Try again in {pause_s:.0f} seconds: that is when it takes requests again."
-                    )
+                    raise Unreachable(f"{self.service.name} is busy. Try again in {pause_s:.0f} seconds, when it accepts requests again.")
                 waiting.retry = (RETRIED[answer.status], time.monotonic() + pause_s)
                 await asyncio.sleep(pause_s)
                 waiting.retry = None
-                if answer.status in BEGIN_AGAIN:
+                if answer.status in START_OVER:
                     pending = None
             else:
                 return answer
 
     async def _follow(self, url: str, answer: Answer) -> Answer:
-        """Fetch a large result from the link that the gateway gives: another host, so without the key, and never from TLS to plain HTTP."""
+        """Fetch a large result from the link in an answer. It leads to another host, so the key is not sent; TLS is never left for HTTP."""
         asked = url
         for _ in range(MAX_REDIRECTS):
             target = urljoin(asked, answer.headers.get("location", ""))
@@ -189,17 +191,17 @@ class Connection:
             if answer.status not in (301, 302, 303, 307, 308):
                 break
             asked = target
-        raise GenerationFailed(f"{self.service.name} gave a link to the picture that does not work. Generate it again.")
+        raise GenerationFailed(f"{self.service.name} gave a link to the image that does not work. Generate it again.")
 
 
 def _request_id(answer: Answer) -> str | None:
-    """The id goes into an address, so it is taken only if it looks like one."""
+    """The id of a pending request. It becomes part of an address, so anything that does not look like an id is ignored."""
     text = answer.headers.get("nvcf-reqid", "")
     return text if re.fullmatch(r"[A-Za-z0-9-]{1,64}", text) else None
 
 
 def _serve(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:
-    """The connection's thread. Holds no reference to the Connection, or that would never end."""
+    """The connection's thread. It holds no reference to the Connection, which could otherwise never be collected."""
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()

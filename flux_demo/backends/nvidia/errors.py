@@ -1,6 +1,6 @@
-"""What NVIDIA's services answer when there is no picture, in words for the person.
+"""What NVIDIA's services answer when there is no image, as sentences for the person.
 
-A service's own words are shown only where they say which value it did not take: elsewhere they name accounts, functions and hosts.
+A service's own text is quoted only where it says which value it rejected. Elsewhere it names accounts, functions and hosts.
 """
 
 from __future__ import annotations
@@ -13,103 +13,111 @@ from typing import Any
 from flux_demo.errors import BackendUnavailable, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
 
 KEY_PAGE = "https://build.nvidia.com/black-forest-labs/flux_1-dev"
-FIELD_ADVICE = "Change that, and run it again."
-MAX_QUOTED = 200  # characters of a service's own words
+FIELD_ADVICE = "Change it and generate again."
+MAX_QUOTED = 200  # characters of a service's own text
 
 
 @dataclass(frozen=True)
 class Service:
-    """How one service is spoken of."""
+    """How messages name one service, and what they advise."""
 
     who: str  # within a sentence
-    later: str  # what to do about something that may pass
+    later: str  # what to do about a failure that may pass
     check_connection: str  # what to do when nothing answers
     statuses: Mapping[int, tuple[type[FluxDemoError], str]]
 
     @property
     def name(self) -> str:
-        """At the start of a sentence."""
+        """``who`` at the start of a sentence."""
         return self.who[0].upper() + self.who[1:]
 
 
 HOSTED = Service(
     who="NVIDIA",
     later="Try again in a minute, or choose another backend.",
-    check_connection="Check this machine's way to the internet, or choose another backend.",
+    check_connection="Check this machine's internet connection, or choose another backend.",
     statuses={
-        400: (GenerationFailed, "NVIDIA could not take the request. Try again in a minute, or choose another backend."),
-        401: (BackendUnavailable, f"NVIDIA rejected the key in NVIDIA_API_KEY. Get a new one at {KEY_PAGE} and start again with it."),
+        400: (GenerationFailed, "NVIDIA did not accept the request. Try again in a minute, or choose another backend."),
+        401: (BackendUnavailable, f"NVIDIA rejected the key in NVIDIA_API_KEY. Get a new one at {KEY_PAGE}, set it and restart."),
         402: (
             BackendUnavailable,
-            f"The credit of the key in NVIDIA_API_KEY is used up. Look at the account at {KEY_PAGE}, or choose another backend.",
+            f"The credit of the key in NVIDIA_API_KEY is used up. Check the account at {KEY_PAGE}, or choose another backend.",
         ),
-        403: (BackendUnavailable, f"NVIDIA rejected the key in NVIDIA_API_KEY. Get a new one at {KEY_PAGE} and start again with it."),
+        403: (BackendUnavailable, f"NVIDIA rejected the key in NVIDIA_API_KEY. Get a new one at {KEY_PAGE}, set it and restart."),
         404: (
             BackendUnavailable,
             "There is no FLUX.1-dev at the address of the hosted API. Leave FLUX_DEMO_HOSTED_URL unset, or correct it.",
         ),
         405: (
             BackendUnavailable,
-            "The address of the hosted API takes no requests for pictures. Leave FLUX_DEMO_HOSTED_URL unset, or correct it.",
+            "The address of the hosted API does not accept image requests. Leave FLUX_DEMO_HOSTED_URL unset, or correct it.",
         ),
         410: (BackendUnavailable, "NVIDIA has retired this model's hosted API. Choose another backend: local, nim or mini."),
         413: (GenerationFailed, "NVIDIA found the request too large. Shorten the prompt."),
         429: (Unreachable, "NVIDIA is busy, or the key's requests for this minute are used up. Try again in a minute."),
-        500: (Unreachable, "NVIDIA's server failed while it drew, several times. Try again in a minute, or choose another backend."),
+        500: (
+            Unreachable,
+            "NVIDIA's server failed several times while generating the image. Try again in a minute, or choose another backend.",
+        ),
         502: (Unreachable, "NVIDIA's service is not reachable at the moment. Try again in a minute, or choose another backend."),
         503: (Unreachable, "NVIDIA's service is overloaded at the moment. Try again in a minute, or choose another backend."),
         504: (Unreachable, "No machine at NVIDIA was free in time. Try again in a minute, or choose another backend."),
     },
 )
-NOT_ENABLED = f"FLUX.1-dev is not enabled for the account of NVIDIA_API_KEY. Open {KEY_PAGE} with that account, or use another key."
+NOT_ENABLED = (
+    f"FLUX.1-dev is not enabled for the account that NVIDIA_API_KEY belongs to. Open {KEY_PAGE} with that account, or use another key."
+)
 DEGRADED = "NVIDIA says that this service is out of order at the moment. Try again later, or choose another backend."
 
 NIM = Service(
     who="your NIM",
-    later="Look at the container's log, and try again.",
-    check_connection="Check that the container runs and that FLUX_DEMO_NIM_URL is its address.",
+    later="Check the container's log and try again.",
+    check_connection="Check that the container is running and that FLUX_DEMO_NIM_URL is its address.",
     statuses={
-        400: (GenerationFailed, "Your NIM could not take the request. Look at the container's log."),
+        400: (GenerationFailed, "Your NIM did not accept the request. Check the container's log."),
         401: (
             BackendUnavailable,
-            "What stands in front of your NIM asks for a login. Set FLUX_DEMO_NIM_URL to the container's own address.",
+            "A proxy in front of your NIM asks for a login. Set FLUX_DEMO_NIM_URL to the container's own address.",
         ),
         403: (
             BackendUnavailable,
-            "What stands in front of your NIM asks for a login. Set FLUX_DEMO_NIM_URL to the container's own address.",
+            "A proxy in front of your NIM asks for a login. Set FLUX_DEMO_NIM_URL to the container's own address.",
         ),
         404: (
             BackendUnavailable,
-            "What answers at FLUX_DEMO_NIM_URL has no /v1/infer. Set it to the address of a FLUX.1-dev NIM, for example http://localhost:8000.",
+            "The server at FLUX_DEMO_NIM_URL has no /v1/infer. Set it to the address of a FLUX.1-dev NIM, for example http://localhost:8000.",
         ),
         405: (
             BackendUnavailable,
-            "What answers at FLUX_DEMO_NIM_URL takes no pictures to draw. Set it to the address of a FLUX.1-dev NIM.",
+            "The server at FLUX_DEMO_NIM_URL does not accept image requests. Set it to the address of a FLUX.1-dev NIM.",
         ),
         413: (
             GenerationFailed,
-            "What stands in front of your NIM found the map too large. Let it take bodies of 10 MB, or choose a smaller size.",
+            "The proxy in front of your NIM found the map too large. Allow request bodies of 10 MB there, or choose a smaller size.",
         ),
-        429: (Unreachable, "Your NIM is busy with other pictures. Try again in a minute."),
-        500: (Unreachable, "Your NIM failed while it drew, several times. Look at the container's log, and try again."),
-        502: (Unreachable, "What stands in front of your NIM cannot reach it. Check that the container runs."),
+        429: (Unreachable, "Your NIM is busy with other images. Try again in a minute."),
+        500: (Unreachable, "Your NIM failed several times while generating the image. Check the container's log and try again."),
+        502: (Unreachable, "The proxy in front of your NIM cannot reach it. Check that the container is running."),
         503: (Unreachable, 'Your NIM is not ready. Wait until its log says "Pipeline warmup: done", and try again.'),
         504: (
             Unreachable,
-            "What stands in front of your NIM waited too long for it. Raise that limit above a minute, or ask for fewer steps.",
+            "The proxy in front of your NIM waited too long for it. Raise its timeout above a minute, or ask for fewer steps.",
         ),
     },
 )
 
 
 def failure(service: Service, status: int, body: bytes, *, secret: str | None = None, advice: str = FIELD_ADVICE) -> FluxDemoError:
-    """The error for an answer that is no success. ``advice``: what to do about a 422 that blames no field. ``secret`` never appears, even if the service repeats it."""
+    """The error for an answer other than success.
+
+    ``advice``: what to do about a 422 that blames no field. ``secret`` is left out, even if the service repeats it.
+    """
     detail = detail_of(body)
     if status == 422:
         said = quoted(detail, secret)
         reason = f" ({said})" if said else ", without saying why"
         return InvalidRequest(
-            f"{service.name} refused the request{reason}. {FIELD_ADVICE if any(place for place, _, _ in faults_of(detail)) else advice}"
+            f"{service.name} refused the request{reason}. {FIELD_ADVICE if any(location for location, _, _ in faults_of(detail)) else advice}"
         )
     if service is HOSTED and status == 404 and isinstance(detail, str) and "function" in detail.lower():
         return BackendUnavailable(NOT_ENABLED)
@@ -120,13 +128,13 @@ def failure(service: Service, status: int, body: bytes, *, secret: str | None = 
         return kind(sentence)
     if 300 <= status < 400:
         return BackendUnavailable(
-            f"{service.name} sends requests on to another address, and they are not sent after it. {service.check_connection}"
+            f"{service.name} redirected the request to another address, and this program does not follow. {service.check_connection}"
         )
-    return GenerationFailed(f"{service.name} gave an answer that this program does not know (HTTP {status}). {service.later}")
+    return GenerationFailed(f"{service.name} gave an unexpected answer (HTTP {status}). {service.later}")
 
 
 def detail_of(body: bytes) -> Any:
-    """``detail`` of a JSON body: a list, a string, or None when there is none or the body is no JSON."""
+    """``detail`` of a JSON body: a list, a string, or None when there is none or the body is not JSON."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
@@ -135,20 +143,20 @@ def detail_of(body: bytes) -> Any:
 
 
 def faults_of(detail: Any) -> list[tuple[tuple[str, ...], str, str]]:
-    """The (place in the body, type, message) of each entry of a validation error; empty for the other shapes of detail."""
+    """(location in the body, type, message) of each entry of a validation error; empty for a detail of another shape."""
     faults = []
     for item in detail if isinstance(detail, list) else ():
         if isinstance(item, dict):
-            place = item.get("loc")
-            names = tuple(map(str, place)) if isinstance(place, list) else ()
+            location = item.get("loc")
+            names = tuple(map(str, location)) if isinstance(location, list) else ()
             faults.append((names[names[:1] == ("body",) :], str(item.get("type", "")), str(item.get("msg", ""))))
     return faults
 
 
 def quoted(detail: Any, secret: str | None = None) -> str:
-    """A detail fit to be shown: one line, short, without the key. Of a validation error the message and the last part of its place."""
+    """A detail made fit to show: one short line without the key. Of a validation error, the last part of the location and the message."""
     if isinstance(detail, list):
-        parts = [f"{place[-1]}: {message}" if place else message for place, _, message in faults_of(detail)]
+        parts = [f"{location[-1]}: {message}" if location else message for location, _, message in faults_of(detail)]
         text = "; ".join(part for part in parts if part)
     else:
         text = detail if isinstance(detail, str) else ""

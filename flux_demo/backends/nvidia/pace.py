@@ -1,4 +1,4 @@
-"""How long to wait for NVIDIA's services, when to ask them again, and what the page says meanwhile."""
+"""How long to wait for NVIDIA's services, when to try again, and what to say meanwhile."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 from flux_demo.backends.nvidia.errors import Service
 
-MAX_RETRY_AFTER_S = 120.0  # longer than that is told to the person instead of waited for
-RETRIED = {429: "is busy", 500: "had an error", 502: "is not reachable at the moment", 503: "is busy", 504: "is busy"}
-BEGIN_AGAIN = (500, 504)  # while polling: the work itself failed, or nobody took it up; after the others the same result is asked for again
-
-
 MAX_CONNECTIONS = 8  # to one service at once
+MAX_RETRY_AFTER_S = 120.0  # a longer Retry-After is reported to the person instead of waited for
+RETRIED = {429: "is busy", 500: "had an error", 502: "is not reachable at the moment", 503: "is busy", 504: "is busy"}
+START_OVER = (500, 504)  # while polling: the work itself failed, or no worker took it; after the others the same result is polled for again
 
 
 @dataclass(frozen=True)
@@ -25,16 +23,16 @@ class Pace:
 
     connect: float = 10.0
     read: float = 300.0
-    whole: float = 600.0  # for one image with all its retries
+    whole: float = 600.0  # for one image, retries included
     retries: tuple[float, ...] = (2.0, 8.0)  # before the second and the third try, each plus or minus a fifth
-    server_poll: int = 240  # how long NVIDIA's gateway may hold a call before it answers 202; must stay under read
+    server_poll: int = 240  # how long NVIDIA's gateway may hold a call before it answers 202; must stay below read
     between_polls: float = 1.0
     probe: float = 2.0  # for each request to a NIM while routes are chosen
-    probe_again: float = 5.0  # how long a NIM that did not answer is believed to be away
+    probe_again: float = 5.0  # how soon a NIM that did not answer is probed again
 
 
 class Waiting:
-    """What a request is waiting for; written by the connection's thread, read by the caller's."""
+    """What a request is waiting for. The connection's thread writes it, the caller's thread reads it."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -49,7 +47,7 @@ class Waiting:
 
 
 def pause_before_retry(headers: Mapping[str, str], planned_s: float) -> float:
-    """The service's own Retry-After, in seconds or as a date; else the planned pause with jitter, so that many clients do not come back at once."""
+    """Seconds until the service's own Retry-After; without one, the planned pause with jitter, so that clients do not return together."""
     from email.utils import parsedate_to_datetime
 
     text = headers.get("retry-after", "").strip()

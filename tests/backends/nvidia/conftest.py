@@ -1,4 +1,4 @@
-"""NVIDIA's services on loopback, and the two backends that talk to them with short waits."""
+"""NVIDIA's services on loopback, and the two backends that talk to them, with short waits."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def stand_in():
 
 @pytest.fixture
 def open_backend():
-    """Open a backend that the test's end closes."""
+    """Open a backend that is closed when the test ends."""
     opened = []
 
     def open_(kind, settings, **pace):
@@ -36,7 +36,7 @@ def open_backend():
 
 @pytest.fixture
 def hosted(stand_in, settings, open_backend):
-    """The hosted API as the chosen backend, with a key of the test's choice."""
+    """``hosted(key)``: the hosted API as the chosen backend."""
 
     def hosted_(key=GOOD_KEY, **pace):
         return open_backend(Hosted, replace(settings, backend="hosted", nvidia_api_key=key, hosted_url=stand_in.hosted_url), **pace)
@@ -46,7 +46,7 @@ def hosted(stand_in, settings, open_backend):
 
 @pytest.fixture
 def nim(stand_in, settings, open_backend):
-    """A NIM, started and released as the test says."""
+    """``nim(container)``: a NIM as the container describes it."""
 
     def nim_(container=None, **pace):
         stand_in.container = container or Container()
@@ -56,21 +56,21 @@ def nim(stand_in, settings, open_backend):
 
 
 @pytest.fixture
-def draw():
-    """Ask a backend for a picture, completed by its dials, and say what it reported."""
+def generate():
+    """``generate(backend, mode, prompt, **fields)``: run a request, completed by the backend's dials."""
 
-    def draw_(backend, mode="text", prompt="a house by a lake", on_status=lambda sentence: None, **wishes):
-        request = GenerationRequest(mode, prompt, **wishes)
+    def generate_(backend, mode="text", prompt="a house by a lake", on_status=lambda status: None, **fields):
+        request = GenerationRequest(mode, prompt, **fields)
         return backend.generate(backend.dials(MODES[mode]).complete(request), lambda done, of, preview: None, on_status)
 
-    return draw_
+    return generate_
 
 
 @pytest.fixture
 def edge_map():
-    """A map of 768x1024, white lines on black, with a few coloured pixels that must arrive as they are."""
-    picture = Image.new("RGB", (768, 1024))
-    pen = ImageDraw.Draw(picture)
+    """A map of 768x1024, white lines on black, with a few coloured pixels that must arrive unchanged."""
+    image = Image.new("RGB", (768, 1024))
+    pen = ImageDraw.Draw(image)
     pen.rectangle((100, 200, 600, 800), outline="white")
     pen.point([(5, 5), (6, 7)], fill=(1, 128, 254))
-    return ControlMap("canny", picture)
+    return ControlMap("canny", image)

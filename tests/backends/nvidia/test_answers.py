@@ -1,4 +1,4 @@
-"""Answers that look like success and are none: each has its sentence, from both services, and the next request works."""
+"""Answers with status 200 that are not an image: each has its sentence, from both services, and the next request works."""
 
 import gzip
 import json
@@ -8,12 +8,12 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from flux_demo.backends.nvidia.answers import read_picture
+from flux_demo.backends.nvidia.answers import read_image
 from flux_demo.backends.nvidia.errors import HOSTED
 from flux_demo.errors import ContentRefused, GenerationFailed, Unreachable
 from flux_demo.request import Size
 from stand_ins.nvidia import answer
-from stand_ins.nvidia_pictures import encoded
+from stand_ins.nvidia_images import encoded
 from stand_ins.nvidia_wire import Reply
 
 WHOLE = encoded(Image.new("RGB", (1024, 1024), "teal"))
@@ -42,87 +42,87 @@ def _archive(**members: bytes) -> bytes:
 BODIES = {
     "empty": (b"", "empty answer"),
     "blank": (b" \n", "empty answer"),
-    "page": ("<html>proxy page</html>", "no whole answer"),
-    "half": (json.dumps(answer(WHOLE, 1))[:400], "no whole answer"),
-    "deep": (b"[" * 100_000, "no whole answer"),
-    "binary": (b"\x00\xff\xfe" * 50, "no whole answer"),
-    "list": ([], "without a picture"),
-    "null": ("null", "without a picture"),
-    "no artifacts": ({}, "without a picture"),
-    "empty artifacts": ({"artifacts": []}, "without a picture"),
-    "odd artifacts": ({"artifacts": ["x"]}, "without a picture"),
-    "artifacts of another kind": ({"artifacts": {"base64": "x"}}, "without a picture"),
-    "no base64": ({"artifacts": [{"finishReason": "SUCCESS", "seed": 1}]}, "without a picture"),
-    "empty base64": (_with(base64=""), "without a picture"),
-    "base64 of another kind": (_with(base64=[1]), "without a picture"),
+    "page": ("<html>proxy page</html>", "an incomplete answer"),
+    "half": (json.dumps(answer(WHOLE, 1))[:400], "an incomplete answer"),
+    "deep": (b"[" * 100_000, "an incomplete answer"),
+    "binary": (b"\x00\xff\xfe" * 50, "an incomplete answer"),
+    "list": ([], "without an image"),
+    "null": ("null", "without an image"),
+    "no artifacts": ({}, "without an image"),
+    "empty artifacts": ({"artifacts": []}, "without an image"),
+    "odd artifacts": ({"artifacts": ["x"]}, "without an image"),
+    "artifacts of another kind": ({"artifacts": {"base64": "x"}}, "without an image"),
+    "no base64": ({"artifacts": [{"finishReason": "SUCCESS", "seed": 1}]}, "without an image"),
+    "empty base64": (_with(base64=""), "without an image"),
+    "base64 of another kind": (_with(base64=[1]), "without an image"),
     "broken base64": (_with(base64="####"), "arrived broken"),
     "half base64": (_with(base64=ARTIFACT["base64"][:-3]), "arrived broken"),
-    "error": (_with(finishReason="ERROR"), "did not say that the picture is finished"),
-    "no reason": ({"artifacts": [{"base64": ARTIFACT["base64"], "seed": 1}]}, "did not say that the picture is finished"),
-    "reason of another kind": (_with(finishReason=["SUCCESS"]), "did not say that the picture is finished"),
-    "no picture": (answer(b"hello, this is text", 1), "no JPEG or PNG"),
-    "gif": (answer(encoded(Image.new("RGB", (1024, 1024)), "GIF"), 1), "no JPEG or PNG"),
+    "error": (_with(finishReason="ERROR"), "did not say that the image is finished"),
+    "no reason": ({"artifacts": [{"base64": ARTIFACT["base64"], "seed": 1}]}, "did not say that the image is finished"),
+    "reason of another kind": (_with(finishReason=["SUCCESS"]), "did not say that the image is finished"),
+    "no image": (answer(b"hello, this is text", 1), "other than a JPEG or PNG"),
+    "gif": (answer(encoded(Image.new("RGB", (1024, 1024)), "GIF"), 1), "other than a JPEG or PNG"),
     "half jpeg": (answer(WHOLE[: len(WHOLE) // 2], 1), "arrived broken"),
     "only magic": (answer(b"\x89PNG\r\n\x1a\n", 1), "arrived broken"),
-    "other size": (answer(encoded(Image.new("RGB", (1024, 1023))), 1), "drew 1024x1023 instead of 1024x1024"),
-    "turned": (answer(encoded(Image.new("RGB", (768, 1024))), 1), "drew 768x1024"),
-    "bomb": (answer(_bomb(), 1), "arrived broken|drew 65536x65536"),
+    "other size": (answer(encoded(Image.new("RGB", (1024, 1023))), 1), "sent 1024x1023 pixels instead of 1024x1024"),
+    "turned": (answer(encoded(Image.new("RGB", (768, 1024))), 1), "sent 768x1024"),
+    "bomb": (answer(_bomb(), 1), "arrived broken|sent 65536x65536"),
 }
 
 
 @pytest.mark.parametrize(("body", "said"), BODIES.values(), ids=BODIES)
 @pytest.mark.parametrize("service", ["hosted", "nim"])
-def test_a_broken_answer_has_its_sentence_and_the_next_request_works(request, service, stand_in, draw, body, said):
+def test_a_broken_answer_has_its_sentence_and_the_next_request_works(request, service, stand_in, generate, body, said):
     backend = request.getfixturevalue(service)()
     stand_in.replies.append(Reply(200, body, content_type="application/json"))
     with pytest.raises(GenerationFailed, match=said) as error:
-        draw(backend)
+        generate(backend)
     assert ("NVIDIA" if service == "hosted" else "Your NIM") in str(error.value)
     assert len(stand_in.posts()) == 1
-    assert draw(backend).image.size == (1024, 1024)
+    assert generate(backend).image.size == (1024, 1024)
 
 
 @pytest.mark.parametrize(
     "reply",
     [
-        Reply(200, json.dumps(answer(WHOLE, 1)), cut=300),  # the line is cut within the body
+        Reply(200, json.dumps(answer(WHOLE, 1)), cut=300),  # the connection is cut within the body
         Reply(200, b"", headers={"Content-Length": "500"}, cut=0),
-        Reply(200, b"this was never packed" * 9, headers={"Content-Encoding": "gzip"}),
+        Reply(200, b"this was never compressed" * 9, headers={"Content-Encoding": "gzip"}),
         Reply(200, b"x", headers={"Broken\0Header": "1"}),
     ],
 )
-def test_a_broken_line_has_its_sentence_and_the_next_request_works(hosted, stand_in, draw, reply):
+def test_a_broken_connection_has_its_sentence_and_the_next_request_works(hosted, stand_in, generate, reply):
     backend = hosted()
     stand_in.replies.append(reply)
     with pytest.raises(Unreachable, match="broke off"):
-        draw(backend)
-    draw(backend)
+        generate(backend)
+    generate(backend)
 
 
-def test_an_endless_answer_is_not_read_to_its_end(hosted, stand_in, draw):
+def test_an_endless_answer_is_not_read_to_its_end(hosted, stand_in, generate):
     backend = hosted()
     endless = b" " * (33 * 2**20)
     for reply in (Reply(200, endless), Reply(200, gzip.compress(endless, 1), headers={"Content-Encoding": "gzip"})):
         stand_in.replies.append(reply)
         with pytest.raises(GenerationFailed, match="more than 32 MiB"):
-            draw(backend)
-    draw(backend)
+            generate(backend)
+    generate(backend)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "I;16", "CMYK"])
 def test_every_kind_of_pixel_comes_back_as_rgb(mode):
     kind = "JPEG" if mode == "CMYK" else "PNG"
-    image, seed = read_picture(json.dumps(answer(encoded(Image.new(mode, (768, 768)), kind), 3)).encode(), Size(768, 768), HOSTED)
+    image, seed = read_image(json.dumps(answer(encoded(Image.new(mode, (768, 768)), kind), 3)).encode(), Size(768, 768), HOSTED)
     assert (image.mode, image.size, seed) == ("RGB", (768, 768), 3)
 
 
 def test_a_png_of_the_service_keeps_every_pixel():
     drawn = Image.effect_noise((768, 832), 80).convert("RGB")
-    image, _ = read_picture(json.dumps(answer(encoded(drawn, "PNG"), 3)).encode(), Size(768, 832), HOSTED)
+    image, _ = read_image(json.dumps(answer(encoded(drawn, "PNG"), 3)).encode(), Size(768, 832), HOSTED)
     assert image.tobytes() == drawn.tobytes()
 
 
-def test_a_large_answer_may_be_the_answer_or_the_picture_packed_or_not():
+def test_a_large_result_may_be_the_answer_or_the_image_zipped_or_not():
     whole = json.dumps(answer(WHOLE, 8)).encode()
     for body, seed in (
         (whole, 8),
@@ -131,14 +131,14 @@ def test_a_large_answer_may_be_the_answer_or_the_picture_packed_or_not():
         (_archive(**{"a.jpg": WHOLE}), None),
         (_archive(**{"readme.txt": b"hello", "a.jpg": WHOLE, "b.response": whole}), 8),
     ):
-        image, used = read_picture(body, Size(1024, 1024), HOSTED)
+        image, used = read_image(body, Size(1024, 1024), HOSTED)
         assert image.size == (1024, 1024) and used == seed
 
 
-def test_a_filtered_picture_in_an_archive_is_a_refusal():
+def test_a_filtered_image_in_an_archive_is_a_refusal():
     filtered = json.dumps(answer(WHOLE, 1, "CONTENT_FILTERED")).encode()
     with pytest.raises(ContentRefused):
-        read_picture(_archive(**{"a.jpg": WHOLE, "b.response": filtered}), Size(1024, 1024), HOSTED)
+        read_image(_archive(**{"a.jpg": WHOLE, "b.response": filtered}), Size(1024, 1024), HOSTED)
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ def test_a_filtered_picture_in_an_archive_is_a_refusal():
         _archive(**{"a.txt": b"hello"}),
         _archive(**{"a.zip": _archive(**{"a.jpg": WHOLE})}),
         _archive(**{"a.jpg": WHOLE})[:-40],
-        _archive(**{"zeros": bytes(70 * 2**20), "a.jpg": WHOLE}),  # more than is unpacked
+        _archive(**{"zeros": bytes(70 * 2**20), "a.jpg": WHOLE}),  # more than is ever unpacked
     ],
 )
 def test_a_broken_archive_has_its_sentence(body):
     with pytest.raises(GenerationFailed):
-        read_picture(body, Size(1024, 1024), HOSTED)
+        read_image(body, Size(1024, 1024), HOSTED)

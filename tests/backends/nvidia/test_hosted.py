@@ -1,4 +1,4 @@
-"""NVIDIA's hosted API: what is sent, what is refused before anything is sent, and what its answers become."""
+"""NVIDIA's hosted API: what is sent, what is refused before anything is sent, and what becomes of its answers."""
 
 import logging
 from dataclasses import replace
@@ -9,23 +9,24 @@ from PIL import Image
 from flux_demo.backends import choose
 from flux_demo.backends.nvidia import Hosted
 from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
+from flux_demo.gallery import Gallery
 from flux_demo.modes import DEFAULT_SIZES, MODES
+from flux_demo.recipe import read_recipe
 from flux_demo.request import GenerationRequest, Size
+from flux_demo.studio import Studio
 from stand_ins.nvidia import GOOD_KEY, KEYS, PROBLEM, StandIn, answer
-from stand_ins.nvidia_pictures import draw as expected_picture
-from stand_ins.nvidia_pictures import encoded
-from stand_ins.nvidia_schema import SHARED
+from stand_ins.nvidia_images import encoded, scene
+from stand_ins.nvidia_schema import SHARED, SIDES
 from stand_ins.nvidia_wire import Reply
 
 
-def test_a_prompt_becomes_a_picture_of_the_asked_size(hosted, stand_in, draw):
-    picture = draw(hosted(), size=Size(1344, 768), seed=7)
-    assert (picture.image.mode, picture.image.size) == ("RGB", (1344, 768))
-    assert picture.image.resize((1, 1)).getpixel((0, 0)) == pytest.approx(
-        expected_picture(1344, 768, 7).resize((1, 1)).getpixel((0, 0)), abs=3
-    )
-    assert picture.model == "black-forest-labs/flux.1-dev (NVIDIA API)" and picture.preset is None and picture.plan is None
-    assert picture.safety == "NVIDIA's filter: passed"
+def test_a_prompt_becomes_an_image_of_the_requested_size(hosted, stand_in, generate):
+    drawn = generate(hosted(), size=Size(1344, 768), seed=7)
+    assert (drawn.image.mode, drawn.image.size) == ("RGB", (1344, 768))
+    mean, expected = (image.resize((1, 1)).getpixel((0, 0)) for image in (drawn.image, scene(1344, 768, 7)))
+    assert mean == pytest.approx(expected, abs=3)
+    assert drawn.model == "black-forest-labs/flux.1-dev (NVIDIA API)" and drawn.preset is None and drawn.plan is None
+    assert drawn.safety == "NVIDIA's filter: passed"
     (request,) = stand_in.requests
     assert request.json == {
         "prompt": "a house by a lake",
@@ -44,39 +45,39 @@ def test_a_prompt_becomes_a_picture_of_the_asked_size(hosted, stand_in, draw):
 
 @pytest.mark.parametrize("mode", ["canny", "depth"])
 @pytest.mark.parametrize("sample", range(4))
-def test_a_sample_picture_is_sent_by_its_number(hosted, stand_in, draw, mode, sample):
-    draw(hosted(), mode, sample=sample)
+def test_a_sample_image_is_sent_by_its_number(hosted, stand_in, generate, mode, sample):
+    generate(hosted(), mode, sample=sample)
     (request,) = stand_in.requests
     assert (request.json["mode"], request.json["image"]) == (mode, f"data:image/png;example_id,{sample}")
     assert set(request.json) == set(SHARED)
 
 
-def test_a_map_of_ones_own_is_refused_in_words_and_nothing_is_sent(hosted, stand_in, draw, edge_map):
-    with pytest.raises(InvalidRequest, match="takes only its own four sample pictures, not your photo"):
-        draw(hosted(), "canny", control=edge_map)
-    with pytest.raises(InvalidRequest, match="four sample pictures"):  # a sample beside it changes nothing
-        draw(hosted(), "canny", control=edge_map, sample=1)
+def test_a_map_of_the_persons_own_is_refused_and_nothing_is_sent(hosted, stand_in, generate, edge_map):
+    with pytest.raises(InvalidRequest, match="accepts only its own four sample images, not your photo"):
+        generate(hosted(), "canny", control=edge_map)
+    with pytest.raises(InvalidRequest, match="four sample images"):  # a sample beside it changes nothing
+        generate(hosted(), "canny", control=edge_map, sample=1)
     assert stand_in.requests == []
 
 
 @pytest.mark.parametrize("sample", [None, 4, -1, True, 1.0, "1"])
-def test_another_sample_is_refused_and_nothing_is_sent(hosted, stand_in, draw, sample):
+def test_another_sample_is_refused_and_nothing_is_sent(hosted, stand_in, generate, sample):
     with pytest.raises(InvalidRequest, match="one of its four, 0 to 3"):
-        draw(hosted(), "depth", sample=sample)
+        generate(hosted(), "depth", sample=sample)
     with pytest.raises(InvalidRequest, match="sample"):
-        draw(hosted(), "text", sample=0)
+        generate(hosted(), "text", sample=0)
     assert stand_in.requests == []
 
 
-def test_auto_leaves_photos_to_backends_that_take_them(stand_in, settings, open_backend, recording_backend):
+def test_auto_leaves_photos_to_backends_that_accept_them(stand_in, settings, open_backend, recording_backend):
     backend = open_backend(Hosted, replace(settings, nvidia_api_key=GOOD_KEY, hosted_url=stand_in.hosted_url))
     mini = recording_backend()
     assert choose([backend, mini], MODES["text"]).backend is backend
     for mode in ("canny", "depth"):
         route = choose([backend, mini], MODES[mode])
-        assert (
-            route.backend is mini and "not your photo" in route.passed_over[0].reason and "--backend hosted" in route.passed_over[0].reason
-        )
+        (hosted,) = route.passed_over
+        assert route.backend is mini
+        assert "not your photo" in hosted.refusal.reason and "--backend hosted" in hosted.refusal.reason
     assert stand_in.requests == []
 
 
@@ -91,18 +92,7 @@ def test_the_chosen_hosted_api_offers_its_samples(hosted):
 @pytest.mark.parametrize("mode", MODES)
 def test_the_dials_are_those_of_the_service(hosted, mode):
     dials = hosted().dials(MODES[mode])
-    assert [*dials.size_limits.sides] == [
-        768,
-        832,
-        896,
-        960,
-        1024,
-        1088,
-        1152,
-        1216,
-        1280,
-        1344,
-    ] and dials.size_limits.sizes == DEFAULT_SIZES
+    assert tuple(dials.size_limits.sides) == SIDES and dials.size_limits.sizes == DEFAULT_SIZES
     for size in (*DEFAULT_SIZES, Size(1344, 1344)):
         dials.size_limits.check(size)
     whole = dials.complete(GenerationRequest(mode, "x"))
@@ -123,15 +113,16 @@ def test_the_dials_are_those_of_the_service(hosted, mode):
 
 def test_without_a_key_the_refusal_says_where_to_get_one(settings):
     refusal = Hosted(settings).refusal(MODES["text"])
-    assert "NVIDIA_API_KEY" in refusal and "build.nvidia.com" in refusal
+    assert "NVIDIA_API_KEY" in refusal.reason and "build.nvidia.com" in refusal.reason
 
 
 @pytest.mark.parametrize("key", ["nvapi-ä", "nvapi test", "nvapi\x7f", "'nvapi-x'", "nvapi-\u200bx"])
-def test_a_key_that_cannot_be_one_is_refused_before_it_is_sent(hosted, stand_in, draw, key):
+def test_a_malformed_key_is_refused_before_it_is_sent(hosted, stand_in, generate, key):
     backend = hosted(key)
-    assert "NVIDIA_API_KEY" in backend.refusal(MODES["text"]).reason and key not in backend.refusal(MODES["text"]).reason
+    refusal = backend.refusal(MODES["text"])
+    assert "NVIDIA_API_KEY" in refusal.reason and key not in refusal.reason
     with pytest.raises(BackendUnavailable, match="Copy the key again"):
-        draw(backend)
+        generate(backend)
     assert stand_in.requests == []
 
 
@@ -144,16 +135,16 @@ def test_a_key_that_cannot_be_one_is_refused_before_it_is_sent(hosted, stand_in,
         ("nvapi-test-noscope", "not enabled for the account"),
     ],
 )
-def test_each_rejected_key_has_its_sentence(hosted, stand_in, draw, key, said):
+def test_each_rejected_key_has_its_sentence(hosted, stand_in, generate, key, said):
     with pytest.raises(BackendUnavailable, match=said) as error:
-        draw(hosted(key))
+        generate(hosted(key))
     assert key not in str(error.value) and "TEST" not in str(error.value)  # the account's name is nobody else's business
     assert len(stand_in.posts()) == 1
-    draw(hosted())
+    generate(hosted())
 
 
 SERVICE_ERRORS = [
-    (400, {"detail": "Invalid NVCF-POLL-SECONDS"}, GenerationFailed, "could not take the request"),
+    (400, {"detail": "Invalid NVCF-POLL-SECONDS"}, GenerationFailed, "did not accept the request"),
     (400, {"detail": "Function is DEGRADED"}, Unreachable, "out of order"),
     (401, "Header of type `authorization` was missing", BackendUnavailable, "rejected the key"),
     (401, "Unauthorized access", BackendUnavailable, "rejected the key"),
@@ -177,7 +168,7 @@ SERVICE_ERRORS = [
         500,
         {"type": "urn:nvcf-worker-service:problem-details:internal-server-error", "detail": "Internal error"},
         Unreachable,
-        "failed while it drew",
+        "failed several times",
     ),
     (502, "<html>bad gateway</html>", Unreachable, "not reachable"),
     (503, b"", Unreachable, "overloaded"),
@@ -189,26 +180,26 @@ SERVICE_ERRORS = [
 
 
 @pytest.mark.parametrize(("status", "body", "kind", "said"), SERVICE_ERRORS)
-def test_each_error_has_its_sentence_and_the_next_request_works(hosted, stand_in, draw, status, body, kind, said):
+def test_each_error_has_its_sentence_and_the_next_request_works(hosted, stand_in, generate, status, body, kind, said):
     backend = hosted()
     tries = 3 if status in (429, 500, 502, 503, 504) else 1
     stand_in.replies.extend([Reply(status, body, content_type=PROBLEM)] * tries)
     with pytest.raises(kind, match=said) as error:
-        draw(backend)
+        generate(backend)
     assert type(error.value) is kind and str(error.value).count(". ") >= 1
     assert len(stand_in.posts()) == tries
-    assert draw(backend).image.size == (1024, 1024)
+    assert generate(backend).image.size == (1024, 1024)
 
 
 @pytest.mark.parametrize("word", ["__filter_black__", "__filter_empty__"])
-def test_a_filtered_picture_is_a_refusal_and_never_a_picture(hosted, stand_in, draw, word):
+def test_a_filtered_image_is_a_refusal_and_never_shown(hosted, stand_in, generate, word):
     with pytest.raises(ContentRefused, match="Word the prompt differently"):
-        draw(hosted(), prompt=word)
+        generate(hosted(), prompt=word)
     assert len(stand_in.posts()) == 1
 
 
-def test_a_pending_picture_is_polled_for_with_the_key(hosted, stand_in, draw):
-    assert draw(hosted(), prompt="__async__", seed=9).image.size == (1024, 1024)
+def test_a_pending_image_is_polled_for_with_the_key(hosted, stand_in, generate):
+    assert generate(hosted(), prompt="__async__", seed=9).image.size == (1024, 1024)
     post, *polls = stand_in.requests
     assert post.method == "POST" and [poll.method for poll in polls] == ["GET", "GET"]
     for poll in polls:
@@ -216,84 +207,92 @@ def test_a_pending_picture_is_polled_for_with_the_key(hosted, stand_in, draw):
         assert poll.headers["accept"] == "application/json" and poll.headers["nvcf-poll-seconds"] == "240"
 
 
-def test_a_large_picture_is_fetched_without_the_key(hosted, stand_in, draw):
-    assert draw(hosted(), prompt="__large__").image.size == (1024, 1024)
+def test_a_large_image_is_fetched_without_the_key(hosted, stand_in, generate):
+    assert generate(hosted(), prompt="__large__").image.size == (1024, 1024)
     post, fetched = stand_in.requests
     assert fetched.path.startswith("/large/") and fetched.headers["host"].startswith("localhost")
     assert GOOD_KEY not in str(fetched.headers) and "authorization" not in fetched.headers
 
 
 @pytest.mark.parametrize("location", ["", "ftp://localhost/x", "file:///etc/passwd", "http://", "/large/none.zip", "http://127.0.0.1:1/x"])
-def test_a_link_that_does_not_work_is_said_so(hosted, stand_in, draw, location):
+def test_a_link_that_does_not_work_is_a_worded_error(hosted, stand_in, generate, location):
     backend = hosted()
     stand_in.replies.append(Reply(302, headers={"Location": location}))
     with pytest.raises((GenerationFailed, Unreachable)):
-        draw(backend)
-    draw(backend)
+        generate(backend)
+    generate(backend)
 
 
-def test_links_that_lead_in_a_circle_end(hosted, stand_in, draw):
+def test_a_chain_of_redirects_ends(hosted, stand_in, generate):
     with StandIn() as other:
         other.answer = lambda request: Reply(302, headers={"Location": other.origin + request.path + "x"})
         stand_in.replies.append(Reply(302, headers={"Location": f"{other.origin}/"}))
         with pytest.raises(GenerationFailed, match="link"):
-            draw(hosted())
+            generate(hosted())
         assert len(other.requests) == 3 and not any("authorization" in request.headers for request in other.requests)
 
 
-def test_a_picture_that_was_handed_out_already_is_said_so(hosted, stand_in, draw):
+def test_an_image_that_was_handed_out_already_is_a_worded_error(hosted, stand_in, generate):
     stand_in.replies.append(Reply(202, headers={"nvcf-reqid": "11111111-1111-4111-8111-111111111111"}))
     with pytest.raises(GenerationFailed, match="only once"):
-        draw(hosted())
+        generate(hosted())
 
 
 @pytest.mark.parametrize("identity", [None, "../../secrets", "a b", "x" * 65])
-def test_an_id_that_is_none_is_never_asked_for(hosted, stand_in, draw, identity):
+def test_a_malformed_id_is_never_polled_for(hosted, stand_in, generate, identity):
     stand_in.replies.append(Reply(202, headers={"nvcf-reqid": identity} if identity else {}))
     with pytest.raises(GenerationFailed, match="did not say where"):
-        draw(hosted())
+        generate(hosted())
     assert len(stand_in.requests) == 1
 
 
 @pytest.mark.parametrize("status", [429, 502, 503])
-def test_a_poll_that_is_turned_away_asks_again_for_the_same_picture(hosted, stand_in, draw, status):
+def test_a_poll_that_is_turned_away_asks_again_for_the_same_image(hosted, stand_in, generate, status):
     stand_in.replies.extend([Reply(202, headers={"nvcf-reqid": "none"}), Reply(status), Reply(202, headers={"nvcf-reqid": "none"})])
     with pytest.raises(GenerationFailed, match="only once"):
-        draw(hosted())
+        generate(hosted())
     assert [request.method for request in stand_in.requests] == ["POST", "GET", "GET", "GET"]
 
 
 @pytest.mark.parametrize("status", [500, 504])
-def test_work_that_failed_while_it_was_waited_for_is_begun_again(hosted, stand_in, draw, status):
+def test_a_request_that_failed_while_pending_is_sent_again(hosted, stand_in, generate, status):
     stand_in.replies.extend([Reply(202, headers={"nvcf-reqid": "none"}), Reply(status)])
-    draw(hosted())
+    generate(hosted())
     assert [request.method for request in stand_in.requests] == ["POST", "GET", "POST"]
 
 
-def test_another_seed_in_the_answer_is_told(hosted, stand_in, draw):
+@pytest.mark.parametrize("service", ["hosted", "nim"])
+def test_a_seed_that_the_service_chose_is_the_recipes_and_a_note_says_so(request, service, stand_in, settings):
+    studio = Studio(settings, [request.getfixturevalue(service)()], Gallery(settings.outputs_folder))
+    asked = GenerationRequest("text", "a house", seed=7)
+    same = studio.generate(asked)
+    assert same.request.seed == same.recipe.seed == 7 and same.notes == ()
     stand_in.replies.append(Reply(body=answer(encoded(Image.new("RGB", (1024, 1024))), 99)))
-    assert "used seed 99" in draw(hosted(), seed=7).plan
+    changed = studio.generate(asked)
+    assert changed.request.seed == changed.recipe.seed == read_recipe(changed.path).seed == 99
+    (note,) = changed.notes
+    assert "seed 99" in note and "7" in note and changed.recipe.plan is None
 
 
-def test_the_key_is_nowhere_but_in_its_header(stand_in, draw, hosted, caplog, capsys):
+def test_the_key_is_nowhere_but_in_its_header(stand_in, generate, hosted, caplog, capsys):
     caplog.set_level(logging.DEBUG)
     backend = hosted()
-    told = [repr(backend), str(vars(backend).get("_line"))]
+    seen = [repr(backend), repr(backend._connection), repr(backend._connection.connection())]
     for prompt in ("a house", "__async__", "__large__", "__html__", "__500__"):
         try:
-            told.append(repr(draw(backend, prompt=prompt, on_status=told.append)))
+            seen.append(repr(generate(backend, prompt=prompt, on_status=lambda status: seen.append(repr(status)))))
         except FluxDemoError as error:
-            told.append(repr(error))
+            seen.append(repr(error))
     stand_in.replies.append(Reply(422, {"detail": f"Bad request with Bearer {GOOD_KEY}"}))
     with pytest.raises(InvalidRequest) as echoed:
-        draw(backend)
-    told.append(str(echoed.value))
+        generate(backend)
+    seen.append(str(echoed.value))
     captured = capsys.readouterr()
-    assert GOOD_KEY not in "".join((*told, caplog.text, captured.out, captured.err))
+    assert GOOD_KEY not in "".join((*seen, caplog.text, captured.out, captured.err))
     assert all(GOOD_KEY not in request.path and GOOD_KEY not in request.body.decode() for request in stand_in.requests)
 
 
-def test_a_prompt_of_any_script_arrives_as_it_is(hosted, stand_in, draw):
+def test_a_prompt_in_any_script_arrives_unchanged(hosted, stand_in, generate):
     prompt = 'ein Haus, 房子, بيت, 🏠, "quoted" \\ \n\t' + "x" * 9_000
-    draw(hosted(), prompt=prompt)
+    generate(hosted(), prompt=prompt)
     assert stand_in.requests[0].json["prompt"] == prompt

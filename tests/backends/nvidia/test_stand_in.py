@@ -1,4 +1,4 @@
-"""The stand-in holds the contract: the reference's fixtures, sent raw."""
+"""The stand-in keeps to the wire contract: requests as NVIDIA documents them, sent raw."""
 
 import base64
 from io import BytesIO
@@ -27,37 +27,37 @@ DEPTH = {
 
 
 @pytest.fixture
-def line():
+def client():
     with httpx.Client(trust_env=False) as client:
         yield client
 
 
 @pytest.fixture
-def post(line, stand_in):
+def post(client, stand_in):
     def post_(payload, key: str | None = GOOD_KEY, url=None, **headers):
         if key:
             headers["Authorization"] = f"Bearer {key}"
-        return line.post(url or stand_in.hosted_url, json=payload, headers=headers)
+        return client.post(url or stand_in.hosted_url, json=payload, headers=headers)
 
     return post_
 
 
-def _picture(response):
+def _image(response):
     artifact = response.json()["artifacts"][0]
     assert artifact["finishReason"] == "SUCCESS"
     return Image.open(BytesIO(base64.b64decode(artifact["base64"]))), artifact["seed"]
 
 
-def test_f1_a_base_request_is_drawn_and_seed_zero_is_drawn_anew(post):
+def test_f1_a_base_request_is_answered_and_seed_zero_means_a_random_one(post):
     response = post(TEXT)
-    picture, seed = _picture(response)
-    assert (picture.format, picture.size) == ("JPEG", (1344, 768))
+    image, seed = _image(response)
+    assert (image.format, image.size) == ("JPEG", (1344, 768))
     assert seed > 0 and response.headers["nvcf-status"] == "fulfilled" and response.headers["nvcf-reqid"]
-    assert _picture(post({**TEXT, "seed": 5}))[1] == 5
+    assert _image(post({**TEXT, "seed": 5}))[1] == 5
 
 
-def test_f2_canny_follows_a_sample_picture_on_the_hosted_api(post):
-    assert _picture(post({"prompt": "a futuristic kitchen", **CANNY}))[1] == 7
+def test_f2_canny_follows_a_sample_image_on_the_hosted_api(post):
+    assert _image(post({"prompt": "a futuristic kitchen", **CANNY}))[1] == 7
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -67,8 +67,8 @@ def test_f3_depth_follows_a_map_on_a_nim(post, stand_in, kind, old):
     payload = {**DEPTH, "text_prompts": [{"text": "a castle"}]} if old else DEPTH
     if old:
         payload = {name: value for name, value in payload.items() if name != "prompt"}
-    picture, seed = _picture(post(payload, key=None, url=f"{stand_in.origin}/v1/infer"))
-    assert (picture.format, picture.size, seed) == (kind, (1024, 1024), 42)
+    image, seed = _image(post(payload, key=None, url=f"{stand_in.origin}/v1/infer"))
+    assert (image.format, image.size, seed) == (kind, (1024, 1024), 42)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_f3_depth_follows_a_map_on_a_nim(post, stand_in, kind, old):
         ("", "Image has been provided in the invalid form"),
     ],
 )
-def test_f4_a_picture_of_ones_own_is_refused_by_the_hosted_api(post, image, detail):
+def test_f4_the_hosted_api_refuses_other_images(post, image, detail):
     response = post({"prompt": "x", **CANNY, "image": image})
     assert (response.status_code, response.json()) == (422, {"detail": detail})
 
@@ -132,13 +132,13 @@ def test_f7_the_gateway_checks_the_key_first(post, headers, status, said):
     assert response.status_code == status and said in response.text
 
 
-def test_f8_the_rate_limit_lets_the_third_call_through(post):
+def test_f8_the_rate_limit_accepts_the_third_call(post):
     assert [post(TEXT, key="nvapi-test-ratelimit").status_code for _ in range(3)] == [429, 429, 200]
 
 
-def test_f8_with_a_time_to_wait(line):
+def test_f8_with_a_time_to_wait(client):
     with StandIn(retry_after="1") as stand_in:
-        response = line.post(stand_in.hosted_url, json=TEXT, headers={"Authorization": "Bearer nvapi-test-ratelimit"})
+        response = client.post(stand_in.hosted_url, json=TEXT, headers={"Authorization": "Bearer nvapi-test-ratelimit"})
     assert response.headers["Retry-After"] == "1"
 
 
@@ -149,13 +149,13 @@ def test_f9_a_filtered_answer_has_status_200(post, word, is_empty):
     assert response.status_code == 200 and artifact["finishReason"] == "CONTENT_FILTERED" and (artifact["base64"] == "") is is_empty
 
 
-def test_f10_a_pending_picture_is_handed_out_once(post, line, stand_in):
+def test_f10_a_pending_image_is_handed_out_once(post, client, stand_in):
     taken = post({**TEXT, "prompt": "__async__", "seed": 9})
     assert taken.status_code == 202 and taken.content == b"" and taken.headers["nvcf-status"] == "in-progress"
     address = f"{stand_in.origin}/v2/nvcf/pexec/status/{taken.headers['nvcf-reqid']}"
-    polls = [line.get(address, headers={"Authorization": f"Bearer {GOOD_KEY}"}) for _ in range(3)]
-    assert [poll.status_code for poll in polls] == [202, 200, 404] and _picture(polls[1])[1] == 9
-    assert line.get(address).status_code == 401
+    polls = [client.get(address, headers={"Authorization": f"Bearer {GOOD_KEY}"}) for _ in range(3)]
+    assert [poll.status_code for poll in polls] == [202, 200, 404] and _image(polls[1])[1] == 9
+    assert client.get(address).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -167,20 +167,20 @@ def test_f11_server_trouble(post, word, status, text):
     assert response.status_code == status and text in response.text
 
 
-def test_f12_a_nim_warms_up(post, line, stand_in):
+def test_f12_a_nim_warms_up(post, client, stand_in):
     stand_in.container = Container(variant="base", ready_after=2)
     ready, infer = f"{stand_in.origin}/v1/health/ready", f"{stand_in.origin}/v1/infer"
-    assert line.get(f"{stand_in.origin}/v1/health/live").status_code == 200
+    assert client.get(f"{stand_in.origin}/v1/health/live").status_code == 200
     assert post(TEXT, key=None, url=infer).status_code == 503
-    assert [line.get(ready).status_code for _ in range(3)] == [503, 503, 200]
+    assert [client.get(ready).status_code for _ in range(3)] == [503, 503, 200]
     assert post(TEXT, key=None, url=infer).status_code == 200
     assert post(DEPTH, key=None, url=infer).status_code == 422
 
 
-def test_other_methods_paths_and_bodies_are_refused(line, post, stand_in):
-    assert line.get(stand_in.hosted_url).status_code == 405
+def test_other_methods_paths_and_bodies_are_refused(client, post, stand_in):
+    assert client.get(stand_in.hosted_url).status_code == 405
     assert post(TEXT, url=f"{stand_in.origin}/v1/genai/other").text == "404 page not found"
-    broken = line.post(
+    broken = client.post(
         stand_in.hosted_url, content=b"{", headers={"Authorization": f"Bearer {GOOD_KEY}", "Content-Type": "application/json"}
     )
     assert broken.status_code == 422

@@ -1,4 +1,4 @@
-"""Pictures for the stand-in: real JPEG and PNG files, different for every seed, that visibly follow a map."""
+"""Images for the stand-in: real JPEG and PNG files, different for every seed, that visibly follow a map."""
 
 import random
 from io import BytesIO
@@ -6,10 +6,10 @@ from io import BytesIO
 from PIL import Image, ImageDraw, ImageOps
 
 
-def draw(
+def scene(
     width: int, height: int, seed: int, control: Image.Image | None = None, kind: str = "base", sample: int | None = None
 ) -> Image.Image:
-    """A flat scene; with an edge map its lines in ink on paper, with a depth map its distances in colours."""
+    """A flat scene; with an edge map, its lines in ink on paper; with a depth map, its distances in colours."""
     dice = random.Random(seed)
     sky, ground, accent = (tuple(dice.randrange(low, low + 110) for _ in range(3)) for low in (140, 60, 20))
     if control is not None:
@@ -17,8 +17,8 @@ def draw(
         if kind == "canny":
             return ImageOps.colorize(grey, black=sky, white=accent)
         return ImageOps.colorize(grey, black=sky, mid=ground, white=accent)
-    picture = Image.new("RGB", (width, height), sky)
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), sky)
+    pen = ImageDraw.Draw(image)
     horizon = int(height * dice.uniform(0.5, 0.7))
     pen.rectangle((0, horizon, width, height), fill=ground)
     radius, middle = height // 10, dice.randrange(width // 5, width * 4 // 5)
@@ -30,11 +30,11 @@ def draw(
         fill=ground,
     )
     if sample is not None:
-        pen.text((width // 20, height // 20), f"sample picture {sample}", fill=accent, font_size=height // 16)
-    return picture
+        pen.text((width // 20, height // 20), f"sample image {sample}", fill=accent, font_size=height // 16)
+    return image
 
 
-def encoded(picture: Image.Image, kind: str = "JPEG") -> bytes:
+def encoded(image: Image.Image, kind: str = "JPEG") -> bytes:
     file = BytesIO()
-    picture.save(file, kind)
+    image.save(file, kind)
     return file.getvalue()
