@@ -20,6 +20,7 @@ from urllib.parse import urljoin, urlsplit
 
 from flux_demo.backends.nvidia.errors import Service
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, MAX_RETRY_AFTER_S, RETRIED, START_OVER, Pace, Waiting, pause_before_retry
+from flux_demo.background import HEARTBEAT_S
 from flux_demo.errors import BackendUnavailable, GenerationFailed, Unreachable
 from flux_demo.progress import OnStatus, Phase, Status
 
@@ -36,7 +37,6 @@ UNVERIFIED = (
     "The certificate of the service cannot be verified: something in between, such as a company's proxy, may be reading the traffic. "
     "If that is intended, set SSL_CERT_FILE to the proxy's certificates and restart."
 )
-TICK_S = 0.1  # between two reports to the page, which needs one every 0.2 s
 MAX_BODY = 32 * 2**20  # bytes; the largest PNG in base64 is 7.3 MB
 MAX_REDIRECTS = 3
 
@@ -80,7 +80,7 @@ class Connection:
         """Wait up to ``whole_s`` seconds for the work, calling ``on_wait`` ten times a second; what that raises cancels the work."""
         future = asyncio.run_coroutine_threadsafe(self._within(work, whole_s), self._loop)
         try:
-            while not concurrent.futures.wait([future], timeout=TICK_S).done:
+            while not concurrent.futures.wait([future], timeout=HEARTBEAT_S).done:
                 on_wait()
             return future.result()
         finally:
