@@ -52,7 +52,9 @@ class Gallery:
         recipe = recipe_of(request, drawn, backend, seconds, now.isoformat(timespec="seconds"), VERSION)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            path = _take_name(self.folder, f"{now:%Y%m%d-%H%M%S}-{request.mode}-{request.seed}")
+            path = _take_name(
+                self.folder, "-".join([f"{now:%Y%m%d-%H%M%S}", request.mode, *([str(recipe.seed)] if recipe.seed is not None else [])])
+            )
             try:
                 write_png(drawn.image, path, {CHUNK: recipe.to_json(), PARAMETERS: recipe.parameters()})
             except BaseException:

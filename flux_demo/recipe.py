@@ -42,9 +42,9 @@ class Recipe:
     prompt: str
     width: int
     height: int
-    seed: int
-    steps: int
-    guidance: float
+    seed: int | None  # this and the next two: None where a service is not known to have used what was asked
+    steps: int | None
+    guidance: float | None
     model: str
     backend: str
     preset: str | None
@@ -66,12 +66,12 @@ class Recipe:
         """The prompt, then one line of settings, as AUTOMATIC1111 writes and reads them."""
         # CFG is 1 and the guidance "distilled", because FLUX runs once per step. Forge writes and restores it like this.
         settings = [
-            f"Steps: {self.steps}",
+            *([f"Steps: {self.steps}"] if self.steps is not None else []),
             "Sampler: Euler",
             "Schedule type: Simple",
             "CFG scale: 1.0",
-            f"Distilled CFG Scale: {self.guidance:g}",
-            f"Seed: {self.seed}",
+            *([f"Distilled CFG Scale: {self.guidance:g}"] if self.guidance is not None else []),
+            *([f"Seed: {self.seed}"] if self.seed is not None else []),
             f"Size: {self.width}x{self.height}",
             f"Model: {self.model.rpartition('/')[2]}",
         ]
@@ -101,9 +101,9 @@ def recipe_of(request: GenerationRequest, drawn: DrawnImage, backend: str, secon
         prompt=request.prompt,
         width=request.size.width,
         height=request.size.height,
-        seed=request.seed,
-        steps=request.steps,
-        guidance=request.guidance,
+        seed=None if "seed" in drawn.unused else request.seed,
+        steps=None if "steps" in drawn.unused else request.steps,
+        guidance=None if "guidance" in drawn.unused else request.guidance,
         model=drawn.model,
         backend=backend,
         preset=drawn.preset,
@@ -149,10 +149,10 @@ def _checked(values: Mapping[str, Any]) -> Recipe:
     for name in ("preset", "plan", "safety"):
         recipe[name] = _text(recipe.get(name), True)
     recipe["libraries"] = {_text(name): _text(value) for name, value in recipe.get("libraries", {}).items()}
-    for name in ("guidance", "seconds"):
-        recipe[name] = _number(recipe[name])
+    recipe["seconds"] = _number(recipe["seconds"])
+    recipe["guidance"] = _number(recipe["guidance"]) if recipe["guidance"] is not None else None
     Size(recipe["width"], recipe["height"])
-    whole = ("seed", "steps") + (("sample",) if recipe.get("sample") is not None else ())
+    whole = [name for name in ("seed", "steps", "sample") if recipe.get(name) is not None]
     if any(type(recipe[name]) is not int or not 0 <= recipe[name] <= MAX_SEED for name in whole):
         raise ValueError("not a whole number")
     return Recipe(**recipe)

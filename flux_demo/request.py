@@ -221,6 +221,7 @@ class DrawnImage:
     safety: str | None = None  # which content filter saw it, and what it said
     seed: int | None = None  # the seed that a service says it used; None: the request's
     notes: tuple[str, ...] = ()  # sentences for the person about this run
+    unused: tuple[str, ...] = ()  # of "guidance", "seed", "steps": those that the service is not known to have used
 
 
 def check_seed(seed: Any) -> None:

@@ -19,8 +19,10 @@ BACKENDS: dict[str, str] = {
     "local": "flux_demo.backends.diffusion:local",
     "nim": "flux_demo.backends.nvidia:Nim",
     "hosted": "flux_demo.backends.nvidia:Hosted",
+    "providers": "flux_demo.backends.providers:Providers",
     "mini": "flux_demo.backends.diffusion:mini",
 }
+ONLY_BY_NAME = frozenset({"providers"})  # never part of ``auto``: what costs somebody money is chosen by name
 ASSETS = Path(__file__).resolve().parent.parent / "assets"  # what is shipped: the mini, examples, the page's style
 HOSTED_URL = "https://ai.api.nvidia.com/v1/genai/black-forest-labs/flux.1-dev"
 
@@ -50,6 +52,9 @@ class Settings:
     depth_estimator: str = _variable("FLUX_DEMO_DEPTH_ESTIMATOR", ESTIMATOR_REPO, "the model that estimates depth in photos")
     nvidia_api_key: str | None = _variable("NVIDIA_API_KEY", None, "key for NVIDIA's hosted API", secret=True)
     hf_token: str | None = _variable("HF_TOKEN", None, "Hugging Face token, for the gated FLUX weights", secret=True)
+    hf_provider: str = _variable(
+        "FLUX_DEMO_HF_PROVIDER", "auto", "which of Hugging Face's Inference Providers; auto is the first that serves FLUX"
+    )
     hf_home: str | None = _variable("HF_HOME", None, "where Hugging Face keeps downloaded weights")
 
     def __post_init__(self) -> None:

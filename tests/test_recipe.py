@@ -63,7 +63,7 @@ def test_a_picture_without_a_recipe_says_so(tmp_path):
         {"seed": "1"},
         {"seed": 1.5},
         {"seed": True},
-        {"steps": None},
+        {"steps": "9"},
         {"width": 100},
         {"prompt": ["a"]},
         {"prompt": "x" * 10_001},

@@ -22,7 +22,7 @@ def test_each_model_has_its_variable():
 
 
 def test_an_unknown_backend_is_answered_with_the_list():
-    with pytest.raises(InvalidRequest, match="local, nim, hosted, mini"):
+    with pytest.raises(InvalidRequest, match="local, nim, hosted, providers, mini"):
         Settings.from_env({"FLUX_DEMO_BACKEND": "cloud"})
 
 

@@ -15,7 +15,7 @@ from flux_demo.errors import BackendUnavailable
 from flux_demo.modes import Mode
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.request import Dials, DrawnImage, GenerationRequest
-from flux_demo.settings import BACKENDS, Settings
+from flux_demo.settings import BACKENDS, ONLY_BY_NAME, Settings
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Backend(ABC):
     name: str  # "local", "nim", "hosted", "mini": in recipes and settings
     title: str  # "This machine's GPU": on the page
     concurrency: int = 1  # how many runs it takes at once; the others wait in its queue
+
+    @property
+    def cost(self) -> str | None:
+        """Who pays for an image, as a sentence; None where nobody is charged for it."""
+        return None
 
     @abstractmethod
     def refusal(self, mode: Mode) -> Refusal | None:
@@ -100,5 +105,5 @@ def choose(backends: Sequence[Backend], mode: Mode) -> Route:
 
 def all_backends(settings: Settings) -> list[Backend]:
     """The backends that the settings allow, in the order of preference; a named backend stands alone."""
-    names = BACKENDS if settings.backend == "auto" else [settings.backend]
+    names = [name for name in BACKENDS if name not in ONLY_BY_NAME] if settings.backend == "auto" else [settings.backend]
     return [resolve_name(BACKENDS[name])(settings) for name in names]

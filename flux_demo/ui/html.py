@@ -58,7 +58,7 @@ def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None
     """One line saying where the mode runs and what is being loaded there, with the reasons folded below it."""
     if route is None:
         return '<p class="where">You can still preview the map.</p>' if mode.control else ""
-    terms = ""
+    terms = f'<p class="where">{escape(route.backend.cost)}</p>' if route.backend.cost else ""
     if not route.dials.can_stop:
         terms += '<p class="where">A request cannot be cancelled once it was sent.</p>'
     if route.backend.name != "mini":
@@ -96,7 +96,9 @@ def sample_note(count: int) -> str:
 def caption(recipe: Recipe, title: str) -> str:
     """The line under a picture, and its whole recipe folded."""
     size = Size(recipe.width, recipe.height)
-    facts = (f"Seed {recipe.seed}", f"{recipe.seconds:.1f} s", spoken(size), f"{recipe.steps} steps", title)
+    seed = [f"Seed {recipe.seed}"] if recipe.seed is not None else []
+    steps = [f"{recipe.steps} steps"] if recipe.steps is not None else []
+    facts = (*seed, f"{recipe.seconds:.1f} s", spoken(size), *steps, title)
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _recipe_rows(recipe))
     return (
         f'<p class="caption">{" · ".join(map(escape, facts))}</p><details class="recipe"><summary>Recipe</summary><dl>{rows}</dl></details>'
@@ -134,7 +136,7 @@ def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
     rows = [
         ("Prompt", recipe.prompt),
         ("Model", recipe.model),
-        ("Guidance", f"{recipe.guidance:g}"),
+        ("Guidance", "" if recipe.guidance is None else f"{recipe.guidance:g}"),
         ("Preset", recipe.preset or ""),
         ("Plan", recipe.plan or ""),
         ("Safety", recipe.safety or ""),

@@ -127,7 +127,7 @@ def _hint(studio: Studio, mode: Mode) -> Any:
 
 
 def _keep_seed(*, last: Entry | None) -> dict[str, Any]:
-    seed = str(last.recipe.seed) if last else ""
+    seed = str(last.recipe.seed) if last and last.recipe.seed is not None else ""
     return {"seed": seed, "status": html.says(f"The next image reuses seed {seed}." if seed else "")}
 
 

@@ -35,12 +35,11 @@ def filled(studio: Studio, entry: Entry, history: Sequence[Entry]) -> dict[str, 
     recipe, mode = entry.recipe, MODES[entry.recipe.mode]
     values: dict[str, Any] = {
         "prompt": recipe.prompt,
-        "seed": str(recipe.seed),
-        "steps": recipe.steps,
-        "guidance": recipe.guidance,
+        "seed": "" if recipe.seed is None else str(recipe.seed),
         "size": str(Size(recipe.width, recipe.height)),
         "status": html.says(_said(studio, mode, recipe)),
     }
+    values |= {name: value for name, value in (("steps", recipe.steps), ("guidance", recipe.guidance)) if value is not None}
     if recipe.preset in _presets(studio, mode):
         values["preset"] = recipe.preset
     if recipe.sample is not None:

@@ -1,0 +1,243 @@
+"""FLUX.1-dev through Hugging Face Inference Providers: text only, paid by the account whose token is used.
+
+Never part of ``auto``: a token that is there for downloads must not begin to cost money. ``huggingface_hub.InferenceClient`` speaks each
+provider's form; what a provider does not take is known here, said in a note, and left out of the recipe.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from flux_demo import background
+from flux_demo.backends import Backend, Refusal
+from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
+from flux_demo.modes import DEFAULT_SIZES, Mode, find_mode
+from flux_demo.progress import OnStatus, OnStep, Phase, Status
+from flux_demo.request import Dials, DrawnImage, GenerationRequest, Size, SizeLimits
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from flux_demo.settings import Settings
+
+WHO = "Hugging Face Inference Providers"
+TOKEN_PAGE = "https://huggingface.co/settings/tokens"
+BILLING_PAGE = "https://huggingface.co/settings/billing"
+ONLY_TEXT = (
+    f"{WHO} serve no FLUX that follows a map, so nothing of yours was sent. "
+    "For edges and depth use a GPU, a NIM or the mini: leave --backend and FLUX_DEMO_BACKEND out."
+)
+NO_TOKEN = f"There is no Hugging Face token whose account could pay. Make one that may call Inference Providers at {TOKEN_PAGE}, and set HF_TOKEN to it."
+ODD_TOKEN = f"HF_TOKEN is not a Hugging Face token: those begin with hf_. Copy it again from {TOKEN_PAGE}."
+MAX_GUIDANCE = 10.0  # of the strictest of them
+READ_S = 120.0  # without a byte
+WHOLE_S = 600.0  # for one image
+
+
+@dataclass(frozen=True)
+class Provider:
+    """How one provider takes FLUX.1-dev's dials, beyond what huggingface_hub maps by itself."""
+
+    ignores: tuple[str, ...] = ()  # of "guidance", "seed", "steps": not taken, or nobody documents that they are
+    any_size: bool = True  # False: only the provider's own 1024x1024
+    extra: Callable[[GenerationRequest], Mapping[str, Any]] = lambda request: {}  # fields under the provider's own names
+
+
+# From each provider's documentation and the mapping in huggingface_hub 2.4.
+PROVIDERS: dict[str, Provider] = {
+    "fal-ai": Provider(),
+    "hf-inference": Provider(),
+    "nscale": Provider(ignores=("steps", "guidance", "seed")),  # an OpenAI form: prompt and size; the library drops the steps
+    "replicate": Provider(any_size=False, extra=lambda request: {"guidance": request.guidance}),  # takes aspect ratios, not pixels
+    "together": Provider(),
+    "wavespeed": Provider(extra=lambda request: {"size": f"{request.size.width}*{request.size.height}"} if request.size else {}),
+}
+WIDE = SizeLimits(range(256, 1441, 16), 1440 * 1440, DEFAULT_SIZES)
+SQUARE = SizeLimits(range(1024, 1025, 16), 1024 * 1024, (Size(1024, 1024),))
+
+
+class Providers(Backend):
+    """One provider, chosen by name or the first that serves the model, on one account."""
+
+    name = "providers"
+    concurrency = 4
+
+    def __init__(self, settings: Settings, token: str | None = None, account: str = "the account of HF_TOKEN") -> None:
+        """``token`` is a visitor's own; without one the owner's token is used, because the owner chose this backend by name."""
+        self._model = settings.model("text")
+        self._provider = settings.hf_provider
+        self._given = token or settings.hf_token
+        self._account = account
+        self.title = WHO if self._provider == "auto" else f"{WHO} ({self._provider})"
+
+    @property
+    def cost(self) -> str:
+        return f"Each image is charged to {self._account} at Hugging Face."
+
+    def refusal(self, mode: Mode) -> Refusal | None:
+        problem = self._problem(mode)
+        return Refusal(problem) if problem else None
+
+    def _problem(self, mode: Mode) -> str | None:
+        if mode.control is not None:
+            return ONLY_TEXT
+        if self._provider != "auto" and self._provider not in PROVIDERS:
+            return (
+                f"{self._provider!r} is not a provider that this program knows. Set FLUX_DEMO_HF_PROVIDER to auto, {', '.join(PROVIDERS)}."
+            )
+        token = self._token()
+        if not token:
+            return NO_TOKEN
+        # Another token would be sent to the provider itself, as if it were a key of its own.
+        return None if token.startswith("hf_") and token.isascii() and token.isprintable() and " " not in token else ODD_TOKEN
+
+    def _token(self) -> str | None:
+        from huggingface_hub import get_token
+
+        return self._given or get_token()
+
+    def dials(self, mode: Mode) -> Dials:
+        chosen = PROVIDERS.get(self._provider, PROVIDERS["fal-ai"])
+        return Dials(
+            steps=mode.steps,
+            guidance=min(mode.guidance, MAX_GUIDANCE),
+            step_range=range(1, 51),
+            guidance_range=(1.0, MAX_GUIDANCE),
+            size_limits=WIDE if chosen.any_size else SQUARE,
+            quality_steps=mode.quality_steps,
+            can_stop=False,
+        )
+
+    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
+        assert request.size is not None
+        if problem := self._problem(find_mode(request.mode)):
+            raise BackendUnavailable(problem)
+        token = self._token() or ""
+        began = time.monotonic()
+        name = self._provider
+
+        def wait() -> None:
+            seconds = time.monotonic() - began
+            if seconds > WHOLE_S:
+                raise Unreachable(f"{_spoken(name)} did not finish within {WHOLE_S:g} seconds. Try again, or choose another provider.")
+            on_status(Status(Phase.WAITING, f"Waiting for {_spoken(name)}, {int(seconds)} s"))
+
+        on_status(Status(Phase.WAITING, f"Sending to {_spoken(name)}"))
+        if name == "auto":
+            name = background.wait_for(background.start(lambda: _worded(lambda: self._first(token), name), "providers"), wait)
+        work = background.start(lambda: _worded(lambda: self._asked(request, name, token), name), "providers")
+        image = background.wait_for(work, wait)
+        ignored = PROVIDERS[name].ignores
+        notes = (f"{name} does not say that it uses {_listed(ignored)}, so the recipe leaves it out.",) if ignored else ()
+        libraries = {"huggingface_hub": version("huggingface_hub")}
+        return DrawnImage(image, f"{self._model} ({name})", libraries=libraries, notes=notes, unused=ignored)
+
+    def _first(self, token: str) -> str:
+        """The first provider, in the account's own order, that serves the model in every offered size."""
+        from huggingface_hub import HfApi
+
+        info = HfApi(token=token).model_info(self._model, expand=["inferenceProviderMapping"])
+        for row in info.inference_provider_mapping or ():
+            if row.provider in PROVIDERS and PROVIDERS[row.provider].any_size and row.status == "live" and row.task == "text-to-image":
+                return str(row.provider)
+        raise _not_served(self._model)
+
+    def _asked(self, request: GenerationRequest, name: str, token: str) -> Image:
+        from huggingface_hub import InferenceClient
+
+        assert request.size is not None
+        image = InferenceClient(provider=name, token=token, timeout=READ_S).text_to_image(  # type: ignore[arg-type]
+            request.prompt,
+            model=self._model,
+            width=request.size.width,
+            height=request.size.height,
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance,
+            seed=request.seed,
+            extra_body=dict(PROVIDERS[name].extra(request)),
+        )
+        if image.size != (request.size.width, request.size.height):
+            raise GenerationFailed(
+                f"{name} generated {image.width}x{image.height} instead of {request.size}. Choose 1024x1024, or another FLUX_DEMO_HF_PROVIDER."
+            )
+        image = image.convert("RGB")  # decodes: a broken picture shows here
+        if all(high == 0 for _, high in image.getextrema()):
+            raise ContentRefused(
+                f"{name} sent an entirely black image, which is how its filter withholds one. Change the prompt, or the seed."
+            )
+        return image
+
+
+def _worded(ask: Callable[[], Any], provider: str) -> Any:
+    """Put what huggingface_hub and its transport raise in words."""
+    try:
+        return ask()
+    except FluxDemoError:
+        raise
+    except Exception as error:  # the library lets through its own errors, httpx's, and KeyErrors of answers of another form
+        raise _failure(provider, error) from error
+
+
+def _failure(provider: str, error: Exception) -> FluxDemoError:
+    from huggingface_hub import errors
+    from PIL import UnidentifiedImageError
+
+    who = _spoken(provider)
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return BackendUnavailable("HF_HUB_OFFLINE keeps the Hugging Face library from the network. Unset it and start again.")
+    if isinstance(error, errors.GatedRepoError):
+        return BackendUnavailable(
+            "FLUX.1-dev is given only to accounts that accepted its licence. Accept it on https://huggingface.co/black-forest-labs/FLUX.1-dev with the account that pays, and try again."
+        )
+    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) and error.response is not None else None
+    if status is not None:
+        kind, sentence = STATUSES.get(status, (GenerationFailed, f"{{who}} answered with error {status}. Try again in a minute."))
+        return kind(sentence.format(who=who))
+    if isinstance(error, TimeoutError | errors.InferenceTimeoutError):
+        return Unreachable(f"{who} did not answer in time. The model may be starting there: try again in a minute.")
+    if isinstance(error, ValueError) and not isinstance(error, UnicodeError) and "not supported" in str(error):
+        return _not_served(provider)
+    if isinstance(error, OSError) and not isinstance(error, UnidentifiedImageError) or type(error).__module__.startswith("httpx"):
+        return Unreachable(f"{who} cannot be reached, or broke off. Check the network, and try again in a minute.")
+    return GenerationFailed(f"{who} sent something that is not a whole image. Try again, or choose another FLUX_DEMO_HF_PROVIDER.")
+
+
+STATUSES: dict[int, tuple[type[FluxDemoError], str]] = {
+    400: (InvalidRequest, "{who} refused the request. Change the prompt, or choose another FLUX_DEMO_HF_PROVIDER."),
+    401: (BackendUnavailable, f"Hugging Face rejected the token. Make a new one at {TOKEN_PAGE}, set HF_TOKEN to it, and start again."),
+    402: (
+        BackendUnavailable,
+        f"The account's credit for Inference Providers is used up. Buy more at {BILLING_PAGE}, or choose another backend.",
+    ),
+    403: (
+        BackendUnavailable,
+        f'The token may not call Inference Providers. Give it the permission "Make calls to Inference Providers" at {TOKEN_PAGE}.',
+    ),
+    404: (BackendUnavailable, "{who} does not serve the model at present. Set FLUX_DEMO_HF_PROVIDER to another one, or to auto."),
+    408: (Unreachable, "{who} did not answer in time. Try again in a minute."),
+    410: (BackendUnavailable, "{who} no longer serves the model. Set FLUX_DEMO_HF_PROVIDER to another one, or to auto."),
+    422: (InvalidRequest, "{who} does not take these values. Choose a default size and other steps, or another FLUX_DEMO_HF_PROVIDER."),
+    429: (Unreachable, "{who} has too many requests of this account at once. Try again in a minute."),
+    **{
+        status: (Unreachable, "{who} is not working at the moment. Try again in a minute, or choose another FLUX_DEMO_HF_PROVIDER.")
+        for status in (500, 502, 503, 504)
+    },
+}
+
+
+def _not_served(name: str) -> BackendUnavailable:
+    return BackendUnavailable(
+        f"No provider that takes FLUX's sizes serves the model at present ({name}). Set FLUX_DEMO_HF_PROVIDER to one that https://huggingface.co/black-forest-labs/FLUX.1-dev lists, or choose another backend."
+    )
+
+
+def _spoken(provider: str) -> str:
+    return "Hugging Face" if provider == "auto" else provider
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,188 @@
+"""Inference Providers against a router on loopback that takes two providers' forms to the letter."""
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.inference._providers import _common
+
+from flux_demo.backends import all_backends
+from flux_demo.backends.providers import PROVIDERS, Providers
+from flux_demo.errors import BackendUnavailable, Cancelled, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
+from flux_demo.modes import MODES
+from flux_demo.recipe import read_recipe
+from flux_demo.request import DrawnImage, GenerationRequest, Size
+from flux_demo.settings import BACKENDS, ONLY_BY_NAME, Settings
+from flux_demo.studio import Studio
+from stand_ins.hf_router import TOKEN, Router
+from stand_ins.nvidia_wire import Reply
+
+SIZE = Size(512, 256)
+
+
+@pytest.fixture
+def router(monkeypatch):
+    with Router() as server:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", server.origin)
+        monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", server.origin)
+        monkeypatch.setattr(constants, "INFERENCE_PROXY_TEMPLATE", server.template)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        _common._fetch_inference_provider_mapping.cache_clear()
+        yield server
+        _common._fetch_inference_provider_mapping.cache_clear()
+
+
+@pytest.fixture
+def chosen(settings):
+    return replace(settings, backend="providers", hf_token=TOKEN)
+
+
+def ask(settings, prompt="a fox", on_status=lambda status: None, **fields) -> DrawnImage:
+    backend = Providers(settings)
+    request = backend.dials(MODES["text"]).complete(GenerationRequest("text", prompt, **{"size": SIZE, "seed": 7, **fields}))
+    return backend.generate(request, lambda *step: None, on_status)
+
+
+def test_a_token_for_downloads_never_makes_auto_take_it(chosen):
+    assert ONLY_BY_NAME < BACKENDS.keys()
+    assert "providers" not in [backend.name for backend in all_backends(replace(chosen, backend="auto"))]
+    assert [backend.name for backend in all_backends(chosen)] == ["providers"]
+
+
+@pytest.mark.parametrize(("provider", "title"), [("auto", "fal-ai"), ("fal-ai", "fal-ai"), ("together", "together")])
+def test_each_form_brings_the_image_and_its_recipe(router, chosen, provider, title):
+    """``auto`` passes over the first provider, which generates only squares."""
+    studio = Studio.from_settings(replace(chosen, hf_provider=provider))
+    request = GenerationRequest("text", "a fox", seed=7, steps=9, guidance=2.5, size=SIZE)
+    made = studio.generate(request)
+    assert made.image.size == (512, 256) and len(made.image.getcolors(10**6)) > 3
+    recipe = read_recipe(made.path)
+    assert (recipe.seed, recipe.steps, recipe.guidance, recipe.backend) == (7, 9, 2.5, "providers")
+    assert recipe.model == f"black-forest-labs/FLUX.1-dev ({title})"
+    (sent,) = router.posts()
+    assert (sent.json["seed"], sent.json["guidance_scale"]) == (7, 2.5)
+    assert sent.json.get("steps", sent.json.get("num_inference_steps")) == 9
+    assert TOKEN not in made.path.read_bytes().decode("latin-1")
+
+
+def test_who_pays_is_said(chosen):
+    assert Providers(chosen).cost == "Each image is charged to the account of HF_TOKEN at Hugging Face."
+    assert "charged to ana" in Providers(chosen, "hf_visitor", "ana").cost
+
+
+def test_the_visitors_token_is_the_one_that_is_sent(router, settings):
+    backend = Providers(replace(settings, hf_token="hf_owner", hf_provider="together"), TOKEN, "ana")
+    request = backend.dials(MODES["text"]).complete(GenerationRequest("text", "a fox", size=SIZE))
+    backend.generate(request, lambda *step: None, lambda status: None)
+    assert router.posts()[0].headers["authorization"] == f"Bearer {TOKEN}"
+
+
+def test_what_a_provider_ignores_is_said_and_not_in_the_recipe(chosen, tmp_path, photo, monkeypatch):
+    monkeypatch.setattr(Providers, "_asked", lambda self, request, name, token: photo.resize((512, 256)))  # its own form has no stand-in
+    made = Studio.from_settings(replace(chosen, hf_provider="nscale")).generate(GenerationRequest("text", "a fox", size=SIZE))
+    assert made.notes == ("nscale does not say that it uses steps, guidance and seed, so the recipe leaves it out.",)
+    recipe = read_recipe(made.path)
+    assert (recipe.seed, recipe.steps, recipe.guidance) == (None, None, None)
+    assert "Seed" not in recipe.parameters() and "Steps" not in recipe.parameters()
+
+
+def test_a_provider_of_squares_offers_only_its_square(chosen):
+    dials = Providers(replace(chosen, hf_provider="replicate")).dials(MODES["text"])
+    with pytest.raises(InvalidRequest, match="1024x1024"):
+        dials.complete(GenerationRequest("text", "a fox", size=SIZE))
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES.values() if mode.control], ids=lambda mode: mode.name)
+def test_photos_are_refused_with_where_to_go(chosen, mode):
+    assert "a GPU, a NIM or the mini" in Providers(chosen).refusal(mode).reason
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"hf_token": None}, "set HF_TOKEN"),
+        ({"hf_token": "sk-other"}, "begin with hf_"),
+        ({"hf_provider": "abacus"}, "FLUX_DEMO_HF_PROVIDER to auto"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_sent(chosen, change, sentence, router):
+    with pytest.raises(BackendUnavailable, match=sentence):
+        ask(replace(chosen, **change))
+    assert not router.requests
+
+
+@pytest.mark.parametrize("provider", ["fal-ai", "together"])
+@pytest.mark.parametrize(
+    ("word", "kind", "sentence"),
+    [
+        ("__401__", BackendUnavailable, "rejected the token"),
+        ("__402__", BackendUnavailable, "credit"),
+        ("__403__", BackendUnavailable, "permission"),
+        ("__404__", BackendUnavailable, "does not serve"),
+        ("__422__", InvalidRequest, "does not take these values"),
+        ("__429__", Unreachable, "too many requests"),
+        ("__500__", Unreachable, "not working"),
+        ("__504__", Unreachable, "not working"),
+        ("__418__", GenerationFailed, "error 418"),
+        ("__gated__", BackendUnavailable, "accepted its licence"),
+        ("__html__", GenerationFailed, "not a whole image"),
+        ("__empty__", GenerationFailed, "not a whole image"),
+    ],
+)
+def test_every_refusal_has_its_sentence(router, chosen, provider, word, kind, sentence):
+    with pytest.raises(FluxDemoError, match=sentence) as caught:
+        ask(replace(chosen, hf_provider=provider), f"a fox {word}")
+    assert type(caught.value) is kind
+    said = str(caught.value)
+    assert said.count(". ") >= 1 and said.endswith(".") and TOKEN not in said and "127.0.0.1" not in said
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "sentence"),
+    [
+        ("__black__", ContentRefused, "entirely black"),
+        ("__small__", GenerationFailed, "256x256 instead of 512x256"),
+        ("__broken__", GenerationFailed, "not a whole image|broke off"),
+    ],
+)
+def test_a_picture_that_is_none_is_never_shown(router, chosen, word, kind, sentence):
+    with pytest.raises(kind, match=sentence):
+        ask(replace(chosen, hf_provider="together"), f"a fox {word}")
+
+
+def test_a_model_that_nobody_serves_is_said(router, chosen):
+    router.providers = ()
+    with pytest.raises(BackendUnavailable, match="No provider"):
+        ask(chosen)
+    with pytest.raises(BackendUnavailable, match="No provider"):
+        ask(replace(chosen, hf_provider="together"))
+
+
+def test_no_network_is_said(router, chosen, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(Unreachable, match="cannot be reached"):
+        ask(chosen)
+
+
+def test_stop_ends_the_waiting_at_once(router, chosen):
+    router.slow = threading.Event()
+    original, said = router.answer, []
+    router.answer = lambda request: Reply(delay_s=20) if request.method == "POST" else original(request)
+
+    def stop(status):
+        said.append(status.text)
+        if len(said) > 3:
+            raise Cancelled
+
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        ask(replace(chosen, hf_provider="together"), on_status=stop)
+    assert time.monotonic() - began < 3 and "Waiting for together" in said[-1]
+
+
+def test_the_setting_is_read():
+    assert Settings.from_env({"FLUX_DEMO_HF_PROVIDER": "together"}).hf_provider == "together"
+    assert Settings().hf_provider == "auto" and "fal-ai" in PROVIDERS
