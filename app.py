@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import replace
 
+from flux_demo.backends.nvidia.address import is_loopback
 from flux_demo.errors import FluxDemoError, InvalidRequest
 from flux_demo.settings import BACKENDS, Settings
 
@@ -51,6 +52,7 @@ def start(asked: argparse.Namespace):
     settings = Settings.from_env()
     chosen = {"backend": asked.backend, "outputs": asked.outputs}
     settings = replace(settings, **{name: value for name, value in chosen.items() if value})
+    settings = replace(settings, public=is_public(asked, settings), allow_unfiltered=asked.allow_unfiltered)
     global demo
     _check_address(asked.host, asked.port)
     from flux_demo.studio import Studio
@@ -71,6 +73,10 @@ def start(asked: argparse.Namespace):
     except OSError as error:
         raise InvalidRequest("The page found no free port. Name one with --port, or stop the program that has it.") from error
     print(f"Running on {address}", flush=True)
+    if settings.public and settings.allow_unfiltered:
+        from flux_demo.safety import ACCEPTED
+
+        print(ACCEPTED, flush=True)
     if shared:
         print(f"Running on {shared} for everybody who has the link", flush=True)
     threading.Thread(target=_warm_up, args=(studio,), daemon=True).start()
@@ -86,7 +92,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, help="port to listen on (default: 7860)")
     parser.add_argument("--share", action="store_true", help="make a public link through Gradio's service")
     parser.add_argument("--outputs", metavar="DIR", help="folder where images are kept (default: outputs)")
+    parser.add_argument("--allow-unfiltered", action="store_true", help="let strangers see FLUX's images without the content filter")
     return parser
+
+
+def is_public(asked: argparse.Namespace, settings: Settings) -> bool:
+    """Whether strangers can reach the page."""
+    host = (asked.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1").strip("[]")
+    return asked.share or bool(settings.space_id) or not is_loopback(f"http://[{host}]" if ":" in host else f"http://{host}")
 
 
 def _prepare_libraries() -> None:

@@ -24,6 +24,8 @@ SHARED = tuple(f"{folder}/*" for folder in SHARED_FOLDERS)
 OWN = ("model_index.json", "scheduler/*", "transformer/*")  # not the single-file copies beside them
 WHOLE = OWN + SHARED
 ESTIMATOR_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+FILTER_REPO = "Falconsai/nsfw_image_detection"  # that black-forest-labs' own demo uses
+FILTER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 SHARED_WEIGHTS = ("text_encoder", "text_encoder_2", "vae")
 
 
@@ -38,15 +40,17 @@ class ModelFiles:
 
 
 def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
-    """The model to fetch for a mode or "estimator", and the patterns of the files that are needed.
+    """The model to fetch for a mode, "estimator" or "filter", and the patterns of the files that are needed.
 
     Where the text mode's encoders and VAE are here, this asks the Hub whether another mode's are the same; if so, they are left out.
     Raises InvalidRequest, DownloadFailed.
     """
     if what == "estimator":
         return settings.depth_estimator, ESTIMATOR_FILES
+    if what == "filter":
+        return FILTER_REPO, FILTER_FILES
     if what not in MODES:
-        raise InvalidRequest(f"{what!r} cannot be fetched. Fetch one of {', '.join(MODES)} or estimator.")
+        raise InvalidRequest(f"{what!r} cannot be fetched. Fetch one of {', '.join(MODES)}, estimator or filter.")
     name = settings.model(what)
     if what == "text" or Path(name).expanduser().is_dir() or local_folder(settings.model("text"), SHARED) is None:
         return name, WHOLE

@@ -55,7 +55,10 @@ class Settings:
     hf_provider: str = _variable(
         "FLUX_DEMO_HF_PROVIDER", "auto", "which of Hugging Face's Inference Providers; auto is the first that serves FLUX"
     )
+    space_id: str | None = _variable("SPACE_ID", None, "the name of the Space, set by Hugging Face there")
     hf_home: str | None = _variable("HF_HOME", None, "where Hugging Face keeps downloaded weights")
+    public: bool = False  # strangers can reach the page: set by whoever opens it to them
+    allow_unfiltered: bool = False  # they may see FLUX's images unfiltered: --allow-unfiltered
 
     def __post_init__(self) -> None:
         if self.backend not in ("auto", *BACKENDS):
@@ -85,7 +88,7 @@ class Settings:
         ]
         found: list[Variable] = []
         for row in fields(cls):
-            found += models if row.name == "models" else [row.metadata["variable"]]
+            found += models if row.name == "models" else [row.metadata["variable"]] if row.metadata else []
         return found
 
     def model(self, mode: str) -> str:

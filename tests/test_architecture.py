@@ -21,7 +21,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and from t
     ("model_files",),
     ("maps",),
     ("recipe",),
-    ("engine", "gallery"),
+    ("engine", "gallery", "safety"),
     ("backends",),
     ("studio",),
     ("", "cli", "ui"),

@@ -46,8 +46,8 @@ class Backend(ABC):
     concurrency: int = 1  # how many runs it takes at once; the others wait in its queue
 
     @property
-    def cost(self) -> str | None:
-        """Who pays for an image, as a sentence; None where nobody is charged for it."""
+    def notice(self) -> str | None:
+        """What to know before an image is generated here, as a sentence: who pays, or that nothing filters it. None where nothing is."""
         return None
 
     @abstractmethod

@@ -27,6 +27,8 @@ from flux_demo.request import Dials, DrawnImage, GenerationRequest, SizeLimits
 from flux_demo.settings import Settings
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from flux_demo.engine.model_cache import ModelCache
 
 GPU_FAILED = "The GPU reported an error in the middle of the run. Try again; if it happens again, restart this program or the machine."
@@ -38,6 +40,13 @@ class Weights(Protocol):
     name: str
     title: str
     size_limits: SizeLimits
+
+    @property
+    def notice(self) -> str | None: ...
+
+    @property
+    def shows_previews(self) -> bool:
+        """Whether images may be seen while they are generated, before a filter can look at them."""
 
     def refusal(self, mode: Mode) -> Refusal | None: ...
 
@@ -52,6 +61,9 @@ class Weights(Protocol):
 
     def loading_title(self, mode: Mode) -> str:
         """What is being loaded, within a sentence: a model's name, never a path."""
+
+    def judged(self, image: Image) -> str | None:
+        """What the content filter says of a finished image; None where none is needed. Raises ContentRefused when it is withheld."""
 
     def ran_out(self, cache: ModelCache | None) -> OutOfMemory:
         """What to say after memory ran out; the next cache has a tighter plan."""
@@ -78,6 +90,10 @@ class Diffusion(Backend):
         self._loading_text = ""
         self._cache: ModelCache | None = None
         self._files: dict[str, ModelFiles] = {}  # of the modes that were loaded
+
+    @property
+    def notice(self) -> str | None:
+        return self._weights.notice
 
     def refusal(self, mode: Mode) -> Refusal | None:
         return self._weights.refusal(mode)
@@ -124,7 +140,9 @@ class Diffusion(Backend):
         files, plan = self._files[request.mode], self._cache.plan
         pipeline = self._cache.load(files)
         tile(pipeline.shared.vae, tiled=plan.tiles(request.size.pixels))
-        image = generate(pipeline, request, on_step, on_status)
+        shown = on_step if self._weights.shows_previews else lambda done, of, preview: on_step(done, of, None)
+        image = generate(pipeline, request, shown, on_status)
+        safety = self._weights.judged(image)
         ignored = pipeline.shared.encoders.tokens_ignored(request.prompt)
         return DrawnImage(
             image,
@@ -132,6 +150,7 @@ class Diffusion(Backend):
             request.preset or next(iter(PRESETS)),
             plan.sentence_for(request.size.pixels),
             {library: version(library) for library in LIBRARIES},
+            safety=safety,
             notes=(f"The prompt is too long for the model: its last {ignored} tokens were ignored.",) if ignored else (),
         )
 

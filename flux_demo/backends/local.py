@@ -11,18 +11,26 @@ from flux_demo.backends.machine import Machine, this_machine
 from flux_demo.backends.mini import missing_libraries
 from flux_demo.engine import memory
 from flux_demo.engine.presets import PRESETS
-from flux_demo.errors import BackendUnavailable, GenerationFailed, OutOfMemory
+from flux_demo.errors import BackendUnavailable, ContentRefused, GenerationFailed, OutOfMemory
 from flux_demo.hub import cached, local_folder
 from flux_demo.model_files import WHOLE, ModelFiles, lacking, local_files, with_texts_files, wrong_kind
 from flux_demo.modes import DEFAULT_SIZES, MODES, Mode
 from flux_demo.request import SizeLimits
+from flux_demo.safety import UNFILTERED, Filter, installed_filter
 from flux_demo.settings import Settings
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from flux_demo.engine.model_cache import ModelCache
 
 OWN_GB, WHOLE_GB = 24, 34  # of one mode's transformer, and of everything: from the hub's pages
 CONTEXT_BYTES = int(0.8 * memory.GIB)  # what CUDA itself takes of a card
+
+NO_FILTER = (
+    "Strangers can reach this page, and the filter that FLUX's licence asks for is not here. "
+    "Run `python -m flux_demo fetch filter`, or start with --allow-unfiltered if you review what is shown."
+)
 
 
 class Local:
@@ -34,13 +42,22 @@ class Local:
         self._settings = settings
         self._machine = machine  # None: look when it is needed
         self._too_roomy: memory.Plan | None = None  # the plan that ran out of memory
+        self._filter: Filter | None = None  # kept once its files are here
+
+    @property
+    def notice(self) -> str | None:
+        return None if self._installed_filter() else "Unfiltered: review before you share."
+
+    @property
+    def shows_previews(self) -> bool:
+        return not self._settings.public or self._settings.allow_unfiltered
 
     def refusal(self, mode: Mode) -> Refusal | None:
         """The first thing that is in the way, from the hardest to change to the easiest."""
         preset = self._settings.preset
         if preset and preset not in PRESETS:
             return Refusal(f"{preset!r} is not a preset. Set FLUX_DEMO_PRESET to {' or '.join(PRESETS)}, or leave it out.")
-        return self._machine_refusal(self._machine or this_machine()) or self._files_refusal(mode)
+        return self._machine_refusal(self._machine or this_machine()) or self._files_refusal(mode) or self._filter_refusal()
 
     def files(self, mode: Mode, say: Callable[[str], None]) -> ModelFiles:
         files = local_files(mode.name, self._settings)
@@ -51,6 +68,23 @@ class Local:
             say("Comparing the text encoders with those of the text mode")
             files = with_texts_files(files, self._settings)
         return files
+
+    def judged(self, image: Image) -> str:
+        installed = self._installed_filter()
+        if installed is None and not self.shows_previews:  # the files were deleted after the page had started
+            raise ContentRefused(f"The image is finished and not shown, because {NO_FILTER[0].lower()}{NO_FILTER[1:]}")
+        return str(installed.passed(image)) if installed else UNFILTERED
+
+    def _installed_filter(self) -> Filter | None:
+        if self._filter is None:
+            self._filter = installed_filter()
+        return self._filter
+
+    def _filter_refusal(self) -> Refusal | None:
+        """A page that strangers reach shows nothing unfiltered."""
+        if self.shows_previews or self._installed_filter():
+            return None
+        return Refusal(NO_FILTER, fetch="filter")
 
     def loading_title(self, mode: Mode) -> str:
         name = self._settings.model(mode.name)

@@ -15,6 +15,8 @@ from flux_demo.modes import DEFAULT_SIZES, Mode
 from flux_demo.request import Size, SizeLimits
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from flux_demo.engine.model_cache import ModelCache
 
 LIBRARIES = ("torch", "diffusers", "transformers")
@@ -22,6 +24,8 @@ LIBRARIES = ("torch", "diffusers", "transformers")
 
 class Mini:
     name = "mini"
+    notice = None
+    shows_previews = True
     title = "The built-in mini FLUX (CPU)"
     # FLUX's shapes at a quarter of the side, as the mini was trained on them.
     size_limits = SizeLimits(range(128, 513, 16), 512 * 512, tuple(Size(size.width // 4, size.height // 4) for size in DEFAULT_SIZES))
@@ -57,6 +61,9 @@ class Mini:
 
     def loading_title(self, mode: Mode) -> str:
         return "the mini"
+
+    def judged(self, image: Image) -> None:
+        """Nothing to filter: the mini generates simple scenes of solids."""
 
     def ran_out(self, cache: ModelCache | None) -> OutOfMemory:
         return OutOfMemory("The main memory ran out. Close other programs or choose a smaller size, and try again.")

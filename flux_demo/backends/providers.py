@@ -75,7 +75,7 @@ class Providers(Backend):
         self.title = WHO if self._provider == "auto" else f"{WHO} ({self._provider})"
 
     @property
-    def cost(self) -> str:
+    def notice(self) -> str:
         return f"Each image is charged to {self._account} at Hugging Face."
 
     def refusal(self, mode: Mode) -> Refusal | None:

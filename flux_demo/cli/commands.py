@@ -143,7 +143,7 @@ def _caption(image: GeneratedImage) -> str:
     made = image.recipe
     used = [f"seed {made.seed}" if made.seed is not None else "", f"{made.steps} steps" if made.steps is not None else ""]
     used.append(f"guidance {made.guidance:g}" if made.guidance is not None else "")
-    return ", ".join(filter(None, (f"{made.width}x{made.height}", *used, f"{image.seconds:.1f} s.")))
+    return ", ".join(filter(None, (f"{made.width}x{made.height}", *used, made.safety, f"{image.seconds:.1f} s.")))
 
 
 def _say_unknown_words(backend: str, prompt: str, terminal: Terminal) -> None:

@@ -88,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     check = _add(commands, "check", "show what can run here, and why the rest cannot, before any download")
     _backend(check)
     fetch = _add(commands, "fetch", "download what the local backend needs; says the size first, and resumes")
-    fetch.add_argument("what", choices=(*MODES, "estimator"), help="the mode to download for, or the depth estimator")
+    fetch.add_argument(
+        "what", choices=(*MODES, "estimator", "filter"), help="the mode to download for, the depth estimator, or the content filter"
+    )
     recipe = _add(commands, "recipe", "print the recipe in an image, as JSON")
     recipe.add_argument("file", metavar="FILE.png", help="an image that was generated here")
     return parser

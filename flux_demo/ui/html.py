@@ -58,7 +58,7 @@ def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None
     """One line saying where the mode runs and what is being loaded there, with the reasons folded below it."""
     if route is None:
         return '<p class="where">You can still preview the map.</p>' if mode.control else ""
-    terms = f'<p class="where">{escape(route.backend.cost)}</p>' if route.backend.cost else ""
+    terms = f'<p class="where">{escape(route.backend.notice)}</p>' if route.backend.notice else ""
     if not route.dials.can_stop:
         terms += '<p class="where">A request cannot be cancelled once it was sent.</p>'
     if route.backend.name != "mini":
@@ -98,7 +98,8 @@ def caption(recipe: Recipe, title: str) -> str:
     size = Size(recipe.width, recipe.height)
     seed = [f"Seed {recipe.seed}"] if recipe.seed is not None else []
     steps = [f"{recipe.steps} steps"] if recipe.steps is not None else []
-    facts = (*seed, f"{recipe.seconds:.1f} s", spoken(size), *steps, title)
+    safety = [recipe.safety] if recipe.safety else []
+    facts = (*seed, f"{recipe.seconds:.1f} s", spoken(size), *steps, title, *safety)
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _recipe_rows(recipe))
     return (
         f'<p class="caption">{" · ".join(map(escape, facts))}</p><details class="recipe"><summary>Recipe</summary><dl>{rows}</dl></details>'

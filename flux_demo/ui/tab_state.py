@@ -36,7 +36,10 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
         "run": {"visible": dials is not None},
         "stop": {"visible": dials is not None},
         "refusal": {"value": "" if dials else html.refusal(route.passed_over), "visible": dials is None},
-        "fetch": {"value": f"Fetch FLUX for {mode.title.lower()}", "visible": what_to_fetch(route) is not None},
+        "fetch": {
+            "value": "Fetch the content filter" if what_to_fetch(route) == "filter" else f"Fetch FLUX for {mode.title.lower()}",
+            "visible": what_to_fetch(route) is not None,
+        },
         "size": {"choices": sizes, "value": sizes[0][1]},
         "steps": {
             "minimum": dials.step_range[0] if dials else 1,

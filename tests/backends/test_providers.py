@@ -69,8 +69,8 @@ def test_each_form_brings_the_image_and_its_recipe(router, chosen, provider, tit
 
 
 def test_who_pays_is_said(chosen):
-    assert Providers(chosen).cost == "Each image is charged to the account of HF_TOKEN at Hugging Face."
-    assert "charged to ana" in Providers(chosen, "hf_visitor", "ana").cost
+    assert Providers(chosen).notice == "Each image is charged to the account of HF_TOKEN at Hugging Face."
+    assert "charged to ana" in Providers(chosen, "hf_visitor", "ana").notice
 
 
 def test_the_visitors_token_is_the_one_that_is_sent(router, settings):
