@@ -1,1 +1,1 @@
-"""How the mini FLUX was made: a renderer of scenes, the training, the evaluation. Importing this loads nothing heavy."""
+"""How the mini FLUX was made: a renderer of scenes, the training stages, the evaluation. Importing this loads nothing heavy."""

@@ -1,4 +1,4 @@
-"""The contact sheets beside the model card: `python -m training.contact`. Prompts by seeds, and scene, map, picture."""
+"""The contact sheets beside the model card: `python -m training.contact`. Prompts by seeds, and scene, map and image."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from training import maps, sheets
-from training.evaluate import GUIDANCE, WEIGHTS, Mini, controls
+from training.evaluate import GUIDANCE, Mini, control_inputs
+from training.train import ASSETS
 
 PROMPTS = (
     "a red sphere on a gray floor at noon",
@@ -22,19 +23,18 @@ PROMPTS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--weights", type=Path, default=ASSETS)
     parser.add_argument("--count", type=int, default=4, help="seeds for each prompt, and maps of each kind")
     arguments = parser.parse_args()
     mini = Mini(arguments.weights, "cuda" if torch.cuda.is_available() else "cpu")
     count = arguments.count
-    drawn = mini.draw(mini.text, [prompt for prompt in PROMPTS for _ in range(count)], GUIDANCE["text"])
-    rows = [drawn[at : at + count] for at in range(0, len(drawn), count)]
-    sheets.save(rows, arguments.weights / "sheet-text.png")
+    images = mini.generate(mini.text, [prompt for prompt in PROMPTS for _ in range(count)], GUIDANCE["text"])
+    sheets.save([images[start : start + count] for start in range(0, len(images), count)], arguments.weights / "sheet-text.png")
     for mode, first in (("canny", 3000), ("depth", 4000)):
-        prompts, four = controls(count, first)
-        given = [maps.edges(one[..., :3]) if mode == "canny" else np.repeat(one[..., 3:], 3, 2) for one in four]
-        drawn = mini.draw(mini.control(mode), prompts, GUIDANCE[mode], [Image.fromarray(one) for one in given])
-        sheets.save([list(four[..., :3]), given, drawn], arguments.weights / f"sheet-{mode}.png")
+        prompts, rgbd = control_inputs(count, first)
+        given = [maps.edges(one[..., :3]) if mode == "canny" else np.repeat(one[..., 3:], 3, 2) for one in rgbd]
+        images = mini.generate(mini.control(mode), prompts, GUIDANCE[mode], [Image.fromarray(one) for one in given])
+        sheets.save([list(rgbd[..., :3]), given, images], arguments.weights / f"sheet-{mode}.png")
         print(f"{mode}: " + " | ".join(prompts))
 
 

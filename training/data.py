@@ -1,6 +1,7 @@
-"""The training pictures: rendered once, kept as bytes, read as a whole. Captions are not kept: a scene's seed gives the scene.
+"""The training images: rendered once and kept as bytes. Captions are not kept, because a seed gives its scene again.
 
-`WORK/data/256x256/00003.npy` holds scenes 3·CHUNK … 4·CHUNK-1: (CHUNK, H, W, 4) uint8, RGB and nearness (near is 255).
+`WORK/data/256x256/00003.npy` holds the scenes 3·CHUNK to 4·CHUNK-1 as (CHUNK, H, W, 4) uint8: RGB and nearness, where 255 is nearest.
+Arrays of this form are named `rgbd`.
 """
 
 import os
@@ -25,58 +26,70 @@ def folder(work: Path, size: tuple[int, int]) -> Path:
 def rendered(seeds: Iterable[int], size: tuple[int, int], device: str = "cpu", batch: int = 8) -> np.ndarray:
     """(N, H, W, 4) uint8: RGB and nearness of the scenes with these seeds."""
     seeds = list(seeds)
-    parts = []
+    batches = []
     with torch.inference_mode():
-        for at in range(0, len(seeds), batch):
-            chosen = [scenes.sample(seed, *size) for seed in seeds[at : at + batch]]
-            picture, depth = scenes.render(chosen, *size, device=device)
-            four = torch.cat((picture, scenes.nearness(depth)[:, None]), 1)
-            parts.append((four * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
-    return np.concatenate(parts)
+        for start in range(0, len(seeds), batch):
+            chosen = [scenes.sample(seed, *size) for seed in seeds[start : start + batch]]
+            images, depth = scenes.render(chosen, *size, device=device)
+            rgbd = torch.cat((images, scenes.nearness(depth)[:, None]), 1)
+            batches.append((rgbd * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+    return np.concatenate(batches)
 
 
-def render_all(work: Path, counts: dict[tuple[int, int], int], device: str, workers: int) -> None:
-    """Render what is not there yet. A chunk appears whole or not at all, so this can be stopped and run again."""
-    todo = []
+def render_all(work: Path, counts: dict[tuple[int, int], int], device: str, workers: int, first_seed: int = 0) -> None:
+    """Render the scenes from `first_seed` on, `counts` of each size, that `work` does not have. Can be stopped and run again at any time.
+
+    Raises ValueError for a first seed that `check_first_seed` refuses.
+    """
+    check_first_seed(first_seed, counts)
+    jobs = []
     for size, count in counts.items():
         folder(work, size).mkdir(parents=True, exist_ok=True)
-        todo += [
-            (folder(work, size) / f"{at // CHUNK:05}.npy", size, range(at, min(at + CHUNK, count)), device) for at in range(0, count, CHUNK)
-        ]
-    todo = [job for job in sorted(todo, key=lambda job: job[2].start) if not job[0].exists()]
+        end = first_seed + count
+        for start in range(first_seed, end, CHUNK):
+            jobs.append((folder(work, size) / f"{start // CHUNK:05}.npy", size, range(start, min(start + CHUNK, end)), device))
+    jobs = [job for job in sorted(jobs, key=lambda job: job[2].start) if not job[0].exists()]
     if device != "cpu" or workers <= 1:
-        for job in todo:
+        for job in jobs:
             _render_chunk(job)
         return
     with get_context("spawn").Pool(workers) as pool:
-        for done, path in enumerate(pool.imap_unordered(_render_chunk, todo), 1):
-            print(f"data: {done} of {len(todo)} chunks ({path})", flush=True)
+        for done, path in enumerate(pool.imap_unordered(_render_chunk, jobs), 1):
+            print(f"data: {done} of {len(jobs)} chunks ({path})", flush=True)
 
 
-def bytes_by_size(work: Path, most: int) -> list[np.ndarray]:
-    """The bytes of each size that is rendered, `most` sizes at most: they are held in memory."""
-    there = [size for size in scenes.SIZES if any(folder(work, size).glob("*.npy"))]
-    return [chunks(work, size)[1] for size in there[:most]]
+def check_first_seed(first_seed: int, counts: dict[tuple[int, int], int]) -> None:
+    """Raise ValueError, in words, unless chunks can begin at this seed and no scene is a held-out one."""
+    if first_seed < 0 or first_seed % CHUNK:
+        raise ValueError(f"{first_seed} is not a valid first seed. Give a multiple of {CHUNK}, from 0 up.")
+    if first_seed + max(counts.values()) > HELD_OUT:
+        raise ValueError(f"Seeds from {HELD_OUT} on are held out for the evaluation. Give a smaller first seed.")
 
 
-def chunks(work: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Every rendered scene of this size: seeds (N,) and the bytes (N, H, W, 4)."""
+def by_size(work: Path, most: int) -> list[np.ndarray]:
+    """The rgbd of each rendered size, of `most` sizes at most, because all of it is held in memory."""
+    available = [size for size in scenes.SIZES if any(folder(work, size).glob("*.npy"))]
+    return [load(work, size)[1] for size in available[:most]]
+
+
+def load(work: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Every rendered scene of this size: seeds (N,) and rgbd (N, H, W, 4). Raises FileNotFoundError if there is none."""
     paths = sorted(folder(work, size).glob("*.npy"))
     if not paths:
-        raise FileNotFoundError(f"No scenes of {size[0]}x{size[1]} are rendered yet; run the stage `data` first.")
-    parts = [np.load(path) for path in paths]
-    seeds = [np.arange(len(part)) + int(path.stem) * CHUNK for path, part in zip(paths, parts)]
-    return np.concatenate(seeds), np.concatenate(parts)
+        raise FileNotFoundError(f"No scenes of {size[0]}x{size[1]} are rendered yet. Run the stage `data` first.")
+    chunks = [np.load(path) for path in paths]
+    seeds = [np.arange(len(chunk)) + int(path.stem) * CHUNK for path, chunk in zip(paths, chunks)]
+    return np.concatenate(seeds), np.concatenate(chunks)
 
 
-def as_pictures(four: np.ndarray) -> Tensor:
-    """(N, H, W, 4) bytes -> (N, 3, H, W) float32 in -1 … 1."""
-    return torch.from_numpy(np.ascontiguousarray(four[..., :3])).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+def as_images(rgbd: np.ndarray) -> Tensor:
+    """(N, H, W, 3 or 4) bytes -> (N, 3, H, W) float32 in -1 … 1."""
+    return torch.from_numpy(np.ascontiguousarray(rgbd[..., :3])).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def as_depth_maps(four: np.ndarray) -> Tensor:
-    """(N, H, W, 4) bytes -> (N, 3, H, W) float32 in -1 … 1, three equal channels, near is 1."""
-    near = torch.from_numpy(np.ascontiguousarray(four[..., 3:])).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+def as_depth_maps(rgbd: np.ndarray) -> Tensor:
+    """(N, H, W, 4) bytes -> (N, 3, H, W) float32 in -1 … 1: three equal channels, where 1 is nearest."""
+    near = torch.from_numpy(np.ascontiguousarray(rgbd[..., 3:])).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
     return near.expand(-1, 3, -1, -1)
 
 
@@ -84,9 +97,9 @@ def _render_chunk(job) -> Path:
     path, size, seeds, device = job
     if device == "cpu":
         torch.set_num_threads(1)
-    four = rendered(seeds, size, device)
+    rgbd = rendered(seeds, size, device)
     partial = path.with_suffix(f".{os.getpid()}.part")
     with partial.open("wb") as file:
-        np.save(file, four)
+        np.save(file, rgbd)
     partial.rename(path)
     return path

@@ -1,14 +1,14 @@
-"""The mini's figures, on held-out scenes: `python -m training.evaluate`. Prints the table that stands in the model card.
+"""The mini's figures on held-out scenes: `python -m training.evaluate`. Prints the table that stands in the model card.
 
-It draws with the stock diffusers pipelines from `assets/mini`, as anyone would. The judge of colours and shapes is trained by
-`train.py judge` on rendered scenes only, and its own score on held-out ones is the first line.
+It generates with the stock diffusers pipelines from `assets/mini`, as anyone would. The judge of colours and shapes is trained by the
+stage `judge` on renders only; the first rows are its own score on held-out renders. Silhouettes need no judge: see silhouettes.py.
 """
 
 import argparse
 import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,19 @@ from PIL import Image
 from transformers import DepthAnythingForDepthEstimation, DPTImageProcessor
 
 from flux_demo import mini_vocabulary as vocabulary
-from training import captions, data, judges, maps, measures, scenes, sheets
-from training.train import DEFAULT_WORK
+from training import captions, data, judges, maps, measures, scenes, sheets, silhouettes
+from training.scenes import SQUARE
+from training.train import ASSETS, DEFAULT_WORK
 
-WEIGHTS = Path(__file__).parents[1] / "assets" / "mini"
 STEPS, GUIDANCE = 20, {"text": 3.5, "canny": 30.0, "depth": 10.0}
 BATCH = 8
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
-SQUARE = (256, 256)
+
+Figures = dict[str, float]
 
 
 class Mini:
-    """The stock pipelines over the shipped weights."""
+    """The stock pipelines with the shipped weights."""
 
     def __init__(self, folder: Path, device: str):
         self.text = FluxPipeline.from_pretrained(folder, dtype=torch.float32).to(device)
@@ -39,25 +40,24 @@ class Mini:
         self.estimator = DepthAnythingForDepthEstimation.from_pretrained(folder / "depth_estimator", dtype=torch.float32).eval()
 
     def control(self, mode: str) -> FluxControlPipeline:
-        parts = {
-            name: part for name, part in self.text.components.items() if name not in ("transformer", "image_encoder", "feature_extractor")
-        }
+        not_taken = ("transformer", "image_encoder", "feature_extractor")
+        components = {name: component for name, component in self.text.components.items() if name not in not_taken}
         transformer = FluxTransformer2DModel.from_pretrained(self.folder / f"transformer_{mode}", dtype=torch.float32).to(self.device)
-        pipe = FluxControlPipeline(transformer=transformer, **parts)
+        pipe = FluxControlPipeline(transformer=transformer, **components)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
-    def draw(self, pipe, prompts: Sequence[str], guidance: float, maps_: Sequence[Image.Image] | None = None) -> list[np.ndarray]:
-        """(H, W, 3) uint8 for each prompt, 256x256 without maps; seeds are the prompts' places in the list."""
-        drawn = []
-        for at in range(0, len(prompts), BATCH):
-            part = list(prompts[at : at + BATCH])
-            generators = [torch.Generator("cpu").manual_seed(at + i) for i in range(len(part))]
-            more = {} if maps_ is None else {"control_image": list(maps_[at : at + BATCH])}
-            pictures = pipe(
-                prompt=part,
-                width=256,
-                height=256,
+    def generate(self, pipe, prompts: Sequence[str], guidance: float, control: Sequence[Image.Image] | None = None) -> list[np.ndarray]:
+        """A 256x256 image, (H, W, 3) uint8, for each prompt and its map, if maps are given. Seeds count from 0."""
+        generated = []
+        for start in range(0, len(prompts), BATCH):
+            batch = list(prompts[start : start + BATCH])
+            generators = [torch.Generator("cpu").manual_seed(start + i) for i in range(len(batch))]
+            more = {} if control is None else {"control_image": list(control[start : start + BATCH])}
+            images = pipe(
+                prompt=batch,
+                width=SQUARE[0],
+                height=SQUARE[1],
                 num_inference_steps=STEPS,
                 guidance_scale=guidance,
                 generator=generators,
@@ -65,130 +65,128 @@ class Mini:
                 output_type="np",
                 **more,
             ).images
-            drawn += list((pictures * 255).round().astype(np.uint8))
-        return drawn
+            generated += list((images * 255).round().astype(np.uint8))
+        return generated
 
     @torch.inference_mode()
-    def nearness(self, picture: np.ndarray) -> np.ndarray:
-        """(H, W) float: what the estimator sees in (H, W, 3) uint8."""
-        shape = [picture.shape[:2]]
-        said = self.estimator(**self.processor(images=Image.fromarray(picture), return_tensors="pt"))
-        return self.processor.post_process_depth_estimation(said, target_sizes=shape)[0]["predicted_depth"].numpy()
+    def nearness(self, image: np.ndarray) -> np.ndarray:
+        """(H, W) float: the depth estimator's map of an (H, W, 3) uint8 image."""
+        output = self.estimator(**self.processor(images=Image.fromarray(image), return_tensors="pt"))
+        return self.processor.post_process_depth_estimation(output, target_sizes=[image.shape[:2]])[0]["predicted_depth"].numpy()
 
 
-def vae_figures(mini: Mini, count: int) -> dict[str, float]:
-    four = data.rendered(range(data.HELD_OUT, data.HELD_OUT + count), SQUARE)
-    edge_maps = np.stack([maps.edges(one[..., :3]) for one in four])
-    kinds = {"scenes": four[..., :3], "edge maps": edge_maps, "depth maps": np.repeat(four[..., 3:], 3, axis=3)}
+def vae_figures(mini: Mini, count: int) -> Figures:
+    rgbd = data.rendered(range(data.HELD_OUT, data.HELD_OUT + count), SQUARE)
+    edge_maps = np.stack([maps.edges(one[..., :3]) for one in rgbd])
+    kinds = {"scenes": rgbd[..., :3], "edge maps": edge_maps, "depth maps": np.repeat(rgbd[..., 3:], 3, axis=3)}
     figures = {}
     with torch.inference_mode():
-        for kind, pictures in kinds.items():
-            back = []
-            for at in range(0, count, BATCH):
-                batch = data.as_pictures(pictures[at : at + BATCH]).to(mini.device)
-                back.append(sheets.as_bytes(mini.text.vae.decode(mini.text.vae.encode(batch).latent_dist.mode()).sample))
-            figures[f"VAE, {kind}, PSNR (dB)"] = float(np.mean([measures.psnr(a, b) for a, b in zip(pictures, np.concatenate(back))]))
+        for kind, images in kinds.items():
+            decoded = []
+            for start in range(0, count, BATCH):
+                batch = data.as_images(images[start : start + BATCH]).to(mini.device)
+                decoded.append(sheets.as_bytes(mini.text.vae.decode(mini.text.vae.encode(batch).latent_dist.mode()).sample))
+            figures[f"VAE, {kind}, PSNR (dB)"] = _mean(measures.psnr(a, b) for a, b in zip(images, np.concatenate(decoded)))
     return figures
 
 
-def judge_figures(judge: judges.Judge, count: int) -> dict[str, float]:
-    """The judge's own answers on rendered scenes: its ceiling."""
-    chosen = held_out(0, count)
-    said = judged(judge, list(data.rendered(range(data.HELD_OUT, data.HELD_OUT + count), SQUARE)[..., :3]))
-    truth = judges.answers(chosen)
-    colour = np.mean([(said[n] == truth[n].numpy()).mean() for n in ("left_colour", "right_colour")])
-    shape = np.mean([(said[n] == truth[n].numpy()).mean() for n in ("left_shape", "right_shape")])
-    return {"the judge itself, colours (%)": 100 * float(colour), "the judge itself, shapes (%)": 100 * float(shape)}
+def judge_figures(judge: judges.Judge, count: int) -> Figures:
+    """How often the judge is right about renders: what can be measured with it goes no higher."""
+    found = judged(judge, list(data.rendered(range(data.HELD_OUT, data.HELD_OUT + count), SQUARE)[..., :3]))
+    truth = true_answers(held_out(0, count))
+    colour = _mean((found[name] == truth[name]).mean() for name in ("left_colour", "right_colour"))
+    shape = _mean((found[name] == truth[name]).mean() for name in ("left_shape", "right_shape"))
+    return {"the judge itself, colours (%)": 100 * colour, "the judge itself, shapes (%)": 100 * shape}
 
 
-def text_figures(mini: Mini, judge: judges.Judge, count: int) -> dict[str, float]:
-    draw = random.Random("evaluate text")
+def text_figures(mini: Mini, judge: judges.Judge, count: int) -> Figures:
+    rng = random.Random("evaluate text")
     one = [scenes.sample(data.HELD_OUT + 1000 + i, *SQUARE, count=1) for i in range(count)]
-    said = judged(judge, mini.draw(mini.text, [captions.caption(scene, draw).text for scene in one], GUIDANCE["text"]))
-    truth = {name: values.numpy() for name, values in judges.answers(one).items()}
+    found = judged(judge, mini.generate(mini.text, [captions.caption(scene, rng).text for scene in one], GUIDANCE["text"]))
+    truth = true_answers(one)
     figures = {
-        "one object, colour right (%)": 100 * float((said["left_colour"] == truth["left_colour"]).mean()),
-        "one object, shape right (%)": 100 * float((said["left_shape"] == truth["left_shape"]).mean()),
+        "one object, colour right (%)": 100 * _mean(found["left_colour"] == truth["left_colour"]),
+        "one object, shape right (%)": 100 * _mean(found["left_shape"] == truth["left_shape"]),
     }
     two, prompts = [], []
     for i in range(count):
         scene = scenes.sample(data.HELD_OUT + 2000 + i, *SQUARE, count=2)
-        first, second = (f"a {thing.colour} {thing.shape}".replace("a o", "an o") for thing in scene.things)
-        floor, light = vocabulary.FLOORS[scene.floor][0], vocabulary.LIGHTS[scene.light][0]
-        told = (first, "to the left of", second) if i % 2 else (second, "to the right of", first)
+        first, second = (noun_phrase(each.colour, each.shape) for each in scene.objects)
+        order = (first, "to the left of", second) if i % 2 else (second, "to the right of", first)
         two.append(scene)
-        prompts.append(" ".join((*told, floor, light)))
-    said = judged(judge, mini.draw(mini.text, prompts, GUIDANCE["text"]))
-    given, found = colours_at_ends(two, said)
-    figures["two objects, both colours there (%)"] = in_any_order(given, found)
-    figures["two objects, left and right as told (%)"] = 100 * float((given == found).all(0).mean())
+        prompts.append(" ".join((*order, setting(scene.floor, scene.light))))
+    found = judged(judge, mini.generate(mini.text, prompts, GUIDANCE["text"]))
+    asked, seen = colours_at_ends(two, found)
+    figures["two objects, both colours there (%)"] = same_in_any_order(asked, seen)
+    figures["two objects, left and right as told (%)"] = 100 * _mean((asked == seen).all(0))
     return figures
 
 
-def colours_at_ends(chosen: list[scenes.Scene], said: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """(2, N) numbers of colours at the left and the right end: of the scenes, and as the judge sees them in the pictures."""
-    truth = {name: values.numpy() for name, values in judges.answers(chosen).items()}
-    given, found = (np.stack([answer["left_colour"], answer["right_colour"]]) for answer in (truth, said))
-    return given, found
+def silhouette_figures(mini: Mini, count: int) -> Figures:
+    """By outlines alone: shapes and single objects before each background, then each shape before all of them."""
+    figures, by_shape = {}, {shape: [] for shape in scenes.SHAPES}
+    for name, background in silhouettes.BACKGROUNDS.items():
+        asked = silhouettes.requests(background, count)
+        prompts = [f"{noun_phrase(colour, shape)} {setting(background.floor, background.light)}" for shape, colour in asked]
+        found = [silhouettes.objects(image, background) for image in mini.generate(mini.text, prompts, GUIDANCE["text"])]
+        fits = [bool(masks) and silhouettes.fits(masks[0], shape) for masks, (shape, _) in zip(found, asked)]
+        for fit, (shape, _) in zip(fits, asked):
+            by_shape[shape].append(fit)
+        figures[f"{name}, outline fits the shape (%)"] = 100 * _mean(fits)
+        figures[f"{name}, one object alone (%)"] = 100 * _mean(len(masks) == 1 for masks in found)
+    return figures | {f"{shape}s, outline fits before all three (%)": 100 * _mean(fits) for shape, fits in by_shape.items()}
 
 
-def in_any_order(given: np.ndarray, found: np.ndarray) -> float:
-    """In how many columns the two hold the same numbers (%)."""
-    return 100 * float((np.sort(given, 0) == np.sort(found, 0)).all(0).mean())
-
-
-def colours_told(judge: judges.Judge, drawn: list[np.ndarray], first: int) -> float:
-    """In how many pictures of one or two objects under a map (%) both ends have the colours that the caption names, in whatever order."""
-    chosen = held_out(first, len(drawn))
-    few = [at for at, scene in enumerate(chosen) if len(scene.things) <= 2]
-    return in_any_order(*colours_at_ends([chosen[at] for at in few], judged(judge, [drawn[at] for at in few])))
-
-
-def canny_figures(mini: Mini, judge: judges.Judge, count: int) -> dict[str, float]:
-    prompts, four = controls(count, 3000)
-    edge_maps = [maps.edges(one[..., :3]) for one in four]
-    drawn = mini.draw(mini.control("canny"), prompts, GUIDANCE["canny"], [Image.fromarray(one) for one in edge_maps])
-    found = [maps.edges(one)[..., 0] for one in drawn]
+def canny_figures(mini: Mini, judge: judges.Judge, count: int) -> Figures:
+    prompts, rgbd = control_inputs(count, 3000)
+    given = [maps.edges(one[..., :3]) for one in rgbd]
+    generated = mini.generate(mini.control("canny"), prompts, GUIDANCE["canny"], [Image.fromarray(one) for one in given])
+    found = [maps.edges(one)[..., 0] for one in generated]
     return {
-        "canny, F1 of edges with its map": float(np.mean([measures.edge_f1(m[..., 0], f) for m, f in zip(edge_maps, found)])),
-        "canny, F1 with another's map": float(
-            np.mean([measures.edge_f1(m[..., 0], f) for m, f in zip(edge_maps[1:] + edge_maps[:1], found)])
-        ),
-        "canny, one or two objects, colours there (%)": colours_told(judge, drawn, 3000),
+        "canny, F1 of edges with its map": _mean(measures.edge_f1(a[..., 0], b) for a, b in zip(given, found)),
+        "canny, F1 with another's map": _mean(measures.edge_f1(a[..., 0], b) for a, b in zip(given[1:] + given[:1], found)),
+        "canny, one or two objects, colours there (%)": colours_kept(judge, generated, 3000),
     }
 
 
-def depth_figures(mini: Mini, judge: judges.Judge, count: int) -> dict[str, float]:
-    prompts, four = controls(count, 4000)
-    given = [one[..., 3] for one in four]
-    estimated = [mini.nearness(one[..., :3]) for one in four]
-    drawn = mini.draw(
-        mini.control("depth"), prompts, GUIDANCE["depth"], [Image.fromarray(np.repeat(one[..., None], 3, 2)) for one in given]
-    )
-    found = [mini.nearness(one) for one in drawn]
+def depth_figures(mini: Mini, judge: judges.Judge, count: int) -> Figures:
+    prompts, rgbd = control_inputs(count, 4000)
+    given = [one[..., 3] for one in rgbd]
+    estimated = [mini.nearness(one[..., :3]) for one in rgbd]
+    depth_maps = [Image.fromarray(np.repeat(one[..., None], 3, 2)) for one in given]
+    generated = mini.generate(mini.control("depth"), prompts, GUIDANCE["depth"], depth_maps)
+    found = [mini.nearness(one) for one in generated]
     return {
-        "depth estimator with the truth, r": float(np.mean([measures.depth_correlation(a, b) for a, b in zip(given, estimated)])),
-        "depth, r with its map": float(np.mean([measures.depth_correlation(a, b) for a, b in zip(given, found)])),
-        "depth, r with another's map": float(np.mean([measures.depth_correlation(a, b) for a, b in zip(given[1:] + given[:1], found)])),
-        "depth, one or two objects, colours there (%)": colours_told(judge, drawn, 4000),
+        "depth estimator with the truth, r": _mean(measures.depth_correlation(a, b) for a, b in zip(given, estimated)),
+        "depth, r with its map": _mean(measures.depth_correlation(a, b) for a, b in zip(given, found)),
+        "depth, r with another's map": _mean(measures.depth_correlation(a, b) for a, b in zip(given[1:] + given[:1], found)),
+        "depth, one or two objects, colours there (%)": colours_kept(judge, generated, 4000),
     }
 
 
-def speed_figures(mini: Mini) -> dict[str, float]:
-    mini.draw(mini.text, ["a red sphere"], GUIDANCE["text"])
+def speed_figures(mini: Mini) -> Figures:
+    mini.generate(mini.text, ["a red sphere"], GUIDANCE["text"])
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        mini.draw(mini.text, ["a red sphere"], GUIDANCE["text"])
+        mini.generate(mini.text, ["a red sphere"], GUIDANCE["text"])
         seconds.append(time.perf_counter() - started)
     return {f"seconds for 256x256, {STEPS} steps, {torch.get_num_threads()} threads": min(seconds)}
 
 
-def controls(count: int, first: int) -> tuple[list[str], np.ndarray]:
-    """Captions and (count, 256, 256, 4) bytes of held-out scenes."""
-    draw = random.Random(f"evaluate {first}")
+def noun_phrase(colour: str, shape: str) -> str:
+    return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape}"
+
+
+def setting(floor: str, light: str) -> str:
+    return f"{vocabulary.FLOORS[floor][0]} {vocabulary.LIGHTS[light][0]}"
+
+
+def control_inputs(count: int, first: int) -> tuple[list[str], np.ndarray]:
+    """Captions of held-out scenes and their rgbd (count, 256, 256, 4)."""
+    rng = random.Random(f"evaluate {first}")
     seeds = range(data.HELD_OUT + first, data.HELD_OUT + first + count)
-    return [captions.caption(scene, draw).text for scene in held_out(first, count)], data.rendered(seeds, SQUARE)
+    return [captions.caption(scene, rng).text for scene in held_out(first, count)], data.rendered(seeds, SQUARE)
 
 
 def held_out(first: int, count: int) -> list[scenes.Scene]:
@@ -197,39 +195,69 @@ def held_out(first: int, count: int) -> list[scenes.Scene]:
 
 
 @torch.inference_mode()
-def judged(judge: judges.Judge, pictures: list[np.ndarray]) -> dict[str, np.ndarray]:
-    said = judge(data.as_pictures(np.stack(pictures)))
-    return {name: logits.argmax(1).numpy() for name, logits in said.items()}
+def judged(judge: judges.Judge, images: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """The judge's answers about images, by question."""
+    return {name: logits.argmax(1).numpy() for name, logits in judge(data.as_images(np.stack(images))).items()}
+
+
+def true_answers(chosen: list[scenes.Scene]) -> dict[str, np.ndarray]:
+    return {name: values.numpy() for name, values in judges.answers(chosen).items()}
+
+
+def colours_at_ends(chosen: list[scenes.Scene], found: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The colours at the left and the right end as numbers (2, N): those of the scenes, and those that the judge sees in the images."""
+    asked, seen = (np.stack([answers["left_colour"], answers["right_colour"]]) for answers in (true_answers(chosen), found))
+    return asked, seen
+
+
+def same_in_any_order(asked: np.ndarray, seen: np.ndarray) -> float:
+    """The share of columns in which both have the same numbers (%)."""
+    return 100 * _mean((np.sort(asked, 0) == np.sort(seen, 0)).all(0))
+
+
+def colours_kept(judge: judges.Judge, generated: list[np.ndarray], first: int) -> float:
+    """The share of images from a map of one or two objects (%) in which the ends have the caption's colours, in any order."""
+    chosen = held_out(first, len(generated))
+    few = [i for i, scene in enumerate(chosen) if len(scene.objects) <= 2]
+    return same_in_any_order(*colours_at_ends([chosen[i] for i in few], judged(judge, [generated[i] for i in few])))
+
+
+def _mean(values) -> float:
+    return float(np.mean(list(values)))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="where train.py left judge.pt")
-    parser.add_argument("--count", type=int, default=64, help="pictures for each figure")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, default=ASSETS)
+    parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="where training.train left judge.pt")
+    parser.add_argument("--count", type=int, default=64, help="images for each figure")
     parser.add_argument("--write", action="store_true", help="put the table into the model card")
     arguments = parser.parse_args()
     judge = judges.Judge().eval()
     judge.load_state_dict(torch.load(arguments.work / "judge.pt", map_location="cpu", weights_only=True)["averaged"])
-    mini = Mini(arguments.weights, "cuda" if torch.cuda.is_available() else "cpu")
-    lines = [f"| figure ({arguments.count} pictures each) | measured |", "| --- | --- |"]
-    parts = (
-        lambda: judge_figures(judge, arguments.count),
-        lambda: vae_figures(mini, arguments.count),
+    mini, count = Mini(arguments.weights, "cuda" if torch.cuda.is_available() else "cpu"), arguments.count
+    measurements: tuple[Callable[[], Figures], ...] = (
+        lambda: judge_figures(judge, count),
+        lambda: vae_figures(mini, count),
         lambda: speed_figures(mini),
-        lambda: text_figures(mini, judge, arguments.count),
-        lambda: canny_figures(mini, judge, arguments.count),
-        lambda: depth_figures(mini, judge, arguments.count),
+        lambda: text_figures(mini, judge, count),
+        lambda: silhouette_figures(mini, count),
+        lambda: canny_figures(mini, judge, count),
+        lambda: depth_figures(mini, judge, count),
     )
-    for part in parts:
-        for name, value in part().items():
-            lines.append(f"| {name} | {value:.1f} |" if abs(value) >= 3 else f"| {name} | {value:.2f} |")
+    lines = [f"| figure ({count} images each) | measured |", "| --- | --- |"]
+    for measure in measurements:
+        for name, value in measure().items():
+            lines.append(f"| {name} | {value:.1f} |" if abs(value) >= 3 or name.endswith("(%)") else f"| {name} | {value:.2f} |")
             print(lines[-1], flush=True)
     if arguments.write:
-        card = arguments.weights / "README.md"
-        text = card.read_text(encoding="utf-8")
-        table = "\n".join(lines)
-        card.write_text(re.sub(f"{BEGIN}.*{END}", f"{BEGIN}\n{table}\n{END}", text, flags=re.DOTALL), encoding="utf-8")
+        write(arguments.weights / "README.md", "\n".join(lines))
+
+
+def write(card: Path, table: str) -> None:
+    """Replace the table of figures in a model card."""
+    text = card.read_text(encoding="utf-8")
+    card.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{table}\n{END}", text, flags=re.DOTALL), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Stage `export`: the averaged weights of every stage, in half precision and diffusers' layout. An untrained stage gives a random start.
+"""Stage `export`: the averaged weights of every stage, in half precision and diffusers' layout. An untrained network is exported as initialised.
 
-`take_up` is the way back: the weights that are shipped become the work folder's checkpoints, so that anyone can train on from them.
+`import_shipped` goes the other way: it turns the shipped weights into the checkpoints of a work folder, so that anyone can train them further.
 """
 
 import shutil
@@ -11,24 +11,21 @@ from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
 from torch import nn
 from transformers import CLIPTextModel, DepthAnythingForDepthEstimation, DPTImageProcessor, T5EncoderModel
 
-from training import networks, stage_vae, tokenizers
-
-ESTIMATOR_SIDE = 196  # pixels of the shorter side that the depth estimator sees
+from training import networks, stage_estimator, stage_text, stage_vae, tokenizers
 
 
 def assemble(work: Path) -> dict[str, nn.Module]:
-    """Every network with the best weights that `work` has, float32, by the name of its folder."""
+    """Every network with the best weights in `work`, float32, by the name of its folder."""
     torch.manual_seed(0)
     found: dict[str, nn.Module] = {"vae": networks.vae()}
     stage_vae.fix_variance(found["vae"])
     load(found["vae"], work, "vae_decoder", "vae")
     stage_vae.fix_variance(found["vae"])
-    scale = latent_scale(work)
-    found["vae"].register_to_config(**scale)
-    letters, pieces = tokenizers.clip_tokenizer(), tokenizers.t5_tokenizer()
-    found["text_encoder"], found["text_encoder_2"] = networks.clip(len(letters), len(letters) - 1), networks.t5(len(pieces))
-    load(found["text_encoder"], work, "text", part="clip")
-    load(found["text_encoder_2"], work, "text", part="t5")
+    found["vae"].register_to_config(**latent_scale(work))
+    clip_tokens, t5_tokens = len(tokenizers.clip_tokenizer()), len(tokenizers.t5_tokenizer())
+    found["text_encoder"], found["text_encoder_2"] = networks.clip(clip_tokens), networks.t5(t5_tokens)
+    load(found["text_encoder"], work, "text", key="clip")
+    load(found["text_encoder_2"], work, "text", key="t5")
     found["transformer"] = networks.transformer(control=False)
     load(found["transformer"], work, "distil_text")
     for mode in ("canny", "depth"):
@@ -40,12 +37,15 @@ def assemble(work: Path) -> dict[str, nn.Module]:
 
 
 def export(work: Path, target: Path) -> None:
-    """Write the layout beside `target` first and then put it in its place, folder by folder; other files there stay."""
+    """Write the layout beside `target`, then move it into place folder by folder; other files in `target` stay.
+
+    Raises OverflowError if a weight does not fit half precision.
+    """
     found = {name: network.to(torch.float16).eval() for name, network in assemble(work).items()}
     for name, network in found.items():
         for key, value in network.state_dict().items():
             if not bool(value.isfinite().all()):
-                raise OverflowError(f"{name}: {key} does not fit half precision. Train on with a smaller rate.")
+                raise OverflowError(f"{name}: {key} does not fit half precision. Train further with a smaller learning rate.")
     fresh = target.with_name(target.name + ".part")
     shutil.rmtree(fresh, ignore_errors=True)
     FluxPipeline(
@@ -60,7 +60,7 @@ def export(work: Path, target: Path) -> None:
     for name in ("transformer_canny", "transformer_depth", "depth_estimator"):
         found[name].save_pretrained(fresh / name, safe_serialization=True)
     DPTImageProcessor(
-        size={"height": ESTIMATOR_SIDE, "width": ESTIMATOR_SIDE},
+        size={"height": stage_estimator.SIDE, "width": stage_estimator.SIDE},
         ensure_multiple_of=14,
         keep_aspect_ratio=True,
     ).save_pretrained(fresh / "depth_estimator")
@@ -73,34 +73,36 @@ def export(work: Path, target: Path) -> None:
     fresh.rmdir()
 
 
-def take_up(shipped: Path, work: Path, steps: dict[str, int]) -> None:
-    """Make the weights in `shipped` this work folder's finished stages, but for the transformers: `base` starts from them."""
+def import_shipped(shipped: Path, work: Path, steps: dict[str, int]) -> None:
+    """Write the weights in `shipped` into `work` as finished stages; the transformers become `shipped.pt`, from which `base` starts."""
 
     def weights(kind: type, folder: str) -> dict[str, torch.Tensor]:
-        return kind.from_pretrained(shipped / folder).float().state_dict()  # files name some weights otherwise than their classes
+        return kind.from_pretrained(shipped / folder).float().state_dict()  # in files some weights have other names than in their classes
 
     work.mkdir(parents=True, exist_ok=True)
     config = AutoencoderKL.load_config(shipped / "vae")
     torch.save({key: config[key] for key in ("shift_factor", "scaling_factor")}, work / "latents.pt")
     torch.save({"step": steps["vae"], "averaged": weights(AutoencoderKL, "vae")}, work / "vae.pt")
-    text = {"clip": weights(CLIPTextModel, "text_encoder"), "t5": weights(T5EncoderModel, "text_encoder_2")}
-    torch.save({"step": steps["text"]} | text, work / "text.pt")
+    clip, t5 = weights(CLIPTextModel, "text_encoder"), weights(T5EncoderModel, "text_encoder_2")
+    encoders = stage_text.Encoders()  # its heads are not shipped: a further round of `text` learns them anew
+    encoders.clip.load_state_dict(clip)
+    encoders.t5.load_state_dict(t5)
+    torch.save({"step": steps["text"], "readers": encoders.state_dict(), "clip": clip, "t5": t5}, work / "text.pt")
     estimator = weights(DepthAnythingForDepthEstimation, "depth_estimator")
     torch.save({"step": steps["estimator"], "averaged": estimator}, work / "estimator.pt")
     torch.save({"step": 0, "averaged": weights(FluxTransformer2DModel, "transformer_canny")}, work / "shipped.pt")
 
 
-def load(network: nn.Module, work: Path, *stages: str, part: str = "averaged") -> str | None:
-    """Put in the averaged weights of the first of `stages` that has a checkpoint, and name it."""
+def load(network: nn.Module, work: Path, *stages: str, key: str = "averaged") -> None:
+    """Load the averaged weights of the first of `stages` that has a checkpoint, if any has."""
     for stage in stages:
         path = work / f"{stage}.pt"
         if path.exists():
-            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)[part])
-            return stage
-    return None
+            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)[key])
+            return
 
 
 def latent_scale(work: Path) -> dict[str, float]:
-    """The measured mean and deviation of the latents, as diffusers' VAE config has them; stage `latents` writes them."""
+    """Shift and scale of the latents, under their names in diffusers' VAE config. The stage `latents` measures them."""
     path = work / "latents.pt"
     return torch.load(path, weights_only=True) if path.exists() else {"shift_factor": 0.0, "scaling_factor": 1.0}

@@ -1,4 +1,4 @@
-"""Flow matching as FLUX does it: what the transformer is asked, and the steps from noise to latents. Batched, for training and looks."""
+"""Flow matching as FLUX does it: calls of the transformer, and the steps from noise to latents. Batched, for training and its samples."""
 
 import math
 from collections.abc import Callable
@@ -11,33 +11,33 @@ from training.latents import HALF
 
 
 @dataclass(frozen=True)
-class Text:
-    """Prompts as both encoders give them."""
+class PromptEmbeds:
+    """Prompts as the two text encoders return them."""
 
-    each: Tensor  # (B, L, 128) from T5
+    embeds: Tensor  # (B, L, 128) from T5
     pooled: Tensor  # (B, 128) from CLIP
 
-    def repeated(self, count: int) -> "Text":
-        """One prompt for a whole batch."""
-        return Text(self.each.expand(count, -1, -1), self.pooled.expand(count, -1))
+    def expanded(self, count: int) -> "PromptEmbeds":
+        """One prompt for a batch of `count`."""
+        return PromptEmbeds(self.embeds.expand(count, -1, -1), self.pooled.expand(count, -1))
 
 
-class Reader:
+class TextEncoders:
     """The frozen text encoders with their tokenizers."""
 
-    def __init__(self, clip, t5, letters, pieces, device: str):
+    def __init__(self, clip, t5, clip_tokenizer, t5_tokenizer, device: str):
         self.clip, self.t5 = clip.to(device).eval(), t5.to(device).eval()
-        self.letters, self.pieces, self.device = letters, pieces, device
+        self.clip_tokenizer, self.t5_tokenizer, self.device = clip_tokenizer, t5_tokenizer, device
 
     @torch.no_grad()
-    def read(self, prompts: list[str], length: int = 64) -> Text:
-        ids = self.pieces(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
-        letters = self.letters(prompts, padding=True, truncation=True, return_tensors="pt").input_ids
-        return Text(self.t5(ids.to(self.device)).last_hidden_state, self.clip(letters.to(self.device)).pooler_output)
+    def encode(self, prompts: list[str], length: int = 64) -> PromptEmbeds:
+        t5_ids = self.t5_tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+        clip_ids = self.clip_tokenizer(prompts, padding=True, truncation=True, return_tensors="pt").input_ids
+        return PromptEmbeds(self.t5(t5_ids.to(self.device)).last_hidden_state, self.clip(clip_ids.to(self.device)).pooler_output)
 
 
 def image_ids(size: tuple[int, int], device) -> Tensor:
-    """(tokens, 3). A half-size picture's tokens stand where they would in the whole one, so that what is learnt there holds here."""
+    """Position ids (tokens, 3). Tokens of a half-size image stand where they would in the full-size one, so that what is learnt carries over."""
     width, height = size
     spread, start = (2.0, 0.5) if size == HALF else (1.0, 0.0)
     ids = torch.zeros(height // 16, width // 16, 3, device=device)
@@ -46,14 +46,16 @@ def image_ids(size: tuple[int, int], device) -> Tensor:
     return ids.view(-1, 3)
 
 
-def velocity(model, noisy: Tensor, control: Tensor | None, time: Tensor, text: Text, guidance: Tensor, size: tuple[int, int]) -> Tensor:
-    """What the transformer says at `time` (B,) in 0–1: noise minus picture, (B, tokens, 64)."""
-    seen = noisy if control is None else torch.cat((noisy, control), -1)
-    text_ids = torch.zeros(text.each.shape[1], 3, device=noisy.device)
+def velocity(
+    model, noisy: Tensor, control: Tensor | None, time: Tensor, prompts: PromptEmbeds, guidance: Tensor, size: tuple[int, int]
+) -> Tensor:
+    """The transformer's output at `time` (B,) in 0–1: noise minus image, (B, tokens, 64)."""
+    inputs = noisy if control is None else torch.cat((noisy, control), -1)
+    text_ids = torch.zeros(prompts.embeds.shape[1], 3, device=noisy.device)
     return model(
-        hidden_states=seen,
-        encoder_hidden_states=text.each,
-        pooled_projections=text.pooled,
+        hidden_states=inputs,
+        encoder_hidden_states=prompts.embeds,
+        pooled_projections=prompts.pooled,
         timestep=time,
         guidance=guidance,
         img_ids=image_ids(size, noisy.device),
@@ -62,24 +64,24 @@ def velocity(model, noisy: Tensor, control: Tensor | None, time: Tensor, text: T
     )[0]
 
 
-def times(count: int, size: tuple[int, int], device) -> Tensor:
-    """(count,) in 0–1: logit-normal, nearer to noise for more tokens, as the pipeline's own shifted schedule is."""
-    middle = 0.1 if size == HALF else 0.5
-    drawn = torch.sigmoid(torch.randn(count, device=device) + middle)
-    return torch.where(torch.rand(count, device=device) < 0.1, torch.rand(count, device=device), drawn)
+def random_times(count: int, size: tuple[int, int], device) -> Tensor:
+    """(count,) in 0–1: logit-normal, closer to noise for more tokens, like the pipeline's own shifted schedule; a tenth are uniform."""
+    mean = 0.1 if size == HALF else 0.5
+    times = torch.sigmoid(torch.randn(count, device=device) + mean)
+    return torch.where(torch.rand(count, device=device) < 0.1, torch.rand(count, device=device), times)
 
 
-def schedule(steps: int) -> list[float]:
+def sigmas(steps: int) -> list[float]:
     """The pipeline's times for about 256 tokens (shift e^0.5), from 1 down to 0."""
-    plain = [1 - i * (1 - 1 / steps) / max(steps - 1, 1) for i in range(steps)]
-    return [math.exp(0.5) / (math.exp(0.5) + 1 / t - 1) for t in plain] + [0.0]
+    linear = [1 - i * (1 - 1 / steps) / max(steps - 1, 1) for i in range(steps)]
+    return [math.exp(0.5) / (math.exp(0.5) + 1 / t - 1) for t in linear] + [0.0]
 
 
 @torch.no_grad()
-def draw(say: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int = 20) -> Tensor:
-    """Euler steps along `say(latents, time)` from noise (B, tokens, 64) to packed latents."""
+def generate(velocity_at: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int = 20) -> Tensor:
+    """Euler steps along `velocity_at(latents, time)`, from noise (B, tokens, 64) to packed latents."""
     latents = noise
-    sigmas = schedule(steps)
-    for now, then in zip(sigmas, sigmas[1:]):
-        latents = latents + (then - now) * say(latents, torch.full((len(noise),), now, device=noise.device))
+    times = sigmas(steps)
+    for time, following in zip(times, times[1:]):
+        latents = latents + (following - time) * velocity_at(latents, torch.full((len(noise),), time, device=noise.device))
     return latents

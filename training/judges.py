@@ -1,10 +1,8 @@
-"""What is in a picture? Small judges for the evaluation, trained on rendered scenes alone: they never saw a generated picture.
+"""Stage `judge`: a small network for the evaluation that tells what an image shows. It is trained on renders and never sees a generated image.
 
-One network looks at a 256x256 picture at half size and answers, for its leftmost and its rightmost object, shape and colour.
-With one object both answers speak of it.
+It gets a 256x256 image at half size and answers how many objects there are, and the shape and colour of the leftmost and the rightmost
+one. Where there is one object, both answers are about it.
 """
-
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training import data, loop, muon
-from training.scenes import COLOURS, SHAPES, Scene, sample
+from training.scenes import COLOURS, SHAPES, SQUARE, Scene, sample
 
 ANSWERS = {"count": 3, "left_shape": len(SHAPES), "left_colour": len(COLOURS), "right_shape": len(SHAPES), "right_colour": len(COLOURS)}
 
@@ -31,50 +29,49 @@ class Judge(nn.Module):
         self.mix = nn.Sequential(nn.Conv2d(96, 96, 3, padding=1), nn.GroupNorm(8, 96), nn.SiLU())
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(96 * 16, 192), nn.SiLU(), nn.Linear(192, sum(ANSWERS.values())))
 
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) in -1 … 1, any size -> logits by question."""
-        small = F.interpolate(pictures, (128, 128), mode="bilinear", antialias=True)
+        small = F.interpolate(images, (128, 128), mode="bilinear", antialias=True)
         logits = self.head(self.mix(self.body(small))).split(list(ANSWERS.values()), 1)
         return dict(zip(ANSWERS, logits))
 
 
-def train(work: Path, steps: int, batch: int, device: str) -> None:
-    """Stage `judge`: on all square scenes and their mirror images, with colours and sharpness varied a little."""
+def train(run: loop.Run, batch: int) -> None:
+    """Train on all square scenes and their mirror images, with colours and sharpness varied a little."""
     torch.manual_seed(6)
-    judge = Judge().to(device)
+    judge = Judge().to(run.device)
     averaged = loop.Averaged(judge, 0.99)
     optimisers = muon.optimisers(judge, 0.01, 2e-3, ("body.0", "head"))
-    seeds, four = data.chunks(work, (256, 256))
-    draw = np.random.default_rng(0)
+    seeds, rgbd = data.load(run.work, SQUARE)
+    rng = np.random.default_rng(0)
 
     def one_step(step: int):
-        rows = np.sort(draw.choice(len(seeds), batch, replace=False))
-        mirrored = draw.random() < 0.5
-        chosen = four[rows]
-        pictures = data.as_pictures(chosen[:, :, ::-1] if mirrored else chosen)
-        pictures = F.avg_pool2d(pictures, 2)
-        if draw.random() < 0.5:  # what a VAE does to a picture must not confuse the judge
-            pictures = F.interpolate(F.avg_pool2d(pictures, 2), scale_factor=2, mode="bilinear")
-        pictures = pictures * draw.uniform(0.9, 1.1) + 0.03 * torch.randn_like(pictures)
-        scenes = [sample(int(seed), 256, 256) for seed in seeds[rows]]
+        rows = np.sort(rng.choice(len(seeds), batch, replace=False))
+        mirrored = rng.random() < 0.5
+        images = F.avg_pool2d(data.as_images(rgbd[rows][:, :, ::-1] if mirrored else rgbd[rows]), 2)
+        if rng.random() < 0.5:  # what a VAE does to an image must not confuse the judge
+            images = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2, mode="bilinear")
+        images = images * rng.uniform(0.9, 1.1) + 0.03 * torch.randn_like(images)
+        scenes = [sample(int(seed), *SQUARE) for seed in seeds[rows]]
         truth = answers([scene.mirrored() if mirrored else scene for scene in scenes])
-        said = judge(pictures.to(device))
-        loss = sum(F.cross_entropy(said[name], truth[name].to(device)) for name in ANSWERS)
+        logits = judge(images.to(run.device))
+        loss = sum(F.cross_entropy(logits[name], truth[name].to(run.device)) for name in ANSWERS)
         judge.zero_grad(set_to_none=True)
         loss.backward()
         for optimiser in optimisers.values():
             optimiser.step()
         averaged.update(judge, step)
-        right = torch.stack([(said[name].argmax(1).cpu() == truth[name]).float().mean() for name in ANSWERS]).mean()
-        return {"loss": loss.detach(), "right": right}
+        accuracy = torch.stack([(logits[name].argmax(1).cpu() == truth[name]).float().mean() for name in ANSWERS]).mean()
+        return {"loss": loss.detach(), "accuracy": accuracy}
 
-    loop.train(work / "judge.pt", {"model": judge, "averaged": averaged, **optimisers}, steps, one_step)
+    loop.train(run, "judge", {"model": judge, "averaged": averaged, **optimisers}, one_step)
 
 
 def answers(scenes: list[Scene]) -> dict[str, Tensor]:
-    ends = [(scene.things[0], scene.things[-1]) for scene in scenes]
+    """The right answers (B,) by question."""
+    ends = [(scene.objects[0], scene.objects[-1]) for scene in scenes]
     return {
-        "count": torch.tensor([len(scene.things) - 1 for scene in scenes]),
+        "count": torch.tensor([len(scene.objects) - 1 for scene in scenes]),
         "left_shape": torch.tensor([SHAPES.index(left.shape) for left, _ in ends]),
         "left_colour": torch.tensor([COLOURS.index(left.colour) for left, _ in ends]),
         "right_shape": torch.tensor([SHAPES.index(right.shape) for _, right in ends]),

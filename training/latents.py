@@ -1,8 +1,13 @@
-"""Stage `latents`: every training picture and map as the transformer sees it, encoded once by the frozen VAE.
+"""Stage `latents`: every training image and map as the transformer sees it, encoded once by the frozen VAE.
 
-Kinds: `picture`, `canny` (edges with varied thresholds), `depth` (exact), `estimated` (the depth estimator's own answer), and
-`drawing` with `drawing_edges`, which are no scenes. `WORK/latents/picture-256x256.npy` is (N, tokens, 64) float16, scaled as the VAE's config says and packed two by two as FLUX
-packs; `seeds-256x256.npy` is (N, 2) int64: the scene's seed and whether it is mirrored; `labels-256x256.npy` is (N, tokens, 4) uint8: what stands there. `128x128` holds 256x256 scenes at half size.
+The kinds are `picture`, `canny` (edges with varied thresholds), `depth` (exact), `estimated` (the depth estimator's map), and
+`drawing` with `drawing_edges`, which are not scenes. For each size, WORK/latents has
+
+    picture-256x256.npy   (N, tokens, 64) float16, and so on for each kind: scaled as the VAE's config says, packed as FLUX packs
+    seeds-256x256.npy     (N, 2) int64: the scene's seed, and whether it is mirrored
+    labels-256x256.npy    (N, tokens, 4) uint8: what stands there, see labels.py
+
+`128x128` holds the scenes of 256x256 at half size.
 """
 
 from collections.abc import Iterator
@@ -15,100 +20,103 @@ from torch.nn import functional as F
 
 from training import data, labels, maps, networks
 from training.export import assemble
-from training.scenes import Scene, sample
-from training.stage_estimator import seen
+from training.scenes import SQUARE, Scene, sample
+from training.stage_estimator import preprocessed
 
-HALF = (128, 128)
-SOURCE = {HALF: (256, 256)}  # sizes that are made from another one's scenes
-BATCH = 8  # 256x256 pictures of a larger batch fall out of the cache
+HALF = (SQUARE[0] // 2, SQUARE[1] // 2)
+SOURCE = {HALF: SQUARE}  # sizes that are made from another size's scenes
+BATCH = 8  # a larger batch of 256x256 images does not fit a CPU's cache
 KINDS = ("picture", "canny", "depth", "estimated", "drawing", "drawing_edges")
-DRAWINGS = 8  # one drawing for so many scenes
+SCENES_PER_DRAWING = 8
 
 
 def make(work: Path, counts: dict[tuple[int, int], int], device: str) -> None:
-    """Encode what is not there yet. `counts` scenes of each size, each also mirrored; the scale is measured first, once."""
-    vae = assemble(work)["vae"].to(device, memory_format=torch.channels_last).eval()
+    """Encode what is missing: `counts` scenes of each size, each also mirrored. The scale is measured first, and only once."""
+    models = assemble(work)
+    vae = models["vae"].to(device, memory_format=torch.channels_last).eval()
     if not (work / "latents.pt").exists():
-        torch.save(measure(vae, work, device), work / "latents.pt")
+        torch.save(measured_scale(vae, work, device), work / "latents.pt")
     scale = torch.load(work / "latents.pt", weights_only=True)
-    estimator = assemble(work)["depth_estimator"].to(device).eval()
+    estimator = models["depth_estimator"].to(device).eval()
     for size, count in counts.items():
         for kind in KINDS:
-            target = place(work, kind, size)
+            target = file(work, kind, size)
             if target.exists():
                 continue
             target.parent.mkdir(exist_ok=True)
             seeds, packed = [], []
-            for which, pictures in batches(work, kind, size, count, estimator):
-                latents = encode(vae, pictures.to(device, memory_format=torch.channels_last))
+            for batch_seeds, images in batches(work, kind, size, count, estimator):
+                latents = encode(vae, images.to(device, memory_format=torch.channels_last))
                 packed.append(pack((latents - scale["shift_factor"]) * scale["scaling_factor"]).half().cpu().numpy())
-                seeds.append(which)
+                seeds.append(batch_seeds)
             if kind == "picture":
-                np.save(place(work, "seeds", size), np.concatenate(seeds))
-                np.save(place(work, "labels", size), labelled(np.concatenate(seeds), size))
+                np.save(file(work, "seeds", size), np.concatenate(seeds))
+                np.save(file(work, "labels", size), labelled(np.concatenate(seeds), size))
             np.save(target, np.concatenate(packed))
             print(f"latents: {target.name}, {len(np.concatenate(seeds))} of them", flush=True)
 
 
+def file(work: Path, kind: str, size: tuple[int, int]) -> Path:
+    return work / "latents" / f"{kind}-{size[0]}x{size[1]}.npy"
+
+
 def scene(row: np.ndarray, size: tuple[int, int]) -> Scene:
-    """The scene of a row of `seeds`, as it is seen."""
+    """The scene that a row of `seeds` stands for, mirrored where the row says so."""
     found = sample(int(row[0]), *SOURCE.get(size, size))
     return found.mirrored() if row[1] else found
 
 
 def labelled(seeds: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Rows of `seeds` -> (N, tokens, 4) uint8, see labels.py."""
-    return np.concatenate([labels.label([scene(row, size) for row in seeds[at : at + 64]], *size) for at in range(0, len(seeds), 64)])
-
-
-def place(work: Path, kind: str, size: tuple[int, int]) -> Path:
-    return work / "latents" / f"{kind}-{size[0]}x{size[1]}.npy"
+    batch = 64
+    starts = range(0, len(seeds), batch)
+    return np.concatenate([labels.label([scene(row, size) for row in seeds[start : start + batch]], *size) for start in starts])
 
 
 def batches(work: Path, kind: str, size: tuple[int, int], count: int, estimator=None) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Seeds with their mirror marks, and (B, 3, H, W) in -1 … 1: always in the same order, whatever the kind."""
-    draw = np.random.default_rng(5)
+    """Rows of `seeds`, and images (B, 3, H, W) in -1 … 1. The order is the same for every kind."""
+    rng = np.random.default_rng(5)
     if kind.startswith("drawing"):
-        for at in range(0, count // DRAWINGS, BATCH):
-            drawn = np.stack([maps.drawing(*size, np.random.default_rng(at + i)) for i in range(BATCH)])
-            shown = np.stack([maps.edges(one) for one in drawn]) if kind == "drawing_edges" else drawn
-            yield np.zeros((BATCH, 2), np.int64), data.as_pictures(shown)
+        for start in range(0, count // SCENES_PER_DRAWING, BATCH):
+            drawings = np.stack([maps.drawing(*size, np.random.default_rng(start + i)) for i in range(BATCH)])
+            images = np.stack([maps.edges(one) for one in drawings]) if kind == "drawing_edges" else drawings
+            yield np.zeros((BATCH, 2), np.int64), data.as_images(images)
         return
-    seeds, four = data.chunks(work, SOURCE.get(size, size))
-    for at in range(0, min(count, len(seeds)), BATCH):
-        part = four[at : at + BATCH][: count - at]
+    seeds, rgbd = data.load(work, SOURCE.get(size, size))
+    for start in range(0, min(count, len(seeds)), BATCH):
+        batch = rgbd[start : start + BATCH][: count - start]
         if size in SOURCE:
-            n, height, width, _ = part.shape
-            part = part.reshape(n, height // 2, 2, width // 2, 2, 4).mean((2, 4)).round().astype(np.uint8)
+            n, height, width, _ = batch.shape
+            batch = batch.reshape(n, height // 2, 2, width // 2, 2, 4).mean((2, 4)).round().astype(np.uint8)
         for mirrored in (False, True):
-            shown = part[:, :, ::-1] if mirrored else part
-            which = np.stack([seeds[at : at + len(part)], np.full(len(part), mirrored)], 1)
+            shown = batch[:, :, ::-1] if mirrored else batch
+            rows = np.stack([seeds[start : start + len(batch)], np.full(len(batch), mirrored)], 1)
             if kind == "canny":
-                yield which, data.as_pictures(np.stack([maps.varied_edges(one[..., :3], draw) for one in shown]))
+                yield rows, data.as_images(np.stack([maps.varied_edges(one[..., :3], rng) for one in shown]))
             elif kind == "estimated":
-                yield which, estimated(estimator, shown)
+                yield rows, estimated(estimator, shown)
             else:
-                yield which, (data.as_depth_maps if kind == "depth" else data.as_pictures)(shown)
+                yield rows, (data.as_depth_maps if kind == "depth" else data.as_images)(shown)
 
 
 @torch.inference_mode()
-def estimated(estimator, four: np.ndarray) -> Tensor:
-    """(N, H, W, 4) bytes -> depth maps as the app makes them from the pictures alone, (N, 3, H, W) in -1 … 1."""
-    said = estimator(seen(four, None)[0].to(estimator.device)).predicted_depth[:, None]
-    said = F.interpolate(said, four.shape[1:3], mode="bicubic")
-    low, high = said.amin((2, 3), keepdim=True), said.amax((2, 3), keepdim=True)
-    return ((said - low) / (high - low).clamp_min(1e-3) * 2 - 1).expand(-1, 3, -1, -1)
+def estimated(estimator, rgbd: np.ndarray) -> Tensor:
+    """(N, H, W, 4) bytes -> depth maps as the app draws them, from the colours alone: (N, 3, H, W) in -1 … 1."""
+    depth = estimator(preprocessed(rgbd)[0].to(estimator.device)).predicted_depth[:, None]
+    depth = F.interpolate(depth, rgbd.shape[1:3], mode="bicubic")
+    low, high = depth.amin((2, 3), keepdim=True), depth.amax((2, 3), keepdim=True)
+    return ((depth - low) / (high - low).clamp_min(1e-3) * 2 - 1).expand(-1, 3, -1, -1)
 
 
 @torch.inference_mode()
-def encode(vae, pictures: Tensor) -> Tensor:
-    """(B, 3, H, W) in -1 … 1 -> the middle of the VAE's distribution, (B, 16, H/8, W/8), unscaled."""
-    return vae.encoder(pictures)[:, : networks.LATENT_CHANNELS]
+def encode(vae, images: Tensor) -> Tensor:
+    """(B, 3, H, W) in -1 … 1 -> the mean of the VAE's distribution, (B, 16, H/8, W/8), unscaled."""
+    return vae.encoder(images)[:, : networks.LATENT_CHANNELS]
 
 
-def measure(vae, work: Path, device: str) -> dict[str, float]:
-    """The two numbers of the VAE's config that bring the latents of scenes to mean 0 and deviation 1."""
-    latents = torch.cat([encode(vae, pictures.to(device)).flatten() for _, pictures in batches(work, "picture", HALF, 128)])
+def measured_scale(vae, work: Path, device: str) -> dict[str, float]:
+    """The two numbers in the VAE's config that bring the latents of scenes to mean 0 and standard deviation 1."""
+    latents = torch.cat([encode(vae, images.to(device)).flatten() for _, images in batches(work, "picture", HALF, 128)])
     return {"shift_factor": round(float(latents.mean()), 4), "scaling_factor": round(float(1 / latents.std()), 4)}
 
 
@@ -119,7 +127,7 @@ def pack(latents: Tensor) -> Tensor:
 
 
 def unpack(packed: Tensor, size: tuple[int, int]) -> Tensor:
-    """The inverse of `pack` for a picture of (width, height)."""
+    """The inverse of `pack` for an image of (width, height)."""
     width, height = size
     return (
         packed.view(-1, height // 16, width // 16, networks.LATENT_CHANNELS, 2, 2)

@@ -1,9 +1,10 @@
-"""The one training loop of every stage: learning rate, averaged weights, checkpoints, progress. Knows no stage by name."""
+"""The training loop of every stage: learning rate, averaged weights, checkpoints, progress. Knows no stage by name."""
 
 import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,21 +14,37 @@ from training import distributed
 
 WARM_UP = 0.03  # of the steps
 CHECKPOINT_SECONDS = 120
-minutes: float | None = None  # a stage ends after so many, if it has not had its steps by then; `train --minutes`
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage is told: where its files are kept, on which device it runs, and when it ends."""
+
+    work: Path
+    device: str
+    steps: int
+    minutes: float | None = None  # ends the stage if it has not had its steps by then; the learning rate falls within this time
+
+    def checkpoint(self, stage: str) -> Path:
+        return self.work / f"{stage}.pt"
+
+    def sample_sheet(self, stage: str, step: int) -> Path:
+        """Where a stage's samples at this step are kept, to judge them by eye."""
+        return self.work / "samples" / f"{stage}-{step:06}.png"
 
 
 class Averaged:
-    """An exponential mean of a network's weights: what is drawn with, and what is shipped."""
+    """An exponential moving average of a network's weights: samples are made with it, and it is what is shipped."""
 
-    def __init__(self, network: nn.Module, keep: float):
-        self.keep = keep
+    def __init__(self, network: nn.Module, decay: float):
+        self.decay = decay
         self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        keep = min(self.keep, (1 + step) / (10 + step))  # short memory at first, or the random start would linger
+        decay = min(self.decay, (1 + step) / (10 + step))  # short at first, so that the random start is soon forgotten
         for name, value in network.state_dict().items():
-            self.weights[name].lerp_(value, 1 - keep)
+            self.weights[name].lerp_(value, 1 - decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.weights
@@ -38,34 +55,36 @@ class Averaged:
 
 
 def rate(progress: float) -> float:
-    """The learning rate at `progress` 0–1 as a part of its peak: a short rise, then a cosine to a hundredth."""
+    """The learning rate at `progress` 0–1 as a share of its peak: a short rise, then a cosine down to a hundredth."""
     if progress < WARM_UP:
         return progress / WARM_UP + 1e-3
     return 0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
 
 
 def train(
-    path: Path,
-    parts: Mapping[str, object],
-    steps: int,
+    run: Run,
+    stage: str,
+    state: Mapping[str, object],
     one_step: Callable[[int], Mapping[str, Tensor]],
-    look: Callable[[int], None] | None = None,
-    look_every: int = 500,
+    save_samples: Callable[[int], None] | None = None,
+    sample_every: int = 500,
 ) -> None:
-    """Run `one_step` up to `steps`, from the checkpoint at `path` if there is one; with `minutes`, no longer than that.
+    """Call `one_step(step)` until the run ends, starting from the stage's checkpoint if there is one.
 
-    `parts` are kept in the checkpoint; those that are optimisers have their learning rate set from their groups' `peak`.
+    `one_step` returns what to print. `state` is what a checkpoint holds, by name; the learning rate of each optimiser in it
+    follows from the `peak` of its parameter groups. A stage that ended by the clock counts as having had all its steps.
     """
-    step = load(path, parts)
+    path = run.checkpoint(stage)
+    step = load(path, state)
     started, first, saved = time.monotonic(), step, time.monotonic()
     sums: dict[str, float] = {}
-    while step < steps:
+    while step < run.steps:
         spent = (time.monotonic() - started) / 60
-        progress = distributed.agree(max(step / steps, spent / minutes if minutes else 0))
+        progress = distributed.from_first(max(step / run.steps, spent / run.minutes if run.minutes else 0))
         if progress >= 1:
-            print(f"{path.stem}: {step} of {steps} steps in {spent:.1f} minutes", flush=True)
+            print(f"{stage}: {step} of {run.steps} steps in {spent:.1f} minutes", flush=True)
             break
-        for part in parts.values():
+        for part in state.values():
             for group in getattr(part, "param_groups", ()):
                 group["lr"] = group["peak"] * rate(progress)
         for name, value in one_step(step).items():
@@ -74,44 +93,44 @@ def train(
         if distributed.rank() != 0:
             continue
         if step % 50 == 0:
-            shown = "  ".join(f"{name} {value / 50:.4f}" for name, value in sums.items())
+            means = "  ".join(f"{name} {value / 50:.4f}" for name, value in sums.items())
             spent = (time.monotonic() - started) / 60
-            left = min(spent / (step - first) * (steps - step), minutes - spent if minutes else math.inf)
-            print(f"{path.stem} {step}/{steps}  {shown}  {left:.1f} min left", flush=True)
+            left = min(spent / (step - first) * (run.steps - step), run.minutes - spent if run.minutes else math.inf)
+            print(f"{stage} {step}/{run.steps}  {means}  {left:.1f} min left", flush=True)
             sums.clear()
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            save(path, parts, step)
+            save(path, state, step)
             saved = time.monotonic()
-        if look and step % look_every == 0:
-            look(step)
+        if save_samples and step % sample_every == 0:
+            save_samples(step)
     if distributed.rank() == 0 and step > first:
-        save(path, parts, steps)
-        if look:
-            look(steps)
+        save(path, state, run.steps)
+        if save_samples:
+            save_samples(run.steps)
 
 
-def save(path: Path, parts: Mapping[str, object], step: int) -> None:
+def save(path: Path, state: Mapping[str, object], step: int) -> None:
     """Write a checkpoint whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
-    torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, partial)
+    torch.save({"step": step} | {name: part.state_dict() for name, part in state.items()}, partial)
     os.replace(partial, path)
 
 
-def load(path: Path, parts: Mapping[str, object]) -> int:
-    """Restore `parts` and return the step that was reached; 0 without a checkpoint.
+def load(path: Path, state: Mapping[str, object]) -> int:
+    """Restore `state` and return the step of the checkpoint; 0 without one.
 
-    Shipped weights are a checkpoint of the averaged weights alone: the network begins from them, and the optimisers anew.
+    Shipped weights are a checkpoint of the averaged weights only: the network starts from them, and the optimisers start anew.
     """
     if not path.exists():
         return 0
     kept = torch.load(path, map_location="cpu", weights_only=True)
-    for name, part in parts.items():
+    for name, part in state.items():
         if name in kept or not getattr(part, "param_groups", ()):
             part.load_state_dict(kept[name] if name in kept else kept["averaged"])
     return kept["step"]
 
 
 def reached(path: Path) -> int:
-    """The step that a checkpoint is at; 0 without one."""
+    """The step of a checkpoint; 0 without one."""
     return torch.load(path, map_location="cpu", weights_only=True)["step"] if path.exists() else 0

@@ -1,6 +1,6 @@
-"""What floors, skies and paints look like under noon, sunset and night. Colours are RGB in 0–1, as shown on a screen.
+"""Paints, floors, and the light at noon, at sunset and at night. Colours are RGB in 0–1, as shown on a screen.
 
-Textures are sums of a few sines whose weight falls with distance: cheap, smooth, and free of shimmer at the horizon.
+Floor textures are sums of a few sines whose weight falls with distance: cheap, smooth, and without moiré at the horizon.
 """
 
 import torch
@@ -16,14 +16,17 @@ PAINTS = {
     "white": (0.95, 0.95, 0.95),
     "black": (0.07, 0.07, 0.075),
 }
-# sun: colour of direct light; ambient: light from everywhere; high, low: the sky above and at the horizon (also the fog).
-# Kept near grey at sunset and night, or a yellow cone would look orange and a white one blue.
+# sun: direct light; ambient: light from all sides; high and low: the sky above and at the horizon (low is the fog's colour too).
+# Sunset and night stay close to grey: otherwise a yellow cone would look orange and a white one blue.
 LIGHTS = {
     "noon": {"sun": (0.72, 0.70, 0.66), "ambient": (0.36, 0.38, 0.42), "high": (0.28, 0.52, 0.90), "low": (0.76, 0.87, 0.97)},
     "sunset": {"sun": (0.74, 0.60, 0.46), "ambient": (0.38, 0.36, 0.39), "high": (0.38, 0.28, 0.52), "low": (0.99, 0.60, 0.30)},
     "night": {"sun": (0.50, 0.53, 0.62), "ambient": (0.26, 0.28, 0.35), "high": (0.02, 0.03, 0.10), "low": (0.09, 0.12, 0.26)},
 }
-SUN_HEIGHT = {"noon": (0.9, 1.2), "sunset": (0.35, 0.5), "night": (0.7, 1.1)}  # radians above the horizon
+SUN_ELEVATION = {"noon": (0.9, 1.2), "sunset": (0.35, 0.5), "night": (0.7, 1.1)}  # radians above the horizon
+
+
+# Floors: world x and z, a fade that falls from 1 with distance, and the scene's phase -> red, green and blue.
 
 
 def gray(x: Tensor, z: Tensor, fade: Tensor, phase: Tensor) -> tuple[Tensor, Tensor, Tensor]:

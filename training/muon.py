@@ -1,6 +1,6 @@
-"""The optimiser: Muon for the matrices inside a network, AdamW for the rest. In short training Muon needs far fewer steps.
+"""The optimisers: Muon for the matrices inside a network, AdamW for the rest. In short training Muon needs far fewer steps.
 
-Muon moves a matrix by its momentum with all singular values made about equal (Jordan et al. 2024, github.com/KellerJordan/Muon).
+Muon updates a matrix by its momentum after making all singular values about equal (Jordan et al. 2024, github.com/KellerJordan/Muon).
 """
 
 import torch
@@ -8,16 +8,17 @@ from torch import Tensor, nn
 
 from training import distributed
 
-# Five steps of this quintic bring singular values near 1; coefficients are Jordan's.
+# Five Newton-Schulz steps with these coefficients, which are Jordan's, bring the singular values near 1.
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
-def optimisers(network: nn.Module, muon: float, adam: float, edges: tuple[str, ...]) -> dict[str, torch.optim.Optimizer]:
-    """Both optimisers with their peak rates. `edges` are beginnings of names of first and last layers, which Adam takes."""
+def optimisers(network: nn.Module, muon: float, adam: float, outer: tuple[str, ...]) -> dict[str, torch.optim.Optimizer]:
+    """Both optimisers, with `muon` and `adam` as their peak learning rates. Parameters whose names start with one of `outer`,
+    the first and last layers, go to Adam."""
     inner, rest = [], []
     for name, value in network.named_parameters():
         if value.requires_grad:
-            (inner if value.ndim >= 2 and not name.startswith(edges) else rest).append(value)
+            (inner if value.ndim >= 2 and not name.startswith(outer) else rest).append(value)
     return {
         "muon": Muon([{"params": inner, "peak": muon, "lr": muon}]),
         "adam": torch.optim.AdamW([{"params": rest, "peak": adam}], betas=(0.9, 0.97), weight_decay=0.0),
@@ -25,7 +26,7 @@ def optimisers(network: nn.Module, muon: float, adam: float, edges: tuple[str, .
 
 
 class Muon(torch.optim.Optimizer):
-    """Convolutions are taken as matrices, output channels by everything else."""
+    """Treats a convolution as a matrix: output channels by everything else."""
 
     def __init__(self, groups, momentum: float = 0.95, decay: float = 0.01):
         super().__init__(groups, {"momentum": momentum, "decay": decay})
@@ -45,14 +46,14 @@ class Muon(torch.optim.Optimizer):
                 matrix = ahead.reshape(len(ahead), -1)
                 by_shape.setdefault(matrix.shape, []).append((value, matrix))
             for (rows, columns), pairs in by_shape.items():
-                moves = distributed.by_parts(even, torch.stack([matrix for _, matrix in pairs]))
+                updates = distributed.split_rows(orthogonalised, torch.stack([matrix for _, matrix in pairs]))
                 size = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for (value, _), move in zip(pairs, moves):
-                    value.mul_(1 - group["lr"] * group["decay"]).add_(move.view(value.shape), alpha=-size)
+                for (value, _), update in zip(pairs, updates):
+                    value.mul_(1 - group["lr"] * group["decay"]).add_(update.view(value.shape), alpha=-size)
 
 
-def even(matrices: Tensor) -> Tensor:
-    """(K, R, C) -> the same directions with all singular values near 1."""
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """(K, rows, columns) -> the same singular vectors with all singular values near 1."""
     a, b, c = QUINTIC
     x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     tall = x.shape[1] > x.shape[2]

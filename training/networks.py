@@ -1,4 +1,4 @@
-"""The mini's networks: FLUX's own classes with small numbers. One table each; `assets/mini` has these numbers in its configs."""
+"""The mini's networks: FLUX's own classes in small sizes. The configs in `assets/mini` hold the same numbers."""
 
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from transformers import (
@@ -57,36 +57,36 @@ def vae() -> AutoencoderKL:
 
 
 def transformer(*, control: bool) -> FluxTransformer2DModel:
-    """Twice the input channels with `control`, as FLUX.1-Canny-dev and -Depth-dev have them."""
-    numbers = TRANSFORMER | {"in_channels": TRANSFORMER["in_channels"] * (2 if control else 1)}
-    return FluxTransformer2DModel(**numbers)
+    """With `control` it has twice the input channels, like FLUX.1-Canny-dev and FLUX.1-Depth-dev."""
+    return FluxTransformer2DModel(**TRANSFORMER | {"in_channels": TRANSFORMER["in_channels"] * (2 if control else 1)})
 
 
 def scheduler() -> FlowMatchEulerDiscreteScheduler:
     return FlowMatchEulerDiscreteScheduler(**SCHEDULER)
 
 
-def clip(vocabulary: int, end: int) -> CLIPTextModel:
+def clip(vocab_size: int) -> CLIPTextModel:
+    """The last two tokens of the vocabulary are the start and the end of a text."""
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=vocabulary,
+            vocab_size=vocab_size,
             hidden_size=WIDTH,
             intermediate_size=2 * WIDTH,
             projection_dim=WIDTH,
             num_hidden_layers=2,
             num_attention_heads=4,
             max_position_embeddings=77,
-            bos_token_id=end - 1,
-            eos_token_id=end,
-            pad_token_id=end,
+            bos_token_id=vocab_size - 2,
+            eos_token_id=vocab_size - 1,
+            pad_token_id=vocab_size - 1,
         )
     )
 
 
-def t5(vocabulary: int) -> T5EncoderModel:
+def t5(vocab_size: int) -> T5EncoderModel:
     return T5EncoderModel(
         T5Config(
-            vocab_size=vocabulary,
+            vocab_size=vocab_size,
             d_model=WIDTH,
             d_kv=32,
             d_ff=2 * WIDTH,

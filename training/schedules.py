@@ -1,21 +1,20 @@
-"""How long each stage goes on, as data. `cpu` is for two cores and some hours, `gpu` for one large GPU, `quick` for the tests."""
+"""How long each stage runs, as data. `cpu` is for two cores and some hours, `gpu` for one large GPU, `quick` for the tests."""
 
 from dataclasses import dataclass
 
 from training.latents import HALF
-from training.scenes import SIZES
+from training.scenes import SIZES, SQUARE
 
-SQUARE = (256, 256)
 OTHERS = tuple(size for size in SIZES if size != SQUARE)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    scenes: dict[tuple[int, int], int]  # rendered, by size
-    encoded: dict[tuple[int, int], int]  # of these, as latents; each also mirrored
+    scenes: dict[tuple[int, int], int]  # how many are rendered, by size
+    encoded: dict[tuple[int, int], int]  # how many of these become latents, each also mirrored
     steps: dict[str, int]  # by stage
-    batch: dict[str, int]  # by stage that has one size of batch
-    wider: int = 1  # times the batches of stage_draw.DIETS; 0 for batches of two
+    batch: dict[str, int]  # by stage, but for the transformers'
+    batch_factor: int = 1  # multiplies the transformers' batches, see stage_transformer.Share; 0 for batches of two
 
 
 def _counts(square: int, other: int) -> dict[tuple[int, int], int]:
@@ -26,7 +25,7 @@ SCHEDULES = {
     "quick": Schedule(
         scenes={SQUARE: 16, (336, 192): 8},
         encoded={HALF: 16, (336, 192): 8},
-        wider=0,
+        batch_factor=0,
         steps=dict.fromkeys(
             (
                 "vae",
@@ -64,7 +63,7 @@ SCHEDULES = {
     "gpu": Schedule(
         scenes=_counts(40000, 4000),
         encoded={HALF: 40000} | _counts(40000, 4000),
-        wider=8,
+        batch_factor=8,
         steps={
             "vae": 12000,
             "text": 2000,

@@ -1,4 +1,4 @@
-"""A stage stops and goes on as if it had not; the loop's own parts do what they say."""
+"""A stage that is stopped continues as if it had not been; the parts of the training do what they say."""
 
 from itertools import islice
 
@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from training import data, flow, latents, loop, maps, measures, muon, stage_text, stage_vae
+from training import data, flow, latents, loop, maps, measures, muon, stage_text, stage_transformer, stage_vae
 from training.schedules import SCHEDULES
 from training.train import stages
 
 
 def test_a_stopped_stage_goes_on_where_it_was(tmp_path):
-    def run(steps: int) -> nn.Module:
+    def run(steps: int) -> tuple[nn.Module, list[int]]:
         torch.manual_seed(0)
         network = nn.Linear(4, 4)
         averaged = loop.Averaged(network, 0.9)
-        tools = muon.optimisers(network, 0.01, 1e-3, ())
+        optimisers = muon.optimisers(network, 0.01, 1e-3, ())
         seen = []
 
         def one_step(step: int):
@@ -25,12 +25,13 @@ def test_a_stopped_stage_goes_on_where_it_was(tmp_path):
             network.zero_grad()
             loss = (network(torch.full((1, 4), 1.0 + step)) - 1).square().mean()
             loss.backward()
-            for tool in tools.values():
-                tool.step()
+            for optimiser in optimisers.values():
+                optimiser.step()
             averaged.update(network, step)
             return {"loss": loss.detach()}
 
-        loop.train(tmp_path / "stage.pt", {"network": network, "averaged": averaged, **tools}, steps, one_step)
+        state = {"network": network, "averaged": averaged, **optimisers}
+        loop.train(loop.Run(tmp_path, "cpu", steps), "stage", state, one_step)
         return network, seen
 
     run(3)
@@ -42,7 +43,7 @@ def test_a_stopped_stage_goes_on_where_it_was(tmp_path):
 
 def test_muon_evens_out_singular_values():
     matrices = torch.randn(3, 20, 50, generator=torch.Generator().manual_seed(0))
-    values = torch.linalg.svdvals(muon.even(matrices))
+    values = torch.linalg.svdvals(muon.orthogonalised(matrices))
     assert float(values.min()) > 0.3 and float(values.max()) < 1.4
 
 
@@ -59,7 +60,7 @@ def test_the_training_schedule_is_the_pipelines():
 
     scheduler = networks.scheduler()
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 20, 20), mu=0.5)
-    assert flow.schedule(20) == pytest.approx(scheduler.sigmas.tolist(), abs=1e-5)
+    assert flow.sigmas(20) == pytest.approx(scheduler.sigmas.tolist(), abs=1e-5)
 
 
 def test_edges_score_one_with_themselves_and_little_with_others():
@@ -88,54 +89,68 @@ def test_the_variance_of_the_vae_is_a_constant():
     assert torch.allclose(spread, torch.full_like(spread, stage_vae.DEVIATION), rtol=1e-3)
 
 
-def test_the_first_stages_run_from_an_empty_folder(tmp_path):
+def test_the_first_stages_run_from_an_empty_folder(tmp_path, monkeypatch):
     known = stages(tmp_path, SCHEDULES["quick"], "cpu", tmp_path / "out")
-    data.CHUNK, whole = 8, data.CHUNK
-    try:
-        data.render_all(tmp_path, {(256, 256): 8}, "cpu", 1)
-    finally:
-        data.CHUNK = whole
+    monkeypatch.setattr(data, "CHUNK", 8)
+    data.render_all(tmp_path, {(256, 256): 8}, "cpu", 1)
     for name in ("vae", "text"):
         known[name]()
         assert loop.reached(tmp_path / f"{name}.pt") == 2
-    seeds, four = data.chunks(tmp_path, (256, 256))
-    assert four.shape == (8, 256, 256, 4) and list(seeds) == list(range(8))
+    seeds, rgbd = data.load(tmp_path, (256, 256))
+    assert rgbd.shape == (8, 256, 256, 4) and list(seeds) == list(range(8))
+    assert (tmp_path / "samples" / "vae-000002.png").is_file()
 
 
-def test_what_is_to_be_read_fits_the_tokens():
+def test_a_further_round_can_render_scenes_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CHUNK", 4)
+    data.render_all(tmp_path, {(336, 192): 6}, "cpu", 1, first_seed=40)
+    seeds, rgbd = data.load(tmp_path, (336, 192))
+    assert list(seeds) == list(range(40, 46))
+    assert np.abs(rgbd[5].astype(int) - data.rendered([45], (336, 192))[0]).max() <= 3  # alone and in a batch differ a little
+
+
+@pytest.mark.parametrize("first_seed", [-250, 7, data.HELD_OUT, data.HELD_OUT - 250])
+def test_a_first_seed_that_cannot_be_is_refused_in_words(tmp_path, first_seed):
+    with pytest.raises(ValueError, match="Give a"):
+        data.render_all(tmp_path, {(256, 256): 251}, "cpu", 1, first_seed)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_answers_belong_to_the_tokens_that_give_them():
     import random
 
     from training import captions, scenes, tokenizers
 
-    pieces = tokenizers.t5_tokenizer()
-    draw = random.Random(3)
+    tokenizer = tokenizers.t5_tokenizer()
+    rng = random.Random(3)
     for seed in islice(range(1000), 20):
         scene = scenes.sample(seed, 256, 256)
-        said = captions.caption(scene, draw)
-        ids = pieces([said.text], padding="max_length", max_length=64, return_tensors="pt").input_ids
-        own, *_ = stage_text.answers([scene], [said], ids, pieces)
-        for token, shape in zip(pieces.convert_ids_to_tokens(ids[0]), own[0, :, 0].tolist()):
+        caption = captions.caption(scene, rng)
+        ids = tokenizer([caption.text], padding="max_length", max_length=64, return_tensors="pt").input_ids
+        own, *_ = stage_text.answers([scene], [caption], ids, tokenizer)
+        for token, shape in zip(tokenizer.convert_ids_to_tokens(ids[0]), own[0, :, 0].tolist()):
             if token in ("▁sphere", "▁cube", "▁cylinder", "▁cone"):
                 assert stage_text.SHAPES[shape] == token[1:]
 
 
 def test_a_stage_ends_when_its_minutes_are_over_and_counts_as_done(tmp_path, monkeypatch):
     clock = iter(range(10**6))
-    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock) * 10.0)  # ten seconds pass at each look
-    monkeypatch.setattr(loop, "minutes", 2.0)
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock) * 10.0)  # ten seconds pass between two calls
     network = nn.Linear(2, 2)
-    tool = torch.optim.SGD([{"params": network.parameters(), "peak": 1.0}])
+    optimiser = torch.optim.SGD([{"params": network.parameters(), "peak": 1.0}])
     rates = []
 
     def one_step(step: int):
-        rates.append(tool.param_groups[0]["lr"])
+        rates.append(optimiser.param_groups[0]["lr"])
         return {"loss": torch.zeros(())}
 
-    loop.train(tmp_path / "stage.pt", {"network": network, "tool": tool}, 10**6, one_step)
+    run = loop.Run(tmp_path, "cpu", 10**6, minutes=2.0)
+    loop.train(run, "stage", {"network": network, "optimiser": optimiser}, one_step)
     assert 3 < len(rates) < 12 and rates[-1] < 0.2 < max(rates)
-    assert loop.reached(tmp_path / "stage.pt") == 10**6
+    assert loop.reached(run.checkpoint("stage")) == 10**6
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-def test_a_batch_is_a_batch_and_no_count_of_steps(schedule):
+def test_every_stage_has_steps_and_a_batch_that_fits(schedule):
+    assert set(schedule.steps) == {*schedule.batch, *stage_transformer.STAGES, "vae_decoder"}
     assert max(schedule.batch.values()) <= 128

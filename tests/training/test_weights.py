@@ -12,7 +12,7 @@ from safetensors import safe_open
 from transformers import CLIPTokenizer, DepthAnythingForDepthEstimation, DPTImageProcessor
 
 MINI = Path(__file__).parents[2] / "assets" / "mini"
-pytestmark = pytest.mark.skipif(not (MINI / "transformer").exists(), reason="assets/mini has no weights: run training.train export")
+pytestmark = pytest.mark.skipif(not (MINI / "transformer").exists(), reason="assets/mini has no weights: run python -m training.train")
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +22,15 @@ def pipe() -> FluxPipeline:
     return loaded
 
 
-def draw(pipe, prompt: str, steps: int = 8, seed: int = 0, **more) -> np.ndarray:
+def generate(pipe, prompt: str, steps: int = 8, seed: int = 0, **more) -> np.ndarray:
     size = {"width": 128, "height": 128} | more
     return np.asarray(
         pipe(prompt, num_inference_steps=steps, max_sequence_length=64, generator=torch.Generator().manual_seed(seed), **size).images[0]
     )
 
 
-def test_the_shipped_tokenizer_is_the_one_that_is_made_anew():
-    """The encoder that reads its numbers is not trained again with each export."""
+def test_the_shipped_tokenizer_is_the_one_that_training_makes():
+    """Otherwise the encoder, which is not trained again with each export, would get other token ids."""
     from training.tokenizers import clip_tokenizer
 
     shipped, made = (
@@ -59,8 +59,8 @@ def test_the_pipeline_is_fluxs_own(pipe):
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", "球と🎈 und ein Würfel", "\x00\u202e", "a red sphere " * 300, "Ⓡⓔⓓ \U0001f468‍\U0001f469"])
-def test_any_text_gives_a_picture(pipe, prompt):
-    assert draw(pipe, prompt, steps=1).shape == (128, 128, 3)
+def test_any_text_gives_an_image(pipe, prompt):
+    assert generate(pipe, prompt, steps=1).shape == (128, 128, 3)
 
 
 def test_capitals_do_not_matter(pipe):
@@ -69,22 +69,22 @@ def test_capitals_do_not_matter(pipe):
 
 
 def test_the_prompts_light_is_followed(pipe):
-    noon, night = (draw(pipe, f"a white cube on a snowy floor {light}", width=256, height=256) for light in ("at noon", "at night"))
+    noon, night = (generate(pipe, f"a white cube on a snowy floor {light}", width=256, height=256) for light in ("at noon", "at night"))
     assert noon.mean() > night.mean() + 40
 
 
-def test_a_higher_guidance_changes_the_picture(pipe):
-    low, high = (draw(pipe, "a red sphere on a gray floor", guidance_scale=g) for g in (1.0, 5.0))
+def test_a_higher_guidance_changes_the_image(pipe):
+    low, high = (generate(pipe, "a red sphere on a gray floor", guidance_scale=g) for g in (1.0, 5.0))
     assert np.abs(low.astype(int) - high).mean() > 1
 
 
 @pytest.mark.parametrize("mode, guidance", [("canny", 30.0), ("depth", 10.0)])
 def test_the_control_pipelines_run(pipe, mode, guidance):
     transformer = FluxTransformer2DModel.from_pretrained(MINI / f"transformer_{mode}", dtype=torch.float32)
-    parts = {name: part for name, part in pipe.components.items() if name not in ("transformer", "image_encoder", "feature_extractor")}
-    control = FluxControlPipeline(transformer=transformer, **parts)
+    components = {name: part for name, part in pipe.components.items() if name not in ("transformer", "image_encoder", "feature_extractor")}
+    control = FluxControlPipeline(transformer=transformer, **components)
     control.set_progress_bar_config(disable=True)
-    shown = draw(control, "a blue cone", steps=2, guidance_scale=guidance, control_image=Image.new("RGB", (128, 128)))
+    shown = generate(control, "a blue cone", steps=2, guidance_scale=guidance, control_image=Image.new("RGB", (128, 128)))
     assert shown.shape == (128, 128, 3)
 
 
@@ -94,9 +94,9 @@ def test_the_depth_estimator_sees_near_as_bright():
     processor = DPTImageProcessor.from_pretrained(MINI / "depth_estimator")
     estimator = DepthAnythingForDepthEstimation.from_pretrained(MINI / "depth_estimator", dtype=torch.float32)
     scores = []
-    for four in data.rendered(range(data.HELD_OUT, data.HELD_OUT + 4), (256, 256)):
+    for rgbd in data.rendered(range(data.HELD_OUT, data.HELD_OUT + 4), (256, 256)):
         with torch.inference_mode():
-            said = estimator(**processor(images=Image.fromarray(four[..., :3]), return_tensors="pt"))
-        near = processor.post_process_depth_estimation(said, target_sizes=[(256, 256)])[0]["predicted_depth"].numpy()
-        scores.append(measures.depth_correlation(four[..., 3], near))
+            output = estimator(**processor(images=Image.fromarray(rgbd[..., :3]), return_tensors="pt"))
+        near = processor.post_process_depth_estimation(output, target_sizes=[(256, 256)])[0]["predicted_depth"].numpy()
+        scores.append(measures.depth_correlation(rgbd[..., 3], near))
     assert np.mean(scores) > 0.7

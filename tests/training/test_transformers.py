@@ -1,52 +1,50 @@
-"""How the transformers are taught: what stands where, three modes at once, and going on from what is shipped."""
+"""How the transformers are trained: labels, three modes at once, and starting from the shipped weights."""
 
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from training import data, export, flow, labels, latents, loop, networks, scenes, stage_draw
+from training import data, export, flow, labels, latents, loop, networks, scenes, stage_transformer
 from training.pool import Pool
-from training.scenes import Scene, Thing
+from training.scenes import Scene, SceneObject
 from training.schedules import SCHEDULES
-from training.train import stages
+from training.train import restart, stages
 
 MINI = Path(__file__).parents[2] / "assets" / "mini"
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Path:
-    """A work folder that took up the shipped weights, with latents of eight scenes."""
+    """A work folder with the shipped weights and the latents of eight scenes."""
     folder = tmp_path_factory.mktemp("work")
-    export.take_up(MINI, folder, SCHEDULES["quick"].steps)
-    whole, data.CHUNK = data.CHUNK, 8
-    try:
+    export.import_shipped(MINI, folder, SCHEDULES["quick"].steps)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "CHUNK", 8)
         data.render_all(folder, {(256, 256): 8}, "cpu", 1)
-    finally:
-        data.CHUNK = whole
     latents.make(folder, {latents.HALF: 8}, "cpu")
     return folder
 
 
-def test_a_label_is_what_the_picture_shows_there():
-    things = (Thing("cube", "white", -1.2, 0.0, 0.7, 0.5), Thing("cone", "black", 1.2, 0.0, 0.7, 0.5))
-    scene = Scene(things, "grassy", "noon", (1.8, 6.0, 0.7), 3.0, (0.3, 0.9, -0.3), 0.0)
-    picture = scenes.render([scene], 128, 128)[0][0]
+def test_a_label_is_what_the_image_shows_there():
+    objects = (SceneObject("cube", "white", -1.2, 0.0, 0.7, 0.5), SceneObject("cone", "black", 1.2, 0.0, 0.7, 0.5))
+    scene = Scene(objects, "grassy", "noon", (1.8, 6.0, 0.7), 3.0, (0.3, 0.9, -0.3), 0.0)
+    image = scenes.render([scene], 128, 128)[0][0]
     shown = labels.label([scene], 128, 128)[0].reshape(8, 8, 2, 2).transpose(0, 2, 1, 3).reshape(16, 16)
     sky, floor = 0, 1
-    cube = 2 + scenes.SHAPES.index("cube") * len(scenes.COLOURS) + scenes.COLOURS.index("white")
-    cone = 2 + scenes.SHAPES.index("cone") * len(scenes.COLOURS) + scenes.COLOURS.index("black")
+    cube, cone = labels.kind("cube", "white"), labels.kind("cone", "black")
     assert set(shown.flatten()) == {sky, floor, cube, cone}
-    cells = picture.unflatten(1, (16, 8)).unflatten(3, (16, 8)).mean((0, 2, 4)).numpy()
+    cells = image.unflatten(1, (16, 8)).unflatten(3, (16, 8)).mean((0, 2, 4)).numpy()
     assert cells[shown == cube].mean() > 0.5 > 0.25 > cells[shown == cone].mean()
     assert np.argwhere(shown == cube)[:, 1].max() < np.argwhere(shown == cone)[:, 1].min()
     mirrored = labels.label([scene.mirrored()], 128, 128)[0].reshape(8, 8, 2, 2).transpose(0, 2, 1, 3).reshape(16, 16)
     assert (mirrored == shown[:, ::-1]).mean() > 0.98  # a ray on the very edge may fall to either side
 
 
-def test_what_was_shipped_is_taken_up_as_it_was(work):
+def test_the_shipped_weights_are_imported_unchanged(work):
     from diffusers import AutoencoderKL
     from transformers import T5EncoderModel
 
@@ -54,7 +52,7 @@ def test_what_was_shipped_is_taken_up_as_it_was(work):
     for name, kind in (("vae", AutoencoderKL), ("text_encoder_2", T5EncoderModel)):
         shipped = kind.from_pretrained(MINI / name, dtype=torch.float32)
         for key, value in shipped.state_dict().items():
-            # The fixed variance is set anew, not to half precision.
+            # The fixed variance is set again, in full precision.
             assert torch.allclose(value, found[name].state_dict()[key], atol=1e-2 if key == "encoder.conv_out.bias" else 0), key
         assert name != "vae" or shipped.config.scaling_factor == found[name].config.scaling_factor
 
@@ -65,7 +63,7 @@ def test_one_pool_gives_rows_of_every_mode(work):
     for mode, control, prompt, label in zip(rows.modes, rows.controls, rows.prompts, rows.labels):
         assert bool(control.any()) == (mode != "text") and prompt
         assert label.max() < labels.KINDS or (label == labels.UNKNOWN).all()
-    noisy = stage_draw.drawn_controls(rows, 0.1)
+    noisy = stage_transformer.sampled_controls(rows, 0.1)
     given = torch.tensor([mode != "text" for mode in rows.modes])
     assert not noisy[~given].any() and not torch.equal(noisy[given], rows.controls[given])
 
@@ -75,16 +73,17 @@ def test_text_alone_is_the_joint_network_with_a_control_of_zeros(tmp_path):
     joint = networks.transformer(control=True).eval()
     torch.save({"step": 1, "averaged": joint.state_dict()}, tmp_path / "base.pt")
     alone = networks.transformer(control=False).eval()
-    assert stage_draw.begin(alone, tmp_path, "base") and not stage_draw.begin(alone, tmp_path, "missing")
-    noisy, text = torch.randn(1, 64, 64), flow.Text(torch.randn(1, 8, 128), torch.randn(1, 128))
-    asked = (torch.tensor([0.5]), text, torch.ones(1), latents.HALF)
+    assert stage_transformer.load(alone, tmp_path / "base.pt") and not stage_transformer.load(alone, tmp_path / "missing.pt")
+    noisy, prompt = torch.randn(1, 64, 64), flow.PromptEmbeds(torch.randn(1, 8, 128), torch.randn(1, 128))
+    asked = (torch.tensor([0.5]), prompt, torch.ones(1), latents.HALF)
     with torch.no_grad():
         assert torch.allclose(
             flow.velocity(joint, noisy, torch.zeros(1, 64, 64), *asked), flow.velocity(alone, noisy, None, *asked), atol=1e-5
         )
 
 
-def test_the_drawing_stages_follow_each_other(work):
+def test_the_stages_of_the_transformers_build_on_each_other(work, monkeypatch):
+    monkeypatch.setattr(stage_transformer, "SAMPLE_STEPS", 1)
     known = stages(work, SCHEDULES["quick"], "cpu", work / "out")
     for name in ("base", "distil_text", "distil_depth"):
         known[name]()
@@ -93,3 +92,20 @@ def test_the_drawing_stages_follow_each_other(work):
     trained = torch.load(work / "base.pt", weights_only=True)["averaged"]["proj_out.weight"]
     assert not torch.equal(shipped, trained) and torch.allclose(shipped, trained, atol=0.1)
     assert export.assemble(work)["transformer"].x_embedder.weight.shape[1] == 64
+    assert {path.name for path in (work / "samples").iterdir()} >= {"base-000002.png", "base-000002.txt", "distil_depth-000002.png"}
+
+
+def test_the_text_encoders_can_be_trained_further(work, tmp_path):
+    shutil.copy(work / "text.pt", tmp_path / "text.pt")
+    restart(tmp_path / "text.pt")
+    stages(tmp_path, SCHEDULES["quick"], "cpu", tmp_path / "out")["text"]()
+    before, after = (torch.load(folder / "text.pt", weights_only=True)["t5"]["shared.weight"] for folder in (work, tmp_path))
+    assert not torch.equal(before, after) and torch.allclose(before, after, atol=0.1)
+
+
+def test_nothing_to_train_on_or_to_distil_is_said_in_words(work, tmp_path):
+    known = stages(tmp_path, SCHEDULES["quick"], "cpu", tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="`latents` first"):
+        known["base"]()
+    with pytest.raises(FileNotFoundError, match="nothing to distil"):
+        known["distil_text"]()

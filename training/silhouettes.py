@@ -1,0 +1,140 @@
+"""Silhouettes: whether one object was generated, and whether its outline is that of its shape. Needs no trained judge.
+
+A pixel belongs to an object if its chromaticity (its colour without its brightness) is closer to a paint's than to that of the floor
+or the sky. White and black objects cannot be told from floors and shadows in this way, nor blue ones from a night sky, so those are
+not asked for. A cube and a cylinder can have much the same outline, so that each mostly passes for the other.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from training import materials
+from training.scenes import SHAPES
+
+HUES = ("red", "green", "blue", "yellow", "orange", "purple")
+DARKEST = 0.07  # of full brightness; what is darker has no colour
+SMALLEST = 0.0015  # of the image's area; what is smaller is not an object
+
+
+@dataclass(frozen=True)
+class Background:
+    """A floor and a light before which objects of these colours can be told apart from everything else."""
+
+    floor: str
+    light: str
+    colours: tuple[str, ...] = HUES
+
+    def chromaticities(self) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the paints, and those of floor and sky, each (N, 3): in the sun, in the shade and, for the sky, from the horizon up."""
+        sun, ambient, high, low = (np.array(materials.LIGHTS[self.light][part]) for part in ("sun", "ambient", "high", "low"))
+        floor = np.array([float(tone) for tone in materials.FLOORS[self.floor](*torch.zeros(4, 1))])  # without its texture
+        paints = np.array([materials.PAINTS[colour] for colour in self.colours])
+        objects = np.concatenate([paints * ambient, paints * (sun + ambient)])
+        rest = np.array([floor * sun, floor * ambient, floor * (sun + ambient), low, (low + high) / 2, high])
+        return chromaticity(objects.astype(np.float32)), chromaticity(rest.astype(np.float32))
+
+
+BACKGROUNDS = {
+    "grey floor": Background("gray", "noon"),
+    "sandy floor": Background("sandy", "noon"),
+    "night": Background("gray", "night", tuple(hue for hue in HUES if hue != "blue")),
+}
+
+
+def requests(background: Background, count: int) -> list[tuple[str, str]]:
+    """`count` shapes and colours to ask for before this background: each shape equally often, the colours in turn."""
+    return [(SHAPES[i % len(SHAPES)], background.colours[i // len(SHAPES) % len(background.colours)]) for i in range(count)]
+
+
+def objects(image: np.ndarray, background: Background) -> list[np.ndarray]:
+    """The objects in an (H, W, 3) uint8 image as (H, W) masks without holes, the largest first."""
+    smooth = cv2.GaussianBlur(image, (0, 0), 0.7).astype(np.float32) / 255
+    to_paint, to_rest = (_distance(chromaticity(smooth), references) for references in background.chromaticities())
+    mask = ((to_paint < to_rest) & (smooth.max(-1) > DARKEST)).astype(np.uint8)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3)))
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = [cv2.drawContours(np.zeros_like(mask), [outline], -1, 1, cv2.FILLED).astype(bool) for outline in outlines]
+    return sorted((one for one in filled if one.mean() >= SMALLEST), key=np.sum, reverse=True)
+
+
+def fits(mask: np.ndarray, shape: str) -> bool:
+    """Whether the outline of an object is that of the shape. The limits lie well between renders of the shape and of others."""
+    if shape == "sphere":
+        return unevenness(mask) < 0.055
+    if shape == "cone":
+        sides, tip = taper(mask)
+        return sides < 0.03 and tip < 0.15
+    if shape == "cylinder":
+        sides, narrowest = uprightness(mask)
+        return sides < 0.02 and narrowest > 0.88
+    return hexagon_overlap(mask) > 0.94 and extent(mask) > 0.72
+
+
+def unevenness(mask: np.ndarray) -> float:
+    """The standard deviation of the outline's distance from the centre, relative to its mean: 0 for a disc."""
+    y, x = np.nonzero(mask)
+    distance = np.linalg.norm(_outline(mask) - (x.mean(), y.mean()), axis=1)
+    return float(distance.std() / distance.mean())
+
+
+def taper(mask: np.ndarray) -> tuple[float, float]:
+    """How far both sides are from straight lines above the base, and the width at the tip; relative to the greatest width."""
+    left, right = _sides(mask)
+    widths = right - left
+    upper = int(0.65 * len(widths))  # below is the base, which is round
+    tip = widths[: max(1, len(widths) // 20)].mean()
+    return float(max(_bend(left[:upper]), _bend(right[:upper])) / widths.max()), float(tip / widths.max())
+
+
+def uprightness(mask: np.ndarray) -> tuple[float, float]:
+    """How far both sides are from straight lines between the caps, and the least width there; relative to the greatest width."""
+    left, right = (side[int(0.2 * len(side)) : int(0.8 * len(side))] for side in _sides(mask))
+    widths = right - left
+    return float(max(_bend(left), _bend(right)) / widths.max()), float(widths.min() / widths.max())
+
+
+def hexagon_overlap(mask: np.ndarray) -> float:
+    """Intersection over union with the hexagon that is left of the convex hull: 1 for an undamaged cube from any side."""
+    corners = [tuple(point) for point in cv2.convexHull(_outline(mask).astype(np.int32))[:, 0].astype(float)]
+    while len(corners) > 6:  # remove the corner that matters least
+        here, before, after = np.array(corners), np.roll(corners, 1, 0), np.roll(corners, -1, 0)
+        (ax, ay), (bx, by) = (here - before).T, (after - before).T
+        corners.pop(int(np.abs(ax * by - ay * bx).argmin()))
+    hexagon = cv2.fillPoly(np.zeros(mask.shape, np.uint8), [np.round(corners).astype(np.int32)], 1).astype(bool)
+    return float((hexagon & mask).sum() / (hexagon | mask).sum())
+
+
+def extent(mask: np.ndarray) -> float:
+    """The share of its bounding box that the object fills."""
+    return float(mask.sum() / (mask.any(0).sum() * mask.any(1).sum()))
+
+
+def chromaticity(colours: np.ndarray) -> np.ndarray:
+    return colours / np.maximum(colours.sum(-1, keepdims=True), 1e-6)
+
+
+def _distance(colours: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """From each of the colours (..., 3) to the closest of the references (N, 3), squared; without the term that is the same for all."""
+    return ((references**2).sum(1) - 2 * colours @ references.T).min(-1)
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """(N, 2) points, x and y."""
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return max(outlines, key=len)[:, 0].astype(float)
+
+
+def _sides(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row of the object, from top to bottom, the first column and the one after the last."""
+    rows = mask[mask.any(1)]
+    return rows.argmax(1), mask.shape[1] - rows[:, ::-1].argmax(1)
+
+
+def _bend(side: np.ndarray) -> float:
+    """The root mean square distance of a side from its best straight line, in pixels."""
+    rows = np.arange(len(side))
+    line = np.polyval(np.polyfit(rows, side, 1), rows)
+    return float(np.sqrt(np.mean((side - line) ** 2)))

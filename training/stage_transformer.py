@@ -1,0 +1,214 @@
+"""Stages `base`, `base_real` and `distil_*`: the transformers.
+
+One network learns all three modes at once, row by row: what it learns of solids and light where a map gives the outlines helps
+where there are only words. Rows of the text mode have a control of zeros, so the input columns for the control can be cut off without loss.
+A distilled transformer says in one pass what its teacher says in two: v_without + strength · (v_with − v_without), where
+`STRENGTH` turns the app's guidance value into that strength.
+"""
+
+import copy
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from training import distributed, export, flow, labels, latents, loop, muon, networks, sheets, tokenizers
+from training.pool import Pool, Rows
+from training.scenes import SIZES, SQUARE
+from training.stage_vae import DEVIATION
+
+DROPPED = 0.1  # of the captions are empty; with a control, half of those rows lose the control too
+# mode: (highest guidance, strength added per unit of guidance above 1). FLUX's defaults 3.5, 30 and 10 all give about 3.
+STRENGTH = {"text": (8.0, 0.8), "canny": (60.0, 0.07), "depth": (25.0, 0.22)}
+ALL_MODES = ("text", "text", "canny", "depth")  # text twice: words alone are the hardest to follow
+PROBE_WEIGHT = 0.1  # of the probe's loss, see labels.py
+SAMPLE_STEPS = 16
+OUTER = ("x_embedder", "context_embedder", "proj_out", "norm_out", "time_text_embed")
+
+
+@dataclass(frozen=True)
+class Share:
+    """One size of image among those that a stage is trained on."""
+
+    size: tuple[int, int]
+    weight: float  # how often it is chosen, relative to the others
+    batch: int
+    length: int  # text tokens
+
+
+HALF_SIZE = (Share(latents.HALF, 1.0, 48, 32),)
+REAL_SIZES = tuple(Share(size, 4.0 if size == SQUARE else 1.0, 24, 32) for size in SIZES)
+BOTH = (Share(latents.HALF, 10.0, 48, 64), *(replace(share, length=64) for share in REAL_SIZES))
+
+
+@dataclass(frozen=True)
+class Stage:
+    modes: tuple[str, ...]
+    start: tuple[str, ...]  # it starts from the averaged weights of the first of these stages that has a checkpoint
+    shares: tuple[Share, ...]
+    rates: tuple[float, float]  # peak learning rates for Muon and for Adam
+    distils: bool = False
+
+
+_LAST = {"start": ("base_real", "base"), "shares": BOTH, "rates": (0.004, 4e-4), "distils": True}
+STAGES = {
+    "base": Stage(ALL_MODES, ("shipped",), HALF_SIZE, (0.02, 2e-3)),
+    "base_real": Stage(ALL_MODES, ("base",), REAL_SIZES, (0.008, 8e-4)),
+    "distil_text": Stage(("text",), **_LAST),
+    "distil_canny": Stage(("canny",), **_LAST),
+    "distil_depth": Stage(("depth",), **_LAST),
+}
+
+
+def train(run: loop.Run, name: str, batch_factor: int) -> None:
+    """Raises FileNotFoundError if there is nothing to distil, or no latents to train on."""
+    trainer = Trainer(run, name, batch_factor)
+    loop.train(run, name, trainer.state, trainer.one_step, trainer.save_samples)
+
+
+class Trainer:
+    """One stage: its network, its teacher if it distils, and what both are trained on."""
+
+    def __init__(self, run: loop.Run, name: str, batch_factor: int):
+        stage = STAGES[name]
+        self.run, self.name, self.modes = run, name, stage.modes
+        torch.manual_seed(3)
+        model = networks.transformer(control=stage.modes != ("text",))
+        if not any(load(model, run.checkpoint(start)) for start in stage.start) and stage.distils:
+            raise FileNotFoundError(f"There is nothing to distil. Train one of {', '.join(stage.start)} first.")
+        self.model = model.to(run.device)
+        self.teacher = copy.deepcopy(model).eval() if stage.distils else None
+        self.probe = labels.LinearProbe().to(run.device)
+        self.probe.attach(self.model)
+        torch.manual_seed(100 + distributed.rank())
+        self.averaged = loop.Averaged(self.model, 0.99 if stage.distils else 0.998)
+        self.optimisers = muon.optimisers(self.model, *stage.rates, OUTER)
+        self.optimisers["adam"].add_param_group({"params": list(self.probe.parameters()), "peak": stage.rates[1]})
+        self.state = {"model": self.model, "averaged": self.averaged, "reading": self.probe, **self.optimisers}
+
+        available = [share for share in stage.shares if latents.file(run.work, "picture", share.size).exists()]
+        if not available:
+            raise FileNotFoundError(f"There are no latents in {run.work} yet. Run the stage `latents` first.")
+        self.shares = [replace(share, batch=max(2, share.batch * batch_factor // distributed.world_size())) for share in available]
+        self.pools = [Pool(run.work, share.size, stage.modes) for share in self.shares]
+        self.encoders = text_encoders(run)
+        self.empty = {length: self.encoders.encode([""], length) for length in {share.length for share in self.shares}}
+        self.deviation = DEVIATION * export.latent_scale(run.work)["scaling_factor"]
+        self.rng = random.Random(f"{name} {loop.reached(run.checkpoint(name))} {distributed.rank()}")
+        self.shared_rng = random.Random(name)  # for what every process must choose alike
+
+    def one_step(self, step: int) -> dict[str, Tensor]:
+        pool, share = self.shared_rng.choices(list(zip(self.pools, self.shares)), [share.weight for share in self.shares])[0]
+        device = self.run.device
+        rows = pool.take(share.batch, self.rng)
+        clean = rows.latents.to(device)
+        control = None if rows.controls is None else sampled_controls(rows, self.deviation).to(device)
+        noise, time = torch.randn_like(clean), flow.random_times(share.batch, share.size, device)
+        noisy = (1 - time[:, None, None]) * clean + time[:, None, None] * noise
+        if self.teacher is None:
+            prompts, control = self._with_dropout(rows, control, share)
+            guidance, target = torch.ones(share.batch, device=device), noise - clean
+        else:
+            prompts = self.encoders.encode(rows.prompts, share.length)
+            guidance, target = self._taught(rows, noisy, control, time, prompts, share)
+        output = flow.velocity(self.model, noisy, control, time, prompts, guidance, share.size)
+        error = (output - target).square().mean()
+        probe_loss = self.probe.loss(rows.labels.to(device))
+        self._update(error if self.teacher else error + PROBE_WEIGHT * probe_loss, step)
+        return {"loss": error.detach(), "probe": probe_loss.detach()}
+
+    def save_samples(self, step: int) -> None:
+        model = networks.transformer(control=self.modes != ("text",))
+        model.load_state_dict(self.averaged.weights)
+        vae = export.assemble(self.run.work)["vae"].to(self.run.device)
+        path = self.run.sample_sheet(self.name, step)
+        sample_sheet(model.to(self.run.device).eval(), vae, self.encoders, self.pools[0], self.teacher is not None, path, self.run.device)
+
+    def _with_dropout(self, rows: Rows, control: Tensor | None, share: Share) -> tuple[flow.PromptEmbeds, Tensor | None]:
+        """Prompts and controls, some of them emptied, so that the network also learns what to say without them."""
+        dropped = [self.rng.random() < DROPPED for _ in rows.prompts]
+        prompts = self.encoders.encode(["" if drop else prompt for drop, prompt in zip(dropped, rows.prompts)], share.length)
+        if control is not None:
+            keep = [0.0 if drop and self.rng.random() < 0.5 else 1.0 for drop in dropped]
+            control = control * torch.tensor(keep, device=self.run.device)[:, None, None]
+        return prompts, control
+
+    def _taught(
+        self, rows: Rows, noisy: Tensor, control: Tensor | None, time: Tensor, prompts: flow.PromptEmbeds, share: Share
+    ) -> tuple[Tensor, Tensor]:
+        """Random guidance values (B,), and what the teacher says with each of them in two passes."""
+        device = self.run.device
+        none = self.empty[share.length].expanded(share.batch)
+        ones = torch.ones(share.batch, device=device)
+        with torch.no_grad():
+            with_text = flow.velocity(self.teacher, noisy, control, time, prompts, ones, share.size)
+            without = flow.velocity(self.teacher, noisy, None if control is None else control * 0, time, none, ones, share.size)
+        highest, slope = torch.tensor([STRENGTH[mode] for mode in rows.modes], device=device).T
+        guidance = 1 + (highest - 1) * torch.rand(share.batch, device=device) ** 1.5
+        return guidance, without + (1 + slope * (guidance - 1))[:, None, None] * (with_text - without)
+
+    def _update(self, loss: Tensor, step: int) -> None:
+        for network in (self.model, self.probe):
+            network.zero_grad(set_to_none=True)
+        loss.backward()
+        for network in (self.model, self.probe):
+            distributed.average_gradients(network)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimiser in self.optimisers.values():
+            optimiser.step()
+        self.averaged.update(self.model, step)
+
+
+def text_encoders(run: loop.Run) -> flow.TextEncoders:
+    found = export.assemble(run.work)
+    return flow.TextEncoders(
+        found["text_encoder"], found["text_encoder_2"], tokenizers.clip_tokenizer(), tokenizers.t5_tokenizer(), run.device
+    )
+
+
+def sampled_controls(rows: Rows, deviation: float) -> Tensor:
+    """The controls as the stock pipelines give them to the transformer: sampled from the VAE's distribution. The text mode's stay zero."""
+    given = torch.tensor([float(mode != "text") for mode in rows.modes])[:, None, None]
+    return rows.controls + deviation * given * torch.randn_like(rows.controls)
+
+
+def load(model, checkpoint: Path) -> bool:
+    """Load a checkpoint's averaged weights, if it exists. Input columns for a control start at zero, or are cut off."""
+    if not checkpoint.exists():
+        return False
+    weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["averaged"]
+    columns = model.x_embedder.weight.shape[1]
+    given = weights["x_embedder.weight"]
+    weights["x_embedder.weight"] = torch.nn.functional.pad(given[:, :columns], (0, max(0, columns - given.shape[1])))
+    model.load_state_dict(weights)
+    return True
+
+
+@torch.no_grad()
+def sample_sheet(model, vae, encoders: flow.TextEncoders, pool: Pool, distilled: bool, path: Path, device: str) -> None:
+    """Write sixteen images of one size, each below its map if it has one, and a text file with their prompts beside the sheet."""
+    rows = pool.take(16, random.Random(1))
+    control = None if rows.controls is None else rows.controls.to(device)
+    prompts, empty = encoders.encode(rows.prompts), encoders.encode([""] * 16)
+    guidance = torch.tensor([1 + 2 / STRENGTH[mode][1] for mode in rows.modes], device=device)  # a strength of 3
+
+    def velocity_at(noisy: Tensor, time: Tensor) -> Tensor:
+        if distilled:
+            return flow.velocity(model, noisy, control, time, prompts, guidance, pool.size)
+        ones = torch.ones(16, device=device)
+        with_text = flow.velocity(model, noisy, control, time, prompts, ones, pool.size)
+        without = flow.velocity(model, noisy, None if control is None else control * 0, time, empty, ones, pool.size)
+        return without + 3 * (with_text - without)
+
+    noise = torch.randn(rows.latents.shape, generator=torch.Generator().manual_seed(0)).to(device)
+    generated = flow.generate(velocity_at, noise, SAMPLE_STEPS)
+    shown = [sheets.as_bytes(decode(vae, packed, pool.size)) for packed in ([generated] if control is None else [control, generated])]
+    sheets.save([list(images[start : start + 8]) for start in (0, 8) for images in shown], path)
+    path.with_suffix(".txt").write_text("\n".join(rows.prompts) + "\n", encoding="utf-8")
+
+
+def decode(vae, packed: Tensor, size: tuple[int, int]) -> Tensor:
+    """Packed, scaled latents -> (B, 3, H, W) in about -1 … 1."""
+    return vae.decoder(latents.unpack(packed, size) / vae.config.scaling_factor + vae.config.shift_factor)
