@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from flux_demo import display
 from flux_demo.errors import GenerationFailed
 from flux_demo.recipe import CHUNK, PARAMETERS, Recipe, recipe_of
 from flux_demo.request import DrawnImage, GenerationRequest
@@ -49,6 +50,15 @@ class GeneratedImage:
 
         with PIL_Image.open(self.path) as image:
             return image.convert("RGB")
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return display.png(self.image)
+
+    def _repr_html_(self) -> str:
+        made = self.recipe
+        caption = f"{made.prompt} ({made.width}x{made.height}, seed {made.seed}, {self.seconds:.1f} s)"
+        return display.figure(self._repr_png_(), caption, "Recipe", made.to_dict())
 
 
 class Gallery:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from flux_demo import display
 from flux_demo.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -102,6 +103,14 @@ class ControlMap:
     def sha256(self) -> str:
         """Hash of the map's RGB bytes, row by row: the map's name in a recipe."""
         return hashlib.sha256(self.image.tobytes()).hexdigest()
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return display.png(self.image)
+
+    def _repr_html_(self) -> str:
+        facts = {"options": dict(self.options), "fit": self.fit, "estimator": self.estimator, "sha256": self.sha256}
+        return display.figure(self._repr_png_(), f"{self.kind} map, {self.size}", "How it was drawn", facts)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from flux_demo.backends.queue import RunQueue
 from flux_demo.errors import BackendUnavailable, InvalidRequest
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.modes import MAP_LIMITS, MODES, Control, Mode, find_mode
+from flux_demo.notebook import steps_shown
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.settings import ASSETS, Settings
@@ -25,6 +26,8 @@ from flux_demo.version import VERSION
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from flux_demo.experiments.batch import BatchLine
+    from flux_demo.experiments.grid import Grid
     from flux_demo.hub import Download
     from flux_demo.maps.depth import Estimator
     from flux_demo.maps.fit import Fitted
@@ -89,9 +92,8 @@ class Studio:
         control: low and high for canny, near, far and invert for depth. Raises InvalidRequest, InvalidPicture, GenerationFailed.
         """
         control = _control(find_mode(mode))
-        values = control.complete(options)
+        values, draw = control.complete(options), resolve_name(control.draw)
         fitted = self._fitted(mode, photo, size, fit)
-        draw = resolve_name(control.draw)
         if not control.needs_estimator:
             return ControlMap(control.kind, draw(fitted, **values), values, fit)
         estimator = self.estimator()
@@ -122,12 +124,27 @@ class Studio:
         route = self.route(request.mode)
         _check_control(find_mode(request.mode), request, route)
         whole = route.dials.complete(request)
-        on_step, on_status = on_step or (lambda done, of, preview: None), on_status or (lambda status: None)
-        with self._queues[route.backend.name].turn(on_status):
+        on_status = on_status or (lambda status: None)
+        with steps_shown(on_step) as on_step, self._queues[route.backend.name].turn(on_status):
             started = time.perf_counter()
             drawn = route.backend.generate(whole, on_step, on_status)
             seconds = time.perf_counter() - started
         return self.gallery.save(drawn, whole, route.backend.name, seconds)
+
+    def grid(self, mode: str, prompt: str | None, vary: Mapping[str, Any] | Iterable[str], photo: Any = None, **given: Any) -> Grid:
+        """Check every cell of a grid; iterating it generates, or finds in the gallery, cell by cell.
+
+        ``vary``: one to three axes, ``{"guidance": [2.5, 3.5], "seed": "1..4"}``; ``given``: see ``experiments.grid.planned``.
+        """
+        from flux_demo.experiments.grid import planned
+
+        return planned(self, find_mode(mode), prompt, vary, photo, **given)
+
+    def batch(self, requests: Iterable[Any] | str | os.PathLike, **given: Any) -> Iterator[BatchLine]:
+        """Generate a list, a file or dicts with a recipe's fields, and yield each line as it is done; see ``experiments.batch.run``."""
+        from flux_demo.experiments.batch import run
+
+        return run(self, requests, **given)
 
     def status(self) -> dict[str, Any]:
         """For ``/status`` and ``check``: the version, and of each mode where it runs, why, and what may be asked there."""
@@ -164,6 +181,15 @@ class Studio:
         fetch(*files_for(what, self.settings), token=self.settings.hf_token, on_bytes=on_bytes)
         self.refresh()
 
+    def matching_size(self, mode: str, photo: Image, as_map: bool = False) -> Size:
+        """The size that "match" means for an RGB photo: nearest to its shape, or a ready-made map's own where that can be generated."""
+        if as_map and self._can_generate(mode, photo.size):
+            return Size(*photo.size)
+        try:
+            return self.route(mode).dials.size_limits.nearest(*photo.size)
+        except BackendUnavailable:  # maps can be previewed even where nothing can be generated
+            return MAP_LIMITS.nearest(*photo.size)
+
     def _fitted(self, mode: str, photo: Image | str | os.PathLike, size: Size | str, fit: str) -> Fitted:
         """``_fit`` of an image or a file; of a file the last results are kept, so that moving a slider does not decode it again."""
         from PIL import Image as PIL_Image
@@ -189,10 +215,7 @@ class Studio:
         from flux_demo.maps.fit import fit as fit_photo
 
         if size == MATCH:
-            try:
-                size = self.route(mode).dials.size_limits.nearest(*photo.size)
-            except BackendUnavailable:  # maps can be previewed even where nothing can be generated
-                size = MAP_LIMITS.nearest(*photo.size)
+            size = self.matching_size(mode, photo)
         elif not isinstance(size, Size):
             size = Size.parse(size)
         MAP_LIMITS.check(size)

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "flux_demo"
 HEAVY = ("torch", "diffusers", "transformers", "cv2", "numpy", "gradio")
 LAYERS = (  # from the ground up; a module imports from its own layer and from those before it
-    ("version", "errors"),
-    ("progress", "background", "request"),
+    ("version", "errors", "display"),
+    ("progress", "notebook", "background", "request"),
     ("modes",),
     ("settings", "mini_vocabulary"),
     ("hub",),
@@ -22,7 +22,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and from t
     ("maps",),
     ("recipe",),
     ("engine", "gallery", "safety"),
-    ("backends",),
+    ("backends", "experiments"),
     ("studio",),
     ("", "cli", "ui"),
     ("__main__",),

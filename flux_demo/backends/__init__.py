@@ -62,6 +62,10 @@ class Backend(ABC):
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
         """Run a complete request. Raises FluxDemoError, and lets through what ``on_step`` and ``on_status`` raise."""
 
+    def model_name(self, mode: Mode) -> str | None:
+        """The model that recipes of that mode will name; None where it shows only in the answer."""
+        return None
+
     @property
     def loading(self) -> str | None:
         """What is being loaded at this moment, as a sentence; None where nothing is."""

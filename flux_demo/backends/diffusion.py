@@ -53,6 +53,9 @@ class Weights(Protocol):
     def files(self, mode: Mode, say: Callable[[str], None]) -> ModelFiles:
         """The mode's files; ``say`` is told what takes long. Raises FluxDemoError when they are not all here."""
 
+    def model_name(self, mode: Mode) -> str | None:
+        """The model that its files will say; None when they are not all here."""
+
     def planned(self) -> str | None:
         """How memory will be used, in a sentence, as far as can be told before anything is loaded."""
 
@@ -108,6 +111,9 @@ class Diffusion(Backend):
             quality_steps=mode.quality_steps,
             presets=tuple(PRESETS),
         )
+
+    def model_name(self, mode: Mode) -> str | None:
+        return self._weights.model_name(mode)
 
     @property
     def loading(self) -> str | None:

@@ -90,6 +90,10 @@ class Local:
         name = self._settings.model(mode.name)
         return Path(name).name if _looks_like_path(name) or Path(name).expanduser().is_dir() else name
 
+    def model_name(self, mode: Mode) -> str | None:
+        files = local_files(mode.name, self._settings)
+        return files.model if files else None
+
     def planned(self) -> str | None:
         machine = self._machine or this_machine()
         plan = machine.card and memory.plan(machine.card.total_bytes - CONTEXT_BYTES, machine.memory_bytes, below=self._too_roomy)

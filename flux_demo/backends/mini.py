@@ -49,6 +49,9 @@ class Mini:
     def files(self, mode: Mode, say: Callable[[str], None]) -> ModelFiles:
         return mini_files(mode, self._folder)
 
+    def model_name(self, mode: Mode) -> str:
+        return mini_files(mode, self._folder).model
+
     def planned(self) -> str:
         return CPU_PLAN.sentence
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from flux_demo.cli import check, output
+from flux_demo.cli import check, experiments, output
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import DownloadFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
@@ -162,6 +162,8 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace, Terminal], int]] = {
     "check": check.check,
     "fetch": fetch,
     "recipe": recipe,
+    "grid": experiments.grid,
+    "batch": experiments.batch,
 }
 
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable
 
+from flux_demo.experiments.axes import axis_names
 from flux_demo.maps.fit import FITS
 from flux_demo.modes import MODES, Control, Mode
 from flux_demo.request import MAX_SEED
@@ -84,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     for mode in MODES.values():
         _add_generation(commands, mode)
     _add_maps(commands)
+    _add_grid(commands)
+    batch = _add(commands, "batch", "generate a list of requests, one a line; the same command continues where it stopped")
+    batch.add_argument("file", metavar="FILE", help="a .jsonl or .csv file with a recipe's field names")
+    _backend(batch)
+    batch.add_argument("-o", "--output", metavar="FOLDER", help="where to keep the images (default: the outputs folder)")
 
     check = _add(commands, "check", "show what can run here, and why the rest cannot, before any download")
     _backend(check)
@@ -109,6 +115,13 @@ def _add_generation(commands, mode: Mode) -> None:
     if mode.control:
         parser.add_argument("photo", metavar="PHOTO", help="the photo to follow, in any format that Pillow reads")
     parser.add_argument("prompt", metavar="PROMPT", help="what the image should show")
+    _add_settings(parser, mode)
+    _backend(parser)
+    parser.add_argument("-o", "--output", metavar="OUT.png", help="where to write the image (default: the outputs folder)")
+
+
+def _add_settings(parser: argparse.ArgumentParser, mode: Mode) -> None:
+    """What can be set for one image, and for all of a grid."""
     if mode.control:
         _map_options(parser, mode.control)
         parser.add_argument("--as-map", action="store_true", help="PHOTO is already the map: it is fitted to the size and never redrawn")
@@ -124,8 +137,32 @@ def _add_generation(commands, mode: Mode) -> None:
         "--guidance", type=number, metavar="G", help=f"how closely to follow the prompt (default with local FLUX: {mode.guidance:g})"
     )
     parser.add_argument("--preset", metavar="NAME", help="how fast and how exactly local FLUX runs")
-    _backend(parser)
-    parser.add_argument("-o", "--output", metavar="OUT.png", help="where to write the image (default: the outputs folder)")
+
+
+def _add_grid(commands) -> None:
+    grid = _add(commands, "grid", "generate a labelled sheet of images that differ in one to three settings")
+    modes = grid.add_subparsers(dest="mode", metavar="MODE", required=True)
+    for mode in MODES.values():
+        parser = _add(modes, mode.name, f"a grid in the {mode.name} mode")
+        if mode.control:
+            parser.add_argument("photo", metavar="PHOTO", help="the photo to follow")
+        parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what the images should show; 'a {red|blue} cube' varies it")
+        parser.add_argument(
+            "--vary",
+            metavar="NAME=VALUES",
+            action="append",
+            default=[],
+            help=f"across, then down, then sheet by sheet: {', '.join(axis_names(mode))}; values as 1,2,3, 1..4 or 10..30/5 (in steps of 5); "
+            "for prompt a file with a prompt a line, or 'a {red|blue} cube'",
+        )
+        _add_settings(parser, mode)
+        if mode.control:
+            parser.add_argument("--maps", action="store_true", help="put each image's map under it")
+        else:
+            parser.set_defaults(maps=False)
+        parser.add_argument("--yes", action="store_true", help="generate more than 200 images without being asked")
+        _backend(parser)
+        parser.add_argument("-o", "--output", metavar="GRID.png", help="where to write the sheet (default: the outputs folder)")
 
 
 def _add_maps(commands) -> None:

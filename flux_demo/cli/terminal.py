@@ -45,6 +45,11 @@ class Terminal:
         self._clear()
         print(json.dumps(value, indent=2) if self.as_json else text, flush=True)
 
+    def line(self, text: str) -> None:
+        """One of several results, as soon as it is there."""
+        self._clear()
+        print(text, flush=True)
+
     def fail(self, sentence: str, code: int, before: str = "") -> int:
         """Print what went wrong, after ``before``, and return the exit code."""
         self._clear()

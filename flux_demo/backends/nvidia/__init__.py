@@ -69,6 +69,9 @@ class Hosted(Backend):
             return BROKEN_KEY
         return address_problem("FLUX_DEMO_HOSTED_URL", self._url) or clear_text_problem(self._url)
 
+    def model_name(self, mode: Mode) -> str:
+        return f"{MODEL} (NVIDIA API)"
+
     def dials(self, mode: Mode) -> Dials:
         return dials(mode, own_photos=mode.control is None)
 
@@ -91,7 +94,7 @@ class Hosted(Backend):
                 else "Change the prompt and generate again."
             )
             raise failure(HOSTED, answer.status, answer.body, secret=self._key, advice=advice)
-        return _drawn(request, answer.body, HOSTED, f"{MODEL} (NVIDIA API)", "NVIDIA's filter: passed")
+        return _drawn(request, answer.body, HOSTED, self.model_name(mode), "NVIDIA's filter: passed")
 
     def close(self) -> None:
         self._connection.close()
@@ -123,6 +126,9 @@ class Nim(Backend):
         problem = self._probe().problem_for(mode)
         return Refusal(problem) if problem else None
 
+    def model_name(self, mode: Mode) -> str:
+        return f"{MODEL} (NVIDIA NIM)"
+
     def dials(self, mode: Mode) -> Dials:
         return dials(mode, own_photos=True)
 
@@ -151,7 +157,7 @@ class Nim(Backend):
         if answer.status != 200:
             raise self._failure(mode, answer.status, answer.body)
         self._missing.pop(mode.name, None)
-        return _drawn(request, answer.body, NIM, f"{MODEL} (NVIDIA NIM)", "your NIM's filter: passed")
+        return _drawn(request, answer.body, NIM, self.model_name(mode), "your NIM's filter: passed")
 
     def close(self) -> None:
         self._connection.close()

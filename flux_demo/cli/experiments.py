@@ -1,0 +1,232 @@
+"""grid and batch: many images from one command, kept as they are finished, and continued by the same command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flux_demo.cli import output
+from flux_demo.cli.terminal import Terminal
+from flux_demo.errors import InvalidRequest
+from flux_demo.experiments.batch import BatchLine
+from flux_demo.experiments.cells import ASK_ABOVE
+from flux_demo.experiments.grid import Grid, GridCell
+from flux_demo.modes import find_mode
+from flux_demo.progress import Status
+from flux_demo.settings import Settings
+from flux_demo.studio import Studio
+
+DONE, SOME_FAILED = 0, 3
+SHARED = ("seed", "steps", "guidance", "size", "preset")  # options that grids have in common with single images
+
+
+class Progress:
+    """Which cell runs, and the time that is left, counted in steps times pixels."""
+
+    def __init__(self, grid: Grid, terminal: Terminal) -> None:
+        self._grid, self._terminal = grid, terminal
+        self._left = sum(grid.work(cell) for cell in grid.cells)
+        self._work = 0  # of what was generated here
+        self._began: float | None = None
+
+    def finished(self, cell: GridCell) -> None:
+        """Count a cell that is done; found ones take no time."""
+        work = self._grid.work(self._grid.cells[cell.number - 1])
+        self._left -= work
+        self._work += 0 if cell.reused else work
+        if cell.reused or self._began is None:
+            self._began = time.monotonic()
+
+    def step(self, done: int, of: int, preview: object = None) -> None:
+        """One more step of the cell that runs."""
+        running = self._grid.running
+        if self._began is None:
+            self._began = time.monotonic()
+        left = ""
+        if running is not None:
+            part = self._grid.work(running) * done // of
+            if self._work + part:
+                seconds = (time.monotonic() - self._began) / (self._work + part) * (self._left - part)
+                left = f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
+        self._terminal.say_status(f"cell {self._number()}, step {done} of {of}{left}")
+
+    def status(self, status: Status) -> None:
+        """What the cell that runs is doing."""
+        self._terminal.say_status(f"cell {self._number()}: {status}")
+
+    def _number(self) -> str:
+        return f"{min(len(self._grid.results) + 1, len(self._grid))} of {len(self._grid)}"
+
+
+def grid(args: argparse.Namespace, terminal: Terminal) -> int:
+    """grid: every cell in the gallery, the labelled sheet, and a .json beside it. The result is the sheet's path."""
+    mode = find_mode(args.mode)
+    control = mode.control
+    photo = args.photo if control else None
+    target = output.checked(args.output, photo)
+    settings = Settings.from_env()
+    studio = Studio.from_settings(replace(settings, backend=args.backend) if args.backend else settings)
+    output.check_folder(studio.settings.outputs_folder)
+    asked = {
+        name: value for name, value in vars(args).items() if name not in ("json", "yes", "output", "maps", "command") and value is not None
+    }
+    target, before = _target(target, studio.settings.outputs_folder, asked)
+    given = {name: value for name in SHARED if (value := getattr(args, name)) is not None}
+    if args.seed is None and "seed" in before and not any(text.partition("=")[0].strip() == "seed" for text in args.vary):
+        given["seed"] = before["seed"]  # the random one that the same command was given before
+    if control:
+        given |= {name: value for name in ("fit", *(o.name for o in control.options)) if (value := getattr(args, name)) is not None}
+        given["as_map"] = args.as_map
+    follower: list[Progress] = []
+    planned = studio.grid(
+        mode.name,
+        args.prompt,
+        args.vary,
+        photo,
+        **given,
+        limit=None if args.yes else ASK_ABOVE,
+        on_step=lambda done, of, preview=None: follower[0].step(done, of),
+        on_status=lambda status: follower[0].status(status),
+    )
+    follower.append(Progress(planned, terminal))
+    terminal.say(f"{len(planned)} cells. Runs on: {studio.route(mode.name).backend.title}.")
+    try:
+        for cell in planned:
+            follower[0].finished(cell)
+            if cell.error:
+                terminal.say(f"Cell {cell.number}: {cell.error}")
+            _note(target, planned, asked)
+    finally:
+        paths = _write(target, planned, asked, args.maps) if planned.results else []
+        if len(planned.results) < len(planned):
+            terminal.say(f"{len(planned.results)} of {len(planned)} cells are done. The same command continues.")
+    failed = sum(cell.image is None for cell in planned.results.values())
+    reused = sum(cell.reused for cell in planned.results.values())
+    if reused:
+        terminal.say(f"{reused} of {len(planned)} cells were there already. To get others, give another --seed or change a value.")
+    if failed:
+        terminal.say(f"{failed} of {len(planned)} cells failed. The same command tries only these again.")
+    terminal.result("\n".join(map(str, paths)), _described(planned, asked, paths))
+    return SOME_FAILED if failed else DONE
+
+
+def batch(args: argparse.Namespace, terminal: Terminal) -> int:
+    """batch: a result a line as it is done, its path or with --json an object, and a record in the outputs folder."""
+    settings = Settings.from_env()
+    settings = replace(settings, backend=args.backend) if args.backend else settings
+    settings = replace(settings, outputs=args.output) if args.output else settings
+    studio = Studio.from_settings(settings)
+    output.check_folder(settings.outputs_folder)
+    record = settings.outputs_folder / f"{Path(args.file).stem}.results.jsonl"
+    lines = studio.batch(args.file, seeds=_seeds(record), on_step=terminal.steps, on_status=terminal.status)
+    done = failed = reused = 0
+    for line in lines:
+        done, failed, reused = done + 1, failed + (line.image is None), reused + line.reused
+        values = _line(line)
+        if line.image is None:
+            terminal.say(f"Line {line.line}: {line.error}")
+        else:
+            _append(record, values)
+            terminal.say(f"Line {line.line}: {'was there already' if line.reused else f'{line.image.seconds:.1f} s'}")
+        if terminal.as_json:
+            terminal.line(json.dumps(values))
+        elif line.image is not None:
+            terminal.line(str(line.image.path))
+    if reused:
+        terminal.say(f"{reused} of {done} lines were there already.")
+    if failed:
+        terminal.say(f"{failed} of {done} lines failed. Correct them, and the same command generates only these.")
+    return SOME_FAILED if failed else DONE
+
+
+def _target(target: Path | None, outputs: Path, asked: Mapping[str, Any]) -> tuple[Path, Mapping[str, Any]]:
+    """Where the sheet goes, and what a grid of the same command noted there. Without -o the first grid-N.png of this command, or that is free."""
+    if target is None:
+        outputs.mkdir(parents=True, exist_ok=True)
+        numbers = range(1, 10_000)
+        for place in (outputs / ("grid.png" if number == 1 else f"grid-{number}.png") for number in numbers):
+            noted = _noted(place)
+            if noted.get("asked") == _plain(asked) or not (place.exists() or place.with_suffix(".json").exists()):
+                return place, noted
+        raise InvalidRequest("There are too many grids in the outputs folder. Name the sheet with -o.")
+    note = target.with_suffix(".json")
+    noted = _noted(target)
+    if note.exists() and not noted:
+        raise InvalidRequest(f"{note.name!r} is there and was not written by a grid, and it would be lost. Give -o another name.")
+    return target, noted if noted.get("asked") == _plain(asked) else {}
+
+
+def _noted(target: Path) -> dict[str, Any]:
+    try:
+        noted = json.loads(target.with_suffix(".json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return noted if isinstance(noted, dict) and "cells" in noted and "asked" in noted else {}
+
+
+def _plain(asked: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(asked))
+
+
+def _note(target: Path, grid: Grid, asked: Mapping[str, Any], paths: list[Path] | None = None) -> None:
+    """Write the .json beside the sheet: what was asked, and the cells that are done."""
+    text = json.dumps(_described(grid, asked, paths or []), indent=2) + "\n"
+    output.write(target.with_suffix(".json"), lambda file: file.write(text.encode()))
+
+
+def _described(grid: Grid, asked: Mapping[str, Any], paths: list[Path]) -> dict[str, Any]:
+    return {
+        "path": str(paths[0]) if paths else None,
+        "sheets": [str(path) for path in paths],
+        "asked": _plain(asked),
+        "seed": grid.asked.seed,
+        "axes": [{"name": axis.name, "values": [_value(value) for value in axis.values]} for axis in grid.axes],
+        "cells": [_cell(cell) for cell in sorted(grid.results.values(), key=lambda cell: cell.number)],
+    }
+
+
+def _cell(cell: GridCell) -> dict[str, Any]:
+    values = {name: _value(value) for name, value in cell.values.items()}
+    made = {"path": str(cell.image.path), "recipe": cell.image.recipe.to_dict()} if cell.image else {"error": cell.error}
+    return {"number": cell.number, "values": values, "reused": cell.reused, **made}
+
+
+def _value(value: Any) -> Any:
+    return value if isinstance(value, int | float | str) else str(value)
+
+
+def _write(target: Path, grid: Grid, asked: Mapping[str, Any], maps: bool) -> list[Path]:
+    sheets = list(grid.sheets(maps))
+    names = [target] if len(sheets) == 1 else [target.with_stem(f"{target.stem}-{i}") for i in range(1, len(sheets) + 1)]
+    for name, sheet in zip(names, sheets):
+        output.write(name, partial(sheet.save, format="PNG", compress_level=3))
+    _note(target, grid, asked, names)
+    return names
+
+
+def _line(line: BatchLine) -> dict[str, Any]:
+    made = {"path": str(line.image.path), "recipe": line.image.recipe.to_dict()} if line.image else {"error": line.error}
+    return {"line": line.line, "key": line.key, "reused": line.reused, **made}
+
+
+def _seeds(record: Path) -> dict[str, int]:
+    """The seeds that lines without one were given before."""
+    try:
+        rows = [json.loads(row) for row in record.read_text("utf-8").splitlines()]
+        return {row["key"]: row["recipe"]["seed"] for row in rows}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _append(record: Path, values: Mapping[str, Any]) -> None:
+    try:
+        with record.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+    except OSError:
+        pass  # the images are in the gallery with their recipes; only random seeds are not known next time

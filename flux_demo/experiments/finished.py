@@ -1,0 +1,64 @@
+"""What the gallery already has: an image whose recipe is the same is not generated again. Names find candidates, recipes decide."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flux_demo.errors import InvalidPicture
+from flux_demo.gallery import GeneratedImage
+from flux_demo.recipe import Recipe, read_recipe, recipe_of
+from flux_demo.request import DrawnImage, GenerationRequest
+
+# How a run went and what it ran on, not what was asked for.
+INCIDENTAL = {"version", "created", "seconds", "libraries", "plan", "safety"}
+
+
+class Finished:
+    """The images in a gallery's folder, read where one could be meant, and each once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._seen: dict[tuple[str, int], list[tuple[Path, Recipe]]] = {}
+
+    def find(self, request: GenerationRequest, backend: str, model: str | None) -> GeneratedImage | None:
+        """The newest image of a complete request there; None where there is none, or the model that would run is not known by name."""
+        if model is None:
+            return None
+        wanted = recipe_of(request, DrawnImage(_NO_IMAGE, model, request.preset), backend, 0.0, "", "")
+        if wanted.seed is None:
+            return None
+        for path, recipe in self._candidates(wanted.mode, wanted.seed):
+            if _asked(recipe) == _asked(wanted) and path.is_file():
+                return GeneratedImage(path, request, recipe, recipe.seconds)
+        return None
+
+    def add(self, image: GeneratedImage) -> None:
+        """Know an image that was generated just now."""
+        if image.recipe.seed is not None:
+            self._candidates(image.recipe.mode, image.recipe.seed).insert(0, (image.path, image.recipe))
+
+    def _candidates(self, mode: str, seed: int) -> list[tuple[Path, Recipe]]:
+        if (mode, seed) not in self._seen:
+            paths = {*self.folder.glob(f"*-{mode}-{seed}.png"), *self.folder.glob(f"*-{mode}-{seed}-*.png")}
+            read = ((path, _recipe(path)) for path in sorted(paths, reverse=True))
+            self._seen[mode, seed] = [(path, recipe) for path, recipe in read if recipe is not None]
+        return self._seen[mode, seed]
+
+
+def _recipe(path: Path) -> Recipe | None:
+    try:
+        return read_recipe(path)
+    except InvalidPicture:  # another program's file, or one that is still being written
+        return None
+
+
+def _asked(recipe: Recipe) -> dict[str, Any]:
+    values = {name: value for name, value in asdict(recipe).items() if name not in INCIDENTAL}
+    if values["control"]:
+        values["control"] = {name: values["control"][name] for name in ("kind", "sha256")}  # the pixels say how it was drawn
+    return values
+
+
+_NO_IMAGE: Any = None  # a recipe is made without looking at the image

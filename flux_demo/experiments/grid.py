@@ -1,0 +1,252 @@
+"""A grid of images: planned and checked as a whole, then generated cell by cell. A loop over it can stop, and go on another day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flux_demo.errors import BackendUnavailable, FluxDemoError, InvalidRequest
+from flux_demo.experiments.axes import MATCH
+from flux_demo.experiments.cells import ASK_ABOVE, Asked, Cell, CellsRefused, axes_of, count, plan, running_order, with_map
+from flux_demo.experiments.finished import Finished
+from flux_demo.experiments.sheet import Tile, sheets
+from flux_demo.gallery import GeneratedImage
+from flux_demo.modes import Mode
+from flux_demo.progress import OnStatus, OnStep
+from flux_demo.request import ControlMap, GenerationRequest, Size
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from flux_demo.studio import Studio
+
+KEPT_MAPS = 64  # about 3 MB each; the others are drawn again when their cell runs
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """A cell that is finished: with its image, or with the sentences that say why there is none."""
+
+    number: int
+    values: Mapping[str, Any]  # what the axes say here
+    place: tuple[int, ...]  # index on each axis
+    image: GeneratedImage | None
+    error: str | None = None
+    reused: bool = False  # the gallery had it already
+
+
+class Grid:
+    """A planned grid. Iterating generates what the gallery does not have, and yields every cell as it is finished; once."""
+
+    def __init__(
+        self,
+        studio: Studio,
+        asked: Asked,
+        vary: Any,
+        photo: Any,
+        given: Sequence[str],
+        limit: int | None,
+        on_step: OnStep | None,
+        on_status: OnStatus | None,
+    ) -> None:
+        self.axes, self.asked = axes_of(asked, vary, given)
+        count(self.axes, limit)
+        self._studios = _Studios(studio, asked.mode.name)
+        if asked.mode.control and not studio.route(asked.mode.name).dials.own_photos:
+            title = studio.route(asked.mode.name).backend.title
+            raise InvalidRequest(
+                f"{title} follows only its own sample images, so no grid of your photo can be made there. Choose another backend."
+            )
+        self._photo = _opened(asked, photo)
+        self.cells = plan(self.asked, self.axes, self._sized, self._complete)
+        self._maps: dict[tuple, ControlMap] = {}
+        self._check_maps()
+        self._finished = Finished(studio.gallery.folder)
+        self.results: dict[tuple[int, ...], GridCell] = {}
+        self.running: Cell | None = None  # the cell that is being generated
+        self._on_step, self._on_status = on_step, on_status
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def __iter__(self) -> Iterator[GridCell]:
+        """Every cell in the order it runs; first those that are there already. A cell that fails is yielded with its error, and the rest goes on."""
+        try:
+            waiting = []
+            for cell in running_order(self.cells, self.axes):
+                if (image := self._there(cell)) is not None:
+                    yield self._done(cell, image, reused=True)
+                else:
+                    waiting.append(cell)
+            for cell in waiting:
+                yield self._generated(cell)
+        finally:
+            self.running = None
+            self._studios.close()
+
+    def sheets(self, maps: bool = False) -> Iterator[Image]:
+        """The labelled sheets of what is finished so far, one or, with a third axis, several; ``maps`` puts each cell's map under it."""
+        tiles = {}
+        by_place = {cell.place: cell for cell in self.cells}
+        for place, result in self.results.items():
+            drawn = self._map(by_place[place]) if maps and self.asked.mode.control else None
+            tiles[place] = Tile(result.image.image if result.image else None, drawn.image if drawn else None, result.error or "")
+        return sheets(self.axes, tiles, self.title, maps and self.asked.mode.control is not None)
+
+    @property
+    def title(self) -> str:
+        """What all cells share, in a line."""
+        request = self.cells[0].request
+        varied = {axis.name for axis in self.axes}
+        shared = {"seed": request.seed, "steps": request.steps, "guidance": f"{request.guidance:g}", "size": request.size}
+        parts = [axis.template for axis in self.axes if axis.template] if "prompt" in varied else [request.prompt]
+        parts.append(", ".join(f"{name} {value}" for name, value in shared.items() if name not in varied))
+        return f"{self.asked.mode.title}: {' · '.join(part for part in parts if part)}"
+
+    def work(self, cell: Cell) -> int:
+        """What a cell costs beside the others: steps times pixels."""
+        request = cell.request
+        return (request.steps or 1) * (request.size.pixels if request.size else 1)
+
+    def _generated(self, cell: Cell) -> GridCell:
+        self.running = cell
+        studio = self._studios.of(cell.model, running=True)
+        try:
+            image = studio.generate(with_map(cell, self._map(cell)), self._on_step, self._on_status)
+        except BackendUnavailable:  # nothing can run here any more
+            raise
+        except FluxDemoError as error:
+            return self._done(cell, None, error=str(error))
+        self._finished.add(image)
+        return self._done(cell, image)
+
+    def _done(self, cell: Cell, image: GeneratedImage | None, error: str | None = None, reused: bool = False) -> GridCell:
+        result = GridCell(cell.number, cell.values, cell.place, image, error, reused)
+        self.results[cell.place] = result
+        return result
+
+    def _there(self, cell: Cell) -> GeneratedImage | None:
+        route = self._studios.of(cell.model).route(cell.request.mode)
+        model = route.backend.model_name(self.asked.mode)
+        return self._finished.find(with_map(cell, self._map(cell)), route.backend.name, model) if model else None
+
+    def _sized(self, size: Size | str | None, model: str | None) -> Size | None:
+        """The size of a cell: a map's follows the photo where none is named."""
+        if self._photo is not None and size in (None, MATCH):
+            return self._studios.of(model).matching_size(self.asked.mode.name, self._photo, as_map=self.asked.as_map)
+        return Size.parse(size) if isinstance(size, str) else size
+
+    def _complete(self, request: GenerationRequest, model: str | None) -> GenerationRequest:
+        return self._studios.of(model).route(request.mode).dials.complete(request)
+
+    def _check_maps(self) -> None:
+        """Draw every map once, so that what a map refuses is said before the first cell runs."""
+        refusals = []
+        refused: dict[tuple, str | None] = {}
+        for cell in self.cells if self.asked.mode.control else ():
+            if cell.map_key not in refused:
+                try:
+                    self._map(cell)
+                    refused[cell.map_key] = None
+                except FluxDemoError as error:
+                    refused[cell.map_key] = str(error)
+            if sentence := refused[cell.map_key]:
+                refusals.append((cell.number, sentence))
+        if refusals:
+            raise CellsRefused(refusals, len(self.cells))
+
+    def _map(self, cell: Cell) -> ControlMap | None:
+        if self._photo is None:
+            return None
+        if cell.map_key not in self._maps:
+            size, fit, options = cell.map_key
+            studio, mode = self._studios.of(None), self.asked.mode.name
+            drawn = (
+                studio.as_map(mode, self._photo, size, fit)
+                if self.asked.as_map
+                else studio.preview(mode, self._photo, size, fit, **dict(options))
+            )
+            if len(self._maps) >= KEPT_MAPS:
+                del self._maps[next(iter(self._maps))]
+            self._maps[cell.map_key] = drawn
+        return self._maps[cell.map_key]
+
+
+class _Studios:
+    """The studio, and one for each other model that a grid names: these run on this machine's own FLUX, one in memory at a time."""
+
+    def __init__(self, studio: Studio, mode: str) -> None:
+        self._own, self._mode = studio, mode
+        self._others: dict[str, Studio] = {}
+        self._in_memory: str | None = None
+
+    def of(self, model: str | None, running: bool = False) -> Studio:
+        if model is None:
+            return self._own
+        settings = self._own.settings
+        if settings.backend not in ("auto", "local"):
+            raise InvalidRequest(
+                f"The {settings.backend} backend has one model for the {self._mode} mode. Vary the model with --backend local."
+            )
+        if model not in self._others:
+            models = {**settings.models, self._mode: model}
+            self._others[model] = type(self._own).from_settings(replace(settings, backend="local", models=models))
+        if running and self._in_memory not in (None, model):
+            self._others[self._in_memory].close()
+        self._in_memory = model if running else self._in_memory
+        return self._others[model]
+
+    def close(self) -> None:
+        for studio in self._others.values():
+            studio.close()
+
+
+def _opened(asked: Asked, photo: Any) -> Image | None:
+    """The photo in memory, so that a file that goes away does not end the grid."""
+    if asked.mode.control is None:
+        if photo is not None:
+            raise InvalidRequest(f"The {asked.mode.name} mode does not follow a photo. Leave the photo out, or use another mode.")
+        return None
+    if photo is None:
+        raise InvalidRequest(f"The {asked.mode.name} mode follows a photo, and there is none. Give one after the mode.")
+    from PIL import Image
+
+    from flux_demo.maps.photo import open_photo
+
+    if isinstance(photo, Image.Image):
+        return photo if photo.mode == "RGB" else photo.convert("RGB")
+    return open_photo(Path(photo) if isinstance(photo, str) else photo)
+
+
+def planned(
+    studio: Studio,
+    mode: Mode,
+    prompt: str | None,
+    vary: Any,
+    photo: Any = None,
+    *,
+    seed: int | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    size: Size | str | None = None,
+    preset: str | None = None,
+    fit: str | None = None,
+    as_map: bool = False,
+    limit: int | None = ASK_ABOVE,
+    on_step: OnStep | None = None,
+    on_status: OnStatus | None = None,
+    **options: float | bool,
+) -> Grid:
+    """The grid that ``Studio.grid`` returns. Without a seed all cells get one random seed; ``limit`` is the most cells, None any number;
+    ``options`` are those of the mode's map. Raises InvalidRequest, BackendUnavailable.
+    """
+    chosen = {"seed": seed, "steps": steps, "guidance": guidance, "size": size, "preset": preset, "fit": fit, "prompt": prompt, **options}
+    given = [name for name, value in chosen.items() if value is not None]
+    if mode.control is None and (fit or as_map or options):
+        raise InvalidRequest(
+            f"The {mode.name} mode does not follow a map, so nothing of a map can be set. Leave it out, or use another mode."
+        )
+    asked = Asked(mode, prompt, seed, steps, guidance, size, preset, fit or "crop", options, as_map)
+    return Grid(studio, asked, vary, photo, given, limit, on_step, on_status)

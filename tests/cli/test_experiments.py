@@ -1,0 +1,92 @@
+"""grid and batch as they are typed, on the mini."""
+
+import json
+import signal
+
+import pytest
+from PIL import Image
+
+from flux_demo import read_recipe
+from flux_demo.cli import run
+from flux_demo.studio import Studio
+
+QUICK = ("--backend", "mini", "--size", "128x128", "--steps", "1")
+
+
+def grid(*words):
+    return run(["grid", "text", "a {red|blue} cube", "--vary", "guidance=2,3", *QUICK, *words])
+
+
+def test_a_grid_is_a_sheet_its_cells_and_a_json(place, capsys):
+    assert grid("-o", "grid.png") == 0
+    assert capsys.readouterr().out == "grid.png\n"
+    noted = json.loads((place / "grid.json").read_text())
+    assert [cell["number"] for cell in noted["cells"]] == [1, 2, 3, 4]
+    for cell in noted["cells"]:
+        assert read_recipe(cell["path"]).to_dict() == cell["recipe"]
+        assert cell["recipe"]["guidance"] == cell["values"]["guidance"]
+    assert min(Image.open(place / "grid.png").size) > 256
+
+
+def test_an_interrupted_grid_keeps_what_is_done_and_continues(place, capsys, monkeypatch):
+    generate, count = Studio.generate, []
+
+    def interrupted(*words, **options):
+        count.append(1)
+        if len(count) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return generate(*words, **options)
+
+    monkeypatch.setattr(Studio, "generate", interrupted)
+    assert grid("-o", "grid.png") == 130
+    assert "2 of 4 cells are done" in capsys.readouterr().err
+    assert (place / "grid.png").exists()
+    assert grid("-o", "grid.png", "--json") == 0
+    noted = json.loads(capsys.readouterr().out)
+    assert [cell["reused"] for cell in noted["cells"]].count(True) == 2
+    assert len(count) == 5
+    assert len({cell["recipe"]["seed"] for cell in noted["cells"]}) == 1
+
+
+def test_without_a_name_the_same_command_finds_its_sheet_again(place, capsys):
+    assert grid() == grid() == 0
+    assert run(["grid", "text", "a cone", "--vary", "guidance=2,3", *QUICK]) == 0
+    names = capsys.readouterr().out.split()
+    assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["grid", "text", "a cube", "--vary", "colour=1"], "cannot be varied"),
+        (["grid", "text", "a cube", "--vary", "seed=4..1"], "is empty"),
+        (["grid", "text", "a cube", "--vary", "seed=1..100", "--vary", "guidance=1..100"], "10,000 cells. Add --yes"),
+        (["grid", "text", "a cube", "--vary", "steps=0,1", "--backend", "mini"], "Cell 1: 0 is not"),
+        (["grid", "canny", "nowhere.jpg", "a cube", "--vary", "low=1,2", "--backend", "mini"], "nowhere.jpg"),
+        (["batch", "nowhere.jsonl"], "no file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_refused_is_said_in_words_and_exits_3(words, sentence, place, capsys):
+    assert run(words) == 3
+    said = capsys.readouterr()
+    assert sentence in said.err and said.out == ""
+
+
+def test_a_json_of_somebody_else_is_not_written_over(place, capsys):
+    (place / "grid.json").write_text('{"precious": true}')
+    assert grid("-o", "grid.png") == 3
+    assert "would be lost" in capsys.readouterr().err
+    assert (place / "grid.json").read_text() == '{"precious": true}'
+
+
+def test_a_batch_says_a_line_as_it_is_done_and_exits_3_where_one_failed(place, capsys):
+    quick = {"mode": "text", "prompt": "a red cube", "steps": 1, "size": "128x128"}
+    (place / "list.jsonl").write_text("\n".join(json.dumps(line) for line in (quick, {"mode": "text"}, {**quick, "seed": 5})))
+    assert run(["batch", "list.jsonl", "--backend", "mini", "--json"]) == 3
+    said = capsys.readouterr()
+    lines = [json.loads(line) for line in said.out.splitlines()]
+    assert [line["line"] for line in lines] == [2, 1, 3]
+    assert "1 of 3 lines failed" in said.err and "Line 2: " in said.err
+    assert run(["batch", "list.jsonl", "--backend", "mini", "--json"]) == 3
+    assert [json.loads(line)["reused"] for line in capsys.readouterr().out.splitlines()] == [False, True, True]

@@ -1,0 +1,130 @@
+"""Lists of requests: what a line may say, what is said of a broken one, and going on where it stopped."""
+
+import json
+
+import pytest
+
+from flux_demo import Settings, Studio
+from flux_demo.errors import InvalidRequest
+from flux_demo.gallery import Gallery
+
+
+@pytest.fixture
+def backend(recording_backend):
+    backend = recording_backend()
+    backend.model_name = lambda mode: "flat"
+    return backend
+
+
+@pytest.fixture
+def studio(backend, tmp_path):
+    return Studio(Settings(backend="mini"), [backend], Gallery(tmp_path / "outputs"))
+
+
+@pytest.fixture
+def listed(tmp_path, photo):
+    photo.save(tmp_path / "photo.png")
+
+    def write(*lines, name="list.jsonl"):
+        file = tmp_path / name
+        file.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), "utf-8")
+        return file
+
+    return write
+
+
+def test_a_line_is_a_request_and_a_broken_one_stops_nothing(studio, listed):
+    file = listed(
+        {"mode": "text", "prompt": "a cube", "seed": 1, "steps": 2, "width": 128, "height": 96},
+        "{broken",
+        "",
+        {"mode": "canny", "prompt": "a cube", "seed": "2", "photo": "photo.png", "low": 20, "fit": "pad", "steps": 1},
+        {"mode": "text", "prompt": "a cube", "steps": 0},
+        {"mode": "canny", "prompt": "a cube", "photo": "nowhere.png"},
+        ["no", "object"],
+    )
+    done = {line.line: line for line in studio.batch(file)}
+    assert sorted(done) == [1, 2, 4, 5, 6, 7]
+    assert (done[1].image.recipe.width, done[1].image.recipe.height) == (128, 96)
+    assert done[4].image.recipe.control.options["low"] == 20
+    for number, words in {2: "not JSON", 5: "number of steps", 6: "nowhere.png", 7: "not an object"}.items():
+        assert done[number].image is None and words in done[number].error
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ({"prompt": "a cube"}, "mode"),
+        ({"mode": "paint", "prompt": "a cube"}, "not a mode"),
+        ({"mode": "text"}, "prompt is empty"),
+        ({"mode": "text", "prompt": 5}, "it is a text"),
+        ({"mode": "text", "prompt": "a", "colour": 1}, "not a field"),
+        ({"mode": "text", "prompt": "a", "photo": "p.png"}, "does not follow a map"),
+        ({"mode": "text", "prompt": "a", "width": 128}, "by halves"),
+        ({"mode": "text", "prompt": "a", "seed": 1.5}, "valid seed"),
+        ({"mode": "text", "prompt": "a", "model": "another"}, "names the model"),
+        ({"mode": "canny", "prompt": "a"}, "no photo"),
+        ({"mode": "canny", "prompt": "a", "photo": "photo.png", "low": 5000}, "0 to 1000"),
+        ({"mode": "canny", "prompt": "a", "photo": "photo.png", "control": {"sha256": "0"}}, "another map"),
+        ({"mode": "canny", "prompt": "a", "map": "photo.png", "low": 5}, "too. Leave"),
+        ({"mode": "depth", "prompt": "a", "photo": "photo.png", "invert": 1}, "switch"),
+    ],
+    ids=str,
+)
+def test_what_a_line_cannot_ask_is_said(studio, backend, listed, line, words):
+    (done,) = studio.batch(listed(line))
+    assert done.image is None and words in done.error
+    assert backend.requests == []
+
+
+def test_csv_says_the_same(studio, listed):
+    file = listed(
+        "mode,prompt,seed,steps,photo,near,invert",
+        'text,"a cube, on grass",5,2,,,',
+        "depth,a ball,6,1,photo.png,0.1,true",
+        "text,a cube,7,many,,,",
+        "text,a cube,7,1,,,,,,",
+        name="list.csv",
+    )
+    done = {line.line: line for line in studio.batch(file)}
+    assert done[2].image.recipe.prompt == "a cube, on grass" and done[2].image.recipe.seed == 5
+    assert done[3].image.recipe.control.options == {"near": 0.1, "far": 1.0, "invert": True}
+    assert "number of steps" in done[4].error and "columns" in done[5].error
+
+
+def test_a_recipe_is_a_line(studio, listed):
+    first = next(iter(studio.batch([{"mode": "text", "prompt": "a cube", "steps": 2}])))
+    (again,) = studio.batch(listed(first.image.recipe.to_dict()))
+    assert again.reused and again.image.path == first.image.path
+
+
+def test_modes_are_switched_once(studio, backend, listed):
+    text, canny = {"mode": "text", "prompt": "a", "steps": 1}, {"mode": "canny", "prompt": "a", "photo": "photo.png", "steps": 1}
+    list(studio.batch(listed({**text, "seed": 1}, {**canny, "seed": 2}, {**text, "seed": 3}, {**canny, "seed": 4})))
+    assert [request.seed for request in backend.requests] == [1, 3, 2, 4]
+
+
+def test_what_is_done_is_not_generated_again(studio, backend, listed):
+    file = listed(*({"mode": "text", "prompt": "a", "steps": 1, "seed": seed} for seed in range(4)))
+    run = studio.batch(file)
+    next(run), next(run)
+    run.close()
+    assert [line.reused for line in studio.batch(file)] == [True, True, False, False]
+    assert len(backend.requests) == 4
+
+
+def test_a_line_without_a_seed_keeps_the_one_it_was_given(studio, backend, listed):
+    file = listed({"mode": "text", "prompt": "a", "steps": 1})
+    (first,) = studio.batch(file)
+    (again,) = studio.batch(file, seeds={first.key: first.image.recipe.seed})
+    assert again.reused and len(backend.requests) == 1
+
+
+@pytest.mark.parametrize(("name", "text"), [("list.txt", "a"), ("nowhere.jsonl", None), ("empty.jsonl", "\n\n"), ("folder.csv", "FOLDER")])
+def test_a_file_that_is_no_list_is_refused(studio, tmp_path, name, text):
+    if text == "FOLDER":
+        (tmp_path / name).mkdir()
+    elif text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InvalidRequest, match=r"\. "):
+        studio.batch(tmp_path / name)

@@ -1,0 +1,141 @@
+"""Grids in Python: what is refused before anything runs, what is shared, what is not generated twice."""
+
+import pytest
+
+from flux_demo import Settings, Studio, read_recipe
+from flux_demo.errors import ContentRefused, InvalidRequest
+from flux_demo.experiments.cells import CellsRefused
+from flux_demo.gallery import Gallery
+
+
+@pytest.fixture
+def backend(recording_backend):
+    backend = recording_backend()
+    backend.model_name = lambda mode: "flat"
+    return backend
+
+
+@pytest.fixture
+def studio(backend, tmp_path):
+    return Studio(Settings(backend="mini"), [backend], Gallery(tmp_path / "outputs"))
+
+
+def asked(backend, *names):
+    return [tuple(getattr(request, name) for name in names) for request in backend.requests]
+
+
+def test_every_combination_is_generated_once_with_its_recipe(studio, backend):
+    grid = studio.grid("text", "a cube", {"seed": "1..3", "guidance": [2.5, 3.5]}, steps=2)
+    cells = list(grid)
+    assert len(grid) == len(cells) == len({cell.image.path for cell in cells}) == 6
+    assert sorted(asked(backend, "seed", "guidance")) == [(1, 2.5), (1, 3.5), (2, 2.5), (2, 3.5), (3, 2.5), (3, 3.5)]
+    for cell in cells:
+        recipe = read_recipe(cell.image.path)
+        assert {"seed": recipe.seed, "guidance": recipe.guidance} == cell.values
+
+
+def test_without_a_seed_all_cells_have_the_same(studio, backend):
+    list(studio.grid("text", "a cube", ["steps=1..3"]))
+    assert len(set(asked(backend, "seed"))) == 1
+
+
+def test_all_refusals_are_said_with_their_numbers_before_the_first_cell(studio, backend):
+    with pytest.raises(CellsRefused) as refusal:
+        studio.grid("text", "a cube", ["steps=5,0,101", "guidance=3,1000"])
+    assert sorted(number for number, _ in refusal.value.refusals) == [2, 3, 4, 5, 6]
+    assert str(refusal.value).startswith("5 of 6 cells cannot be generated.")
+    assert "Cells 2 and 5" in str(refusal.value) or "Cells 2, 5" in str(refusal.value)
+    assert backend.requests == []
+
+
+def test_what_a_map_refuses_is_said_before_the_first_cell(studio, backend, photo):
+    with pytest.raises(CellsRefused, match="Cells? 2"):
+        studio.grid("canny", "a cube", ["low=10,2000"], photo)
+    with pytest.raises(CellsRefused, match="Set near below far"):
+        studio.grid("depth", "a cube", ["near=0,1"], photo)
+    assert backend.requests == []
+
+
+@pytest.mark.parametrize(
+    ("vary", "given", "sentence"),
+    [
+        ({}, {}, "nothing was named"),
+        (["seed=1"], {"seed": 7}, "both varied and given"),
+        (["seed=1", "steps=1", "guidance=3", "size=128x128"], {}, "at most 3 axes"),
+        (["model=a,b"], {}, "one model"),
+        (["seed=1..1000"], {}, "Add --yes"),
+        (["seed=1..1000", "steps=1..100", "guidance=1..100"], {"limit": None}, "100,000 are the most"),
+        (["seed=1"], {"fit": "pad"}, "nothing of a map"),
+    ],
+)
+def test_what_makes_no_grid_is_refused(studio, vary, given, sentence):
+    with pytest.raises(InvalidRequest, match=sentence):
+        studio.grid("text", "a cube", vary, **given)
+
+
+def test_ten_thousand_cells_can_be_meant(studio):
+    assert len(studio.grid("text", "a cube", ["seed=1..1000", "steps=1..10"], limit=None)) == 10_000
+
+
+def test_a_grid_that_stopped_continues_where_it_was(studio, backend):
+    def grid():
+        return studio.grid("text", "a {red|blue} cube", ["seed=1..4"], steps=2)
+
+    for _ in grid():
+        if len(backend.requests) == 3:
+            break
+    again = list(grid())
+    assert [cell.reused for cell in again] == [True] * 3 + [False] * 5
+    assert len(backend.requests) == 8
+    assert all(cell.reused for cell in grid())
+
+
+def test_recipes_decide_what_is_there_and_not_names(studio, backend):
+    list(studio.grid("text", "a cube", ["seed=1,2"], steps=2))
+    assert not any(cell.reused for cell in studio.grid("text", "a cone", ["seed=1,2"], steps=2))
+    assert not any(cell.reused for cell in studio.grid("text", "a cube", ["seed=1,2"], steps=3))
+    backend.model_name = lambda mode: "another model"
+    assert not any(cell.reused for cell in studio.grid("text", "a cube", ["seed=1,2"], steps=2))
+
+
+def test_another_map_is_another_cell_and_one_map_is_drawn_once(studio, backend, photo, monkeypatch):
+    drawn = []
+    preview = Studio.preview
+    monkeypatch.setattr(Studio, "preview", lambda *words, **options: drawn.append(options) or preview(*words, **options))
+    cells = list(studio.grid("canny", "a cube", ["seed=1..3", "low=20,90"], photo, steps=1))
+    assert len(drawn) == 2
+    assert len({request.control.sha256 for request in backend.requests}) == 2
+    assert [request.control.options["low"] for request in backend.requests] == [20] * 3 + [90] * 3
+    assert len(cells) == 6
+    assert all(cell.reused for cell in studio.grid("canny", "a cube", ["seed=1..3", "low=20,90"], photo, steps=1))
+
+
+def test_a_photo_that_goes_away_does_not_end_the_grid(studio, photo, tmp_path):
+    photo.save(tmp_path / "photo.png")
+    cells = []
+    for cell in studio.grid("canny", "a cube", ["low=20,90"], str(tmp_path / "photo.png"), steps=1):
+        (tmp_path / "photo.png").unlink(missing_ok=True)
+        cells.append(cell)
+    assert [cell.error for cell in cells] == [None, None]
+
+
+def test_a_cell_that_fails_says_why_and_the_rest_goes_on(studio, backend):
+    generate = backend.generate
+
+    def refusing(request, on_step, on_status):
+        if request.seed == 2:
+            raise ContentRefused("The filter withheld it. Change the prompt.")
+        return generate(request, on_step, on_status)
+
+    backend.generate = refusing
+    grid = studio.grid("text", "a cube", ["seed=1..3"], steps=1)
+    assert [cell.error for cell in grid] == [None, "The filter withheld it. Change the prompt.", None]
+    assert len(list(grid.sheets())) == 1
+    backend.generate = generate
+    assert [cell.reused for cell in studio.grid("text", "a cube", ["seed=1..3"], steps=1)] == [True, True, False]
+
+
+def test_a_third_axis_makes_several_sheets(studio):
+    grid = studio.grid("text", "a cube", ["seed=1,2", "steps=1,2", "guidance=1,2,3"], size="64x64")
+    list(grid)
+    assert len(list(grid.sheets())) == 3
