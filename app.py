@@ -174,4 +174,6 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
+    if "flux_demo.ui" in sys.modules:
+        sys.modules["flux_demo.ui"].remove_temporary()
     os._exit(code)  # without waiting for the threads of libraries and of a run that is under way

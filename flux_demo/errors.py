@@ -4,6 +4,7 @@
     ├── InvalidRequest          nobody can do what was asked: a size, a seed, an empty prompt
     │   └── InvalidPicture      a file that is not a picture, is too large, or is broken
     ├── BackendUnavailable      nothing here can run the mode, or the chosen backend refuses it
+    ├── Busy                    too many runs are waiting already
     ├── DownloadFailed          the model files could not be fetched
     └── GenerationFailed        the run began and did not end in an image
         ├── OutOfMemory         the device's memory ran out
@@ -32,6 +33,10 @@ class BackendUnavailable(FluxDemoError):
     pass
 
 
+class Busy(FluxDemoError):
+    pass
+
+
 class DownloadFailed(FluxDemoError):
     pass
 
@@ -54,3 +59,12 @@ class Unreachable(GenerationFailed):
 
 class Cancelled(Exception):
     """Raised from ``on_step`` or ``on_status`` to stop a run between two steps."""
+
+
+def shortened(value: object) -> str:
+    """A value as a message names it: its ``repr``, at most 40 characters."""
+    try:
+        text = repr(value[:100]) if isinstance(value, str) else repr(value)
+    except (ValueError, RecursionError):  # a number of more than 4300 digits; brackets a thousand deep
+        return "This value"
+    return text if len(text) <= 40 else text[:37] + "..."

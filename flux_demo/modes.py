@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flux_demo.errors import InvalidRequest
+from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.request import Size, SizeLimits
 
 
@@ -46,16 +46,16 @@ class Control:
         known = {option.name: option for option in self.options}
         for name in options:
             if name not in known:
-                raise InvalidRequest(f"A {self.kind} map has no option {name!r}. Its options are {', '.join(known)}.")
+                raise InvalidRequest(f"A {self.kind} map has no option {shortened(name)}. Its options are {', '.join(known)}.")
         whole = {option.name: option.default for option in self.options}
         for name, value in options.items():
             option = known[name]
             if option.is_switch:
                 if not isinstance(value, bool):
-                    raise InvalidRequest(f"{name} is {value!r}, and it is a switch. Give true or false.")
+                    raise InvalidRequest(f"{name} is {shortened(value)}, and it is a switch. Give true or false.")
             elif isinstance(value, bool) or not isinstance(value, int | float) or not option.minimum <= value <= option.maximum:
                 raise InvalidRequest(
-                    f"{name} is {value!r}, which the {self.kind} map cannot use. Give a number from {option.minimum:g} to {option.maximum:g}."
+                    f"{name} is {shortened(value)}, which the {self.kind} map cannot use. Give a number from {option.minimum:g} to {option.maximum:g}."
                 )
             whole[name] = value
         return whole
@@ -125,5 +125,5 @@ MAP_LIMITS = SizeLimits(range(64, 2049, 16), 4_200_000, DEFAULT_SIZES)  # of map
 def find_mode(name: str) -> Mode:
     """The row of that name. Raises InvalidRequest naming the modes there are."""
     if name not in MODES:
-        raise InvalidRequest(f"{name!r} is not a mode. The modes are {', '.join(MODES)}.")
+        raise InvalidRequest(f"{shortened(name)} is not a mode. The modes are {', '.join(MODES)}.")
     return MODES[name]

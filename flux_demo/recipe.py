@@ -85,7 +85,7 @@ class Recipe:
         """A recipe from the JSON of any file, checked. Raises InvalidPicture when it is not one that this program wrote."""
         try:
             return _checked(values)
-        except (KeyError, TypeError, ValueError, AttributeError, InvalidRequest) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InvalidRequest) as error:
             raise InvalidPicture(
                 "The recipe in this image is damaged or was written by another program. Fill in the form by hand."
             ) from error

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flux_demo import display
-from flux_demo.errors import InvalidRequest
+from flux_demo.errors import InvalidRequest, shortened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,7 +34,7 @@ class Size:
         for name, side in (("width", self.width), ("height", self.height)):
             if type(side) is not int or side <= 0 or side % SIDE_STEP:
                 raise InvalidRequest(
-                    f"The {name} is {side!r}, and FLUX needs sides that are multiples of {SIDE_STEP} pixels. {_legal_neighbours(side)}"
+                    f"The {name} is {shortened(side)}, and FLUX needs sides that are multiples of {SIDE_STEP} pixels. {_legal_neighbours(side)}"
                 )
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Size:
         """Read ``"1024x768"``, with spaces and × as people write it. Raises InvalidRequest."""
         width, cross, height = "".join(str(text).lower().replace("×", "x").split()).partition("x")
         if not (cross and _is_decimal(width) and _is_decimal(height)):
-            raise InvalidRequest(f"The size {_shortened(text)} cannot be read. Write it as WIDTHxHEIGHT, for example 1024x768.")
+            raise InvalidRequest(f"The size {shortened(text)} cannot be read. Write it as WIDTHxHEIGHT, for example 1024x768.")
         return cls(int(width), int(height))
 
 
@@ -137,9 +137,9 @@ class GenerationRequest:
         if self.seed is not None:
             check_seed(self.seed)
         if self.steps is not None and (type(self.steps) is not int or self.steps < 1):
-            raise InvalidRequest(f"{_shortened(self.steps)} is not a valid number of steps. Give a whole number, 1 or more.")
+            raise InvalidRequest(f"{shortened(self.steps)} is not a valid number of steps. Give a whole number, 1 or more.")
         if self.guidance is not None and not _is_finite(self.guidance):
-            raise InvalidRequest(f"{_shortened(self.guidance)} is not a valid guidance. Give a number, for example 3.5.")
+            raise InvalidRequest(f"{shortened(self.guidance)} is not a valid guidance. Give a number, for example 3.5.")
         if self.control is not None:
             if self.size is None:
                 object.__setattr__(self, "size", self.control.size)
@@ -174,7 +174,7 @@ class Dials:
             steps=self.steps if request.steps is None else request.steps,
             guidance=self.guidance if request.guidance is None else request.guidance,
             size=self.size_limits.sizes[0] if request.size is None else request.size,
-            preset=request.preset or (self.presets[0] if self.presets else None),
+            preset=(self.presets[0] if self.presets else None) if request.preset is None else request.preset,
         )
         self.check(whole)
         return whole
@@ -193,9 +193,9 @@ class Dials:
             raise InvalidRequest(
                 f"Seed {request.seed} means a random seed on this service. Give a seed from {self.first_seed} to {MAX_SEED}, or none."
             )
-        if request.preset and request.preset not in self.presets:
+        if request.preset is not None and request.preset not in self.presets:
             known = ", ".join(self.presets) or "none, the service decides"
-            raise InvalidRequest(f"There is no preset {_shortened(request.preset)} here. Presets of this backend: {known}.")
+            raise InvalidRequest(f"There is no preset {shortened(request.preset)} here. Presets of this backend: {known}.")
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: ranges as first, last and step; sizes as text."""
@@ -237,7 +237,7 @@ def check_seed(seed: Any) -> None:
     """Raise InvalidRequest unless seed is a whole number from 0 to 4294967295."""
     if type(seed) is not int or not 0 <= seed <= MAX_SEED:
         raise InvalidRequest(
-            f"{_shortened(seed)} is not a valid seed. Seeds are whole numbers from 0 to {MAX_SEED}; leave it empty for a random one."
+            f"{shortened(seed)} is not a valid seed. Seeds are whole numbers from 0 to {MAX_SEED}; leave it empty for a random one."
         )
 
 
@@ -270,7 +270,10 @@ def _is_decimal(text: str) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond what a float holds
+        return False
 
 
 def _is_text(prompt: str) -> bool:
@@ -279,8 +282,3 @@ def _is_text(prompt: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in prompt
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -56,6 +56,9 @@ class Settings:
         "FLUX_DEMO_HF_PROVIDER", "auto", "which of Hugging Face's Inference Providers; auto is the first that serves FLUX"
     )
     space_id: str | None = _variable("SPACE_ID", None, "the name of the Space, set by Hugging Face there")
+    hosts: str | None = _variable("FLUX_DEMO_HOSTS", None, "other names under which the page is reached, such as studio.example.org")
+    root_path: str | None = _variable("GRADIO_ROOT_PATH", None, "the path or address under which a proxy serves the page")
+    space_host: str | None = _variable("SPACE_HOST", None, "set by Hugging Face Spaces: the page's name there")
     hf_home: str | None = _variable("HF_HOME", None, "where Hugging Face keeps downloaded weights")
     public: bool = False  # strangers can reach the page: set by whoever opens it to them
     allow_unfiltered: bool = False  # they may see FLUX's images unfiltered: --allow-unfiltered

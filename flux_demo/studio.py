@@ -13,9 +13,11 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from flux_demo.backends import Backend, Route, all_backends, choose
-from flux_demo.backends.queue import RunQueue
+from flux_demo.backends.following import check_control, modes_with_control
+from flux_demo.backends.queue import RunQueue, Visitor
 from flux_demo.errors import BackendUnavailable, InvalidRequest
 from flux_demo.gallery import Gallery, GeneratedImage
+from flux_demo.maps.fit import check_fit
 from flux_demo.modes import MAP_LIMITS, MODES, Control, Mode, find_mode
 from flux_demo.notebook import steps_shown
 from flux_demo.progress import OnStatus, OnStep
@@ -91,6 +93,7 @@ class Studio:
         ``photo`` is an RGB image or a file; ``size`` a Size, "WIDTHxHEIGHT", or "match"; ``options`` are those of the mode's
         control: low and high for canny, near, far and invert for depth. Raises InvalidRequest, InvalidPicture, GenerationFailed.
         """
+        check_fit(fit)
         control = _control(find_mode(mode))
         values, draw = control.complete(options), resolve_name(control.draw)
         fitted = self._fitted(mode, photo, size, fit)
@@ -106,6 +109,7 @@ class Studio:
         """
         from PIL import Image as PIL_Image
 
+        check_fit(fit)
         control = _control(find_mode(mode))
         image = _opened(picture)
         if size == MATCH and self._can_generate(mode, image.size):
@@ -115,17 +119,23 @@ class Studio:
             image = PIL_Image.fromarray(fitted.blank_outside(fitted.pixels))
         return ControlMap(control.kind, image)
 
-    def generate(self, request: GenerationRequest, on_step: OnStep | None = None, on_status: OnStatus | None = None) -> GeneratedImage:
+    def generate(
+        self,
+        request: GenerationRequest,
+        on_step: OnStep | None = None,
+        on_status: OnStatus | None = None,
+        visitor: Visitor | None = None,
+    ) -> GeneratedImage:
         """Generate an image and keep it in the gallery. What the request leaves out takes the route's defaults.
 
         Waits in the backend's queue first. ``on_step(done, of, preview)`` follows the steps and ``on_status(status)`` the phases; raising
-        Cancelled from either stops the run. Raises FluxDemoError.
+        Cancelled from either stops the run. ``visitor``: who asks, on a page that many reach. Raises FluxDemoError.
         """
         route = self.route(request.mode)
-        _check_control(find_mode(request.mode), request, route)
+        check_control(find_mode(request.mode), request, route)
         whole = route.dials.complete(request)
         on_status = on_status or (lambda status: None)
-        with steps_shown(on_step) as on_step, self._queues[route.backend.name].turn(on_status):
+        with steps_shown(on_step) as on_step, self._queues[route.backend.name].turn(on_status, visitor):
             started = time.perf_counter()
             drawn = route.backend.generate(whole, on_step, on_status)
             seconds = time.perf_counter() - started
@@ -253,12 +263,8 @@ class Studio:
 
 def _control(mode: Mode) -> Control:
     if mode.control is None:
-        raise InvalidRequest(f"The {mode.name} mode does not follow a map. Use one of {', '.join(_modes_with_control())}.")
+        raise InvalidRequest(f"The {mode.name} mode does not follow a map. Use one of {', '.join(modes_with_control())}.")
     return mode.control
-
-
-def _modes_with_control() -> list[str]:
-    return [mode.name for mode in MODES.values() if mode.control]
 
 
 def _opened(photo: Image | str | os.PathLike) -> Image:
@@ -269,31 +275,3 @@ def _opened(photo: Image | str | os.PathLike) -> Image:
     if not isinstance(photo, Image.Image):
         return open_photo(photo)
     return photo if photo.mode == "RGB" else photo.convert("RGB")
-
-
-def _check_control(mode: Mode, request: GenerationRequest, route: Route) -> None:
-    """Raise InvalidRequest unless the request has what the mode and the route follow."""
-    if mode.control is None:
-        if request.control is not None or request.sample is not None:
-            raise InvalidRequest(
-                f"The {mode.name} mode does not follow a map. Leave the map out, or use one of {', '.join(_modes_with_control())}."
-            )
-        return
-    if request.control is not None and request.control.kind != mode.control.kind:
-        raise InvalidRequest(
-            f"This is a {request.control.kind} map, and the {mode.name} mode follows {mode.control.kind} maps. Use the map's own mode."
-        )
-    if request.sample is not None and request.sample not in range(route.dials.sample_pictures):
-        raise InvalidRequest("This backend does not have that sample image. Give a photo or a map of your own.")
-    if request.control is not None and not route.dials.own_photos:
-        raise only_samples(route)
-    if request.control is None and request.sample is None:
-        raise InvalidRequest(f"The {mode.name} mode needs a map to follow. Draw one from a photo first, or give a ready-made one.")
-
-
-def only_samples(route: Route) -> InvalidRequest:
-    """The refusal of a photo or map where the service follows only its own sample images. Nothing was sent."""
-    return InvalidRequest(
-        f"{route.backend.title} follows only its {route.dials.sample_pictures} sample images, so your photo was not sent. "
-        "Choose one of them by number, or run on a GPU, a NIM or the mini."
-    )

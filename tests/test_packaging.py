@@ -63,6 +63,7 @@ def test_what_the_program_imports_is_required_and_what_is_required_is_used():
     used = imported("app.py", "flux_demo/*.py", "flux_demo/[!m]*/**/*.py", "flux_demo/maps/*.py")
     named = set(requirements("requirements.txt"))
     brought = {"tqdm", "tokenizers"}  # by huggingface_hub and transformers, and used only with them
+    brought |= {"starlette", "python-multipart"}  # by gradio: what it serves with and reads uploads with
     assert used - brought <= named
     assert named - used <= NEVER_IMPORTED
 

@@ -1,29 +1,60 @@
-"""The queue in which runs wait for a backend: first come, first served, as many at once as the backend takes."""
+"""The queue in which runs wait for a backend: fair between visitors, as many at once as the backend takes."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from flux_demo.background import HEARTBEAT_S
+from flux_demo.errors import Busy
 from flux_demo.progress import OnStatus, Phase, Status
+
+MAX_OF_A_VISITOR = 3  # one run under way and two that wait
+MAX_OF_AN_ADDRESS = 24  # many people may share an address, and one person may pretend to be many
+MAX_IN_ALL = 48
+
+
+class Visitor(NamedTuple):
+    """Who asks, as far as a page can know."""
+
+    address: str  # of the network
+    session: str = ""  # the browser tab or the client; empty for calls that name none
+
+
+@dataclass(eq=False)
+class _Run:
+    visitor: Visitor | None  # None: the command line or Python, which may run as they like
+    under_way: bool = False
 
 
 class RunQueue:
-    """The runs of one backend, from the page, the command line and Python alike."""
+    """The runs of one backend, from the page, the command line and Python alike.
+
+    Visitors take turns: whoever had a run last comes after those who had none, and a visitor has one run under way at a time.
+    """
 
     def __init__(self, concurrency: int) -> None:
         self.concurrency = concurrency  # runs at once
-        self._runs: list[object] = []  # those under way first, then those that wait
+        self._runs: list[_Run] = []  # in the order in which they came
+        self._last_turn: dict[object, int] = {}  # of the visitors and addresses that are in the queue
+        self._turns = itertools.count(1)
         self._lock = threading.Lock()
 
     @contextmanager
-    def turn(self, on_status: OnStatus) -> Iterator[None]:
-        """Wait for a place and hold it until the end of the block; ``on_status`` hears how many runs are ahead, and may raise to leave."""
-        run = object()
+    def turn(self, on_status: OnStatus, visitor: Visitor | None = None) -> Iterator[None]:
+        """Wait for a place and hold it until the end of the block; ``on_status`` hears how many runs are ahead, and may raise to leave.
+
+        Raises Busy when this visitor, or everybody together, has too many runs in the queue.
+        """
+        run = _Run(visitor)
         with self._lock:
+            self._check(visitor)
             self._runs.append(run)
         try:
             while ahead := self._ahead(run):
@@ -33,8 +64,41 @@ class RunQueue:
         finally:
             with self._lock:
                 self._runs.remove(run)
+                here = {name for each in self._runs if each.visitor for name in (each.visitor, each.visitor.address)}
+                self._last_turn = {name: turn for name, turn in self._last_turn.items() if name in here}
 
-    def _ahead(self, run: object) -> int:
-        """How many runs must end before this one begins."""
+    def _check(self, visitor: Visitor | None) -> None:
+        if visitor is None:
+            return
+        theirs = [each.visitor for each in self._runs if each.visitor and each.visitor.address == visitor.address]
+        if theirs.count(visitor) >= MAX_OF_A_VISITOR:
+            raise Busy(f"{MAX_OF_A_VISITOR} images of yours are under way or waiting already. Wait until one is finished, or stop one.")
+        if len(theirs) >= MAX_OF_AN_ADDRESS or len(self._runs) >= MAX_IN_ALL:
+            raise Busy("Too many images are waiting at the moment. Try again in a minute.")
+
+    def _ahead(self, run: _Run) -> int:
+        """How many runs must end before this one begins; at 0 it counts as under way."""
         with self._lock:
-            return max(0, self._runs.index(run) + 1 - self.concurrency)
+            if run.under_way:
+                return 0
+            under_way = [each for each in self._runs if each.under_way]
+            ahead = self._order().index(run) + 1 + len(under_way) - self.concurrency
+            if ahead > 0:
+                return ahead
+            if run.visitor and any(each.visitor == run.visitor for each in under_way):
+                return 1
+            run.under_way = True
+            if run.visitor:
+                self._last_turn[run.visitor] = self._last_turn[run.visitor.address] = next(self._turns)
+            return 0
+
+    def _order(self) -> list[_Run]:
+        """The runs that wait, the next one first."""
+        earlier: Counter[object] = Counter()
+        keys: dict[_Run, tuple[int, int, int, int]] = {}
+        for run in self._runs:
+            visitor, address = (run.visitor, run.visitor.address) if run.visitor else (run, run)
+            turns = [self._last_turn.get(name, 0) if run.visitor else 0 for name in (visitor, address)]
+            keys[run] = (earlier[visitor], turns[0], earlier[address], turns[1])
+            earlier.update({visitor, address})
+        return sorted((run for run in self._runs if not run.under_way), key=keys.__getitem__)  # stable: who came first, first

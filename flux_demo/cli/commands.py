@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from flux_demo.backends.following import only_samples
 from flux_demo.cli import check, experiments, output
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import DownloadFailed, InvalidRequest
@@ -14,7 +15,7 @@ from flux_demo.gallery import GeneratedImage
 from flux_demo.modes import Control, Mode, find_mode
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.settings import Settings
-from flux_demo.studio import MATCH, Studio, only_samples
+from flux_demo.studio import MATCH, Studio
 
 
 def generate(args: argparse.Namespace, terminal: Terminal) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flux_demo.errors import InvalidRequest
+from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.request import Size
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ class Fitted:
         return blank
 
 
+def check_fit(how: Any) -> None:
+    """Raise InvalidRequest unless this is one of FITS."""
+    if not isinstance(how, str) or how not in FITS:
+        raise InvalidRequest(f"{shortened(how)} is not a way to fit a photo. Choose {', '.join(FITS[:-1])} or {FITS[-1]}.")
+
+
 def fit(photo: Image, size: Size, how: str = "crop") -> Fitted:
     """Bring an RGB photo to ``size``. Raises InvalidRequest for an unknown way.
 
@@ -41,8 +47,7 @@ def fit(photo: Image, size: Size, how: str = "crop") -> Fitted:
     import cv2
     import numpy as np
 
-    if how not in FITS:
-        raise InvalidRequest(f"{how!r} is not a way to fit a photo. Choose {', '.join(FITS[:-1])} or {FITS[-1]}.")
+    check_fit(how)
     pixels = np.asarray(photo)
     if how == "crop":
         pixels = _middle(pixels, size)

@@ -4,14 +4,18 @@ from typing import Any
 
 from flux_demo.settings import ASSETS
 from flux_demo.ui.page import build
+from flux_demo.ui.temporary import remove as remove_temporary
 
-__all__ = ["build", "launch_options"]
+__all__ = ["build", "launch_options", "remove_temporary"]
 
-UPLOAD_LIMIT = "64mb"  # above the loader's own limit, whose sentence is the better one
+UPLOAD_LIMIT = "33mb"  # above the loader's own limit, whose sentence is the better one
+SESSIONS = 256  # whose states are kept, each of them 0.3 MiB or more
+THREADS = 80  # more than the runs that wait in the queue, so that reading and live maps never wait for a thread
 
 
 def launch_options() -> dict[str, Any]:
     """What ``page.launch`` needs besides an address."""
+    from flux_demo.ui.blocks import served
     from flux_demo.ui.theme import theme
 
     return {
@@ -26,4 +30,7 @@ def launch_options() -> dict[str, Any]:
         "enable_monitoring": False,
         "show_error": False,
         "max_file_size": UPLOAD_LIMIT,
+        "max_threads": THREADS,
+        "state_session_capacity": SESSIONS,
+        "app_kwargs": {"lifespan": served},
     }

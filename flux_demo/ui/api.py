@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from flux_demo.errors import shortened
 from flux_demo.gallery import GeneratedImage
 from flux_demo.maps.photo import open_photo
 from flux_demo.modes import MODES, Mode
@@ -80,7 +81,7 @@ def _map_drawing(studio: Studio, mode: Mode) -> Callable:
 
     def draw(**given: Any) -> gr.FileData:
         photo, size, fit = received(given.pop("photo")), _size_text(given.pop("size")), given.pop("fit")
-        drawn = studio.preview(mode.name, photo, size or "match", fit or "crop", **given)
+        drawn = studio.preview(mode.name, photo, size or "match", "crop" if fit in (None, "") else fit, **given)
         return gr.FileData(path=keep_map(drawn, NOT_FROM_A_FORM).path)
 
     options = [_parameter(option.name, bool if option.is_switch else float, option.default) for option in control.options]
@@ -143,4 +144,4 @@ def _given_map(kind: str, uploaded: Any) -> ControlMap:
 
 def _size_text(size: Any) -> str:
     """ "WIDTHxHEIGHT" or "match"; anything else goes to the parser, which says what is wrong with it."""
-    return "" if size is None else str(size).strip()
+    return "" if size is None else size.strip() if isinstance(size, str) else shortened(size)

@@ -103,10 +103,10 @@ def request_of(
         seed=parse_seed(seed),
         steps=whole(steps),
         guidance=guidance,
-        size=Size.parse(size) if size and size != "match" else None,
+        size=None if size in (None, "", "match") else Size.parse(size),
         control=control,
         sample=sample,
-        preset=preset or None,
+        preset=None if preset in (None, "") else preset,
     )
 
 

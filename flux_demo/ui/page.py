@@ -7,9 +7,11 @@ import gradio as gr
 
 from flux_demo.backends import Route
 from flux_demo.modes import MODES, Mode
+from flux_demo.request import MAX_PROMPT
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.api import add_api
+from flux_demo.ui.blocks import Page
 from flux_demo.ui.cross_tab import bind_across, bind_end
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, STOP_JS, run_handler
@@ -21,14 +23,14 @@ from flux_demo.ui.tab import build_tab
 from flux_demo.ui.tab_state import find_route
 
 TITLE = "FLUX.1 from words, edges and depth"
-QUEUED = 32  # events that may wait in Gradio's queue together
+QUEUED = 256  # events that may wait in Gradio's queue together; runs wait in ours
 SHOWN_BY_A_RUN = ("status", "picture", "caption", "run", "stop", "run_state", "history", "gallery", "last")
 SHOWN_OF_A_MAP = ("map", "shown", "map_note")
 
 
 def build(studio: Studio) -> gr.Blocks:
     """The page and its API; nothing heavy is loaded."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as page:
+    with Page(studio.settings, title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.HTML(f"<h1>{TITLE}</h1>", elem_id="title")
         everywhere: Form = {"history": gr.State([])}
         forms: dict[str, Form] = {}
@@ -36,6 +38,7 @@ def build(studio: Studio) -> gr.Blocks:
             for mode in MODES.values():
                 with gr.Tab(mode.title, id=mode.name, elem_id=f"tab-{mode.name}"):
                     forms[mode.name] = build_tab(studio, mode)
+                    page.kept_files += forms[mode.name].get("example_paths", [])
         _pictures(everywhere)
         for mode in MODES.values():
             _bind_tab(studio, mode, forms[mode.name] | everywhere)
@@ -121,7 +124,7 @@ def _hint(studio: Studio, mode: Mode) -> Any:
     def hint(*, prompt: Any) -> dict[str, Any]:
         route = find_route(studio, mode)
         mini = isinstance(route, Route) and route.backend.name == "mini"
-        return {"hint": html.unknown_words(prompt) if mini and isinstance(prompt, str) else html.says("")}
+        return {"hint": html.unknown_words(prompt[:MAX_PROMPT]) if mini and isinstance(prompt, str) else html.says("")}
 
     return hint
 

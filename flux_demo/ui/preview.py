@@ -35,7 +35,7 @@ def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
         raise InvalidRequest("There is no photo to follow. Drop one on the photo panel, or click an example.")
     photo = received(now.photo)
     facts = _facts(str(photo), photo.stat().st_mtime_ns)
-    size, fit = now.size or "match", now.fit or "crop"
+    size, fit = ("match" if now.size in (None, "") else now.size), ("crop" if now.fit in (None, "") else now.fit)
     if now.as_map:
         control = studio.as_map(mode.name, photo, size=size, fit=fit)
     else:

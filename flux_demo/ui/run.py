@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from PIL.Image import Image
 
 from flux_demo import background
+from flux_demo.backends.queue import MAX_IN_ALL
 from flux_demo.errors import Cancelled, GenerationFailed
 from flux_demo.gallery import GeneratedImage
 from flux_demo.progress import Status
 from flux_demo.request import GenerationRequest
 from flux_demo.studio import Studio
+from flux_demo.ui.visitors import current
 
-MAX_RUNS = 16  # that hold a thread of Gradio's forty: for each backend a few run, the others wait in its queue
+MAX_RUNS = MAX_IN_ALL + 4  # that hold a thread of Gradio's: all that a queue takes, and some that it is about to refuse
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,24 @@ def follow(studio: Studio, request: GenerationRequest) -> Generator[Step | Statu
     Raises what the run raises. Closing the generator leaves the queue, or stops the run at its next step.
     """
 
-    def run(report: background.Reporter[Step | Status]) -> GeneratedImage:
-        return studio.generate(request, lambda done, of, preview: report(Step(done, of, preview)), report)
+    caller = current.get()
+    visitor = caller.visitor if caller else None
 
+    def run(report: background.Reporter[Step | Status]) -> GeneratedImage:
+        return studio.generate(request, lambda done, of, preview: report(Step(done, of, preview)), report, visitor)
+
+    events = background.follow(run, f"run-{request.mode}")
     try:
-        yield (yield from background.follow(run, f"run-{request.mode}"))
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                yield end.value
+                return
+            if caller:
+                caller.check_listening()
+            yield event
     except Cancelled as error:
         raise GenerationFailed("The run was stopped before it ended. Start it again.") from error
+    finally:
+        events.close()

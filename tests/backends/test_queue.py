@@ -4,13 +4,15 @@ import threading
 
 import pytest
 
-from flux_demo.errors import Cancelled
+from flux_demo.backends.queue import MAX_IN_ALL, MAX_OF_A_VISITOR, MAX_OF_AN_ADDRESS, Visitor
+from flux_demo.errors import Busy, Cancelled, GenerationFailed
 from flux_demo.gallery import Gallery
 from flux_demo.progress import Phase, Status
 from flux_demo.request import GenerationRequest
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui.run import Step, follow
+from flux_demo.ui.visitors import Caller, Listeners, current
 
 
 @pytest.fixture
@@ -30,6 +32,17 @@ def slow(recording_backend, tmp_path):
         return Studio(Settings(outputs=str(tmp_path)), [backend], Gallery(tmp_path)), backend
 
     return make
+
+
+def follow_as(studio, seed, visitor):
+    """``follow`` of a run that this visitor asked for."""
+    token = current.set(Caller(visitor, (), Listeners()))
+    try:
+        run = follow(studio, ask(seed))
+        first(run)
+        return run
+    finally:
+        current.reset(token)
 
 
 def ask(seed: int) -> GenerationRequest:
@@ -96,3 +109,94 @@ def test_a_failed_run_leaves_the_queue(slow):
     for _ in range(2):
         with pytest.raises(Exception, match="stopped before it ended"):
             list(follow(studio, ask(1)))
+
+
+ANNA, BERT, CARL = Visitor("10.0.0.1", "a"), Visitor("10.0.0.1", "b"), Visitor("10.0.0.2", "c")
+
+
+def finish_one(studio, backend, runs):
+    """Close the run that is under way and wait until the next one has begun."""
+    seed = backend.requests[-1].seed
+    runs.pop(seed).close()
+    for _ in range(300):
+        if backend.requests[-1].seed != seed or not runs:
+            return
+        for run in runs.values():
+            next(run)
+
+
+def test_visitors_take_turns(slow):
+    studio, backend = slow()
+    runs = {seed: follow_as(studio, seed, visitor) for seed, visitor in ((1, ANNA), (2, ANNA), (3, ANNA), (4, BERT), (5, CARL), (6, BERT))}
+    while runs:
+        finish_one(studio, backend, runs)
+    assert [request.seed for request in backend.requests] == [1, 5, 4, 2, 6, 3] or [request.seed for request in backend.requests] == [
+        1,
+        4,
+        5,
+        2,
+        6,
+        3,
+    ]
+
+
+def test_a_visitor_has_one_run_under_way_where_several_fit(slow):
+    studio, backend = slow(concurrency=2)
+    runs = [follow_as(studio, 1, ANNA), follow_as(studio, 2, ANNA), follow_as(studio, 3, BERT)]
+    assert [request.seed for request in backend.requests] == [1, 3]
+    for run in runs:
+        run.close()
+
+
+def test_a_visitor_has_two_runs_waiting_and_no_more(slow):
+    studio, _ = slow()
+    runs = [follow_as(studio, seed, ANNA) for seed in range(MAX_OF_A_VISITOR)]
+    with pytest.raises(Busy, match="of yours"):
+        follow_as(studio, 9, ANNA)
+    runs.append(follow_as(studio, 10, BERT))
+    runs.pop(0).close()
+    next(event for event in runs[-1] if isinstance(event, Step))  # the stopped one has left, and it is the other's turn
+    runs.append(follow_as(studio, 11, ANNA))
+    for run in runs:
+        run.close()
+
+
+def test_many_sessions_of_one_address_do_not_fill_the_queue(slow):
+    studio, backend = slow()
+    runs = [follow_as(studio, seed, Visitor("10.0.0.1", str(seed))) for seed in range(MAX_OF_AN_ADDRESS)]
+    with pytest.raises(Busy, match="Too many"):
+        follow_as(studio, 99, Visitor("10.0.0.1", "another"))
+    stranger = follow_as(studio, 100, CARL)
+    runs[0].close()
+    assert next(event for event in stranger if isinstance(event, Step))  # next, before the others of that address
+    for run in [*runs, stranger]:
+        run.close()
+
+
+def test_the_queue_is_bounded_for_everybody_together(slow):
+    studio, _ = slow()
+    runs = [follow_as(studio, seed, Visitor(f"10.0.0.{seed}", "a")) for seed in range(MAX_IN_ALL)]
+    with pytest.raises(Busy, match="Too many"):
+        follow_as(studio, 99, Visitor("10.0.1.1", "a"))
+    local = follow(studio, ask(7))  # the command line shares the queue, and is not refused
+    assert first(local).phase is Phase.QUEUED
+    for run in [*runs, local]:
+        run.close()
+
+
+def test_a_run_that_nobody_listens_to_is_stopped(slow, monkeypatch):
+    monkeypatch.setattr("flux_demo.ui.visitors.GRACE_S", 0.3)
+    studio, _ = slow()
+    listeners = Listeners()
+    listeners.watched = True
+    listeners.opened("heard")
+    token = current.set(Caller(ANNA, ("heard",), listeners))
+    heard = follow(studio, ask(1))
+    next(heard)
+    current.reset(token)
+    for _ in range(8):
+        next(heard)
+    listeners.closed("heard")
+    with pytest.raises(GenerationFailed, match="Nobody listened"):
+        for _ in range(100):
+            next(heard)

@@ -38,17 +38,24 @@ def studio(tmp_path_factory):
 
 
 @pytest.fixture(scope="package")
-def address(studio, tmp_path_factory):
-    """The served page's address; uploads and pictures go to a folder of the tests."""
-    from flux_demo.ui import build, launch_options
+def page(studio, tmp_path_factory):
+    """The served page; uploads and images go to a folder of the tests."""
+    from flux_demo.ui import build, launch_options, remove_temporary
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         patch.setenv("NO_PROXY", "127.0.0.1,localhost")
         page = build(studio)
-        _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
-        yield url
+        page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
+        yield page
         page.close(verbose=False)
+        remove_temporary(page.folder)
+
+
+@pytest.fixture(scope="package")
+def address(page):
+    """The served page's address."""
+    return page.local_url
 
 
 @pytest.fixture

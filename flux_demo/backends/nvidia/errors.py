@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flux_demo.backends.nvidia.secrecy import gives_away
 from flux_demo.errors import BackendUnavailable, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
 
 KEY_PAGE = "https://build.nvidia.com/black-forest-labs/flux_1-dev"
@@ -154,13 +155,16 @@ def faults_of(detail: Any) -> list[tuple[tuple[str, ...], str, str]]:
 
 
 def quoted(detail: Any, secret: str | None = None) -> str:
-    """A detail made fit to show: one short line without the key. Of a validation error, the last part of the location and the message."""
+    """A detail made fit to show, as one short line: of a validation error, the last part of the location and the message.
+
+    Empty when any part of the detail gives away some of ``secret``.
+    """
+    if secret and gives_away(json.dumps(detail, ensure_ascii=False), secret):
+        return ""
     if isinstance(detail, list):
         parts = [f"{location[-1]}: {message}" if location else message for location, _, message in faults_of(detail)]
         text = "; ".join(part for part in parts if part)
     else:
         text = detail if isinstance(detail, str) else ""
-    if secret:
-        text = text.replace(secret, "...")
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split()).rstrip(".")
     return text if len(text) <= MAX_QUOTED else text[: MAX_QUOTED - 3] + "..."

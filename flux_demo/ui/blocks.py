@@ -1,0 +1,132 @@
+"""The page as Gradio serves it to strangers: what arrives is checked before Gradio keeps it, and whatever fails is said in words."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.settings import Settings
+from flux_demo.ui import html, temporary
+from flux_demo.ui.files import received
+from flux_demo.ui.guard import Guard
+from flux_demo.ui.hosts import Hosts
+from flux_demo.ui.visitors import Caller, Listeners, current, visitor_of
+
+MAX_TEXT = 20_000  # characters of one string; a prompt may have 10,000
+
+
+class Page(gr.Blocks):
+    """Gradio's Blocks for a page that strangers reach."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        self.folder = temporary.private_folder()
+        self.settings = settings
+        self.listeners = Listeners()
+        self.kept_files: list[str] = []  # that the page gives to everybody, such as the example photos
+        self._hosts: tuple[str | None, Hosts] = None, Hosts.of(settings, None)
+        super().__init__(**options)
+
+    async def process_api(self, block_fn: Any, inputs: list[Any], *args: Any, **named: Any) -> dict[str, Any]:
+        """Gradio's own, with the inputs checked before it keeps them, and every error a sentence."""
+        session, event = named.get("session_hash"), named.get("event_id")
+        fn = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+        caller = current.set(self._caller(named.get("request"), session, event))
+        ended = True
+        try:
+            if named.get("iterator") is None and not fn.cancels:
+                inputs = list(inputs)
+                _check(inputs, len(fn.inputs))
+            answer = await super().process_api(block_fn, inputs, *args, **named)
+            ended = not answer.get("is_generating")
+            return answer
+        except (gr.Error, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            raise gr.Error(html.sentence(error), print_exception=False) from None
+        finally:
+            current.reset(caller)
+            if ended and session:
+                self._forget_unless_used(session)
+
+    def _caller(self, request: Any, session: str | None, event: str | None) -> Caller:
+        address = self.hosts.address_of(request) if isinstance(request, gr.Request) else ""
+        return Caller(visitor_of(address, session, event), (session or "", event or ""), self.listeners)
+
+    @property
+    def hosts(self) -> Hosts:
+        """The names under which the page is reached, a public link's among them once there is one."""
+        share_url = getattr(self, "share_url", None)
+        if share_url != self._hosts[0]:
+            self._hosts = share_url, Hosts.of(self.settings, share_url)
+        return self._hosts[1]
+
+    def _forget_unless_used(self, session: str) -> None:
+        """Give back the copy of the whole page that Gradio makes for each session, if the session has put nothing into it."""
+        kept = self.state_holder.session_data.get(session)
+        if kept is not None and not kept.state_data:
+            self.state_holder.session_data.pop(session, None)
+            self.state_holder.time_last_used.pop(session, None)
+
+    def clear_temporary(self, older_than_s: float = temporary.KEPT_S) -> None:
+        """Delete what is older and in no history, and drop the sessions that were closed and whose states have expired."""
+        for session, kept in list(self.state_holder.session_data.items()):
+            if kept.is_closed:
+                self._forget_unless_used(session)
+        for session, waiting in list(self._queue.pending_event_ids_session.items()):
+            if not waiting and session not in self.state_holder and not self.listeners.has(session):
+                self._queue.pending_event_ids_session.pop(session, None)
+        gone = temporary.clear(self.folder, self.files_in_use(), older_than_s)
+        for names in self.temp_file_sets:
+            names -= gone
+
+    def files_in_use(self) -> set[str]:
+        """The files that the page itself shows to everybody, and those in the histories of its visitors."""
+        own = [value for block in self.blocks.values() for value in (getattr(block, "value", None), sorted(block.keep_in_cache))]
+        states = [dict(kept.state_data) for kept in list(self.state_holder.session_data.values())]
+        return temporary.paths_in([own, self.kept_files, states], self.folder)
+
+
+def _check(inputs: list[Any], wanted: int) -> None:
+    """Raise InvalidRequest for inputs that Gradio would keep, fetch, echo or fail on before a handler sees them."""
+    if len(inputs) < wanted:
+        raise InvalidRequest(
+            f"The call has {len(inputs)} values, and this endpoint takes {wanted}. Give them all, in the order of /gradio_api/info."
+        )
+    left = list(inputs)
+    while left:
+        value = left.pop()
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            raise InvalidRequest(f"A text of {len(value):,} characters is too long. Shorten it to {MAX_TEXT:,}.")
+        if isinstance(value, dict):
+            if "path" in value and value["path"] is not None:
+                received(value)
+            left += value.values()
+        elif isinstance(value, list | tuple):
+            left += value
+
+
+@asynccontextmanager
+async def served(app: Any) -> AsyncIterator[None]:
+    """While the app is served: the guard stands before everything else, and the temporary folder is cleared."""
+    page = app.get_blocks()
+    logging.getLogger("uvicorn.error").addFilter(_one_line)
+    app.middleware_stack = Guard(app.middleware_stack, page)  # outside Gradio's own middleware, which answers some requests itself
+    stopped = threading.Event()
+    temporary.clear_often(page.clear_temporary, stopped)
+    try:
+        yield
+    finally:
+        stopped.set()
+        temporary.remove(Path(page.folder))
+
+
+def _one_line(record: logging.LogRecord) -> bool:
+    """Traces hold paths and what people typed; a record keeps its first line."""
+    record.exc_info, record.exc_text = None, None
+    return True

@@ -1,0 +1,278 @@
+"""The gate before everything that Gradio serves: whose request it is, what may be asked for, how much and how slowly.
+
+What Gradio answers without our handlers is put in words here, and nothing that it raises reaches the log with what people typed.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException
+
+from flux_demo.maps.photo import MAX_BYTES
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# What the page and its clients ask for, by the first part of the path. Gradio has more: deep links, which write what a stranger sent
+# to disk and show it to others, a proxy, screen recordings, an editor.
+ROOT = {
+    "",
+    "config",
+    "assets",
+    "static",
+    "svelte",
+    "theme.css",
+    "favicon.ico",
+    "robots.txt",
+    "login",
+    "login_check",
+    "logout",
+    "manifest.json",
+}
+API = {"info", "openapi.json", "app_id", "user", "token", "login_check", "startup-events", "theme.css", "upload", "upload_progress"}
+API |= {"queue", "call", "run", "api", "cancel", "reset", "heartbeat", "file", "mcp"}
+PREFIX = "gradio_api"
+
+MAX_JSON = 256 * 2**10  # bytes: a prompt of 10,000 characters takes 120 KB where each is escaped twice
+MAX_UPLOAD = MAX_BYTES + 64 * 2**10  # bytes: one photo and what a form puts around it
+MAX_FILES = 4
+MAX_UPLOADS = {"address": 8, "all": 32}  # at once
+MAX_WAITING = 64  # events of one address in Gradio's queue
+MAX_ADDRESS = 8_000  # characters of a path with its query
+PAUSE_S = 20.0  # between two pieces of a body
+WHOLE_S = {"json": 30.0, "upload": 600.0}
+
+WORDS = {
+    400: "The request cannot be read. Send JSON with a list named data, as /gradio_api/info describes it.",
+    404: "There is nothing at this address. The page is at /, and /gradio_api/info lists the endpoints.",
+    405: "This address does not take that kind of request. /gradio_api/info lists the endpoints.",
+    413: "The request is too large. Send one photo of at most 32 MiB, or text of at most 256 KiB.",
+    422: "The request cannot be read. Send JSON with a list named data, as /gradio_api/info describes it.",
+    500: "The request could not be answered. Check the endpoint's name and its parameters against /gradio_api/info.",
+    503: "Too many requests are waiting at the moment. Try again in a minute.",
+}
+
+log = logging.getLogger("flux_demo.ui")
+
+
+class Refused(MultiPartException):
+    """Ends the reading of a body. Gradio's parser of uploads deletes its files at this kind of error, and only at this."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence = status, sentence
+
+
+class Guard:
+    """ASGI middleware around the served page."""
+
+    def __init__(self, app: Any, page: Any) -> None:
+        self.app, self.page = app, page
+        self._uploads: Counter[str] = Counter()  # that are under way, by address
+        page.listeners.watched = True
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] != "http":  # Gradio has no websockets
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
+        answer = Answer(send, self.page.hosts.framed_by, worded="login" in scope["path"])
+        listened = _listened(scope)
+        try:
+            self._check(scope)
+            kind = _kind(scope)
+            address = scope["client"][0] if scope.get("client") else ""
+            if kind == "upload":
+                self._take_place(address)
+            try:
+                self.page.listeners.opened(listened) if listened else None
+                await self.app(scope, body_of(scope, receive, kind, answer) if kind else receive, answer.send)
+            finally:
+                self.page.listeners.closed(listened) if listened else None
+                if kind == "upload":
+                    self._uploads[address] -= 1
+                    self._uploads += Counter()  # drops those that are zero
+        except Refused as refusal:
+            answer.refusal = refusal
+        except Exception as error:
+            if answer.refusal is None:
+                log.error("%s at %s", type(error).__name__, _place(scope))
+        await answer.finish()
+
+    def _check(self, scope: Message) -> None:
+        """Raise Refused for a request that is not for this page, or asks for what it does not serve."""
+        headers, hosts = Headers(scope=scope), self.page.hosts
+        given = headers.getlist("host")
+        server = scope.get("server") or (None, None)
+        if len(given) != 1 or not hosts.serves(given[0], server[0]):
+            raise Refused(
+                403,
+                "This page is not served under that name. Open it under its own address, or name it in FLUX_DEMO_HOSTS.",
+            )
+        if any(not hosts.takes(origin, given[0]) for origin in headers.getlist("origin")):
+            raise Refused(403, "Pages of other sites may not call this one. Open it directly, or name the site in FLUX_DEMO_HOSTS.")
+        path = scope["path"]
+        if len(path) + len(scope.get("query_string", b"")) > MAX_ADDRESS:
+            raise Refused(414, "This address is too long. Send values in the request's body.")
+        parts = path.strip("/").split("/")
+        if scope.get("root_path") and path.startswith(scope["root_path"]):
+            parts = path[len(scope["root_path"]) :].strip("/").split("/")
+        first = parts[0] if parts[0] != PREFIX else (parts[1] if len(parts) > 1 else "").partition("=")[0]
+        if first not in (API if parts[0] == PREFIX else ROOT) or (first == "file" and "://" in path) or _is_fetched(path):
+            raise Refused(404, WORDS[404])
+        _forget_deep_link(scope)
+        if scope["method"] == "POST" and first in ("queue", "call", "run", "api"):
+            self._check_waiting(scope)
+
+    def _check_waiting(self, scope: Message) -> None:
+        """Raise Refused when an address has many events in Gradio's queue already, which all visitors share."""
+        address = scope["client"][0] if scope.get("client") else ""
+        queues = self.page._queue.event_queue_per_concurrency_id.values()
+        if (
+            sum(event.request.client is not None and event.request.client.host == address for queue in queues for event in queue.queue)
+            >= MAX_WAITING
+        ):
+            raise Refused(429, "Too many requests of yours are waiting. Wait for some of their answers first.")
+
+    def _take_place(self, address: str) -> None:
+        if self._uploads[address] >= MAX_UPLOADS["address"] or self._uploads.total() >= MAX_UPLOADS["all"]:
+            raise Refused(429, "Too many photos are being uploaded at the moment. Try again in a minute.")
+        self._uploads[address] += 1
+
+
+class Answer:
+    """What goes back: with the headers that no page of ours is without, and in words where Gradio has none."""
+
+    def __init__(self, send: Send, framed_by: str, worded: bool) -> None:
+        self._send, self._worded = send, worded  # worded: Gradio's own words are good enough
+        self.refusal: Refused | None = None
+        self.started = self.ended = False
+        self._headers = [(b"content-security-policy", f"frame-ancestors {framed_by}".encode()), (b"x-content-type-options", b"nosniff")]
+        self._headers += [(b"referrer-policy", b"same-origin")]
+        if framed_by == "'none'":
+            self._headers.append((b"x-frame-options", b"DENY"))
+
+    async def send(self, message: Message) -> None:
+        """Pass a message of Gradio's on, unless it is the beginning of an answer without words."""
+        if message["type"] == "http.response.start" and not self.started:
+            status = message["status"]
+            if self.refusal is None and status in WORDS and status != 503 and not self._worded:
+                self.refusal = Refused(status, WORDS[status])
+            if self.refusal is not None:
+                return
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+            self.started = True
+        if self.refusal is not None and not self.started:
+            return
+        self.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await self._send(message)
+
+    async def finish(self) -> None:
+        """Send the refusal if there is one, or end an answer that broke off."""
+        if self.ended:
+            return
+        if self.started:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        refusal = self.refusal or Refused(500, WORDS[500])
+        body = json.dumps({"detail": refusal.sentence, "error": refusal.sentence}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *self._headers]
+        if refusal.status in (408, 413, 429):
+            headers.append((b"connection", b"close"))  # the rest of the body is not read
+        await self._send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def body_of(scope: Message, receive: Receive, kind: str, answer: Answer) -> Receive:
+    """``receive`` with a limit of bytes, of files and of time; whatever is beyond it raises Refused and is the answer."""
+    limit = MAX_UPLOAD if kind == "upload" else MAX_JSON
+    headers = Headers(scope=scope)
+    boundary = _boundary(headers.get("content-type", "")) if kind == "upload" else b""
+    began = time.monotonic()
+    count, parts, tail, whole = 0, 0, b"", False
+
+    def refuse(status: int, sentence: str) -> Refused:
+        answer.refusal = Refused(status, sentence)
+        return answer.refusal
+
+    async def limited() -> Message:
+        nonlocal count, parts, tail, whole
+        if whole:
+            return await receive()  # waits for the end of the connection, however long that takes
+        if int(headers.get("content-length") or 0) > limit:
+            raise refuse(413, WORDS[413])
+        left = began + WHOLE_S[kind] - time.monotonic()
+        try:
+            message = await asyncio.wait_for(receive(), max(0.0, min(PAUSE_S, left)))
+        except TimeoutError:
+            raise refuse(408, "The request came too slowly. Send it again over a better connection.") from None
+        if message["type"] == "http.disconnect":
+            raise refuse(400, WORDS[400])
+        body = message.get("body", b"")
+        count += len(body)
+        whole = not message.get("more_body", False)
+        if boundary:
+            seen = tail + body
+            parts += seen.count(boundary)
+            tail = seen[-(len(boundary) - 1) :]
+        if count > limit:
+            raise refuse(413, WORDS[413])
+        if parts > MAX_FILES + 1:  # the last boundary ends the form
+            raise refuse(413, f"The form has too many parts. Send at most {MAX_FILES} files at a time.")
+        return message
+
+    return limited
+
+
+def _kind(scope: Message) -> str | None:
+    """What kind of body a request has: an upload, JSON, or none."""
+    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return None
+    return "upload" if scope["path"].rstrip("/").endswith(f"/{PREFIX}/upload") else "json"
+
+
+def _boundary(content_type: str) -> bytes:
+    from python_multipart.multipart import parse_options_header
+
+    _, options = parse_options_header(content_type)
+    return b"--" + options[b"boundary"] if options.get(b"boundary") else b""
+
+
+def _listened(scope: Message) -> str | None:
+    """The session or event whose answers this request waits for."""
+    if scope["method"] != "GET":
+        return None
+    parts = scope["path"].strip("/").split("/")
+    if parts[-2:] == ["queue", "data"]:
+        return dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"))).get("session_hash")
+    return parts[-1] if "call" in parts[:-2] else None
+
+
+def _is_fetched(path: str) -> bool:
+    """Whether Gradio would fetch an address from the network for this path."""
+    _, _, file = path.partition("/file=")
+    return file.lower().lstrip("/").startswith(("http:", "https:", "ftp:", "//"))
+
+
+def _forget_deep_link(scope: Message) -> None:
+    """A link to somebody else's values opens the plain page."""
+    query = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    if any(name == "deep_link" for name, _ in query):
+        scope["query_string"] = urlencode([(name, value) for name, value in query if name != "deep_link"]).encode()
+
+
+def _place(scope: Message) -> str:
+    """The path's first parts, for the log: what follows may name files."""
+    return "/".join(scope["path"].split("/")[:3])[:60].partition("=")[0]

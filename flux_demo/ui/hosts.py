@@ -1,0 +1,106 @@
+"""The names under which the page is reached: what a browser may put into Host and Origin."""
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from flux_demo.settings import Settings
+
+SPACES = (".hf.space",)
+FRAMED_BY_SPACES = "https://huggingface.co https://*.huggingface.co https://*.hf.space"
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Which Host and which Origin belong to this page."""
+
+    names: frozenset[str]  # lower case, without a port
+    on_spaces: bool
+
+    @classmethod
+    def of(cls, settings: Settings, share_url: str | None) -> "Hosts":
+        """What the settings and the public link say."""
+        said = (settings.hosts or "").replace(",", " ").split()
+        said += [address for address in (settings.root_path, share_url) if address and "://" in address]
+        if settings.space_host:
+            said += settings.space_host.replace(",", " ").split()
+        return cls(frozenset(filter(None, map(_name, said))), bool(settings.space_host))
+
+    def serves(self, host: str, listened_on: str | None) -> bool:
+        """Whether a request with this Host header may have come for this page.
+
+        ``listened_on`` is the local address of the connection. A site that points its own name to this machine (DNS rebinding) sends
+        that name; an address, on the other hand, cannot be anybody else's.
+        """
+        name = _name(host)
+        if not name:
+            return False
+        if name in self.names or (self.on_spaces and name.endswith(SPACES)):
+            return True
+        if (address := _address(name)) is not None:
+            return _is_own(address) or not _is_own(_address(listened_on or ""))
+        return name in own_names(_is_own(_address(listened_on or "")))
+
+    def takes(self, origin: str, host: str) -> bool:
+        """Whether a page of this Origin may call: this page itself, under the address that its Host says, or under another of its names."""
+        parts = _split(origin)
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+            return False
+        if parts.hostname in self.names:
+            return True
+        default = {"http": 80, "https": 443}[parts.scheme]
+        own = _split(f"{parts.scheme}://{host}")
+        return own is not None and (parts.hostname, parts.port or default) == (own.hostname, own.port or default)
+
+    def address_of(self, request: Any) -> str:
+        """The network address that a request came from; on Spaces the one that its proxy names."""
+        client = getattr(request, "client", None)
+        address = getattr(client, "host", None) or ""
+        if self.on_spaces:
+            forwarded = str(request.headers.get("x-forwarded-for", ""))
+            address = forwarded.rpartition(",")[2].strip()[:64] or address
+        return address
+
+    @property
+    def framed_by(self) -> str:
+        """The value of the policy's ``frame-ancestors``."""
+        return FRAMED_BY_SPACES if self.on_spaces else "'none'"
+
+
+@lru_cache(maxsize=2)
+def own_names(loopback: bool) -> frozenset[str]:
+    """The names of this machine: localhost alone where only this machine can connect."""
+    machine = "" if loopback else socket.gethostname().lower()
+    return frozenset({"localhost"} | ({machine, f"{machine.partition('.')[0]}.local"} if machine else set()))
+
+
+def _split(address: str) -> Any:
+    """The parts of an address; None for one that is none. Reading ``port`` raises as well, so it is read here."""
+    try:
+        parts = urlsplit(address)
+        return parts if (parts.port or 1) and not (parts.path or parts.query or parts.fragment or parts.username) else None
+    except ValueError:
+        return None
+
+
+def _name(host: str) -> str:
+    """The name in a Host header or an address, lower case; empty when there is none."""
+    host = host.strip()
+    parts = _split(f"//{urlsplit(host).netloc if '://' in host else host}")
+    return (parts.hostname or "").rstrip(".") if parts else ""
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        found = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def _is_own(address: Any) -> bool:
+    """Loopback, or the unspecified address, which reaches loopback."""
+    return address is not None and (address.is_loopback or address.is_unspecified)

@@ -1,0 +1,55 @@
+"""Who calls: kept for each event while its handler runs, for the queue's fairness and for runs that nobody listens to."""
+
+import time
+from collections import Counter
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from flux_demo.backends.queue import Visitor
+from flux_demo.errors import GenerationFailed
+
+GRACE_S = 10.0  # between an event's call and the request that listens to its answers, and when a connection is made again
+
+
+class Listeners:
+    """The streams of answers that are open, by session and by event."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+        self.watched = False  # True once somebody counts the streams
+
+    def opened(self, name: str) -> None:
+        self._open[name] += 1
+
+    def closed(self, name: str) -> None:
+        self._open[name] -= 1
+        if self._open[name] <= 0:
+            del self._open[name]
+
+    def has(self, *names: str) -> bool:
+        return any(name in self._open for name in names)
+
+
+@dataclass
+class Caller:
+    """The caller of one event."""
+
+    visitor: Visitor
+    names: tuple[str, ...]  # under which its answers can be listened to
+    listeners: Listeners
+    heard: float = field(default_factory=time.monotonic)
+
+    def check_listening(self) -> None:
+        """Raise GenerationFailed when nobody has listened to the event's answers for a while."""
+        if not self.listeners.watched or self.listeners.has(*self.names):
+            self.heard = time.monotonic()
+        elif time.monotonic() - self.heard > GRACE_S:
+            raise GenerationFailed("Nobody listened to this run's answers, so it was stopped. Ask for its stream right after the call.")
+
+
+current: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+
+def visitor_of(address: str, session: str | None, event: str | None) -> Visitor:
+    """A call without a session of its own, whose name is then the event's, counts for its address."""
+    return Visitor(address, "" if session == event else session or "")

@@ -1,0 +1,125 @@
+"""The temporary folder: private, cleared while the page runs, and gone when it ends."""
+
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.recipe import read_recipe
+from flux_demo.ui import temporary
+from flux_demo.ui.files import DrawnFrom, ShownMap
+from flux_demo.ui.history import Entry
+from tests.ui.conftest import SMALL
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    folder = temporary.private_folder()
+    yield folder
+    temporary.remove(folder)
+
+
+def test_the_folder_is_this_users_alone(folder, tmp_path):
+    assert folder.parent == tmp_path
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert temporary.private_folder() == folder  # the same for the whole process
+
+
+def test_without_a_folder_of_ones_own_the_shared_one_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = temporary.private_folder()
+    try:
+        assert folder.parent == tmp_path and not (tmp_path / "gradio").exists()
+    finally:
+        temporary.remove(folder)
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_words(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "file" / "below"))
+    with pytest.raises(InvalidRequest, match="GRADIO_TEMP_DIR") as refused:
+        temporary.private_folder()
+    assert str(tmp_path) not in str(refused.value)
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not(tmp_path, monkeypatch):
+    code = "from flux_demo.ui import temporary; print(temporary.private_folder(), flush=True); input()"
+    environment = os.environ | {"GRADIO_TEMP_DIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        theirs = Path(process.stdout.readline().strip())
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+        temporary.remove(temporary.private_folder())
+        assert theirs.is_dir()
+        process.kill()
+    assert theirs.is_dir()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    temporary.remove(temporary.private_folder())
+    assert not theirs.exists()
+
+
+def test_it_ends_with_the_process(tmp_path):
+    code = "from flux_demo.ui import temporary; (temporary.private_folder() / 'x').write_text('')"
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"GRADIO_TEMP_DIR": str(tmp_path)}, check=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_old_files_go_and_what_is_named_stays(folder):
+    (folder / "a").mkdir()
+    (folder / "b" / "c").mkdir(parents=True)
+    for name in ("a/old", "b/c/kept"):
+        (folder / name).write_text(name)
+    time.sleep(0.02)
+    gone = temporary.clear(folder, [str(folder / "b/c/kept")], older_than_s=0.01)
+    assert gone == {str(folder / "a/old")}
+    time.sleep(0.02)
+    assert temporary.clear(folder, [], older_than_s=3600) == set()
+    assert temporary.clear(folder, [str(folder / "b/c/kept")], older_than_s=0.01) == set()
+    assert (folder / "b/c/kept").is_file() and not (folder / "a").exists()  # emptied the last time
+
+
+def test_every_path_of_a_history_is_found(folder):
+    def path(name):
+        return str(folder / name)
+
+    shown = ShownMap(path("map"), DrawnFrom(path("photo"), "1x1", "crop", False, ()), "canny", {}, None, None, "")
+    entries = [Entry(path("image"), None, "mini", shown, path("photo-2"))]
+    assert temporary.paths_in({1: entries, 2: (Path(path("last")),), 3: "elsewhere", 4: 5}, folder) == set(
+        map(path, ("map", "photo", "image", "photo-2", "last"))
+    )
+
+
+def test_the_page_clears_what_no_history_has(page, client, visit, photo_file):
+    """A run's previews and its upload go, the image in a visitor's history stays, and example photos stay for everybody."""
+    from gradio_client import handle_file
+
+    from tests.ui.driving import prompt_field, run, served, wait_for_status
+
+    visitor = visit()
+    prompt_field(visitor).fill("a red cube")
+    run(visitor)
+    wait_for_status(visitor, "text", "Done in")
+    client.predict(handle_file(photo_file), SMALL, api_name="/canny_map")
+    before = sum(path.is_file() for path in page.folder.rglob("*"))
+    time.sleep(0.1)
+    page.clear_temporary(older_than_s=0.05)
+    left = [path for path in page.folder.rglob("*") if path.is_file() and path.name != temporary.LOCK]
+    assert len(left) < before - 3
+    image = next(path for path in left if path.suffix == ".png" and "examples" not in str(path) and _is_ours(path))
+    assert served(visitor, "#image-text" if visitor.locator("#image-text").count() else "#picture-text") == image.read_bytes()
+    assert all(Path(path).is_file() for path in page.kept_files)
+
+
+def _is_ours(path):
+    try:
+        return bool(read_recipe(path))
+    except Exception:
+        return False
