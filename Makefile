@@ -1,9 +1,9 @@
 # make run    start the page (make run ARGS="--port 8000" passes options)
 # make test   run the tests   (make test ARGS="tests/cli -x")
 # make lint   check style, format and types
-# make bench  measure, and record the results in benchmarks/results
+# make bench  measure, record the results, and write them into the tables
 #
-# Each makes .venv first where it is missing or the requirements have changed. Another Python: make run PYTHON=python3.12
+# Each creates .venv first if it is missing or the requirements have changed. With another Python: make run PYTHON=python3.12
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -39,7 +39,7 @@ bench: $(STAMP)
 clean:
 	rm -rf .pytest_cache .ruff_cache .mypy_cache build
 
-# The stamp is written last: an installation that was interrupted is taken up again by the next make.
+# The stamp is written last, so that the next make resumes an interrupted installation.
 $(STAMP): requirements.txt requirements-dev.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "flux_demo needs Python 3.11 or newer, and \"$(PYTHON)\" is not one. Install it, or name it: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }

@@ -1,4 +1,4 @@
-"""Write the recorded results into the README's tables, between their HTML comments.
+"""Write the recorded results into the tables of README.md and benchmarks/README.md, between their comments.
 
 python -m benchmarks.readme
 """
@@ -10,16 +10,33 @@ from pathlib import Path
 from benchmarks import engine, memory
 from benchmarks.record import RESULTS
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+FEW_CARDS = (8, 12, 16, 24, 32, 48, 80)  # GB; the README's, the rest is in benchmarks/README.md
 
 
 def filled(text: str) -> str:
-    """The README's text with its tables made from the results."""
-    for name, table in (("memory", memory.table()), ("engine", engine.table()), ("overhead", overhead())):
+    """A page's text with its tables made from the results."""
+    tables = {"plans": plans(), "memory": memory.table(), "engine": engine.table(), "overhead": overhead()}
+    for name, table in tables.items():
         rows = table.strip() if table.strip().count("\n") > 1 else "Not recorded yet."
         body = f"<!-- {name} -->\n\n{rows}\n\n<!-- /{name} -->"
         text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda found, body=body: body, text, flags=re.DOTALL)
     return text
+
+
+def plans() -> str:
+    """The plan that a few cards get with enough main memory; cards with the same plan share a row."""
+    title, rule, *lines = memory.table().splitlines()
+    by_card: dict[int, str] = {}
+    for line in lines:
+        if found := re.match(r"\| (\d+) GB (\|.*)", line):
+            by_card.setdefault(int(found[1]), found[2])  # the first row of a card is the one with the most main memory
+    cards_of: dict[str, list[int]] = {}
+    for card in FEW_CARDS:
+        cards_of.setdefault(by_card[card], []).append(card)
+    rows = [f"| {' to '.join(dict.fromkeys((str(cards[0]), str(cards[-1]))))} GB {rest}" for rest, cards in cards_of.items()]
+    return "\n".join((title, rule, *rows))
 
 
 def overhead() -> str:
@@ -27,23 +44,22 @@ def overhead() -> str:
     startup, maps, nvidia = (json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in ("startup", "maps", "nvidia"))
     slowest = max(nvidia["rows"], key=lambda row: row["work_ms"] / row["goal_ms"])
     rows = [
-        ("`import flux_demo`, beside bare Python", f"{startup['import_extra_seconds'] * 1000:.0f} ms", "50 ms"),
+        ("`import flux_demo`, beyond bare Python", f"{startup['import_extra_seconds'] * 1000:.0f} ms", "50 ms"),
         ("`python -m flux_demo --help`", f"{startup['help_seconds'] * 1000:.0f} ms", "300 ms"),
-        ("the page answers, against a bare Gradio page", f"{startup['page_ratio']:.2f} times", "1.3 times"),
-        (f"the edges of a {maps['photo']} photo, against the bare OpenCV calls", f"{maps['ratio']:.2f} times", "1.2 times"),
+        ("time until the page answers, relative to a bare Gradio page", f"{startup['page_ratio']:.2f} times", "1.3 times"),
+        (f"edge map of a {maps['photo']} photo, relative to the bare OpenCV calls", f"{maps['ratio']:.2f} times", "1.2 times"),
         (
             f"our own work for one request to NVIDIA ({slowest['backend']}, {slowest['mode']})",
             f"{slowest['work_ms']:.0f} ms",
             f"{slowest['goal_ms']} ms",
         ),
     ]
-    return "\n".join(
-        ["| what | measured | held to |", "|---|---|---|", *(f"| {what} | {value} | {limit} |" for what, value, limit in rows)]
-    )
+    return "\n".join(["| what | measured | limit |", "|---|---|---|", *(f"| {what} | {value} | {limit} |" for what, value, limit in rows)])
 
 
 def main() -> None:
-    README.write_text(filled(README.read_text("utf-8")), "utf-8")
+    for page in PAGES:
+        page.write_text(filled(page.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":
