@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from flux_demo.backends.queue import Visitor
 from flux_demo.errors import GenerationFailed
 
-GRACE_S = 10.0  # between an event's call and the request that listens to its answers, and when a connection is made again
+GRACE_S = 20.0  # between an event's call and the request that listens to its answers, and when a connection is made again
 
 
 class Listeners:

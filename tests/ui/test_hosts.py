@@ -1,0 +1,103 @@
+"""Under which names the page is reached: on this machine, on a network, through a public link, behind a proxy, on Spaces."""
+
+import pytest
+
+from flux_demo.settings import Settings
+from flux_demo.ui.hosts import Hosts, own_names
+
+HOME = Hosts.of(Settings(), None)
+SPACE = Hosts.of(Settings(space_host="anna-flux.hf.space"), None)
+SHARED = Hosts.of(Settings(), "https://0123456789abcdef.gradio.live")
+PROXIED = Hosts.of(Settings(hosts="Studio.example.org, other.example.org:8443", root_path="https://third.example.org/flux"), None)
+LOOPBACK, NETWORK = "127.0.0.1", "192.168.1.5"
+
+
+@pytest.mark.parametrize("listened_on", [LOOPBACK, "::1", NETWORK])
+@pytest.mark.parametrize("hosts", [HOME, SPACE, SHARED, PROXIED])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:7860",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "hf.space.evil.example",
+        "",
+        "a b",
+        "[::1",
+        "x:y",
+        "evil.example/localhost",
+        "localhost@evil.example",
+    ],
+)
+def test_a_name_of_somebody_else_is_never_served(hosts, host, listened_on):
+    assert not hosts.serves(host, listened_on)
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:7860", "127.0.0.1:7860", "[::1]:7860", "0.0.0.0:7860", "[::ffff:127.0.0.1]"])
+def test_this_machine_is_served(host):
+    assert HOME.serves(host, LOOPBACK) and HOME.serves(host, "::1")
+
+
+def test_an_address_of_the_network_is_served_where_the_network_is_listened_on():
+    assert HOME.serves("192.168.1.5:7860", NETWORK)
+    assert not HOME.serves("192.168.1.5:7860", LOOPBACK)
+    assert all(HOME.serves(name, NETWORK) for name in own_names(False))
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host"),
+    [
+        (SPACE, "anna-flux.hf.space"),
+        (SPACE, "anna-flux--dev.hf.space"),
+        (SHARED, "0123456789abcdef.gradio.live"),
+        (PROXIED, "studio.example.org"),
+        (PROXIED, "other.example.org"),
+        (PROXIED, "third.example.org:443"),
+    ],
+)
+def test_names_that_were_given_are_served_and_only_where_they_were(hosts, host):
+    assert hosts.serves(host, LOOPBACK)
+    assert not HOME.serves(host, LOOPBACK)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:7860", "[::1]:7860", "localhost:7860", "192.168.1.5:7860"])
+def test_a_page_may_call_itself_and_another_may_not(host):
+    assert HOME.takes(f"http://{host}", host) and HOME.takes(f"https://{host}", host)
+    for origin in (
+        "http://evil.example",
+        "null",
+        "http://127.0.0.1:1",
+        "http://localhost",
+        "",
+        "http://",
+        f"ftp://{host}",
+        f"http://{host}.evil.example",
+        f"http://{host}:1",
+    ):
+        assert not HOME.takes(origin, host), origin
+
+
+def test_the_origin_of_a_proxy_belongs_to_its_name():
+    assert PROXIED.takes("https://studio.example.org", "127.0.0.1:7860")
+    assert PROXIED.takes("https://studio.example.org", "studio.example.org")  # the proxy speaks TLS, we do not
+    assert SHARED.takes("https://0123456789abcdef.gradio.live", "0123456789abcdef.gradio.live")
+    assert not SHARED.takes("https://another.gradio.live", "0123456789abcdef.gradio.live")
+    assert not SPACE.takes("https://another.hf.space", "anna-flux.hf.space")
+
+
+def test_only_spaces_may_frame_the_page():
+    assert HOME.framed_by == SHARED.framed_by == PROXIED.framed_by == "'none'"
+    assert "https://huggingface.co" in SPACE.framed_by.split()
+
+
+class Asked:
+    def __init__(self, host, **headers):
+        self.client, self.headers = type("Client", (), {"host": host}), headers
+
+
+def test_a_visitors_address_is_the_proxys_word_only_on_spaces():
+    asked = Asked("10.1.1.1", **{"x-forwarded-for": "6.6.6.6, 203.0.113.9"})
+    assert HOME.address_of(asked) == "10.1.1.1"
+    assert SPACE.address_of(asked) == "203.0.113.9"
+    assert SPACE.address_of(Asked("10.1.1.1")) == "10.1.1.1"
