@@ -166,9 +166,9 @@ def test_the_commands_run_in_the_order_in_which_they_stand(workspace, capsys):
     for words in commands():
         if words[0] == "fetch":  # the only one that needs the network
             continue
-        quick = ["--steps", "2"] if words[0] in MODES else []  # the last one counts
+        quick = ["--steps", "2"] if words[0] in (*MODES, "grid") else []  # the last one counts
         assert run([*words, *quick]) == 0, (words, capsys.readouterr().err)
-    assert {"cone.png", "map.png"} <= {path.name for path in workspace.iterdir()}
+    assert {"cone.png", "map.png", "grid.png"} <= {path.name for path in workspace.iterdir()}
 
 
 def test_the_program_in_python_runs(workspace, monkeypatch):
