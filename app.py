@@ -3,82 +3,85 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import signal
-import socket
 import sys
 import threading
 import time
 from dataclasses import replace
 
-from flux_demo.backends.nvidia.address import is_loopback
-from flux_demo.errors import FluxDemoError, InvalidRequest
+from flux_demo import environment, listening
+from flux_demo.errors import FluxDemoError
 from flux_demo.settings import BACKENDS, Settings
+from flux_demo.streams import forget_output, make_writable
 
-LOOPBACK = "127.0.0.1,localhost"
 demo = None  # the page, under the name by which Spaces look for it
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Start the page and stay until Ctrl+C or a termination signal, which are the ordinary ends. Returns the exit code."""
+    make_writable()
     asked = _parser().parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
-    _prepare_libraries()
     page = None
     try:
         page = start(asked)
         while True:
             time.sleep(3600)
     except FluxDemoError as error:
-        print(error, file=sys.stderr, flush=True)
-        return 3
+        return _refuse(str(error))
     except ImportError as error:
-        print(
-            f"{error.name or 'A library'} cannot be imported: {error}. Install what requirements.txt names, or type: make run",
-            file=sys.stderr,
-        )
-        return 3
+        return _refuse(f"{error.name or 'A library'} cannot be imported: {error}. Install what requirements.txt names, or type: make run")
     except KeyboardInterrupt:
         if page is None:
             return 130
         _close(page)
         return 0
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        what = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0][:300].rstrip(".")
+        return _refuse(f"The page cannot start, for a reason that the program does not know ({what}). python -X dev app.py shows where.")
 
 
 def start(asked: argparse.Namespace):
     """Build the page, put it on its address, and load the models behind it. Raises FluxDemoError."""
     settings = Settings.from_env()
-    chosen = {"backend": asked.backend, "outputs": asked.outputs}
-    settings = replace(settings, **{name: value for name, value in chosen.items() if value})
+    chosen = {"backend": asked.backend, "outputs": asked.outputs, "auth": asked.auth}
+    settings = replace(settings, **{name: value for name, value in chosen.items() if value is not None})
+    host, port = _address(asked)
     settings = replace(settings, public=is_public(asked, settings), allow_unfiltered=asked.allow_unfiltered)
-    global demo
-    _check_address(asked.host, asked.port)
+    environment.prepare(own_hosts=(host,))
+    environment.prepare_page()
     from flux_demo.studio import Studio
     from flux_demo.ui import build, launch_options
 
+    global demo
     studio = Studio.from_settings(settings)
     page = demo = build(studio)
     try:
-        # None for host and port: Gradio's own variables decide, as on Spaces.
-        _, address, shared = page.launch(
-            server_name=asked.host,
-            server_port=asked.port,
-            share=asked.share or None,
+        _, _, shared = page.launch(
+            server_name=listening.in_url(host),
+            server_port=port,
+            share=asked.share or None,  # None: GRADIO_SHARE decides
+            auth=settings.login,
             prevent_thread_lock=True,
             quiet=True,
             **launch_options(),
         )
     except OSError as error:
-        raise InvalidRequest("The page found no free port. Name one with --port, or stop the program that has it.") from error
-    print(f"Running on {address}", flush=True)
+        why = f"{error.filename} {error.strerror}" if error.filename else error.strerror or "its port was taken meanwhile"
+        raise FluxDemoError(f"The page cannot start: {why}. Mend that, or name another --port.") from error
+    if settings.login is None and not settings.space_id:
+        _say_who_may_enter(host, shared)
+    _print(f"Running on {listening.to_open(host, port)}")
     if settings.public and settings.allow_unfiltered:
         from flux_demo.safety import ACCEPTED
 
-        print(ACCEPTED, flush=True)
+        _print(ACCEPTED)
     if shared:
-        print(f"Running on {shared} for everybody who has the link", flush=True)
+        _print(f"Running on {shared} for everybody who has the link")
     threading.Thread(target=_warm_up, args=(studio,), daemon=True).start()
     return page
 
@@ -93,53 +96,50 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--share", action="store_true", help="make a public link through Gradio's service")
     parser.add_argument("--outputs", metavar="DIR", help="folder where images are kept (default: outputs)")
     parser.add_argument("--allow-unfiltered", action="store_true", help="let strangers see FLUX's images without the content filter")
+    parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask everybody who opens the page for this (default: FLUX_DEMO_AUTH)")
     return parser
 
 
 def is_public(asked: argparse.Namespace, settings: Settings) -> bool:
-    """Whether strangers can reach the page."""
-    host = (asked.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1").strip("[]")
-    return asked.share or bool(settings.space_id) or not is_loopback(f"http://[{host}]" if ":" in host else f"http://{host}")
+    """Whether strangers can reach the page. Raises InvalidRequest."""
+    return asked.share or bool(settings.space_id) or not listening.is_loopback(_host(asked))
 
 
-def _prepare_libraries() -> None:
-    """What libraries read from the environment when they are imported: no telemetry, no chatter, no proxy to ourselves."""
-    defaults = {
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "DIFFUSERS_VERBOSITY": "error",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
-    for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own address whether it is up
-        os.environ[name] = ",".join(filter(None, (os.environ.get(name), LOOPBACK)))
+def _host(asked: argparse.Namespace) -> str:
+    return listening.read_host(asked.host if asked.host is not None else os.environ.get("GRADIO_SERVER_NAME"))
 
 
-def _check_address(host: str | None, port: int | None) -> None:
-    """Raise InvalidRequest, in words, for an address that cannot be listened on. Gradio says only that it found no port."""
-    if port is None and host is None:
+def _address(asked: argparse.Namespace) -> tuple[str, int]:
+    """Host and port: the options, else Gradio's own variables, as on Spaces, else Gradio's defaults. Raises InvalidRequest."""
+    host = _host(asked)
+    port, name = (asked.port, "--port") if asked.port is not None else (os.environ.get("GRADIO_SERVER_PORT"), "GRADIO_SERVER_PORT")
+    port = listening.read_port(host, port, name)
+    # Gradio reads both when it is imported, and asks for a free port by IPv4 only.
+    os.environ["GRADIO_SERVER_NAME"] = listening.HOST if ":" in host else host
+    os.environ["GRADIO_SERVER_PORT"] = str(port)
+    return host, port
+
+
+def _say_who_may_enter(host: str, shared: str | None) -> None:
+    """One line for whoever opens the page to others, once."""
+    if listening.is_loopback(host) and not shared:
         return
-    if port is not None and not 0 < port < 65536:
-        raise InvalidRequest(f"{port} is not a valid port. Give --port a number from 1 to 65535.")
-    host = (host or "127.0.0.1").strip("[]")
+    who = "Everybody who has the link" if shared else "Everybody who can reach this machine over the network"
+    closes = "--auth USER:PASSWORD, or FLUX_DEMO_AUTH, asks them for a password first."
+    _print(f"{who} can use this page, and with it this machine and the services that you pay for: {closes}", sys.stderr)
+
+
+def _print(line: str, file=None) -> None:
+    """A line that nothing depends on: the page runs, whether or not it can be said."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError) as error:
-        raise InvalidRequest(f"{host!r} is not an address of this machine. Give --host 127.0.0.1, or 0.0.0.0 for all addresses.") from error
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does; without it a port just left counts as taken
-        try:
-            probe.bind(address)
-        except PermissionError as error:
-            raise InvalidRequest(f"This user may not use port {port}. Give --port a number from 1024 up.") from error
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise InvalidRequest(
-                    f"{host!r} is not an address of this machine. Give --host 127.0.0.1, or 0.0.0.0 for all addresses."
-                ) from error
-            raise InvalidRequest(f"Port {port} is taken by another program. Give another --port, or stop that program.") from error
+        print(line, file=file or sys.stdout, flush=True)
+    except OSError:
+        forget_output()
+
+
+def _refuse(sentence: str) -> int:
+    _print(sentence, sys.stderr)
+    return 3
 
 
 def _warm_up(studio) -> None:
@@ -172,8 +172,11 @@ def _close(page) -> None:
 
 if __name__ == "__main__":
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            pass  # its reader has gone
     if "flux_demo.ui" in sys.modules:
         sys.modules["flux_demo.ui"].remove_temporary()
     os._exit(code)  # without waiting for the threads of libraries and of a run that is under way

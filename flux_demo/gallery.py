@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import datetime
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from flux_demo import display
-from flux_demo.errors import GenerationFailed
+from flux_demo.errors import GenerationFailed, InvalidRequest
 from flux_demo.recipe import CHUNK, PARAMETERS, Recipe, recipe_of
 from flux_demo.request import DrawnImage, GenerationRequest
 from flux_demo.version import VERSION
@@ -31,6 +34,9 @@ ORIGIN = {
 </rdf:RDF></x:xmpmeta>
 <?xpacket end="w"?>""",
 }
+PART = ".flux_demo-*.part"  # the name of what is not yet a whole file
+STALE_S = 3600  # no image takes an hour to write
+BYTES_PER_PIXEL = 4  # of a PNG that cannot be made smaller, with its recipe
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,21 @@ class Gallery:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._swept = False
+
+    def check(self, pixels: int = 0) -> None:
+        """Raise InvalidRequest when an image of so many pixels could not be kept: asked before it is generated. Makes nothing."""
+        try:
+            place = next(place for place in (self.folder.absolute(), *self.folder.absolute().parents) if os.path.lexists(place))
+            able = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+            full = able and shutil.disk_usage(place).free < pixels * BYTES_PER_PIXEL
+        except (OSError, ValueError):  # a name that is too long, a disk that has gone
+            able = full = False
+        if not able or full:
+            why = "its disk is full" if full else "it is not a folder, or permission is missing"
+            raise InvalidRequest(
+                f"Images cannot be kept in the outputs folder: {why}. Choose another one with --outputs or FLUX_DEMO_OUTPUTS."
+            )
 
     def save(self, drawn: DrawnImage, request: GenerationRequest, backend: str, seconds: float) -> GeneratedImage:
         """Keep an image with its recipe inside, under a name of its own. Raises GenerationFailed when the disk refuses."""
@@ -75,14 +96,13 @@ class Gallery:
         recipe = recipe_of(request, drawn, backend, seconds, now.isoformat(timespec="seconds"), VERSION)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            path = _take_name(
-                self.folder, "-".join([f"{now:%Y%m%d-%H%M%S}", request.mode, *([str(recipe.seed)] if recipe.seed is not None else [])])
-            )
-            try:
-                write_png(drawn.image, path, {CHUNK: recipe.to_json(), PARAMETERS: recipe.parameters()} | ORIGIN)
-            except BaseException:
-                path.unlink(missing_ok=True)
-                raise
+            self._sweep()
+            stem = "-".join([f"{now:%Y%m%d-%H%M%S}", request.mode, *([str(recipe.seed)] if recipe.seed is not None else [])])
+            texts = {CHUNK: recipe.to_json(), PARAMETERS: recipe.parameters()} | ORIGIN
+            with _temporary(self.folder) as part:
+                with part.open("wb") as file:
+                    write_png(drawn.image, file, texts)
+                path = _give_name(part, self.folder, stem)
         except OSError as error:
             raise GenerationFailed(
                 f"The image is finished but cannot be kept: {error.strerror or 'the folder refuses it'}. "
@@ -90,44 +110,72 @@ class Gallery:
             ) from error
         return GeneratedImage(path, request, recipe, seconds, drawn.notes)
 
+    def _sweep(self) -> None:
+        """Remove, once, what a killed program left half written."""
+        if not self._swept:
+            self._swept = True
+            for left in self.folder.glob(PART):
+                with suppress(OSError):  # somebody else's, or gone meanwhile
+                    if time.time() - left.stat().st_mtime > STALE_S:
+                        left.unlink()
 
-def write_png(image: Image, path: Path, texts: Mapping[str, str] | None = None) -> None:
-    """Write a PNG with text chunks, whole or not at all. Latin-1 text goes into tEXt, other text and XMP into iTXt."""
+
+def write_png(image: Image, file: BinaryIO, texts: Mapping[str, str] | None = None) -> None:
+    """Write a PNG with text chunks. Latin-1 text goes into tEXt, other text and XMP into iTXt."""
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()
     for keyword, text in (texts or {}).items():
         (chunks.add_itxt if keyword == XMP else chunks.add_text)(keyword, text)
     # Level 3: level 6, the default, takes three times as long for 5 % less.
-    write_whole(path, lambda file: image.save(file, format="PNG", pnginfo=chunks, compress_level=3))
+    image.save(file, format="PNG", pnginfo=chunks, compress_level=3)
 
 
 def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file through ``fill(file)``; it appears whole or not at all, with the permissions of any new file. Raises OSError."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
+    """Write a file through ``fill(file)``, over an older one of that name; it appears whole or not at all. Raises OSError."""
+    with _temporary(path.parent) as part:
+        with part.open("wb") as file:
             fill(file)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner may read
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        os.replace(part, path)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """An empty hidden file, with the permissions of any new file. It is gone afterwards, unless it was given another name."""
+    part = folder / PART.replace("*", secrets.token_hex(8))
+    part.touch(exist_ok=False)  # not mkstemp: only its owner may read what that makes
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def _take_name(folder: Path, stem: str) -> Path:
-    """Take a name that no other file has, also against another process at the same time."""
+def _give_name(part: Path, folder: Path, stem: str) -> Path:
+    """Move a finished file to a name that no other file has, also against another process at the same time."""
     for number in range(1, 10_000):
         path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
         try:
-            path.touch(exist_ok=False)
+            os.link(part, path)
         except FileExistsError:
             continue
+        except OSError:  # a disk without links, such as a USB stick
+            if not _move(part, path):
+                continue
         return path
     raise FileExistsError(f"{stem} has too many namesakes")
+
+
+def _move(part: Path, path: Path) -> bool:
+    """Move without a link: the name is taken in a hidden file first, which tells every other process. False if it has been taken."""
+    taken = path.with_name(f".{path.name}.taken")
+    try:
+        taken.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    try:
+        if path.exists():
+            return False
+        os.replace(part, path)
+        return True
+    finally:
+        taken.unlink()

@@ -17,6 +17,7 @@ from typing import Any
 
 from flux_demo import background
 from flux_demo.errors import Cancelled, DownloadFailed
+from flux_demo.settings import expanded
 
 TIMEOUT_S = 10.0  # for the Hub's answers; the files themselves may take as long as they need
 
@@ -57,7 +58,7 @@ def local_folder(name: str, patterns: Sequence[str]) -> Path | None:
 
     None if not. Quick, and needs no network.
     """
-    given = Path(name).expanduser()
+    given = expanded(name)
     if given.is_dir():
         return given if all(_is_here(given, pattern) for pattern in patterns) else None
     return next((found.snapshot for found in _snapshots(name) if not found.lacks(patterns)), None)
@@ -97,15 +98,20 @@ def _listing(name: str, commit: str) -> dict[str, str] | None:
         return None
 
 
-def _home(name: str) -> Path:
+def cache_folder() -> Path:
+    """Where the Hub's library keeps downloads. It reads HF_HUB_CACHE, HF_HOME and XDG_CACHE_HOME itself."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    return expanded(constants.HF_HUB_CACHE)
+
+
+def _home(name: str) -> Path:
+    return cache_folder() / f"models--{name.replace('/', '--')}"
 
 
 def missing(name: str, patterns: Sequence[str], token: str | None = None) -> Download:
     """What a fetch would download. Asks the Hub. Raises DownloadFailed."""
-    if Path(name).expanduser().is_dir():
+    if expanded(name).is_dir():
         raise DownloadFailed("This model is a local folder, so there is nothing to fetch. Copy the missing files into it.")
     from huggingface_hub import snapshot_download
 
@@ -207,7 +213,7 @@ def _sentence_for(error: BaseException, name: str) -> str:
     if any(isinstance(link, OSError) and link.errno == errno.ENOSPC for link in chain):
         return (
             f"The disk is full, and {name} is not complete yet. "
-            "Free some space, or set HF_HOME to a larger disk, and fetch again: it continues where it stopped."
+            "Free some space, or set HF_HOME or HF_HUB_CACHE to a larger disk, and fetch again: it continues where it stopped."
         )
     if status is not None:
         return f"Hugging Face answered with error {status} for {name}. Try again later: it continues where it stopped."

@@ -16,7 +16,7 @@ from pathlib import Path
 from flux_demo.errors import InvalidRequest
 from flux_demo.hub import cached, local_folder, same_files, shards_of
 from flux_demo.modes import MODES, Mode
-from flux_demo.settings import ASSETS, Settings
+from flux_demo.settings import ASSETS, Settings, expanded
 
 MINI = ASSETS / "mini"
 SHARED_FOLDERS = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "vae")
@@ -52,9 +52,9 @@ def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
     if what not in MODES:
         raise InvalidRequest(f"{what!r} cannot be fetched. Fetch one of {', '.join(MODES)}, estimator or filter.")
     name = settings.model(what)
-    if what == "text" or Path(name).expanduser().is_dir() or local_folder(settings.model("text"), SHARED) is None:
+    if what == "text" or expanded(name).is_dir() or local_folder(settings.model("text"), SHARED) is None:
         return name, WHOLE
-    shares = not Path(settings.model("text")).expanduser().is_dir() and same_files(name, settings.model("text"), SHARED, settings.hf_token)
+    shares = not expanded(settings.model("text")).is_dir() and same_files(name, settings.model("text"), SHARED, settings.hf_token)
     return name, OWN if shares else WHOLE
 
 
@@ -70,7 +70,7 @@ def local_files(mode: str, settings: Settings) -> ModelFiles | None:
     own = local_folder(name, OWN)
     if own is None:
         return None
-    title = name if not Path(name).expanduser().is_dir() else own.resolve().name
+    title = name if not expanded(name).is_dir() else own.resolve().name
     whole = local_folder(name, WHOLE)
     text = local_folder(settings.model("text"), SHARED) if mode != "text" else None
     same = listed_as_same(name, settings.model("text")) if text is not None else None

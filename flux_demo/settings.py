@@ -48,6 +48,7 @@ class Settings:
     nim_url: str | None = _variable("FLUX_DEMO_NIM_URL", None, "address of your own NVIDIA NIM, for example http://localhost:8000")
     hosted_url: str = _variable("FLUX_DEMO_HOSTED_URL", HOSTED_URL, "the address that hosted requests are posted to")
     outputs: str = _variable("FLUX_DEMO_OUTPUTS", "outputs", "folder where images are kept")
+    auth: str | None = _variable("FLUX_DEMO_AUTH", None, "`USER:PASSWORD` that the page asks for, as `--auth`", secret=True)
     models: Mapping[str, str] = field(default_factory=dict)  # mode -> Hub name or folder, where it is not the mode's own
     depth_estimator: str = _variable("FLUX_DEMO_DEPTH_ESTIMATOR", ESTIMATOR_REPO, "the model that estimates depth in photos")
     nvidia_api_key: str | None = _variable("NVIDIA_API_KEY", None, "key for NVIDIA's hosted API", secret=True)
@@ -68,6 +69,16 @@ class Settings:
             raise InvalidRequest(
                 f"{self.backend!r} is not a backend. Set FLUX_DEMO_BACKEND or --backend to one of auto, {', '.join(BACKENDS)}."
             )
+        if self.auth is not None and not all(self.login or ("",)):
+            raise InvalidRequest(
+                "The login of the page cannot be read. Write --auth or FLUX_DEMO_AUTH as USER:PASSWORD, neither of them empty."
+            )
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """User and password that the page asks for; None if everybody may enter. A password may hold colons."""
+        user, _, password = (self.auth or "").partition(":")
+        return None if self.auth is None else (user.strip(), password)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -100,4 +111,9 @@ class Settings:
 
     @property
     def outputs_folder(self) -> Path:
-        return Path(self.outputs).expanduser()
+        return expanded(self.outputs)
+
+
+def expanded(path: str | os.PathLike) -> Path:
+    """A path with ``~`` filled in, or left as it is where nobody knows whose home is meant: no HOME, no such user."""
+    return Path(os.path.expanduser(path))

@@ -134,6 +134,8 @@ class Studio:
         route = self.route(request.mode)
         check_control(find_mode(request.mode), request, route)
         whole = route.dials.complete(request)
+        assert whole.size is not None
+        self.gallery.check(whole.size.pixels)
         on_status = on_status or (lambda status: None)
         with steps_shown(on_step) as on_step, self._queues[route.backend.name].turn(on_status, visitor):
             started = time.perf_counter()

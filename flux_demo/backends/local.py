@@ -17,7 +17,7 @@ from flux_demo.model_files import WHOLE, ModelFiles, lacking, local_files, with_
 from flux_demo.modes import DEFAULT_SIZES, MODES, Mode
 from flux_demo.request import SizeLimits
 from flux_demo.safety import UNFILTERED, Filter, installed_filter
-from flux_demo.settings import Settings
+from flux_demo.settings import Settings, expanded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -88,7 +88,7 @@ class Local:
 
     def loading_title(self, mode: Mode) -> str:
         name = self._settings.model(mode.name)
-        return Path(name).name if _looks_like_path(name) or Path(name).expanduser().is_dir() else name
+        return Path(name).name if _looks_like_path(name) or expanded(name).is_dir() else name
 
     def model_name(self, mode: Mode) -> str | None:
         files = local_files(mode.name, self._settings)
@@ -145,7 +145,7 @@ class Local:
     def _files_refusal(self, mode: Mode) -> Refusal | None:
         name = self._settings.model(mode.name)
         files = local_files(mode.name, self._settings)
-        if Path(name).expanduser().is_dir() or _looks_like_path(name):
+        if expanded(name).is_dir() or _looks_like_path(name):
             return self._folder_refusal(mode, files)
         command = f"`python -m flux_demo fetch {mode.name}`"
         if files is None:
@@ -168,7 +168,7 @@ class Local:
 
     def _folder_refusal(self, mode: Mode, files: ModelFiles | None) -> Refusal | None:
         variable = mode.model_variable
-        folder = Path(self._settings.model(mode.name)).expanduser()
+        folder = expanded(self._settings.model(mode.name))
         if not folder.is_dir():
             return Refusal(f"The folder in {variable} does not exist. Name a folder in diffusers' layout, or a model on Hugging Face.")
         own = ModelFiles(folder.name, folder, folder / "transformer", folder / "scheduler")

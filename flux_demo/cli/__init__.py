@@ -10,9 +10,11 @@ import signal
 import sys
 import threading
 
+from flux_demo import environment
 from flux_demo.cli.parser import NotUnderstood, parse
 from flux_demo.cli.terminal import Terminal
 from flux_demo.errors import Cancelled, FluxDemoError
+from flux_demo.streams import make_writable
 
 INSTALL = "Install requirements.txt, or use the Python that has it installed: .venv/bin/python -m flux_demo."
 DONE, NOT_UNDERSTOOD, REFUSED, INTERRUPTED = 0, 2, 3, 130
@@ -20,6 +22,7 @@ DONE, NOT_UNDERSTOOD, REFUSED, INTERRUPTED = 0, 2, 3, 130
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    make_writable()
     arguments = sys.argv[1:] if arguments is None else arguments
     terminal = Terminal(as_json="--json" in arguments)
     before = _interruptible()
@@ -38,6 +41,7 @@ def _run(arguments: list[str], terminal: Terminal) -> int:
         from flux_demo.cli.commands import run_command
 
         terminal.silence_libraries()
+        environment.prepare()
         return run_command(args, terminal)
     except NotUnderstood as error:
         return terminal.fail(str(error), NOT_UNDERSTOOD, before=error.usage)
@@ -45,9 +49,6 @@ def _run(arguments: list[str], terminal: Terminal) -> int:
         return terminal.fail(str(error), REFUSED)
     except (KeyboardInterrupt, Cancelled):
         return terminal.fail("Interrupted.", INTERRUPTED)
-    except BrokenPipeError:  # nobody reads standard output any more; the work is done
-        terminal.forget_output()
-        return DONE
     except ImportError as error:
         return terminal.fail(f"{error.name or 'A library'} cannot be imported: {error}. {INSTALL}", REFUSED)
     except Exception as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import BackendUnavailable, FluxDemoError
+from flux_demo.hub import cache_folder
 from flux_demo.modes import ESTIMATOR_REPO, MODES, Mode
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
@@ -34,8 +35,8 @@ def check(args: argparse.Namespace, terminal: Terminal) -> int:
         "estimator": _estimator(studio),
         "modes": {mode.name: _mode(studio, mode) for mode in MODES.values()},
     }
-    terminal.result(_text(report), report)
-    return 0 if any(mode["backend"] for mode in report["modes"].values()) else 3
+    printed = terminal.result(_text(report), report)
+    return 0 if printed and any(mode["backend"] for mode in report["modes"].values()) else 3
 
 
 def _mode(studio: Studio, mode: Mode) -> dict[str, Any]:
@@ -76,16 +77,16 @@ def _machine(settings: Settings) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": machine.memory_bytes or None,
-        "disk_free_bytes": free_for_downloads(settings),
+        "disk_free_bytes": free_for_downloads(),
         "outputs_free_bytes": _free(settings.outputs_folder),
         "gpu": machine.card and {"name": machine.card.name, "memory_bytes": machine.card.total_bytes},
         "torch_for_cuda": machine.cuda_torch,
     }
 
 
-def free_for_downloads(settings: Settings) -> int | None:
+def free_for_downloads() -> int | None:
     """Free bytes on the disk where Hugging Face keeps its files; None if the system does not say."""
-    return _free(Path(settings.hf_home or "~/.cache/huggingface").expanduser())
+    return _free(cache_folder())
 
 
 def _free(folder: Path) -> int | None:

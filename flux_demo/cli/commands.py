@@ -15,6 +15,7 @@ from flux_demo.gallery import GeneratedImage
 from flux_demo.modes import Control, Mode, find_mode
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.settings import Settings
+from flux_demo.streams import takes_any_text
 from flux_demo.studio import MATCH, Studio
 
 
@@ -27,7 +28,7 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     if size == MATCH and mode.control is None:
         raise InvalidRequest(f"The {mode.name} mode has no photo whose shape the size could match. Give --size as WIDTHxHEIGHT.")
     studio = _studio(args)
-    output.check_folder(studio.settings.outputs_folder)
+    studio.gallery.check()
     route = studio.route(mode.name)
     sized = replace(request, size=size if isinstance(size, Size) else None)
     route.dials.complete(sized)  # refuses what cannot be generated here before the photo is opened
@@ -68,11 +69,11 @@ def fetch(args: argparse.Namespace, terminal: Terminal) -> int:
     studio = Studio.from_settings(settings)
     terminal.say_status("Asking Hugging Face for the size of the files")
     todo = studio.fetch_size(args.what)
-    free = check.free_for_downloads(settings)
+    free = check.free_for_downloads()
     if free is not None and free < todo.bytes_left:
         raise DownloadFailed(
             f"{todo.name} needs {in_gb(todo.bytes_left)} more, and the disk has {in_gb(free)} free. "
-            "Free some space, or set HF_HOME to a larger disk."
+            "Free some space, or set HF_HOME or HF_HUB_CACHE to a larger disk."
         )
     if todo.bytes_left:
         terminal.say(
@@ -94,8 +95,7 @@ def recipe(args: argparse.Namespace, terminal: Terminal) -> int:
     from flux_demo.recipe import read_recipe
 
     values = read_recipe(args.file).to_dict()
-    terminal.result(json.dumps(values, indent=2, ensure_ascii=False), values)
-    return 0
+    return 0 if terminal.result(json.dumps(values, indent=2, ensure_ascii=not takes_any_text()), values) else 3
 
 
 def _studio(args: argparse.Namespace) -> Studio:

@@ -11,43 +11,48 @@ from typing import BinaryIO
 from flux_demo.errors import InvalidRequest
 from flux_demo.gallery import write_whole
 
+MAX_NAME = 255  # bytes of a file's name, on nearly every disk
+
 
 def checked(output: str | None, photo: str | None = None) -> Path | None:
     """The file that ``-o`` names; None without ``-o``. Raises InvalidRequest if it cannot be written or is the photo itself."""
     if output is None:
         return None
     target = Path(output)
+    if len(os.fsencode(target.name)) > MAX_NAME:
+        raise InvalidRequest(f"{target.name[:40]}… is too long for a file's name. Give -o a shorter one.")
     if target.suffix.lower() != ".png":
         raise InvalidRequest(f"{target.name!r} does not end in .png, and images are written as PNG. Give -o a name that does.")
-    if target.is_dir():
+    if os.path.isdir(target):
         raise InvalidRequest(f"{target.name!r} is a folder. Give -o the name of a file in it.")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise InvalidRequest(f"There is no folder {str(target.parent)!r} to write to. Create it first, or give -o another path.")
-    if not os.access(target if target.exists() else target.parent, os.W_OK) or not os.access(target.parent, os.W_OK):
+    if not os.access(target if os.path.exists(target) else target.parent, os.W_OK) or not os.access(target.parent, os.W_OK):
         raise InvalidRequest(f"{str(target)!r} cannot be written: permission is missing. Give -o another path.")
-    if photo is not None and target.exists() and os.path.exists(photo) and os.path.samefile(target, photo):
+    if photo is not None and os.path.exists(target) and os.path.exists(photo) and os.path.samefile(target, photo):
         raise InvalidRequest(f"{target.name!r} is the photo itself, which would be lost. Give -o another name.")
     return target
 
 
-def check_folder(folder: Path) -> None:
-    """Raise InvalidRequest if images cannot be kept in the folder. Called before anything is generated."""
-    place = next((place for place in (folder.absolute(), *folder.absolute().parents) if place.exists()), None)
-    if place is None or not place.is_dir() or not os.access(place, os.W_OK):
-        raise InvalidRequest(
-            f"Images cannot be kept in {str(folder)!r}: it is not a folder, or permission is missing. Set FLUX_DEMO_OUTPUTS to another one."
-        )
-
-
 def beside(photo: str, mode: str) -> Path:
-    """An unused name in the current folder: ``photo-canny.png``, then ``photo-canny-2.png``. Raises InvalidRequest."""
-    stem = f"{Path(photo).stem}-{mode}"
+    """An unused name in the current folder: ``photo-canny.png``, then ``photo-canny-2.png``; a long one is shortened.
+
+    Raises InvalidRequest.
+    """
+    stem = f"{_shortened(Path(photo).stem, MAX_NAME - len(f'-{mode}-9999.png'))}-{mode}"
     numbers = range(1, 10_000)
     names = (Path(f"{stem}.png" if number == 1 else f"{stem}-{number}.png") for number in numbers)
     free = next((name for name in names if not name.exists()), None)
     if free is None:
         raise InvalidRequest(f"There are too many files named {stem}-….png here. Give the map a name with -o.")
     return checked(str(free)) or free
+
+
+def _shortened(stem: str, limit: int) -> str:
+    """As many whole characters as fit into ``limit`` bytes."""
+    while len(os.fsencode(stem)) > limit:
+        stem = stem[:-1]
+    return stem
 
 
 def write(target: Path, fill: Callable[[BinaryIO], object]) -> None:

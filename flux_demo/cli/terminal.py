@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flux_demo.progress import Status
+from flux_demo.streams import forget_output
 
 BAR = 24  # characters
 
@@ -24,26 +24,25 @@ class Terminal:
         self._shows_progress = False  # whether the last line is a progress line
         self._updated = 0.0  # when the progress line was last updated
         self._began: tuple[float, int] | None = None  # when progress was first reported, and how much was done by then
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="surrogateescape")  # file names may be any bytes
 
     def silence_libraries(self) -> None:
         """Keep libraries from printing to standard error. What matters is raised as an error."""
-        quiet = {
-            "TRANSFORMERS_VERBOSITY": "error",
-            "DIFFUSERS_VERBOSITY": "error",
-            "HF_HUB_VERBOSITY": "error",
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-        for name, value in quiet.items():
-            os.environ.setdefault(name, value)
         if not sys.flags.dev_mode:
             warnings.simplefilter("ignore")
 
-    def result(self, text: str, value: Mapping[str, Any]) -> None:
-        """Print the one result: the text, or with ``--json`` the object."""
+    def result(self, text: str, value: Mapping[str, Any]) -> bool:
+        """Print the one result: the text, or with ``--json`` the object. False, and a sentence, if standard output does not take it."""
         self._clear()
-        print(json.dumps(value, indent=2) if self.as_json else text, flush=True)
+        try:
+            print(json.dumps(value, indent=2) if self.as_json else text, flush=True)
+        except BrokenPipeError:  # nobody reads standard output any more
+            forget_output()
+        except OSError as error:
+            forget_output()
+            why = (error.strerror or "it refuses").lower()
+            self.say(f"The result cannot be written to standard output: {why}." + (f" It is {text}" if "\n" not in text else ""))
+            return False
+        return True
 
     def line(self, text: str) -> None:
         """One of several results, as soon as it is there."""
@@ -53,18 +52,18 @@ class Terminal:
     def fail(self, sentence: str, code: int, before: str = "") -> int:
         """Print what went wrong, after ``before``, and return the exit code."""
         self._clear()
-        print(f"{before}{sentence}", file=sys.stderr, flush=True)
+        _to_standard_error(f"{before}{sentence}\n")
         if self.as_json:
             try:
                 print(json.dumps({"error": sentence, "exit_code": code}, indent=2), flush=True)
-            except BrokenPipeError:
-                self.forget_output()
+            except OSError:
+                forget_output()
         return code
 
     def say(self, sentence: str) -> None:
         """Print a line to standard error that stays."""
         self._clear()
-        print(sentence, file=sys.stderr, flush=True)
+        _to_standard_error(f"{sentence}\n")
 
     def status(self, status: Status) -> None:
         """Show what a run is doing."""
@@ -81,10 +80,6 @@ class Terminal:
     def bytes(self, done: int, total: int) -> None:
         """Show how much of a download has arrived."""
         self._update(f"{_bar(done, total)} {in_gb(done)} of {in_gb(total)}{self._left(done, total)}", always=done == total)
-
-    def forget_output(self) -> None:
-        """Discard what is still to be printed: nobody reads standard output any more, and flushing it must not fail."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _left(self, done: int, of: int) -> str:
         """The time left at the pace so far; empty if unknown."""
@@ -104,12 +99,20 @@ class Terminal:
             return
         self._updated, self._shows_progress = now, True
         width = shutil.get_terminal_size().columns - 1
-        print(f"\r\x1b[K{line[:width]}", end="", file=sys.stderr, flush=True)
+        _to_standard_error(f"\r\x1b[K{line[:width]}")
 
     def _clear(self) -> None:
         if self._shows_progress:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            _to_standard_error("\r\x1b[K")
             self._shows_progress = False
+
+
+def _to_standard_error(text: str) -> None:
+    """What is printed beside the work never ends it."""
+    try:
+        print(text, end="", file=sys.stderr, flush=True)
+    except OSError:
+        pass
 
 
 def in_gb(count: int) -> str:

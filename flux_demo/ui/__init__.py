@@ -1,7 +1,11 @@
 """The page and its API. The only importer of Gradio."""
 
+from pathlib import Path
 from typing import Any
 
+import gradio
+
+from flux_demo.errors import FluxDemoError
 from flux_demo.settings import ASSETS
 from flux_demo.ui.page import build
 from flux_demo.ui.temporary import remove as remove_temporary
@@ -12,16 +16,19 @@ UPLOAD_LIMIT = "33mb"  # above the loader's own limit, whose sentence is the bet
 SESSIONS = 256  # whose states are kept, each of them 0.3 MiB or more
 THREADS = 80  # more than the runs that wait in the queue, so that reading and live maps never wait for a thread
 
+FRONTEND = Path(gradio.__file__).parent / "templates" / "frontend" / "index.html"
+
 
 def launch_options() -> dict[str, Any]:
-    """What ``page.launch`` needs besides an address."""
+    """What ``page.launch`` needs besides an address. Raises FluxDemoError when a file of the page is missing."""
+    _shipped(FRONTEND)
     from flux_demo.ui.blocks import served
     from flux_demo.ui.theme import theme
 
     return {
         "theme": theme(),
-        "css_paths": [ASSETS / "style.css"],
-        "js": (ASSETS / "page.js").read_text(encoding="utf-8"),
+        "css_paths": [_shipped(ASSETS / "style.css")],
+        "js": _shipped(ASSETS / "page.js").read_text(encoding="utf-8"),
         "footer_links": [],
         "run_history": False,  # else every input and picture is kept in the visitor's browser
         "ssr_mode": False,
@@ -34,3 +41,13 @@ def launch_options() -> dict[str, Any]:
         "state_session_capacity": SESSIONS,
         "app_kwargs": {"lifespan": served},
     }
+
+
+def _shipped(path: Path) -> Path:
+    """The path again if the file can be read. Raises FluxDemoError naming it."""
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        where = "/".join(path.parts[-2:])
+        raise FluxDemoError(f"The page's file {where} is missing or cannot be read. Put it back, or install the program again.") from error

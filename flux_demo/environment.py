@@ -1,0 +1,146 @@
+"""The environment as the libraries below us need it, for the page and the command line alike. Called before they are imported.
+
+What a library would end with a stack trace is put in words here, with the variable's name and never its value: proxies hold passwords.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tempfile
+from collections.abc import Iterable, MutableMapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flux_demo.errors import InvalidRequest
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")  # that httpx knows
+QUIET = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_VERBOSITY": "error",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+# Read with int() when the library is imported.
+WHOLE_NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
+GRADIO_WHOLE_NUMBERS = ("GRADIO_NUM_PORTS", "GRADIO_NODE_NUM_PORTS", "GRADIO_NUM_WORKERS", "GRADIO_ANALYTICS_MAX_EVENTS", "GRADIO_DEBUG")
+
+
+def prepare(environ: MutableMapping[str, str] = os.environ, own_hosts: Iterable[str] = ()) -> None:
+    """Libraries are quiet, their proxies can be read, and nothing that listens on this machine is asked through a proxy.
+
+    ``own_hosts`` are further addresses of this program. Raises InvalidRequest naming the variable that no library could read.
+    """
+    for name, value in QUIET.items():
+        environ.setdefault(name, value)
+    for name in PROXIES:
+        for variable in (name, name.upper()):
+            if environ.get(variable):
+                environ[variable] = _proxy(variable, environ[variable].strip())
+    direct = [*environ.get("no_proxy", "").split(","), *environ.get("NO_PROXY", "").split(",")]
+    # Either case is read by some library and not by others, and the lower one hides the upper one: both say the same from here on.
+    entries = dict.fromkeys(filter(None, (*map(direct_host, direct), *LOOPBACK, *own_hosts)))
+    environ["no_proxy"] = environ["NO_PROXY"] = ",".join(entries)
+    _check_whole_numbers(environ, WHOLE_NUMBERS)
+    _check_certificates(environ)
+
+
+def prepare_page(environ: MutableMapping[str, str] = os.environ) -> None:
+    """What only Gradio reads. Raises InvalidRequest naming the variable, or the folder's purpose."""
+    _check_whole_numbers(environ, GRADIO_WHOLE_NUMBERS)
+    named = environ.get("GRADIO_TEMP_DIR")
+    try:
+        if named:
+            _check_writable(Path(named))
+            return
+        try:
+            _check_writable(Path(tempfile.gettempdir()) / "gradio")  # Gradio's own choice; another user's on machines of many users
+        except OSError:
+            environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="flux_demo-")
+    except OSError as error:
+        variable = "GRADIO_TEMP_DIR" if named else "TMPDIR"
+        raise InvalidRequest(
+            f"The folder for uploads cannot be used: {(error.strerror or 'it refuses files').lower()}. "
+            f"Set {variable} to a folder that this user can write to."
+        ) from error
+
+
+def direct_host(entry: str) -> str | None:
+    """An entry of ``no_proxy`` as every library reads it; None for what none of them could: such a host is asked through the proxy.
+
+    Brackets and the port of an IPv6 address go, and ``*.example.org`` becomes ``.example.org``.
+    """
+    entry = entry.strip()
+    entry = bracketed[1] if (bracketed := re.fullmatch(r"\[([^\]]*)\](?::\d+)?", entry)) else entry
+    try:
+        return str(ipaddress.ip_address(entry))
+    except ValueError:
+        pass
+    entry = entry.removeprefix("*") if entry.startswith("*.") else entry
+    if not entry.isascii():
+        try:
+            entry = entry.encode("idna").decode("ascii")
+        except UnicodeError:
+            return None
+    return entry if re.fullmatch(r"\*|[A-Za-z0-9._-]+(?:/\d{1,2}|:\d{1,5})?", entry) else None
+
+
+def _proxy(variable: str, value: str) -> str:
+    """A proxy's address as httpx reads it. ``socks://``, which desktops write, means SOCKS 5. Raises InvalidRequest."""
+    scheme, has_scheme, rest = value.rpartition("://")
+    scheme = scheme.lower() if has_scheme else "http"
+    scheme = "socks5" if scheme == "socks" else scheme
+    if scheme not in PROXY_SCHEMES:
+        raise InvalidRequest(
+            f"{variable} names a kind of proxy that cannot be used here ({scheme[:20]}). "
+            f"Write it as one of {', '.join(f'{known}://' for known in PROXY_SCHEMES)}, or unset it."
+        )
+    try:
+        parts = urlsplit(f"{scheme}://{rest}")
+        usable = parts.hostname and parts.port != 0 and re.fullmatch(r"[A-Za-z0-9._:%-]+", parts.hostname)
+    except ValueError:  # a bracket or a port that is none
+        usable = None
+    if not usable or any(not 32 < ord(letter) < 127 for letter in rest):
+        raise InvalidRequest(f"{variable} is not the address of a proxy. Write it as {scheme}://HOST:PORT, or unset it.")
+    return f"{scheme}://{rest}"
+
+
+def _check_whole_numbers(environ: MutableMapping[str, str], names: Iterable[str]) -> None:
+    for name in names:
+        value = environ.get(name, "")
+        try:
+            if value:
+                int(value)
+        except ValueError as error:
+            raise InvalidRequest(f"{name} is {value[:40]!r}, and it takes a whole number. Correct it, or unset it.") from error
+
+
+def _check_certificates(environ: MutableMapping[str, str]) -> None:
+    """httpx loads these at its first use, which is Gradio's import."""
+    if not (environ.get("SSL_CERT_FILE") or environ.get("SSLKEYLOGFILE")):
+        return
+    import ssl  # 50 ms
+
+    try:
+        name = "SSL_CERT_FILE"
+        if environ.get(name):
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=environ[name])
+        name = "SSLKEYLOGFILE"
+        if environ.get(name):
+            with open(environ[name], "ab"):
+                pass
+    except OSError as error:  # ssl.SSLError is one
+        why = (error.strerror or "it cannot be read").lower()
+        raise InvalidRequest(f"{name} names a file that cannot be used: {why}. Correct it, or unset it.") from error
+
+
+def _check_writable(folder: Path) -> None:
+    """Make the folder and a file in it, which goes again. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
