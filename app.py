@@ -101,17 +101,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def is_public(asked: argparse.Namespace, settings: Settings) -> bool:
-    """Whether strangers can reach the page. Raises InvalidRequest."""
-    return asked.share or bool(settings.space_id) or not listening.is_loopback(_host(asked))
+    """Whether strangers can reach the page."""
+    return asked.share or bool(settings.space_id) or not listening.is_loopback(listening.without_brackets(_host(asked)))
 
 
-def _host(asked: argparse.Namespace) -> str:
-    return listening.read_host(asked.host if asked.host is not None else os.environ.get("GRADIO_SERVER_NAME"))
+def _host(asked: argparse.Namespace) -> str | None:
+    return asked.host if asked.host is not None else os.environ.get("GRADIO_SERVER_NAME")
 
 
 def _address(asked: argparse.Namespace) -> tuple[str, int]:
     """Host and port: the options, else Gradio's own variables, as on Spaces, else Gradio's defaults. Raises InvalidRequest."""
-    host = _host(asked)
+    host = listening.read_host(_host(asked))
     port, name = (asked.port, "--port") if asked.port is not None else (os.environ.get("GRADIO_SERVER_PORT"), "GRADIO_SERVER_PORT")
     port = listening.read_port(host, port, name)
     # Gradio reads both when it is imported, and asks for a free port by IPv4 only.

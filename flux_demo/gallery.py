@@ -77,7 +77,11 @@ class Gallery:
     def check(self, pixels: int = 0) -> None:
         """Raise InvalidRequest when an image of so many pixels could not be kept: asked before it is generated. Makes nothing."""
         try:
-            place = next(place for place in (self.folder.absolute(), *self.folder.absolute().parents) if os.path.lexists(place))
+            place = self.folder.absolute()
+            with suppress(FileNotFoundError):
+                os.lstat(place)  # raises OSError for a name that no disk takes
+            while not os.path.lexists(place):
+                place = place.parent
             able = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
             full = able and shutil.disk_usage(place).free < pixels * BYTES_PER_PIXEL
         except (OSError, ValueError):  # a name that is too long, a disk that has gone

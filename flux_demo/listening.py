@@ -19,10 +19,15 @@ BLOCKED = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # such as IPv6 where it is 
 
 def read_host(host: str | None) -> str:
     """An address without brackets. Raises InvalidRequest for one that this machine does not have."""
-    host = (host or "").strip() or HOST
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    host = without_brackets(host)
     _addresses(host, 0)
     return host
+
+
+def without_brackets(host: str | None) -> str:
+    """An address as people write it; Gradio's own where they write none."""
+    host = (host or "").strip() or HOST
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def read_port(host: str, port: int | str | None, name: str) -> int:
@@ -43,8 +48,11 @@ def read_port(host: str, port: int | str | None, name: str) -> int:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
-    return all(ipaddress.ip_address(address[0].partition("%")[0]).is_loopback for _, address in _addresses(host, 0))
+    """Whether only this machine reaches the address, as far as the address itself says."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def in_url(host: str) -> str:

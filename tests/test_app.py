@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,8 +49,11 @@ def answers(address: str) -> bool:
         return response.status == 200
 
 
-def refusal(*words: str) -> str:
-    done = subprocess.run([sys.executable, "app.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+def refusal(*words: str, **environment: str) -> str:
+    command = [sys.executable, "app.py", *words]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
+    )
     assert (done.returncode, done.stdout) == (3, "")
     assert "Traceback" not in done.stderr
     return done.stderr
@@ -82,14 +87,135 @@ def test_gradios_own_variables_decide_when_no_address_is_given():
         assert answers(f"http://127.0.0.1:{port}/")
 
 
-def test_a_proxy_for_everything_does_not_stop_the_page():
-    with started("--port", str(free_port()), HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9", NO_PROXY="example.org") as (
-        _,
-        address,
-        _lines,
-    ):
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        assert opener.open(address, timeout=30).status == 200
+def directly(address: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return opener.open(address, timeout=30).status == 200
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "NO_PROXY": "example.org"},
+        {"ALL_PROXY": "socks://127.0.0.1:9/"},
+        {"all_proxy": "socks5://127.0.0.1:9", "no_proxy": "localhost,[::1]"},
+        {"GRADIO_SERVER_PORT": "http", "HOME": "/nowhere"},
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_the_page_starts_in_the_environments_that_people_have(environment):
+    with started("--port", str(free_port()), **environment) as (_, address, _lines):
+        assert directly(address)
+
+
+needs_ipv6 = pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="this machine has no IPv6")
+
+
+@needs_ipv6
+@pytest.mark.parametrize(("words", "environment"), [(("--host", "::1"), {}), (("--host", "[::]"), {}), ((), {"GRADIO_SERVER_NAME": "::"})])
+def test_ipv6_addresses_are_listened_on(words, environment):
+    port = free_port()
+    with started("--port", str(port), *words, **environment) as (_, address, _lines):
+        assert address == f"http://[::1]:{port}/" and answers(address)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTPS_PROXY", "socks4://127.0.0.1:9"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+        ("GRADIO_TEMP_DIR", "/proc/nowhere"),
+        ("GRADIO_NUM_PORTS", "many"),
+        ("GRADIO_SERVER_PORT", "70000"),
+        ("FLUX_DEMO_AUTH", "nobody"),
+    ],
+)
+def test_what_a_library_cannot_read_is_one_sentence_with_the_variables_name(variable, value):
+    said = refusal(**{variable: value})
+    assert variable in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["style.css", "page.js"])
+def test_a_missing_file_of_the_page_is_named(name, tmp_path):
+    for each in ("app.py", "flux_demo"):
+        (tmp_path / each).symlink_to(ROOT / each)
+    (tmp_path / "assets").mkdir()
+    for path in (ROOT / "assets").iterdir():
+        if path.name != name:
+            (tmp_path / "assets" / path.name).symlink_to(path)
+    code = f"""import pathlib, sys
+sys.path.insert(0, {str(ROOT)!r})
+import flux_demo.settings
+flux_demo.settings.ASSETS = pathlib.Path({str(tmp_path / "assets")!r})
+import app
+sys.exit(app.main(["--backend", "mini", "--port", "{free_port()}"]))"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 3 and f"assets/{name} is missing" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_the_page_starts_without_standard_streams():
+    port = free_port()
+    command = f"exec {sys.executable} app.py --backend mini --port {port} <&- >&- 2>&-"
+    with subprocess.Popen(["bash", "-c", command], cwd=ROOT) as process:
+        try:
+            for _ in range(300):
+                try:
+                    assert directly(f"http://127.0.0.1:{port}/")
+                    break
+                except OSError:
+                    assert process.poll() is None
+                    time.sleep(0.2)
+            else:
+                pytest.fail("the page did not answer")
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_the_page_starts_where_its_address_cannot_be_written():
+    port = free_port()
+    command = f"exec {sys.executable} app.py --backend mini --port {port} >/dev/full 2>&1"
+    with subprocess.Popen(["bash", "-c", command], cwd=ROOT) as process:
+        try:
+            for _ in range(300):
+                try:
+                    assert directly(f"http://127.0.0.1:{port}/")
+                    break
+                except OSError:
+                    assert process.poll() is None
+                    time.sleep(0.2)
+            time.sleep(1)
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+def status_of(url: str, **headers: str) -> int:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        return opener.open(urllib.request.Request(url, headers=headers), timeout=30).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_whoever_opens_the_page_to_others_is_told_once_and_how_to_close_it():
+    with started("--port", str(free_port()), "--host", "0.0.0.0") as (_, _, lines):
+        assert [line for line in lines if "--auth USER:PASSWORD" in line] == lines[:1]
+    with started("--port", str(free_port())) as (_, _, lines):
+        assert len(lines) == 1
+
+
+@pytest.mark.parametrize("way", ["option", "variable"])
+def test_a_password_is_asked_for(way, tmp_path):
+    from gradio_client import Client
+
+    words, environment = (("--auth", "me:pass:word"), {}) if way == "option" else ((), {"FLUX_DEMO_AUTH": "me:pass:word"})
+    with started("--port", str(free_port()), "--host", "0.0.0.0", *words, **environment) as (_, address, lines):
+        assert len(lines) == 1  # nobody enters who does not know it, so there is nothing to warn of
+        assert status_of(f"{address}config") == 401
+        with pytest.raises(Exception, match="(?i)auth|credential|401|login"):
+            Client(address, verbose=False, download_files=str(tmp_path))
+        client = Client(address, auth=("me", "pass:word"), verbose=False, download_files=str(tmp_path))
+        assert client.predict(api_name="/status")["modes"]["text"]["backend"] == "mini"
 
 
 def test_pictures_go_to_the_folder_that_is_named(tmp_path):

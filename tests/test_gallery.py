@@ -1,13 +1,22 @@
+import errno
 import hashlib
 import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from flux_demo.errors import GenerationFailed
-from flux_demo.gallery import Gallery
+from flux_demo.errors import GenerationFailed, InvalidRequest
+from flux_demo.gallery import Gallery, write_whole
 from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap, DrawnImage, GenerationRequest, Size
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -45,3 +54,79 @@ def test_a_folder_that_refuses_is_a_sentence(tmp_path, request_, picture):
     with pytest.raises(GenerationFailed, match="--outputs") as error:
         Gallery(tmp_path / "file").save(picture, request_, "mini", 1)
     assert str(tmp_path) not in str(error.value)
+
+
+def test_a_folder_that_refuses_is_known_before(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("x" * 300)):
+        with pytest.raises(InvalidRequest, match="FLUX_DEMO_OUTPUTS") as refusal:
+            Gallery(folder).check()
+        assert str(tmp_path) not in str(refusal.value)
+    Gallery(tmp_path / "new" / "folder").check(10**6)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_is_known_before(tmp_path):
+    with pytest.raises(InvalidRequest, match="disk is full"):
+        Gallery(tmp_path).check(pixels=2**62)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_images_have_the_permissions_of_any_new_file(tmp_path, request_, picture, umask):
+    before = os.umask(umask)
+    try:
+        path = Gallery(tmp_path).save(picture, request_, "mini", 1).path
+        write_whole(tmp_path / "other", lambda file: file.write(b"x"))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777, (tmp_path / "other").stat().st_mode & 0o777} == {0o666 & ~umask}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_many_threads_keep_many_images_and_none_is_lost(tmp_path, request_, picture, links, monkeypatch):
+    if not links:  # as on a USB stick
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EPERM, "not here")))
+    (tmp_path / "somebody-else.png").write_bytes(b"kept")
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda _: Gallery(tmp_path).save(picture, request_, "mini", 1).path, range(24)))
+    assert len(set(paths)) == 24
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in paths} | {"somebody-else.png"}
+    for path in paths:
+        assert read_recipe(path).seed == 0
+
+
+def test_a_killed_program_leaves_only_whole_images(tmp_path):
+    code = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from PIL import Image
+from flux_demo.gallery import Gallery
+from flux_demo.request import DrawnImage, GenerationRequest, Size
+gallery, image = Gallery(Path({str(tmp_path)!r})), Image.effect_noise((1024, 1024), 90).convert("RGB")
+request = GenerationRequest("text", "a", seed=1, steps=1, guidance=1.0, size=Size(1024, 1024))
+while True:
+    print(gallery.save(DrawnImage(image, "mini"), request, "mini", 1).path, flush=True)
+"""
+    for delay in (0.0, 0.02, 0.05, 0.09):
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+            process.stdout.readline()  # it saves one after another now
+            time.sleep(delay)
+            process.kill()
+    images = list(tmp_path.glob("*.png"))
+    assert len(images) >= 4
+    for path in images:
+        with Image.open(path) as image:
+            image.load()
+    left = list(tmp_path.glob(".*"))
+    for path in left:
+        os.utime(path, (1, 1))  # long ago
+    control = DrawnImage(Image.new("RGB", (64, 48)), "mini")
+    Gallery(tmp_path).save(control, GenerationRequest("text", "a", seed=1, steps=1, guidance=1.0, size=Size(64, 48)), "mini", 1)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_other_programs_left_half_written_stays(tmp_path, request_, picture):
+    (tmp_path / ".film.part").touch()
+    os.utime(tmp_path / ".film.part", (1, 1))
+    Gallery(tmp_path).save(picture, request_, "mini", 1)
+    assert (tmp_path / ".film.part").exists()

@@ -1,0 +1,112 @@
+"""Where results go: any encoding, closed or full streams, long names. Work that was done is never reported as failed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from flux_demo import read_recipe
+from flux_demo.cli import run
+from tests.cli.conftest import ROOT
+
+needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+QUICK = ("--backend", "mini", "--size", "128x128", "--steps", "1")
+
+
+def shell(command: str, place, **environment: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "FD": f"{sys.executable} -m flux_demo"} | environment
+    return subprocess.run(["bash", "-c", command], cwd=place, env=environment, capture_output=True, timeout=240, check=False)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_finished_work_is_finished_in_any_encoding(place, encoding):
+    shutil.copy("photo.jpg", "照片.jpg")
+    done = shell("$FD map canny 照片.jpg --size 128x128", place, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr.count(b"error")) == (0, 0)
+    name = "照片-canny.png"
+    assert (place / name).is_file()
+    assert done.stdout.decode(encoding).strip() == (name if encoding == "utf-8" else name.encode("ascii", "backslashreplace").decode())
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_recipe_stays_json_in_any_encoding(place, encoding):
+    assert run(["text", "狐狸 🦊 é", *QUICK, "-o", "fox.png"]) == 0
+    done = shell("$FD recipe fox.png > r.json", place, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0
+    assert json.loads((place / "r.json").read_text(encoding))["prompt"] == "狐狸 🦊 é"
+
+
+def test_a_file_name_that_is_not_text_is_printed_as_it_is(place):
+    name = os.fsdecode(b"f\xffx.jpg")
+    shutil.copy("photo.jpg", name)
+    done = shell("$FD map canny f$'\\xff'x.jpg --size 128x128", place, PYTHONIOENCODING="utf-8")
+    assert (done.returncode, done.stdout) == (0, b"f\xffx-canny.png\n")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_not_end_finished_work(place, closed):
+    done = shell(f"$FD map canny photo.jpg --size 128x128 -o m.png {closed}", place)
+    assert done.returncode == 0
+    with Image.open(place / "m.png") as drawn:
+        drawn.load()  # and nothing that was printed went into it
+    if closed == "2>&-":
+        assert done.stdout == b"m.png\n"
+
+
+@needs_full
+def test_a_full_disk_under_standard_output_is_said_and_the_image_is_kept(place):
+    done = shell("$FD text 'a red cube' --backend mini --size 128x128 --steps 1 -o cube.png > /dev/full", place)
+    assert done.returncode == 0 and b"It is cube.png" in done.stderr
+    assert read_recipe(place / "cube.png").prompt == "a red cube"
+    told = shell("$FD recipe cube.png > /dev/full", place)  # here printing is the work
+    assert told.returncode == 3 and b"cannot be written to standard output" in told.stderr
+    assert shell("$FD map canny photo.jpg --size 128x128 2> /dev/full", place).returncode == 0
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "照"])
+def test_a_long_name_is_shortened(place, letter, capsys):
+    stem = letter * (250 // len(letter.encode()))
+    shutil.copy("photo.jpg", f"{stem}.jpg")
+    for _ in range(2):
+        assert run(["map", "canny", f"{stem}.jpg", "--size", "128x128"]) == 0
+    first, second = capsys.readouterr().out.split()
+    assert first != second and first.endswith("-canny.png") and stem.startswith(first.removesuffix("-canny.png"))
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".png", "b" * 300 + "/a.png"])
+def test_a_name_that_no_disk_takes_is_refused_before_drawing(place, capsys, name):
+    assert run(["map", "canny", "photo.jpg", "-o", name]) == 3
+    assert "-o" in capsys.readouterr().err
+
+
+def test_without_a_home_the_program_works(place):
+    """As in a container whose user has no entry in the system's list."""
+    (place / "sitecustomize.py").write_text("import pwd\ndef nobody(*_): raise KeyError('uid not found')\npwd.getpwuid = nobody\n")
+    done = shell(
+        f"unset HOME; PYTHONPATH={place}:$PYTHONPATH $FD check && PYTHONPATH={place}:$PYTHONPATH $FD text 'a red cube' {' '.join(QUICK)}",
+        place,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"])
+def test_the_free_space_is_that_of_the_caches_own_disk(place, variable):
+    code = (
+        "from flux_demo.cli import check; from flux_demo.hub import cache_folder; print(cache_folder()); print(check.free_for_downloads())"
+    )
+    removed = "unset HF_HUB_CACHE HF_HOME XDG_CACHE_HOME;"
+    done = shell(f"{removed} export {variable}=/dev/shm/cache; {sys.executable} -c '{code}'", place)
+    folder, free = done.stdout.decode().split()
+    assert folder.startswith("/dev/shm/cache")
+    assert abs(int(free) - shutil.disk_usage("/dev/shm").free) < 2**28
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "SSL_CERT_FILE"])
+def test_the_command_line_refuses_the_environment_that_the_page_refuses(place, variable, monkeypatch, capsys):
+    monkeypatch.setenv(variable, "socks4://nowhere")
+    assert run(["check"]) == 3
+    assert capsys.readouterr().err.startswith(variable)

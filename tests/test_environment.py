@@ -1,0 +1,124 @@
+"""The environment as people have it: every library below can read what is left of it, and nothing else is changed."""
+
+import os
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flux_demo import environment
+from flux_demo.errors import InvalidRequest
+
+
+def prepared(own_hosts=(), **variables):
+    environ = dict(variables)
+    environment.prepare(environ, own_hosts)
+    return environ
+
+
+def client_of(monkeypatch, environ):
+    """An HTTP client as it is made in that environment."""
+    for name in (*environment.PROXIES, "no_proxy"):
+        for variable in (name, name.upper()):
+            monkeypatch.delenv(variable, raising=False)
+            if variable in environ:
+                monkeypatch.setenv(variable, environ[variable])
+    return httpx.Client()
+
+
+def goes_direct(client, url):
+    """Whether a client asks the address itself. The first of its mounts that matches decides; None is no proxy."""
+    return next((transport is None for pattern, transport in client._mounts.items() if pattern.matches(httpx.URL(url))), True)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks://127.0.0.1:7897/", "socks5://h:1", "SOCKS5H://u:p@h:1", "http://h:3128", "https://h", "h:3128", "[::1]:80"]
+)
+@pytest.mark.parametrize("name", ["ALL_PROXY", "https_proxy"])
+def test_a_proxy_of_every_usual_kind_can_be_read(monkeypatch, name, proxy):
+    client = client_of(monkeypatch, prepared(**{name: proxy}))
+    assert not goes_direct(client, "https://integrate.example.org/")
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks4://u:secret@h:1", "quic://h", "http://", "http://[::1", "http://h:port", "http://a b", "secret@h:x"]
+)
+def test_a_proxy_that_no_library_reads_is_named_and_not_shown(proxy):
+    with pytest.raises(InvalidRequest, match="^HTTPS_PROXY ") as refusal:
+        prepared(HTTPS_PROXY=proxy)
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("entry", ["[::1]", "::1", "[::1]:8000"])
+def test_ipv6_in_no_proxy_is_understood_in_every_spelling(monkeypatch, entry):
+    client = client_of(monkeypatch, prepared(ALL_PROXY="http://proxy:1", no_proxy=entry))
+    assert goes_direct(client, "http://[::1]:7860/")
+
+
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+def test_either_case_of_no_proxy_says_the_same(monkeypatch, name):
+    environ = prepared(HTTP_PROXY="http://proxy:1", **{name: "nim.example.org, *.lan"})
+    assert environ["no_proxy"] == environ["NO_PROXY"]
+    client = client_of(monkeypatch, environ)
+    assert goes_direct(client, "http://nim.example.org:8000/") and goes_direct(client, "http://gpu.lan/")
+    assert not goes_direct(client, "http://example.com/")
+
+
+def test_this_machine_is_never_asked_through_a_proxy(monkeypatch):
+    client = client_of(monkeypatch, prepared(("192.168.7.7", "fd00::7"), HTTP_PROXY="http://proxy:1"))
+    for host in ("127.0.0.1", "localhost", "[::1]", "192.168.7.7", "[fd00::7]"):
+        assert goes_direct(client, f"http://{host}:7860/")
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+def test_nothing_in_no_proxy_breaks_the_client(entry):
+    with pytest.MonkeyPatch.context() as patch:
+        client_of(patch, prepared(HTTP_PROXY="http://proxy:1", no_proxy=entry)).close()
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+def test_every_proxy_is_usable_or_refused_in_words(value):
+    try:
+        environ = prepared(all_proxy=value)
+    except InvalidRequest:
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        client_of(patch, environ).close()
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"SSL_CERT_FILE": "/nowhere/ca.pem"},
+        {"SSL_CERT_FILE": __file__},
+        {"SSLKEYLOGFILE": "/nowhere/keys"},
+        {"HF_HUB_ETAG_TIMEOUT": "soon"},
+    ],
+    ids=str,
+)
+def test_what_would_end_a_library_at_its_import_is_a_sentence(variables):
+    (name,) = variables
+    with pytest.raises(InvalidRequest, match=f"^{name} ") as refusal:
+        prepared(**variables)
+    assert str(refusal.value).count(". ") == 1
+
+
+def test_a_folder_for_uploads_that_cannot_be_made_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InvalidRequest, match="GRADIO_TEMP_DIR") as refusal:
+            environment.prepare_page({"GRADIO_TEMP_DIR": str(folder)})
+        assert str(tmp_path) not in str(refusal.value)
+
+
+def test_another_users_folder_for_uploads_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "gradio").touch()  # as good as a folder of somebody else: no file can be made in it
+    environ = {}
+    environment.prepare_page(environ)
+    assert os.path.isdir(environ["GRADIO_TEMP_DIR"]) and os.stat(environ["GRADIO_TEMP_DIR"]).st_mode & 0o077 == 0
+
+
+def test_what_the_person_said_is_not_replaced():
+    assert prepared(TRANSFORMERS_VERBOSITY="debug")["TRANSFORMERS_VERBOSITY"] == "debug"
