@@ -100,6 +100,11 @@ class ControlMap:
         return Size(*self.image.size)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether every pixel is black, so that there is nothing to follow."""
+        return self.image.getbbox() is None
+
+    @property
     def sha256(self) -> str:
         """Hash of the map's RGB bytes, row by row: the map's name in a recipe."""
         return hashlib.sha256(self.image.tobytes()).hexdigest()

@@ -9,8 +9,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from flux_demo.backends import Backend, Route, all_backends, choose
 from flux_demo.backends.following import check_control, modes_with_control
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
     from flux_demo.maps.depth import Estimator
     from flux_demo.maps.fit import Fitted
 
+    Photo = Image | str | os.PathLike | bytes | BinaryIO
+
+EMPTY = (
+    "The map is black everywhere, so the image follows nothing of the photo. Lower the thresholds, or choose a photo with clearer edges."
+)
 MATCH = "match"  # the size that is nearest to the photo's shape
 KEPT_FITS = 16  # fitted photos kept, about 3 MB each
 
@@ -87,10 +93,10 @@ class Studio:
             self._fits.clear()  # "match" depends on the route
             self._estimator = None
 
-    def preview(self, mode: str, photo: Image | str | os.PathLike, size: Size | str = MATCH, fit: str = "crop", **options) -> ControlMap:
+    def preview(self, mode: str, photo: Photo, size: Size | str = MATCH, fit: str = "crop", **options) -> ControlMap:
         """Draw the map that the image will follow, once, at the output size.
 
-        ``photo`` is an RGB image or a file; ``size`` a Size, "WIDTHxHEIGHT", or "match"; ``options`` are those of the mode's
+        ``photo`` is a path, bytes, a binary file or a PIL image; ``size`` a Size, "WIDTHxHEIGHT", or "match"; ``options`` are those of the mode's
         control: low and high for canny, near, far and invert for depth. Raises InvalidRequest, InvalidPicture, GenerationFailed.
         """
         check_fit(fit)
@@ -102,7 +108,7 @@ class Studio:
         estimator = self.estimator()
         return ControlMap(control.kind, draw(fitted, estimator, **values), values, fit, estimator.title)
 
-    def as_map(self, mode: str, picture: Image | str | os.PathLike, size: Size | str = MATCH, fit: str = "crop") -> ControlMap:
+    def as_map(self, mode: str, picture: Photo, size: Size | str = MATCH, fit: str = "crop") -> ControlMap:
         """Take a ready-made map as it is: RGB and fitted, never redrawn, greyed or thresholded.
 
         With size "match" a map keeps every pixel where the mode's route can generate its size.
@@ -141,6 +147,8 @@ class Studio:
             started = time.perf_counter()
             drawn = route.backend.generate(whole, on_step, on_status)
             seconds = time.perf_counter() - started
+        if whole.control is not None and whole.control.is_empty:
+            drawn = replace(drawn, notes=(*drawn.notes, EMPTY))
         return self.gallery.save(drawn, whole, route.backend.name, seconds)
 
     def grid(self, mode: str, prompt: str | None, vary: Mapping[str, Any] | Iterable[str], photo: Any = None, **given: Any) -> Grid:
@@ -202,11 +210,11 @@ class Studio:
         except BackendUnavailable:  # maps can be previewed even where nothing can be generated
             return MAP_LIMITS.nearest(*photo.size)
 
-    def _fitted(self, mode: str, photo: Image | str | os.PathLike, size: Size | str, fit: str) -> Fitted:
+    def _fitted(self, mode: str, photo: Photo, size: Size | str, fit: str) -> Fitted:
         """``_fit`` of an image or a file; of a file the last results are kept, so that moving a slider does not decode it again."""
         from PIL import Image as PIL_Image
 
-        if isinstance(photo, PIL_Image.Image):
+        if isinstance(photo, PIL_Image.Image) or not isinstance(photo, str | os.PathLike):
             return self._fit(mode, _opened(photo), size, fit)
         try:
             file = os.stat(photo)
@@ -269,11 +277,7 @@ def _control(mode: Mode) -> Control:
     return mode.control
 
 
-def _opened(photo: Image | str | os.PathLike) -> Image:
-    from PIL import Image
-
+def _opened(photo: Photo) -> Image:
     from flux_demo.maps.photo import open_photo
 
-    if not isinstance(photo, Image.Image):
-        return open_photo(photo)
-    return photo if photo.mode == "RGB" else photo.convert("RGB")
+    return open_photo(photo)

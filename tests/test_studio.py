@@ -1,4 +1,5 @@
 import hashlib
+import io
 import os
 
 import cv2
@@ -11,7 +12,7 @@ from flux_demo.gallery import Gallery
 from flux_demo.progress import Phase, Status
 from flux_demo.recipe import read_recipe
 from flux_demo.request import GenerationRequest, Size
-from flux_demo.studio import Studio
+from flux_demo.studio import EMPTY, Studio
 
 
 @pytest.fixture
@@ -151,3 +152,28 @@ def test_an_unknown_mode_or_one_without_a_map_is_a_sentence(studio, photo):
         studio.generate(GenerationRequest("fill", "a fox"))
     with pytest.raises(InvalidRequest, match="does not follow a map"):
         studio.preview("text", photo)
+
+
+def test_any_photo_may_be_given(studio, photo, tmp_path):
+    photo.save(tmp_path / "p.png")
+    data = (tmp_path / "p.png").read_bytes()
+    expected = studio.preview("canny", photo).sha256
+    for given in (tmp_path / "p.png", data, io.BytesIO(data), Image.open(tmp_path / "p.png")):
+        assert studio.preview("canny", given).sha256 == expected
+        assert studio.as_map("canny", given, "320x208").sha256 == studio.as_map("canny", photo, "320x208").sha256
+    for given in (None, np.asarray(photo)):
+        with pytest.raises(InvalidPicture):
+            studio.preview("canny", given)
+
+
+def test_an_empty_edge_map_is_said_with_the_image(studio):
+    control = studio.preview("canny", Image.new("RGB", (320, 208), "teal"))
+    assert control.is_empty
+    assert EMPTY in studio.generate(GenerationRequest("canny", "a red ball", control=control)).notes
+
+
+def test_an_image_that_could_not_be_kept_is_not_generated(studio, tmp_path):
+    (tmp_path / "outputs").write_text("in the way")
+    with pytest.raises(InvalidRequest, match="FLUX_DEMO_OUTPUTS"):
+        studio.generate(GenerationRequest("text", "a red ball"))
+    assert not studio.backends[0].requests

@@ -16,7 +16,7 @@ from flux_demo.modes import Control, Mode, find_mode
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.settings import Settings
 from flux_demo.streams import takes_any_text
-from flux_demo.studio import MATCH, Studio
+from flux_demo.studio import EMPTY, MATCH, Studio
 
 
 def generate(args: argparse.Namespace, terminal: Terminal) -> int:
@@ -59,6 +59,8 @@ def draw_map(args: argparse.Namespace, terminal: Terminal) -> int:
     target = target or output.beside(args.photo, mode.name)
     output.write(target, lambda file: control.image.save(file, format="PNG"))
     terminal.say(f"{control.size}" + (f", depth estimated by {control.estimator}" if control.estimator else "") + ".")
+    if control.is_empty:
+        terminal.say(EMPTY)
     terminal.result(str(target), {"path": str(target), **_describe(control)})
     return 0
 

@@ -1,70 +1,192 @@
-"""The one loader: every image from outside, whether on the page, through the API or on the command line, is opened here.
+"""The one loader: every image from outside, whether on the page, through the API, on the command line or from Python, is opened here.
 
-It checks the size on disk, then the header, then the number of pixels, and only then decodes.
+It checks the size on disk, then the format, then the header, then the number of pixels, and only then decodes, two images at a time.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import random
 import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from flux_demo.errors import InvalidPicture
+from flux_demo.maps import png
+from flux_demo.maps.colours import orientation_of, to_rgb, turned_upright
+from flux_demo.maps.decoding import LARGE, give_back, turn
+from flux_demo.maps.source import MAX_BYTES as MAX_BYTES
+from flux_demo.maps.source import not_a_photo, read
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 8  # pixels; anything smaller is an icon or a tracking dot
 MAX_ASPECT = 32  # the longer side divided by the shorter one
+KEPT_SIDE = 2048  # pixels that a large photo keeps at least, as no map has longer sides
+THERE = 0.9  # of a JPEG's rows, without which it counts as cut off
+
+# By content, whatever the name says. Never one whose reader starts another program, as EPS and PDF do.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "DIB", "JPEG2000", "PPM", "QOI", "ICO", "PSD")
+HEIC = "HEIF"  # Pillow reads it only once pillow-heif has been loaded
+JPEGS = ("JPEG", "MPO")  # MPO: several JPEGs in one file, of which the first is the photo
+OTHER_FORMATS = (
+    (b"%!PS", "a PostScript file"),
+    (b"\xc5\xd0\xd3\xc6", "a PostScript file"),
+    (b"%PDF", "a PDF document"),
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (b"PK\3\4", "a ZIP archive or an office document"),
+    (b"\x1a\x45\xdf\xa3", "a video"),
+)
 
 
-def open_photo(source: str | os.PathLike | bytes) -> Image:
-    """Open an image of any format that Pillow reads, as RGB. Raises InvalidPicture.
+def open_photo(source: Image | str | os.PathLike | bytes | BinaryIO) -> Image:
+    """Open an image as RGB: a path, bytes, a binary file or a PIL image, with the same result. Raises InvalidPicture.
 
-    It is turned upright by its EXIF, transparency is laid on white, 16-bit, greyscale and CMYK are converted, and of an animation the
-    first frame is taken.
+    It is turned upright by its EXIF, its colours are taken to sRGB by its profile, transparency is laid on white, more than 8 bits are
+    scaled (``maps.tones``), and of an animation the first frame is taken. A photo of more than 24 megapixels comes out smaller, each
+    side still 2048 pixels or more.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image as PIL_Image
 
-    data = _read(source)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns about odd EXIF and large images; the limits are checked here
-            with Image.open(io.BytesIO(data)) as opened:
-                _check_header(*opened.size)
-                opened.load()
-                return _to_rgb(ImageOps.exif_transpose(opened))
-    except InvalidPicture:
-        raise
-    except Image.DecompressionBombError as error:
-        raise _too_many_pixels() from error
+        if isinstance(source, PIL_Image.Image):
+            return _of_image(source)
+        if source is None:
+            raise not_a_photo(source)
+        return _of_bytes(read(source))
+    except InvalidPicture as error:
+        refusal = error
+    except (MemoryError, PIL_Image.DecompressionBombError):
+        refusal = _too_many_pixels()
     except Exception as error:  # Pillow's plugins raise nearly anything on broken data: OSError, SyntaxError, struct.error, ...
-        what = "an SVG drawing" if b"<svg" in data[:1000].lower() else "damaged, incomplete, or in a format that cannot be read"
-        raise InvalidPicture(f"The image cannot be opened: the file is {what}. Save it again as PNG or JPEG and try that file.") from error
+        refusal = InvalidPicture(f"The image cannot be opened: {_reason(source, error)}. Save it again as PNG or JPEG and try that file.")
+    # Raised here, without the frames and the cause that still hold pixels.
+    refusal.__context__ = None
+    give_back()
+    raise refusal.with_traceback(None) from None
 
 
-def _read(source: str | os.PathLike | bytes) -> bytes:
-    if isinstance(source, bytes):
-        data = source
-    else:
-        path = Path(source)
-        try:
-            if not path.is_file():  # a device or a pipe could be read for ever
-                raise InvalidPicture(f"There is no image file {path.name!r}. Check the name and try again.")
-            if path.stat().st_size > MAX_BYTES:
-                raise _too_many_bytes(path.stat().st_size)
-            data = path.read_bytes()
-        except (OSError, ValueError) as error:
-            raise InvalidPicture(f"The file {path.name[:80]!r} cannot be read. Check its name and its permissions.") from error
-    if len(data) > MAX_BYTES:
-        raise _too_many_bytes(len(data))
-    if not data:
-        raise InvalidPicture("The image file is empty. Choose another file, or save it again.")
-    return data
+def _of_image(given: Image) -> Image:
+    if given.format is not None and given.format not in (*FORMATS, HEIC, *JPEGS):
+        raise InvalidPicture(f"A photo cannot be an image in the format {given.format}. Save it as PNG or JPEG and try that file.")
+    _check_header(*given.size)
+    with turn(given.width * given.height):
+        image = given.copy()  # loads it; whoever gave it keeps it as it was
+        return _finished(image, given.info.get("icc_profile"), orientation_of(given))
+
+
+def _of_bytes(data: bytes) -> Image:
+    profile = None
+    if data.startswith(png.SIGNATURE):
+        data, profile = png.pixels_only(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about odd EXIF and large images; the limits are checked here
+        opened = _opened(data)
+        _check_header(*opened.size)
+        with turn(opened.width * opened.height):
+            decoded = _decoded(opened, data)
+            return _finished(decoded, profile or opened.info.get("icc_profile"), orientation_of(opened))
+
+
+def _decoded(opened: Image, data: bytes) -> Image:
+    """The loaded image. A large one in a format that can be read smaller is smaller."""
+    large = opened.width * opened.height > LARGE
+    if large and opened.format in JPEGS:
+        opened.draft("RGB", (KEPT_SIDE, KEPT_SIDE))  # halves it while decoding, as often as both sides stay that long
+    if large and opened.format == "WEBP" and (factor := min(opened.size) // KEPT_SIDE) > 1:
+        return _webp(data, (opened.width // factor, opened.height // factor))
+    try:
+        opened.load()
+    except OSError:
+        if opened.format not in JPEGS:
+            raise
+        return _without_its_end(data)
+    return opened
+
+
+def _webp(data: bytes, size: tuple[int, int]) -> Image:
+    """A large WebP, smaller. Pillow would hold it five times."""
+    import cv2
+    import numpy as np
+    from PIL import Image as PIL_Image
+
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise OSError("damaged")
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return PIL_Image.fromarray(cv2.cvtColor(small, cv2.COLOR_BGRA2RGBA if small.shape[2] == 4 else cv2.COLOR_BGR2RGB))
+
+
+def _opened(data: bytes) -> Image:
+    from PIL import Image as PIL_Image
+
+    PIL_Image.init()  # registers its formats, once
+    formats: tuple[str, ...] = FORMATS
+    if data[4:8] == b"ftyp":  # HEIC or AVIF, whose beginnings are alike
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        formats = (*FORMATS, HEIC)
+    return PIL_Image.open(io.BytesIO(data), formats=formats)
+
+
+def _finished(image: Image, profile: Any, orientation: int) -> Image:
+    """A new image, RGB and nothing else: EXIF, location and comments are dropped. The given one is closed, which frees its memory."""
+    small = _reduced(image) if image.mode in ("RGB", "RGBA", "L", "LA", "CMYK", "F") else image
+    rgb = _reduced(to_rgb(small, profile if isinstance(profile, bytes) else None))
+    upright = turned_upright(rgb, orientation)
+    upright = upright.copy() if upright is image else upright
+    image.close()
+    upright.info = {}
+    return upright
+
+
+def _reduced(image: Image) -> Image:
+    """A large image with each pixel the mean of several, so that both sides are still as long as any map's."""
+    factor = min(image.size) // KEPT_SIDE
+    if image.width * image.height <= LARGE or factor < 2:
+        return image
+    small = image.reduce(factor)
+    small.info = {name: value for name, value in image.info.items() if name == "transparency"}
+    return small
+
+
+def _without_its_end(data: bytes) -> Image:
+    """A JPEG that lacks its end, if nearly all its rows are there. Raises InvalidPicture if they are not.
+
+    It is decoded twice, with nothing and with noise after its end: the rows that are the same are those of the file.
+    """
+    from PIL import Image as PIL_Image
+    from PIL import ImageChops
+
+    noise = bytes(value % 255 for value in random.Random(1).randbytes(2**18))  # no 0xFF, which would begin a marker
+    images = []
+    data = data.rstrip(b"\xff")  # the beginning of the marker that is missing
+    for end in (b"", noise):
+        with PIL_Image.open(io.BytesIO(data + end + b"\xff\xd9"), formats=("JPEG",)) as opened:
+            opened.load()
+            images.append(opened.copy())
+    differ = ImageChops.difference(*images).getbbox()
+    there = (differ[1] if differ else images[0].height) / images[0].height
+    if there < THERE:
+        raise InvalidPicture(f"The image is cut off: only {there:.0%} of its rows are complete. Copy or download it again.")
+    return images[0]
+
+
+def _reason(source: Any, error: Exception) -> str:
+    """What the file is, as far as it tells."""
+    head = b"" if not isinstance(source, bytes | bytearray | str | os.PathLike) else read(source)[:1000]
+    if isinstance(error, ImportError):
+        return "HEIC needs the package pillow-heif, which is not installed"
+    if b"<svg" in head.lower():
+        return "the file is an SVG drawing"
+    for beginning, name in OTHER_FORMATS:
+        if head.startswith(beginning):
+            return f"the file is {name}"
+    return "the file is damaged, incomplete, or in a format that cannot be read"
 
 
 def _check_header(width: int, height: int) -> None:
@@ -78,39 +200,9 @@ def _check_header(width: int, height: int) -> None:
         raise InvalidPicture(f"The image is {width}x{height} pixels, which is too narrow. Crop it to a more even shape first.")
 
 
-def _too_many_bytes(size: int) -> InvalidPicture:
-    limit = MAX_BYTES // 2**20
-    return InvalidPicture(f"The image file is {size / 2**20:.0f} MiB large, and the limit is {limit} MiB. Save it smaller, or as JPEG.")
-
-
 def _too_many_pixels(pixels: int | None = None) -> InvalidPicture:
     has = f"has {pixels / 1e6:.0f} megapixels" if pixels else "is far too large"
     return InvalidPicture(f"The image {has}, and the limit is {MAX_PIXELS // 10**6} megapixels. Scale it down first.")
-
-
-def _to_rgb(image: Image) -> Image:
-    from PIL import Image
-
-    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
-        image = _to_8_bit(image)
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    rgb = image.convert("RGB") if image.mode != "RGB" else image.copy()
-    rgb.info = {}  # EXIF, location and comments are dropped
-    return rgb
-
-
-def _to_8_bit(image: Image) -> Image:
-    """Scale 16-bit, 32-bit and float greyscale to 0–255. Pillow's own conversion turns everything above 255 white."""
-    import numpy as np
-    from PIL import Image
-
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    top = values.max(initial=0)
-    white = 1.0 if image.mode == "F" and top <= 1 else 255.0 if top <= 255 and image.mode in ("I", "F") else max(65535.0, top)
-    return Image.fromarray(np.clip(values / white * 255 + 0.5, 0, 255).astype(np.uint8))
 
 
 def looks_like_map(photo: Image) -> str | None:
@@ -137,20 +229,16 @@ def looks_like_map(photo: Image) -> str | None:
 
 
 def open_png_text(source: str | os.PathLike | bytes) -> dict[str, str]:
-    """The text chunks of a PNG file, wherever in the file they are; empty for another format. Raises InvalidPicture."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngImageFile
-
-    data = _read(source)
+    """The text chunks of a PNG file, wherever in the file they are; empty for another format. No pixel is decoded. Raises InvalidPicture."""
+    data = read(source)
+    if data.startswith(png.SIGNATURE):
+        return png.texts(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as opened:
+            with _opened(data) as opened:
                 _check_header(*opened.size)
-                if not isinstance(opened, PngImageFile):
-                    return {}
-                opened.load()  # chunks may follow the pixels
-                return {name: str(text) for name, text in opened.text.items()}
+                return {}
     except InvalidPicture:
         raise
     except Exception as error:  # as in open_photo

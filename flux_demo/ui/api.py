@@ -16,7 +16,7 @@ from flux_demo.maps.photo import open_photo
 from flux_demo.modes import MODES, Mode
 from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap, GenerationRequest
-from flux_demo.studio import Studio
+from flux_demo.studio import EMPTY, Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, keep_map, publish, received
 from flux_demo.ui.generate import request_of
@@ -82,6 +82,8 @@ def _map_drawing(studio: Studio, mode: Mode) -> Callable:
     def draw(**given: Any) -> gr.FileData:
         photo, size, fit = received(given.pop("photo")), _size_text(given.pop("size")), given.pop("fit")
         drawn = studio.preview(mode.name, photo, size or "match", "crop" if fit in (None, "") else fit, **given)
+        if drawn.is_empty:
+            gr.Warning(EMPTY)  # reaches programs as a line of the job's log
         return gr.FileData(path=keep_map(drawn, NOT_FROM_A_FORM).path)
 
     options = [_parameter(option.name, bool if option.is_switch else float, option.default) for option in control.options]

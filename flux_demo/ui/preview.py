@@ -9,7 +9,7 @@ from flux_demo.maps.photo import looks_like_map, open_photo
 from flux_demo.modes import Mode
 from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap
-from flux_demo.studio import Studio
+from flux_demo.studio import EMPTY, Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, ShownMap, keep_map, received
 from flux_demo.ui.tab_state import map_note
@@ -100,6 +100,8 @@ def _note(facts: tuple[float, bool, bool], control: ControlMap, fit: str, as_map
     parts = [f"{html.spoken(control.size)}, {_shape_note(ratio, control.size.width / control.size.height, fit)}."]
     if control.estimator:
         parts.append(f"Depth estimated by {'the mini' if control.estimator == 'mini' else control.estimator}.")
+    if control.is_empty:
+        parts.append(EMPTY)
     if not as_map and map_like:
         parts.append("This photo looks like a map already; if it is one, tick “This already is a map”.")
     if carries_recipe:

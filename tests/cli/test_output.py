@@ -110,3 +110,9 @@ def test_the_command_line_refuses_the_environment_that_the_page_refuses(place, v
     monkeypatch.setenv(variable, "socks4://nowhere")
     assert run(["check"]) == 3
     assert capsys.readouterr().err.startswith(variable)
+
+
+def test_an_empty_edge_map_is_said(place, capsys):
+    Image.new("RGB", (64, 64), "teal").save("plain.png")
+    assert run(["map", "canny", "plain.png", "--size", "128x128"]) == 0
+    assert "black everywhere" in capsys.readouterr().err

@@ -1,0 +1,65 @@
+"""What may be given as a photo, as bytes: a path, bytes, or a binary file. Checked on the disk before it is read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from flux_demo.errors import InvalidPicture
+
+MAX_BYTES = 32 * 2**20
+
+
+def read(source: Any) -> bytes:
+    """The bytes of an image file, at most 32 MiB. Raises InvalidPicture for anything else that is given."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+    elif isinstance(source, str | os.PathLike):
+        data = _of_file(Path(source))
+    elif callable(getattr(source, "read", None)):
+        data = _of_open_file(source)
+    else:
+        raise not_a_photo(source)
+    if len(data) > MAX_BYTES:
+        raise _too_many_bytes(len(data))
+    if not data:
+        raise InvalidPicture("The image file is empty. Choose another file, or save it again.")
+    return data
+
+
+def not_a_photo(given: Any) -> InvalidPicture:
+    """The refusal of what is neither a file nor an image."""
+    if given is None:
+        return InvalidPicture("No photo was given. Give a path, bytes, a binary file or a PIL image.")
+    kind = f"{type(given).__module__}.{type(given).__qualname__}".removeprefix("builtins.")
+    return InvalidPicture(f"A photo cannot be a {kind}. Give a path, bytes, a binary file or a PIL image (PIL.Image.fromarray makes one).")
+
+
+def _of_file(path: Path) -> bytes:
+    try:
+        if not path.is_file():  # a device or a pipe could be read for ever
+            raise InvalidPicture(f"There is no image file {path.name[:80]!r}. Check the name and try again.")
+        if path.stat().st_size > MAX_BYTES:
+            raise _too_many_bytes(path.stat().st_size)
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise InvalidPicture(f"The file {path.name[:80]!r} cannot be read. Check its name and its permissions.") from error
+
+
+def _of_open_file(file: Any) -> bytes:
+    try:
+        if file.seekable():
+            file.seek(0)  # whoever wrote it left the position at its end
+        data = file.read(MAX_BYTES + 1)
+    except Exception as error:  # a stranger's object may raise anything
+        raise InvalidPicture("The file that was given cannot be read. Open it in binary mode and give it again.") from error
+    if not isinstance(data, bytes):
+        raise InvalidPicture("The file that was given was opened as text. Open it in binary mode, as open(path, 'rb').")
+    return data
+
+
+def _too_many_bytes(size: int) -> InvalidPicture:
+    limit = MAX_BYTES // 2**20
+    return InvalidPicture(f"The image file is {size / 2**20:.0f} MiB large, and the limit is {limit} MiB. Save it smaller, or as JPEG.")
