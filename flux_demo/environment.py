@@ -8,9 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import tempfile
 from collections.abc import Iterable, MutableMapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from flux_demo.errors import InvalidRequest
@@ -51,23 +49,8 @@ def prepare(environ: MutableMapping[str, str] = os.environ, own_hosts: Iterable[
 
 
 def prepare_page(environ: MutableMapping[str, str] = os.environ) -> None:
-    """What only Gradio reads. Raises InvalidRequest naming the variable, or the folder's purpose."""
+    """What only Gradio reads. Raises InvalidRequest naming the variable."""
     _check_whole_numbers(environ, GRADIO_WHOLE_NUMBERS)
-    named = environ.get("GRADIO_TEMP_DIR")
-    try:
-        if named:
-            _check_writable(Path(named))
-            return
-        try:
-            _check_writable(Path(tempfile.gettempdir()) / "gradio")  # Gradio's own choice; another user's on machines of many users
-        except OSError:
-            environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="flux_demo-")
-    except OSError as error:
-        variable = "GRADIO_TEMP_DIR" if named else "TMPDIR"
-        raise InvalidRequest(
-            f"The folder for uploads cannot be used: {(error.strerror or 'it refuses files').lower()}. "
-            f"Set {variable} to a folder that this user can write to."
-        ) from error
 
 
 def direct_host(entry: str) -> str | None:
@@ -137,10 +120,3 @@ def _check_certificates(environ: MutableMapping[str, str]) -> None:
     except OSError as error:  # ssl.SSLError is one
         why = (error.strerror or "it cannot be read").lower()
         raise InvalidRequest(f"{name} names a file that cannot be used: {why}. Correct it, or unset it.") from error
-
-
-def _check_writable(folder: Path) -> None:
-    """Make the folder and a file in it, which goes again. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass

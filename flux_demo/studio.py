@@ -19,6 +19,7 @@ from flux_demo.backends.queue import RunQueue, Visitor
 from flux_demo.errors import BackendUnavailable, InvalidRequest
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.maps.fit import check_fit
+from flux_demo.maps.photo import open_photo
 from flux_demo.modes import MAP_LIMITS, MODES, Control, Mode, find_mode
 from flux_demo.notebook import steps_shown
 from flux_demo.progress import OnStatus, OnStep
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
 
     Photo = Image | str | os.PathLike | bytes | BinaryIO
 
-EMPTY = (
-    "The map is black everywhere, so the image follows nothing of the photo. Lower the thresholds, or choose a photo with clearer edges."
-)
+EMPTY = "The map is black everywhere, so the image follows nothing of the photo. Lower the thresholds, or choose another photo."
 MATCH = "match"  # the size that is nearest to the photo's shape
 KEPT_FITS = 16  # fitted photos kept, about 3 MB each
 
@@ -117,7 +116,7 @@ class Studio:
 
         check_fit(fit)
         control = _control(find_mode(mode))
-        image = _opened(picture)
+        image = open_photo(picture)
         if size == MATCH and self._can_generate(mode, image.size):
             size = Size(*image.size)
         if not (isinstance(size, Size) and image.size == (size.width, size.height)):
@@ -212,19 +211,17 @@ class Studio:
 
     def _fitted(self, mode: str, photo: Photo, size: Size | str, fit: str) -> Fitted:
         """``_fit`` of an image or a file; of a file the last results are kept, so that moving a slider does not decode it again."""
-        from PIL import Image as PIL_Image
-
-        if isinstance(photo, PIL_Image.Image) or not isinstance(photo, str | os.PathLike):
-            return self._fit(mode, _opened(photo), size, fit)
+        if not isinstance(photo, str | os.PathLike):
+            return self._fit(mode, open_photo(photo), size, fit)
         try:
             file = os.stat(photo)
         except (OSError, ValueError):
-            return self._fit(mode, _opened(photo), size, fit)  # the loader says what is wrong with it
+            return self._fit(mode, open_photo(photo), size, fit)  # the loader says what is wrong with it
         key = (os.path.abspath(photo), file.st_mtime_ns, file.st_size, mode, str(size), fit)
         with self._lock:
             kept = self._fits.get(key)
         if kept is None:
-            kept = self._fit(mode, _opened(photo), size, fit)
+            kept = self._fit(mode, open_photo(photo), size, fit)
             with self._lock:
                 self._fits[key] = kept
                 while len(self._fits) > KEPT_FITS:
@@ -275,9 +272,3 @@ def _control(mode: Mode) -> Control:
     if mode.control is None:
         raise InvalidRequest(f"The {mode.name} mode does not follow a map. Use one of {', '.join(modes_with_control())}.")
     return mode.control
-
-
-def _opened(photo: Photo) -> Image:
-    from flux_demo.maps.photo import open_photo
-
-    return open_photo(photo)

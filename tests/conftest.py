@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 
+import hypothesis
 import pytest
 from PIL import Image, ImageDraw
 
@@ -14,6 +15,10 @@ from flux_demo.settings import Settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by huggingface_hub at import: no test reaches for a hub by accident
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+# The machine may be busy, and nothing is written beside the repository.
+hypothesis.settings.register_profile("here", deadline=None, database=None)
+hypothesis.settings.load_profile("here")
 
 
 @pytest.fixture(autouse=True)

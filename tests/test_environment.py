@@ -1,7 +1,5 @@
 """The environment as people have it: every library below can read what is left of it, and nothing else is changed."""
 
-import os
-
 import httpx
 import pytest
 from hypothesis import given
@@ -102,22 +100,6 @@ def test_what_would_end_a_library_at_its_import_is_a_sentence(variables):
     with pytest.raises(InvalidRequest, match=f"^{name} ") as refusal:
         prepared(**variables)
     assert str(refusal.value).count(". ") == 1
-
-
-def test_a_folder_for_uploads_that_cannot_be_made_is_a_sentence(tmp_path):
-    (tmp_path / "file").touch()
-    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(InvalidRequest, match="GRADIO_TEMP_DIR") as refusal:
-            environment.prepare_page({"GRADIO_TEMP_DIR": str(folder)})
-        assert str(tmp_path) not in str(refusal.value)
-
-
-def test_another_users_folder_for_uploads_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    (tmp_path / "gradio").touch()  # as good as a folder of somebody else: no file can be made in it
-    environ = {}
-    environment.prepare_page(environ)
-    assert os.path.isdir(environ["GRADIO_TEMP_DIR"]) and os.stat(environ["GRADIO_TEMP_DIR"]).st_mode & 0o077 == 0
 
 
 def test_what_the_person_said_is_not_replaced():

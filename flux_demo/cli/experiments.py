@@ -72,7 +72,7 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     target = output.checked(args.output, photo)
     settings = Settings.from_env()
     studio = Studio.from_settings(replace(settings, backend=args.backend) if args.backend else settings)
-    output.check_folder(studio.settings.outputs_folder)
+    studio.gallery.check()
     asked = {
         name: value for name, value in vars(args).items() if name not in ("json", "yes", "output", "maps", "command") and value is not None
     }
@@ -122,7 +122,7 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
     settings = replace(settings, backend=args.backend) if args.backend else settings
     settings = replace(settings, outputs=args.output) if args.output else settings
     studio = Studio.from_settings(settings)
-    output.check_folder(settings.outputs_folder)
+    studio.gallery.check()
     record = settings.outputs_folder / f"{Path(args.file).stem}.results.jsonl"
     lines = studio.batch(args.file, seeds=_seeds(record), on_step=terminal.steps, on_status=terminal.status)
     done = failed = reused = 0

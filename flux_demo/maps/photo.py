@@ -96,8 +96,8 @@ def _decoded(opened: Image, data: bytes) -> Image:
     large = opened.width * opened.height > LARGE
     if large and opened.format in JPEGS:
         opened.draft("RGB", (KEPT_SIDE, KEPT_SIDE))  # halves it while decoding, as often as both sides stay that long
-    if large and opened.format == "WEBP" and (factor := min(opened.size) // KEPT_SIDE) > 1:
-        return _webp(data, (opened.width // factor, opened.height // factor))
+    if large and opened.format in ("WEBP", "AVIF") and (factor := min(opened.size) // KEPT_SIDE) > 1:
+        return _read_smaller(data, (opened.width // factor, opened.height // factor))
     try:
         opened.load()
     except OSError:
@@ -107,8 +107,8 @@ def _decoded(opened: Image, data: bytes) -> Image:
     return opened
 
 
-def _webp(data: bytes, size: tuple[int, int]) -> Image:
-    """A large WebP, smaller. Pillow would hold it five times."""
+def _read_smaller(data: bytes, size: tuple[int, int]) -> Image:
+    """A large WebP or AVIF, smaller. Pillow would hold it several times over."""
     import cv2
     import numpy as np
     from PIL import Image as PIL_Image
