@@ -2,6 +2,7 @@
 # make test   run the tests   (make test ARGS="tests/cli -x")
 # make lint   check style, format and types
 # make bench  measure, record the results, and write them into the tables
+# make serve  serve many, as a NVIDIA NIM does (make serve ARGS="--port 8000 --replicas 2 --backend mini")
 #
 # Each creates .venv first if it is missing or the requirements have changed. With another Python: make run PYTHON=python3.12
 
@@ -9,16 +10,20 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
+SERVE_STAMP := $(VENV)/installed-serve
 ARGS   ?=
 MEASUREMENTS = $(filter-out readme,$(patsubst benchmarks/%.py,%,$(shell grep -l __main__ benchmarks/*.py)))
 
-.PHONY: help run test lint format bench clean
+.PHONY: help run serve test lint format bench clean
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,5s/^# //p' Makefile
 
 run: $(STAMP)
 	@exec $(BIN)/python app.py $(ARGS)
+
+serve: $(SERVE_STAMP)
+	@exec $(BIN)/python -m flux_demo.serve $(ARGS)
 
 test: $(STAMP)
 	@exec $(BIN)/python -m pytest $(ARGS)
@@ -32,7 +37,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)
+bench: $(SERVE_STAMP)
 	@for name in $(MEASUREMENTS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 	$(BIN)/python -m benchmarks.readme
 
@@ -48,4 +53,8 @@ $(STAMP): requirements.txt requirements-dev.txt constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@rm -f $@
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -c constraints.txt
+	@touch $@
+
+$(SERVE_STAMP): $(STAMP) requirements-serve.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-serve.txt -c constraints.txt
 	@touch $@

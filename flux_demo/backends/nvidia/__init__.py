@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flux_demo.backends import Backend, Refusal
@@ -17,7 +18,8 @@ from flux_demo.backends.nvidia.answers import read_image
 from flux_demo.backends.nvidia.container import Container, missing_variant, probe
 from flux_demo.backends.nvidia.errors import HOSTED, KEY_PAGE, NIM, Service, detail_of, failure, faults_of, quoted
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, Pace
-from flux_demo.backends.nvidia.payload import dials, hosted_body, nim_body
+from flux_demo.backends.nvidia.payload import NVIDIAS, dials, hosted_body, nim_body
+from flux_demo.backends.nvidia.schema import printable
 from flux_demo.errors import BackendUnavailable, FluxDemoError
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
@@ -104,7 +106,6 @@ class Nim(Backend):
     """A NIM of the person's own. It is probed once; one that did not answer is probed again after a few seconds."""
 
     name = "nim"
-    title = "Your NVIDIA NIM"
     concurrency = MAX_CONNECTIONS
 
     def __init__(self, settings: Settings, pace: Pace = PACE) -> None:
@@ -118,6 +119,11 @@ class Nim(Backend):
         self._text_prompts = False  # True once the container has turned out to be one of the first, which have no prompt field
         self._missing: dict[str, float] = {}  # when each mode turned out not to be served, by its name
 
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        model = self._container.limits.model if self._container else None
+        return f"Your service at FLUX_DEMO_NIM_URL, which runs {'the mini' if model == 'mini' else model}" if model else "Your NVIDIA NIM"
+
     def refusal(self, mode: Mode) -> Refusal | None:
         if self._problem:
             return Refusal(self._problem)
@@ -127,10 +133,10 @@ class Nim(Backend):
         return Refusal(problem) if problem else None
 
     def model_name(self, mode: Mode) -> str:
-        return f"{MODEL} (NVIDIA NIM)"
+        return (self._container and self._container.limits.model) or f"{MODEL} (NVIDIA NIM)"
 
     def dials(self, mode: Mode) -> Dials:
-        return dials(mode, own_photos=True)
+        return dials(mode, own_photos=True, limits=self._container.limits if self._container else NVIDIAS)
 
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
         mode = find_mode(request.mode)
@@ -157,7 +163,11 @@ class Nim(Backend):
         if answer.status != 200:
             raise self._failure(mode, answer.status, answer.body)
         self._missing.pop(mode.name, None)
-        return _drawn(request, answer.body, NIM, self.model_name(mode), "your NIM's filter: passed")
+        if container.limits.model is None:
+            return _drawn(request, answer.body, NIM, self.model_name(mode), "your NIM's filter: passed")
+        drawn = _drawn(request, answer.body, NIM, _said(answer, "model") or self.model_name(mode), _said(answer, "safety"))
+        retried = ("The machine that worked on this image failed, and another one generated it.",) if _said(answer, "retried") else ()
+        return replace(drawn, notes=(*drawn.notes, *retried))
 
     def close(self) -> None:
         self._connection.close()
@@ -211,7 +221,15 @@ class _LazyConnection:
             self._connection = None
 
 
-def _drawn(request: GenerationRequest, body: bytes, service: Service, model: str, safety: str) -> DrawnImage:
+def _said(answer: Answer, name: str) -> str | None:
+    """What this program's own service says of an image, beyond a NIM's answer."""
+    try:
+        return printable(answer.headers.get(f"x-flux-demo-{name}"))
+    except ValueError:
+        return None
+
+
+def _drawn(request: GenerationRequest, body: bytes, service: Service, model: str, safety: str | None) -> DrawnImage:
     assert request.size is not None
     image, seed = read_image(body, request.size, service)
     if seed is None or seed == request.seed:

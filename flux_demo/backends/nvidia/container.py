@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
+from flux_demo.backends.nvidia.schema import Limits, read_limits, read_schema
 from flux_demo.errors import FluxDemoError
 from flux_demo.modes import Mode
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from flux_demo.backends.nvidia.client import Connection
 
 MAX_SCHEMA = 4 * 2**20  # bytes
-MAX_DEPTH = 6  # references followed in a schema; they may form a cycle
 UNREACHABLE = "Nothing answers at FLUX_DEMO_NIM_URL. Start the container, or correct the address."
 NOT_READY = (
     "Your NIM is still starting: the first start downloads the weights and takes 20 minutes or more. "
@@ -30,6 +30,7 @@ class Container:
     problem: str | None = None  # why nothing can run there now
     fields: frozenset[str] = frozenset()  # of a request; empty if the NIM does not say
     modes: frozenset[str] = frozenset()  # by NVIDIA's names; empty if the NIM does not say
+    limits: Limits = field(default_factory=Limits)
 
     def problem_for(self, mode: Mode) -> str | None:
         """Why the mode cannot run there, as a sentence; None if it can."""
@@ -68,53 +69,9 @@ async def _probe(connection: Connection, url: str) -> Container:
     try:
         schema = await connection.ask("GET", f"{url}/openapi.json", limit=MAX_SCHEMA, timeout_s=connection.pace.probe)
         if schema.status == 200:
-            fields, modes = read_schema(json.loads(schema.body))
-            container = replace(container, fields=fields, modes=modes)
+            document = json.loads(schema.body)
+            fields, modes = read_schema(document)
+            container = replace(container, fields=fields, modes=modes, limits=read_limits(document))
     except (FluxDemoError, ValueError, RecursionError):
         pass  # a NIM without a readable schema can still run the text mode
     return container
-
-
-def read_schema(document: Any) -> tuple[frozenset[str], frozenset[str]]:
-    """The fields of ``/v1/infer`` and the modes it lists, from an OpenAPI document; empty where the document does not say."""
-    body = _at(document, "paths", "/v1/infer", "post", "requestBody")
-    bodies = [_at(part, "content", "application/json", "schema") for part in _parts(body, document)]
-    named = _at(document, "components", "schemas")
-    for schema in (*bodies, *(named.values() if isinstance(named, dict) else ())):
-        fields, modes = _fields_and_modes(schema, document)
-        if fields & {"prompt", "text_prompts"}:
-            return fields, modes
-    return frozenset(), frozenset()
-
-
-def _fields_and_modes(schema: Any, document: Any) -> tuple[frozenset[str], frozenset[str]]:
-    fields: set[str] = set()
-    modes: set[str] = set()
-    for part in _parts(schema, document):
-        properties = part.get("properties")
-        if isinstance(properties, dict):
-            fields.update(map(str, properties))
-            for choice in _parts(properties.get("mode"), document):
-                values = choice.get("enum", [choice.get("const")])
-                modes.update(value for value in values if isinstance(value, str)) if isinstance(values, list) else None
-    return frozenset(fields), frozenset(modes)
-
-
-def _parts(schema: Any, document: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
-    """A schema, and every schema that it refers to or is composed of."""
-    if not isinstance(schema, dict) or depth > MAX_DEPTH:
-        return
-    yield schema
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/"):
-        yield from _parts(_at(document, *reference[2:].split("/")), document, depth + 1)
-    for keyword in ("allOf", "anyOf", "oneOf"):
-        for part in schema[keyword] if isinstance(schema.get(keyword), list) else ():
-            yield from _parts(part, document, depth + 1)
-
-
-def _at(document: Any, *keys: str) -> Any:
-    """The value at a path of nested keys, each unescaped as in a JSON pointer; None if there is none."""
-    for key in keys:
-        document = document.get(key.replace("~1", "/").replace("~0", "~")) if isinstance(document, dict) else None
-    return document

@@ -13,14 +13,15 @@ from collections.abc import Collection
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from flux_demo.backends.nvidia.schema import Limits
 from flux_demo.errors import InvalidRequest
-from flux_demo.modes import DEFAULT_SIZES, Mode, find_mode
-from flux_demo.request import Dials, GenerationRequest, SizeLimits
+from flux_demo.modes import Mode, find_mode
+from flux_demo.request import Dials, GenerationRequest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SIZE_LIMITS = SizeLimits(range(768, 1345, 64), 1344**2, DEFAULT_SIZES)  # sides: the ten values in the services' own lists
+NVIDIAS = Limits()
 SAMPLE_IMAGES = 4  # example_id 0 to 3: stored at NVIDIA, shown on the model's page at build.nvidia.com
 
 # Guidance and steps by kind of control. Text: FLUX.1-dev's guidance and the services' own default steps. Canny and depth: the makers' 30
@@ -29,16 +30,18 @@ DEFAULTS = {None: (3.5, 50), "canny": (7.0, 50), "depth": (7.0, 30)}
 OTHER_DEFAULTS = (7.0, 50)  # for a kind that the table does not have
 
 
-def dials(mode: Mode, *, own_photos: bool) -> Dials:
-    """What both services accept. They finish every request that was sent, whether or not anybody still waits for it."""
-    guidance, steps = DEFAULTS.get(mode.control.kind if mode.control else None, OTHER_DEFAULTS)
+def dials(mode: Mode, *, own_photos: bool, limits: Limits = NVIDIAS) -> Dials:
+    """What a service accepts. Both finish every request that was sent, whether or not anybody still waits for it."""
+    usual = DEFAULTS.get(mode.control.kind if mode.control else None, OTHER_DEFAULTS)
+    guidance, steps = limits.defaults.get(mode.nim, usual)
+    low, high = limits.guidance
     return Dials(
-        steps=steps,
-        guidance=guidance,
-        step_range=range(5, 101),
-        guidance_range=(1.0, 9.0),
-        guidance_open=True,
-        size_limits=SIZE_LIMITS,
+        steps=min(max(steps, limits.steps[0]), limits.steps[-1]),
+        guidance=min(guidance, high) if guidance > low or (guidance == low and not limits.guidance_open) else high,
+        step_range=limits.steps,
+        guidance_range=limits.guidance,
+        guidance_open=limits.guidance_open,
+        size_limits=limits.sizes,
         first_seed=1,  # 0 asks the services for a random seed
         quality_steps=mode.quality_steps,
         own_photos=own_photos,

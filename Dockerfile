@@ -1,0 +1,29 @@
+# The page in a container: docker build -t flux-demo . ; docker run -p 127.0.0.1:7860:7860 -v flux-models:/models flux-demo
+# With an NVIDIA GPU: --build-arg TORCH=cuda, and docker run --gpus all. With the service on Ray Serve: --build-arg EXTRA=serve.
+# Written line by line and never built where this program was made: there was no Docker there.
+FROM python:3.12-slim
+ARG TORCH=cpu
+ARG EXTRA=
+
+RUN useradd --create-home --uid 1000 user && mkdir /models /images && chown user /models /images
+USER user
+WORKDIR /home/user/app
+ENV PATH=/home/user/.local/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONPATH=/home/user/app \
+    HF_HOME=/models \
+    FLUX_DEMO_OUTPUTS=/images \
+    GRADIO_SERVER_NAME=0.0.0.0
+
+COPY --chown=user requirements.txt requirements-serve.txt constraints.txt ./
+# On Linux PyPI's torch is the CUDA build, and a page without a GPU does not need its gigabytes.
+RUN if [ "$TORCH" = cpu ]; then \
+        pip install --no-cache-dir -c constraints.txt torch --index-url https://download.pytorch.org/whl/cpu; \
+    fi \
+    && pip install --no-cache-dir -r requirements.txt ${EXTRA:+-r requirements-$EXTRA.txt} -c constraints.txt
+
+COPY --chown=user . .
+VOLUME ["/models", "/images"]
+EXPOSE 7860 8000
+HEALTHCHECK --start-period=60s CMD python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:7860/')" || exit 1
+CMD ["python", "app.py"]

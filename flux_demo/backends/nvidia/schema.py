@@ -1,0 +1,157 @@
+"""What a NIM's /openapi.json says of its requests: fields, modes, and the limits of sizes, steps and guidance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.modes import DEFAULT_SIZES
+from flux_demo.request import Size, SizeLimits
+
+MAX_DEPTH = 6  # references followed in a schema, which may refer to itself
+MAX_VALUES = 10_000  # of one field
+SIZE_LIMITS = SizeLimits(range(768, 1345, 64), 1344**2, DEFAULT_SIZES)  # sides: the ten values in the services' own lists
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a service accepts. The defaults are those of NVIDIA's own services."""
+
+    sizes: SizeLimits = SIZE_LIMITS
+    steps: range = range(5, 101)
+    guidance: tuple[float, float] = (1.0, 9.0)
+    guidance_open: bool = True  # the lower end is not itself allowed
+    defaults: Mapping[str, tuple[float, int]] = field(default_factory=dict)  # NVIDIA's name of a mode -> guidance and steps
+    model: str | None = None  # that this program's own service runs; None for a NIM of NVIDIA's
+
+
+def read_schema(document: Any) -> tuple[frozenset[str], frozenset[str]]:
+    """The fields of ``/v1/infer`` and the modes it lists, from an OpenAPI document; empty where the document does not say."""
+    for schema in _bodies(document):
+        fields, modes = _fields_and_modes(schema, document)
+        if fields & {"prompt", "text_prompts"}:
+            return fields, modes
+    return frozenset(), frozenset()
+
+
+def read_limits(document: Any) -> Limits:
+    """The limits of ``/v1/infer``, from the same document; what it does not say is as NVIDIA's own services have it."""
+    limits = Limits()
+    for schema in _bodies(document):
+        if not _fields_and_modes(schema, document)[0] & {"prompt", "text_prompts"}:
+            continue
+        for part in _parts(schema, document):
+            if isinstance(properties := part.get("properties"), dict):
+                limits = _with_properties(limits, properties, document)
+            if isinstance(extension := part.get("x-flux-demo"), dict):
+                limits = _with_extension(limits, extension)
+        return limits
+    return limits
+
+
+def _with_properties(limits: Limits, properties: dict[str, Any], document: Any) -> Limits:
+    sides = [_whole_numbers(properties.get(name), document) for name in ("width", "height")]
+    steps = _whole_numbers(properties.get("steps"), document)
+    if sides[0] and sides[0] == sides[1]:
+        within = SizeLimits(sides[0], sides[0][-1] ** 2, SIZE_LIMITS.sizes)
+        fitting = tuple(size for size in DEFAULT_SIZES if size.width in sides[0] and size.height in sides[0])
+        square = Size(*[min(sides[0], key=lambda side: abs(side - 1024))] * 2)
+        limits = replace(limits, sizes=replace(within, sizes=fitting or (square,)))
+    if steps:
+        limits = replace(limits, steps=steps)
+    for choice in _parts(properties.get("cfg_scale"), document):
+        least, above, most = choice.get("minimum"), choice.get("exclusiveMinimum"), choice.get("maximum")
+        low: Any = above if _is_number(above) else least
+        if most is not None and _is_number(low) and _is_number(most) and low <= most:
+            limits = replace(limits, guidance=(float(low), float(most)), guidance_open=_is_number(above))
+    return limits
+
+
+def _with_extension(limits: Limits, extension: dict[str, Any]) -> Limits:
+    """What this program's own service says beyond a NIM: its sizes, its pixels, each mode's defaults, its model."""
+    try:
+        sizes = tuple(Size.parse(text) for text in extension["sizes"])
+        pixels = extension["max_pixels"]
+        known = replace(limits.sizes, sizes=sizes, max_pixels=pixels)
+        for size in sizes:
+            known.check(size)
+        defaults = {str(name): (float(row["cfg_scale"]), int(row["steps"])) for name, row in extension["defaults"].items()}
+        return replace(limits, sizes=known, defaults=defaults, model=printable(extension["model"]))
+    except (KeyError, TypeError, ValueError, AttributeError, InvalidRequest):
+        return limits
+
+
+def _whole_numbers(schema: Any, document: Any) -> range | None:
+    """The whole numbers that a schema allows, if they are evenly spaced and not too many to be meant."""
+    for part in _parts(schema, document):
+        values = part.get("enum")
+        if not isinstance(values, list):
+            least: Any
+            most: Any
+            step: Any
+            least, most, step = part.get("minimum"), part.get("maximum"), part.get("multipleOf", 1)
+            if not all(type(value) is int and value > 0 for value in (least, most, step)):
+                continue
+            values = list(range(-(-least // step) * step, most + 1, step)) if (most - least) // step < MAX_VALUES else []
+        if not values or not all(type(value) is int and value > 0 for value in values):
+            continue
+        values = sorted(set(values))
+        found = range(values[0], values[-1] + 1, values[1] - values[0] if len(values) > 1 else 1)
+        if list(found) == values:
+            return found
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def printable(text: Any) -> str:
+    """A service's own short word, fit to be shown. Raises ValueError for anything else."""
+    if not isinstance(text, str) or not text.isprintable() or not 0 < len(text) <= 200:
+        raise ValueError("not a short text")
+    return text
+
+
+def _bodies(document: Any) -> Iterator[Any]:
+    """Schemas that may be the request's, the likeliest first."""
+    body = _at(document, "paths", "/v1/infer", "post", "requestBody")
+    yield from (_at(part, "content", "application/json", "schema") for part in _parts(body, document))
+    named = _at(document, "components", "schemas")
+    yield from named.values() if isinstance(named, dict) else ()
+
+
+def _fields_and_modes(schema: Any, document: Any) -> tuple[frozenset[str], frozenset[str]]:
+    fields: set[str] = set()
+    modes: set[str] = set()
+    for part in _parts(schema, document):
+        properties = part.get("properties")
+        if isinstance(properties, dict):
+            fields.update(map(str, properties))
+            for choice in _parts(properties.get("mode"), document):
+                values = choice.get("enum", [choice.get("const")])
+                modes.update(value for value in values if isinstance(value, str)) if isinstance(values, list) else None
+    return frozenset(fields), frozenset(modes)
+
+
+def _parts(schema: Any, document: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    """A schema, and every schema that it refers to or is composed of."""
+    if not isinstance(schema, dict) or depth > MAX_DEPTH:
+        return
+    yield schema
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#/"):
+        yield from _parts(_at(document, *reference[2:].split("/")), document, depth + 1)
+    for keyword in ("allOf", "anyOf", "oneOf"):
+        for part in schema[keyword] if isinstance(schema.get(keyword), list) else ():
+            yield from _parts(part, document, depth + 1)
+
+
+def _at(document: Any, *keys: str) -> Any:
+    """The value at a path of nested keys, each unescaped as in a JSON pointer; None if there is none."""
+    for key in keys:
+        document = document.get(key.replace("~1", "/").replace("~0", "~")) if isinstance(document, dict) else None
+    return document

@@ -1,0 +1,289 @@
+"""FLUX as a service for many, on Ray Serve, that speaks as an NVIDIA NIM does: ``make serve`` on one machine, ``serve deploy`` on a cluster.
+
+``Service`` is the door before the copies of the models: it validates, queues, tries once more where a copy died, and says how things are. The page and the command line use it through FLUX_DEMO_NIM_URL like any NIM. A request holds no path and
+no address: its picture comes inside it, and is opened by the one loader.
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import logging
+import math
+import os
+import queue
+import re
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pkgutil import resolve_name
+from typing import Any
+
+import ray
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import PlainTextResponse
+from pydantic import ValidationError
+from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError
+from ray.serve.handle import DeploymentHandle
+from ray.util.metrics import Counter
+
+from flux_demo.backends.nvidia.address import is_loopback
+from flux_demo.errors import BackendUnavailable, FluxDemoError
+from flux_demo.modes import MODES
+from flux_demo.safety import ACCEPTED
+from flux_demo.serve_generator import Generator
+from flux_demo.serve_schema import SERVED, Options, document, faults, request_model
+from flux_demo.settings import ASSETS, BACKENDS, Settings
+from flux_demo.version import VERSION
+
+OBJECT_STORE = 256 * 2**20  # bytes of shared memory; a picture has a few million
+MAX_BODY = 48 * 2**20  # bytes: the loader's limit for a picture, in base64, and the rest
+STATUS_S = 1.0  # how long a look at the copies is believed
+DRAIN_S = 600.0  # that an image under way has to finish when its copy is shut down
+OURS = re.compile(r"(# \w+ )?ray_(serve|flux_demo)_")  # lines of Ray's metrics that are about the service
+DIED_TWICE = "The machine that worked on this image failed, and so did a second one. Try again in a minute."
+LOADING = "The models are still being loaded. Wait until /v1/health/ready answers 200."
+
+
+# Serve sends what stands above the class to the copies together with it, and nothing that stands below.
+api = FastAPI(title="FLUX.1 [dev]", version=VERSION, openapi_url=None, docs_url=None, redoc_url=None)
+
+
+def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """ASCII throughout, because a request may hold half of a surrogate pair and a refusal repeats it."""
+    return Response(json.dumps(content, allow_nan=False), status, headers, "application/json")
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+@serve.ingress(api)
+class Service:
+    """The door: a NIM's addresses, one queue before all copies."""
+
+    def __init__(self, generators: DeploymentHandle) -> None:
+        self._generators = generators
+        self._about: dict[str, Any] = {}
+        self._model: Any = None
+        self._running = (0.0, 0)  # when the copies were counted, and how many run
+        self._seconds = 1.0  # that an image takes, a running mean
+        self._accepted = 0  # requests that wait or run
+        self._asking: asyncio.Task | None = None
+        self._retries = Counter("flux_demo_retries", "Requests that were given to a second copy because the first one died.")
+
+    @api.post("/v1/infer")
+    async def infer(self, request: Request) -> Response:
+        if self._model is None and (problem := await self._problem()):
+            return _json({"detail": problem}, 503)
+        asked, refused = await self._read(request)
+        if refused is not None:
+            return refused
+        began = time.monotonic()
+        try:
+            answer, retried = await self._generate(asked)
+        except BackPressureError:
+            waiting = self._accepted
+            wait_s = math.ceil(self._seconds * waiting / max(1, self._running[1]))
+            detail = f"{waiting} images are ahead, and the queue takes no more. Try again in {wait_s} seconds."
+            return _json({"detail": detail}, 429, {"Retry-After": str(max(1, wait_s))})
+        except RayActorError:
+            return _json({"detail": DIED_TWICE}, 500)
+        said = answer.get("said", {}) | ({"retried": "once"} if retried else {})
+        headers = {f"X-Flux-Demo-{name}": value for name, value in said.items() if value and value.isascii()}
+        if "detail" in answer:
+            return _json({"detail": answer["detail"]}, answer["status"], headers)
+        self._seconds += 0.2 * (time.monotonic() - began - self._seconds)
+        image = base64.b64encode(answer["image"]).decode("ascii")
+        artifact = {"base64": image, "finishReason": answer["reason"], "seed": answer["seed"]}
+        return _json({"artifacts": [artifact]}, 200, headers)
+
+    @api.get("/v1/health/live")
+    async def live(self) -> dict[str, str]:
+        return {"status": "live"}
+
+    @api.get("/v1/health/ready")
+    async def ready(self) -> Response:
+        problem = await self._problem()
+        return _json({"status": "not ready", "reason": problem} if problem else {"status": "ready"}, 503 if problem else 200)
+
+    @api.get("/openapi.json")
+    async def openapi(self) -> Response:
+        if problem := await self._problem():
+            return _json({"detail": problem}, 503)
+        return _json(document(self._model, VERSION))
+
+    @api.get("/docs")
+    async def docs(self) -> Response:
+        return get_swagger_ui_html(openapi_url="/openapi.json", title=api.title)
+
+    @api.get("/v1/metrics")
+    async def metrics(self) -> Response:
+        """Ray Serve's own metrics on every machine: requests, latencies, queues, copies."""
+        import httpx
+
+        texts = []
+        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+            for node in ray.nodes():
+                if node["Alive"] and node.get("MetricsExportPort"):
+                    answer = await client.get(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics")
+                    texts += [line for line in answer.text.splitlines(keepends=True) if OURS.match(line)]
+        return PlainTextResponse("".join(texts), media_type="text/plain; version=0.0.4")
+
+    async def _read(self, request: Request) -> tuple[dict[str, Any], Response | None]:
+        """The request's values with the defaults filled in, or the refusal."""
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                return {}, _json({"detail": f"The request is larger than {MAX_BODY // 2**20} MiB. Send a smaller picture."}, 413)
+        try:
+            if not request.headers.get("content-type", "").startswith("application/json"):
+                raise ValueError("not JSON")
+            asked = self._model.model_validate(json.loads(body, parse_constant=_refuse))
+            defaults = self._about["modes"][asked.mode]
+            unset = {"cfg_scale": defaults["guidance"], "steps": defaults["steps"]}
+            return asked.model_dump() | {name: value for name, value in unset.items() if name not in asked.model_fields_set}, None
+        except ValidationError as error:
+            return {}, _json({"detail": faults(error)}, 422)
+        except (ValueError, RecursionError):
+            detail = {"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error", "input": {}}
+            return {}, _json({"detail": [detail]}, 422)
+
+    async def _generate(self, asked: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """The answer, and whether a second copy gave it because the first one died."""
+        self._accepted += 1
+        try:
+            return await self._generators.generate.remote(asked), False
+        except RayActorError:
+            self._retries.inc()
+            return await self._generators.generate.remote(asked), True
+        finally:
+            self._accepted -= 1
+
+    async def _problem(self) -> str | None:
+        """Why nothing can be generated now; None if it can."""
+        now = time.monotonic()
+        if now - self._running[0] > STATUS_S:
+            status = await asyncio.to_thread(serve.status)
+            found = [app.deployments["Generator"] for app in status.applications.values() if "Generator" in app.deployments]
+            self._running = (now, sum(deployment.replica_states.get("RUNNING", 0) for deployment in found))
+        if not self._running[1]:
+            return LOADING
+        if self._model is None:
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask())
+            await asyncio.wait([self._asking], timeout=1)
+        return None if self._model else self._about.get("problem") or LOADING
+
+    async def _ask(self) -> None:
+        self._about = await self._generators.describe.remote()
+        if self._about["modes"]:
+            self._model = request_model(self._about["modes"], self._about["model"])
+
+
+def application(options: Mapping[str, Any]) -> serve.Application:
+    """The whole as one Ray Serve application; ``options`` are the fields of Options, also from a config's ``args``."""
+    chosen = Options(**options)
+    low, high = chosen.copies
+    amount: dict[str, Any] = {"num_replicas": high}
+    if low != high:
+        amount = {"autoscaling_config": {"min_replicas": low, "max_replicas": high, "target_ongoing_requests": 1}}
+    generator = serve.deployment(
+        Generator,
+        name="Generator",
+        ray_actor_options={"num_gpus": 1} if chosen.backend == "local" else {"num_cpus": 1},
+        max_ongoing_requests=1,
+        max_queued_requests=chosen.queue,
+        graceful_shutdown_timeout_s=DRAIN_S,
+        **amount,
+    )
+    door = serve.deployment(Service, name="Service", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=1000)
+    return door.bind(generator.bind(chosen.to_dict()))
+
+
+def start(options: Options, host: str = "127.0.0.1", port: int = 8000, cpus: int | None = None, gpus: int | None = None) -> None:
+    """Start Ray and the service on this machine, and wait until its models are loaded or cannot be."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers
+    root = str(ASSETS.parent)
+    environment = {"env_vars": {"PYTHONPATH": root}}  # the copies find this program from whatever folder it was started
+    ray.init(
+        num_cpus=cpus,
+        num_gpus=gpus,
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE,
+        runtime_env=environment,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+    )
+    serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR", "enable_access_log": False})
+    deploy(options)
+
+
+def deploy(options: Options) -> None:
+    """Deploy the service, or deploy it anew while the old copies finish what they have."""
+    serve.run(application(options.to_dict()), name="flux_demo", route_prefix="/")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """``make serve``: the service on this machine until Ctrl+C or a termination signal. Returns the exit code.
+
+    SIGHUP deploys it anew, one copy after another: with other weights, or a filter that was fetched meanwhile.
+    """
+    asked = _parser().parse_args(arguments)
+    try:
+        public = not is_loopback(f"http://[{asked.host}]" if ":" in asked.host else f"http://{asked.host}")
+        backend = asked.backend or ("mini" if _why_not_local() else "local")
+        if backend == "local" and (reason := _why_not_local()):
+            raise BackendUnavailable(reason)
+        options = Options(backend, asked.replicas, asked.queue, public, asked.allow_unfiltered)
+        start(options, asked.host, asked.port, None if backend == "local" else max(os.cpu_count() or 1, options.copies[1]))
+    except FluxDemoError as error:
+        print(error, file=sys.stderr, flush=True)
+        return 3
+    # Only now: Ray sets handlers of its own when it starts.
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+        signal.signal(number, lambda number, frame: signals.put(number))
+    if public and asked.allow_unfiltered and backend == "local":
+        print(ACCEPTED, flush=True)
+    print(f"Running on http://{asked.host}:{asked.port} with {backend}. Set FLUX_DEMO_NIM_URL to that for the page.", flush=True)
+    while signals.get() not in (signal.SIGINT, signal.SIGTERM):
+        deploy(options)
+        print("Deployed anew", flush=True)
+    print("Finishing the images that are under way", flush=True)
+    serve.shutdown()
+    ray.shutdown()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flux_demo.serve", description="Serve FLUX to many, as a NIM does, on Ray Serve.", allow_abbrev=False
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for other machines too (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
+    parser.add_argument("--replicas", default="1", help="copies of the models: 2, or 1-4 as the queue calls for (default: 1)")
+    parser.add_argument("--backend", choices=SERVED, help="what runs (default: local where it can, else the mini)")
+    parser.add_argument("--queue", type=int, default=16, help="requests that may wait; more are answered 429 (default: 16)")
+    parser.add_argument("--allow-unfiltered", action="store_true", help="let strangers have FLUX's images without the content filter")
+    return parser
+
+
+def _why_not_local() -> str | None:
+    """Why this machine can run no mode of ``local``; None if it can run one."""
+    local = resolve_name(BACKENDS["local"])(Settings.from_env())
+    refusals = [local.refusal(mode) for mode in MODES.values()]
+    return refusals[0].reason if all(refusals) else None
+
+
+if __name__ == "__main__":
+    from flux_demo.serve import main as importable  # Ray names classes by their module, and __main__ is another one on each machine
+
+    code = importable()
+    sys.stdout.flush()
+    os._exit(code)  # without waiting for the threads of libraries

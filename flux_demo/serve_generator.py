@@ -1,0 +1,113 @@
+"""One copy of the models in the service on Ray Serve, on a GPU of its own."""
+
+import asyncio
+import base64
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from io import BytesIO
+from pkgutil import resolve_name
+from typing import Any
+
+from flux_demo import background
+from flux_demo.errors import BackendUnavailable, Cancelled, ContentRefused, FluxDemoError, InvalidRequest
+from flux_demo.gallery import Gallery
+from flux_demo.modes import MODES, Mode
+from flux_demo.request import GenerationRequest, Size, random_seed
+from flux_demo.serve_schema import Options
+from flux_demo.settings import BACKENDS, Settings
+from flux_demo.studio import Studio
+
+BROKEN_IMAGE = "The image is not in the form data:image/png;base64,CONTENT. Send the picture itself, not its path or address."
+
+
+class Generator:
+    """One copy of the models. Takes one request at a time."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        chosen = Options(**options)
+        settings = replace(Settings.from_env(), backend=chosen.backend, public=chosen.public, allow_unfiltered=chosen.allow_unfiltered)
+        backend = resolve_name(BACKENDS[chosen.backend])(settings)
+        self._studio = Studio(settings, [backend], Gallery(settings.outputs_folder))  # its gallery is never used
+        self._problems: dict[str, str] = {}  # why a mode cannot run; the constructor of a copy must not fail, or nobody could say why
+        for mode in MODES.values():
+            try:
+                self._studio.route(mode.name).backend.warm_up(mode)
+            except FluxDemoError as error:
+                self._problems[mode.nim] = str(error)
+
+    async def describe(self) -> dict[str, Any]:
+        """What can be asked: by NVIDIA's name of each mode that runs its dials; without any, the problem."""
+        routes = {mode.nim: self._studio.route(mode.name) for mode in MODES.values() if mode.nim not in self._problems}
+        modes = {name: route.dials.to_dict() for name, route in routes.items()}
+        return {
+            "modes": modes,
+            "model": self._studio.settings.model("text") if self._studio.settings.backend == "local" else "mini",
+            "problem": None if modes else next(iter(self._problems.values())),
+        }
+
+    async def generate(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The image as PNG with its seed, or what went wrong as a sentence. Cancelled, it stops at the next step."""
+        left = threading.Event()
+
+        def check(*_: object) -> None:
+            if left.is_set():
+                raise Cancelled
+
+        try:
+            return await asyncio.shield(asyncio.wrap_future(background.start(lambda: self._generate(asked, check), "run")))
+        finally:
+            left.set()
+
+    def _generate(self, asked: Mapping[str, Any], check: Any) -> dict[str, Any]:
+        seed = asked["seed"] or random_seed()
+        try:
+            mode = next(mode for mode in MODES.values() if mode.nim == asked["mode"])
+            route = self._studio.route(mode.name)
+            request = route.dials.complete(self._request(mode, asked, seed))
+            began = time.perf_counter()
+            drawn = route.backend.generate(request, check, check)
+            seconds = time.perf_counter() - began
+        except Cancelled:
+            return {}
+        except ContentRefused:
+            return {"reason": "CONTENT_FILTERED", "image": b"", "seed": seed}
+        except InvalidRequest as error:
+            return {"status": 422, "detail": str(error)}
+        except FluxDemoError as error:
+            return {"status": 503 if isinstance(error, BackendUnavailable) else 500, "detail": str(error)}
+        file = BytesIO()
+        drawn.image.save(file, "PNG", compress_level=1)
+        said = {"model": drawn.model, "safety": drawn.safety, "seconds": f"{seconds:.3f}"}
+        return {"reason": "SUCCESS", "image": file.getvalue(), "seed": seed, "said": said}
+
+    def _request(self, mode: Mode, asked: Mapping[str, Any], seed: int) -> GenerationRequest:
+        if asked.get("disable_safety_checker"):
+            raise InvalidRequest("The content filter cannot be turned off by a request. Leave disable_safety_checker out.")
+        size = Size(asked["width"], asked["height"])
+        image, control = asked.get("image"), None
+        if mode.control is not None:
+            if image is None:
+                raise InvalidRequest(f"The {mode.nim} mode needs an image. Send it as data:image/png;base64,…")
+            draw = self._studio.preview if asked["preprocess_image"] else self._studio.as_map
+            control = draw(mode.name, _picture(image), size)
+        elif image is not None:
+            raise InvalidRequest("The base mode follows no image. Leave it out, or choose another mode.")
+        return GenerationRequest(
+            mode.name, asked["prompt"], seed, asked["steps"], asked["cfg_scale"], size=control.size if control else size, control=control
+        )
+
+
+def _picture(address: str) -> Any:
+    """The picture inside a data address, RGB. Raises InvalidRequest for every other kind of address, InvalidPicture."""
+    from flux_demo.maps.photo import open_photo
+
+    head, comma, content = address.partition(",")
+    if not (comma and head.startswith("data:image/") and head.endswith(";base64")):
+        raise InvalidRequest(BROKEN_IMAGE)
+    try:
+        data = base64.b64decode(content, validate=True)
+    except ValueError as error:
+        raise InvalidRequest(BROKEN_IMAGE) from error
+    return open_photo(data)

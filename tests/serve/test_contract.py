@@ -1,0 +1,182 @@
+"""The service on Ray Serve has a NIM's contract, and the page and the command line use it as one."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flux_demo.modes import MODES
+from flux_demo.request import GenerationRequest, Size
+from flux_demo.settings import Settings
+from flux_demo.studio import Studio
+from tests.serve.running import SMALL, address, image_in
+
+
+def test_it_has_a_nims_addresses(service):
+    for path in ("/v1/health/live", "/v1/health/ready", "/docs"):
+        assert service.client.get(path).status_code == 200
+    document = service.client.get("/openapi.json").json()
+    schema = document["components"]["schemas"]["ImageRequest"]
+    assert schema["additionalProperties"] is False and schema["required"] == ["prompt"]
+    assert schema["properties"]["mode"]["enum"] == ["base", "canny", "depth"]
+    assert schema["properties"]["width"]["enum"] == list(range(128, 513, 16))
+    assert service.client.get("/v1/infer").status_code == 405
+    assert service.client.get("/v1/nothing").status_code == 404
+
+
+def test_an_answer_is_a_nims(service):
+    answer = service.infer(seed=5)
+    assert answer.headers["content-type"] == "application/json" and answer.json()["artifacts"][0]["seed"] == 5
+    assert image_in(answer).size == (128, 128)
+    assert service.infer(seed=5).json() == answer.json()
+    drawn = service.infer(seed=0).json()["artifacts"][0]["seed"]
+    assert drawn != 0 and service.infer(seed=drawn).status_code == 200
+
+
+def test_a_request_keeps_its_id_through_the_service(service):
+    answer = service.client.post("/v1/infer", json=SMALL, headers={"X-Request-ID": "mine-1"})
+    assert answer.headers["x-request-id"] == "mine-1"
+    assert service.infer().headers["x-request-id"] != service.infer().headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"prompt": 3}, {("string_type", "prompt")}),
+        ({"prompt": "x" * 10_001}, {("string_too_long", "prompt")}),
+        ({"mode": "sketch"}, {("literal_error", "mode")}),
+        ({"width": 1000, "cfg_scale": 0.5}, {("literal_error", "width"), ("greater_than_equal", "cfg_scale")}),
+        ({"width": "128"}, {("literal_error", "width")}),
+        ({"height": 128.5}, {("literal_error", "height")}),
+        ({"cfg_scale": 101}, {("less_than_equal", "cfg_scale")}),
+        ({"cfg_scale": "3.5"}, {("float_type", "cfg_scale")}),
+        ({"steps": 0}, {("greater_than_equal", "steps")}),
+        ({"steps": 101}, {("less_than_equal", "steps")}),
+        ({"steps": True}, {("int_type", "steps")}),
+        ({"seed": -1}, {("greater_than_equal", "seed")}),
+        ({"seed": 2**32}, {("less_than_equal", "seed")}),
+        ({"samples": 2}, {("less_than_equal", "samples")}),
+        ({"negative_prompt": "blurry"}, {("extra_forbidden", "negative_prompt")}),
+        ({"image": 7}, {("string_type", "image")}),
+    ],
+    ids=str,
+)
+def test_it_refuses_fields_as_nvidias_contract_says(service, change, expected):
+    answer = service.infer(**change)
+    assert answer.status_code == 422
+    assert {(fault["type"], fault["loc"][-1]) for fault in answer.json()["detail"]} == expected
+    assert all(fault["loc"][0] == "body" and fault["msg"] for fault in answer.json()["detail"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"x"',
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b'{"prompt": NaN}',
+        b'{"prompt": 3, "seed": 1e999}',
+        b'{"prompt": "\\ud800"}',
+        b'{"prompt": "x", "mode": "\\ud800"}',
+    ],
+    ids=repr,
+)
+def test_a_body_that_is_no_request_is_refused(service, content):
+    answer = service.client.post("/v1/infer", content=content[:200_000], headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422 and answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "http://127.0.0.1:9/x.png",
+        "https://example.org/x.png",
+        "data:image/png;example_id,0",
+        "data:image/png;base64,%%%",
+        "data:text/plain;base64,QUJD",
+        "data:image/png;base64,QUJD",
+        "",
+    ],
+)
+def test_it_takes_no_paths_and_no_addresses(service, image):
+    answer = service.infer(mode="canny", image=image)
+    assert answer.status_code == 422 and answer.json()["detail"].count(". ") >= 1
+    assert "root:" not in answer.text
+
+
+def test_a_request_that_is_too_large_is_cut_off(service):
+    answer = service.client.post("/v1/infer", content=b" " * (49 * 2**20), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"mode": "canny"}, "needs an image"),
+        ({"image": address(Image.new("RGB", (128, 128)))}, "follows no image"),
+        ({"disable_safety_checker": True}, "cannot be turned off"),
+        ({"prompt": "  "}, "empty"),
+        (
+            {"mode": "canny", "image": address(Image.new("RGB", (128, 128), "white")), "preprocess_image": True},
+            "",
+        ),
+    ],
+    ids=["no image", "image in base", "filter off", "blank", "flat photo"],
+)
+def test_what_the_schema_cannot_say_is_said_in_words(service, values, word):
+    answer = service.infer(**values)
+    assert answer.status_code in ((422,) if word else (200, 422))
+    assert word in answer.text
+
+
+def test_it_draws_the_map_itself_where_it_is_asked_to(service, photo):
+    own = service.infer(mode="canny", image=address(photo), width=256, height=128)
+    assert image_in(own).size == (256, 128)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_page_and_the_command_line_use_it_as_a_nim(service, settings, photo, mode, tmp_path):
+    there = Studio.from_settings(Settings(backend="nim", nim_url=service.url, outputs=str(tmp_path / "there")))
+    here = Studio.from_settings(Settings(backend="mini", outputs=str(tmp_path / "here")))
+    dials, own = there.route(mode).dials, here.route(mode).dials
+    assert (dials.size_limits, dials.step_range, dials.guidance_range) == (
+        own.size_limits,
+        own.step_range,
+        tuple(map(float, own.guidance_range)),
+    )
+    assert (dials.guidance, dials.steps) == (own.guidance, own.steps)
+    assert "the mini" in there.route(mode).backend.title
+    size = Size(128, 144)
+    control = here.preview(mode, photo, size) if MODES[mode].control else None
+    request = GenerationRequest(mode, "a red cube", seed=3, steps=2, size=size, control=control)
+    made, expected = there.generate(request), here.generate(request)
+    assert (made.recipe.seed, made.recipe.model, made.recipe.backend, made.recipe.safety) == (3, "mini", "nim", None)
+    difference = np.abs(np.asarray(made.image, np.int16) - np.asarray(expected.image, np.int16))
+    assert difference.mean() < 1  # not equal bit by bit: a copy has one thread
+    there.close()
+
+
+def test_two_people_at_once_on_a_page_before_it(service, tmp_path, monkeypatch):
+    from gradio_client import Client
+
+    from flux_demo.ui import build, launch_options
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    studio = Studio.from_settings(Settings(backend="nim", nim_url=service.url, outputs=str(tmp_path)))
+    page = build(studio)
+    try:
+        _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
+        clients = [Client(url, verbose=False, download_files=str(tmp_path / f"{number}")) for number in range(2)]
+        jobs = [client.submit(f"a {word} cube", "128x128", "3", 4, api_name="/text") for client, word in zip(clients, ("red", "blue"))]
+        for job, word in zip(jobs, ("red", "blue")):
+            path, recipe = job.result(timeout=120)
+            own = service.infer(prompt=f"a {word} cube", seed=3, steps=4)
+            assert recipe["prompt"] == f"a {word} cube"
+            assert Image.open(path).tobytes() == image_in(own).tobytes()
+    finally:
+        page.close(verbose=False)

@@ -1,0 +1,84 @@
+"""The files for clusters and containers: read by the schema where there is one, and held against what the program really takes."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+
+import app
+from flux_demo.cli import parser
+from flux_demo.serve_schema import Options
+from flux_demo.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray's own schema, with the newest Pydantic
+DEPLOY = ROOT / "deploy"
+DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
+KUBERAY = yaml.safe_load((DEPLOY / "kuberay.yaml").read_text("utf-8"))
+NAMES = {variable.name for variable in Settings.variables()}
+
+
+def serve_configs():
+    return [yaml.safe_load((DEPLOY / "serve.yaml").read_text("utf-8")), yaml.safe_load(KUBERAY["spec"]["serveConfigV2"])]
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install -r requirements-serve.txt")
+@pytest.mark.parametrize("config", serve_configs(), ids=["serve.yaml", "kuberay.yaml"])
+def test_ray_serve_reads_the_config_and_finds_the_application(config):
+    from pkgutil import resolve_name
+
+    from ray.serve.schema import ServeDeploySchema
+
+    (application,) = ServeDeploySchema.model_validate(config).applications
+    assert callable(resolve_name(application.import_path))
+
+
+@pytest.mark.parametrize("config", serve_configs(), ids=["serve.yaml", "kuberay.yaml"])
+def test_the_services_options_are_those_that_it_has(config):
+    options = Options(**config["applications"][0]["args"])
+    assert options.backend == "local" and options.public and not options.allow_unfiltered
+
+
+def test_the_cluster_has_a_gpu_for_each_replica_and_the_ray_that_was_tested():
+    cluster = KUBERAY["spec"]["rayClusterConfig"]
+    pins = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE))
+    assert (KUBERAY["apiVersion"], KUBERAY["kind"], cluster["rayVersion"]) == ("ray.io/v1", "RayService", pins["ray"])
+    (group,) = cluster["workerGroupSpecs"]
+    (worker,) = group["template"]["spec"]["containers"]
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == "1" and group["maxReplicas"] == Options(replicas="1-4").copies[1]
+    assert {row["name"] for row in worker["env"]} <= NAMES
+
+
+def test_the_composed_services_start_with_words_that_are_understood():
+    service, page = COMPOSE["services"]["service"], COMPOSE["services"]["page"]
+    assert set(service["environment"]) | set(page["environment"]) <= NAMES
+    assert app._parser().parse_args(page["command"][2:]).backend == "nim"
+    if find_spec("ray"):
+        from flux_demo.serve import _parser
+
+        asked = _parser().parse_args(service["command"][3:])
+        assert asked.port == int(page["environment"]["FLUX_DEMO_NIM_URL"].rpartition(":")[2])
+    comment = (DEPLOY / "compose.yaml").read_text("utf-8").splitlines()[1]
+    assert parser.parse(comment.partition("-m flux_demo ")[2].split()).command == "fetch"
+
+
+def test_the_image_is_built_of_files_that_are_there_and_runs_as_nobody_special():
+    for sources in re.findall(r"^COPY --chown=user (.+) \S+$", DOCKERFILE, re.MULTILINE):
+        assert all((ROOT / name).exists() for name in sources.split())
+    assert DOCKERFILE.index("\nUSER user") < DOCKERFILE.index("\nCOPY") < DOCKERFILE.index("\nCMD")
+    assert set(re.findall(r"^ARG (\w+)", DOCKERFILE, re.MULTILINE)) == {"TORCH", "EXTRA"}
+    assert set(re.findall(r"(FLUX_DEMO_\w+|HF_HOME)=", DOCKERFILE)) <= NAMES
+    assert "HEALTHCHECK" in DOCKERFILE and 'VOLUME ["/models"' in DOCKERFILE and "never built" in DOCKERFILE
+    for service in COMPOSE["services"].values():
+        assert set(service["build"]["args"]) <= {"TORCH", "EXTRA"}
+        extra = service["build"]["args"].get("EXTRA")
+        assert extra is None or (ROOT / f"requirements-{extra}.txt").exists()
+
+
+def test_what_is_left_out_of_the_image_is_not_needed_there():
+    left_out = (ROOT / ".dockerignore").read_text("utf-8").split()
+    assert not {"app.py", "flux_demo", "assets", "stand_ins", "requirements.txt", "constraints.txt"} & set(left_out)
+    assert {".git", ".venv", "outputs"} <= set(left_out)
