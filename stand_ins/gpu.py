@@ -19,7 +19,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from safetensors import safe_open
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -27,7 +26,7 @@ from torch.utils import swap_tensors
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from flux_demo.engine import load
+from flux_demo.engine import weights
 
 ROUND = 512  # bytes; what torch's allocator rounds to
 COPIES = ("aten::_to_copy", "aten::copy_")
@@ -53,7 +52,7 @@ class Gpu:
         self._inside.enter_context(patch.object(torch, "meta", backend, create=True))  # where torch.get_device_module looks
         self._inside.enter_context(patch.object(torch.cuda, "Event", _Stream))
         self._inside.enter_context(patch.object(torch.Tensor, "record_stream", lambda tensor, stream: None))
-        self._inside.enter_context(patch.object(load, "safe_open", self._open))
+        self._inside.enter_context(patch.object(weights, "_to_device", self._read_to))
         self._inside.enter_context(_Operations(self))
         self._inside.enter_context(_Calls())
         return self
@@ -84,8 +83,12 @@ class Gpu:
         with self._lock:
             self.live -= self._sizes.pop(key)
 
-    def _open(self, path: Any, framework: str, device: str = "cpu") -> _File:
-        return _File(self, safe_open(path, framework=framework), torch.device(device))
+    def _read_to(self, weight: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """Files are read in threads, where the two modes below are not active."""
+        moved = weight.to(device)
+        if _on_gpu(moved):
+            self.hold(moved)
+        return moved
 
 
 class _Operations(TorchDispatchMode):
@@ -145,30 +148,6 @@ class _Calls(TorchFunctionMode):
         if call is torch.Tensor.__bool__ and _on_gpu(given[0]):
             return bool(given[0].to("cpu") == 0)  # the host waits; every check passes
         return call(*given, **{key: value for key, value in named.items() if key != "pin_memory"})
-
-
-class _File:
-    """A file of weights, opened for a device. It is read in threads, where the two modes above are not active."""
-
-    def __init__(self, gpu: Gpu, file: Any, device: torch.device) -> None:
-        self._gpu, self._file, self._device = gpu, file, device
-
-    def __enter__(self) -> _File:
-        self._file.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.__exit__(*error)
-
-    def keys(self) -> list[str]:
-        return self._file.keys()
-
-    def get_tensor(self, name: str) -> torch.Tensor:
-        tensor = self._file.get_tensor(name)
-        if self._device.type != "cpu":
-            tensor = tensor.to(self._device)
-            self._gpu.hold(tensor)
-        return tensor
 
 
 class _Stream:

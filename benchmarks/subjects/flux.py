@@ -12,12 +12,13 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxContro
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
-from flux_demo.engine.load import CPU, DeviceOf, load_encoders, load_scheduler, load_transformer, load_vae
+from flux_demo.engine.load import load_encoders, load_scheduler, load_transformer, load_vae
 from flux_demo.engine.memory import CPU_PLAN, PLANS, Plan
 from flux_demo.engine.modulation import PrecomputedModulation
 from flux_demo.engine.pipeline import Pipeline, SharedModels
 from flux_demo.engine.placement import device_of, place_t5, place_transformer
 from flux_demo.engine.prompts import TextEncoders
+from flux_demo.engine.weights import CPU, DeviceOf
 from flux_demo.model_files import MINI, mini_files
 from flux_demo.modes import MODES
 

@@ -4,7 +4,7 @@ A run has three phases: reading the prompt (T5), taking the noise away (the tran
 what is on the device in each. No plan changes the picture, but decoding in tiles does, a little; it is taken only where a large picture would not fit
 otherwise, and said.
 
-The sizes are those of FLUX.1 in bfloat16, reckoned from its configuration; what a run needs beside the weights is taken from published
+The weights' sizes are those of the files that are loaded; FLUX is FLUX.1 in bfloat16. What a run needs beside the weights is taken from published
 peaks, and is more than its tensors alone, which ``benchmarks/memory.py`` counts: kernels want room of their own. All are estimates
 until they have been measured on each card.
 """
@@ -13,18 +13,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 
 GIB = 2**30
 MEGAPIXEL = 1024 * 1024
 
-# Weights, GiB
-BODY = 16.12  # the transformer without its modulation
-MODULATION = 6.05
-T5 = 8.87
-BODY_PINNED = 27.5  # in main memory: torch gives pinned weights room in powers of two
-SHARES = 19  # the body's blocks are shared out in so many equal parts, each a double block and two single ones
-SMALL = 0.5  # CLIP, VAE, and the transformer's layers that run once per picture
+SHARES = 19  # a streamed body's blocks are shared out in so many equal parts; of FLUX.1 each is a double block and two single ones
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the weights of one mode take once they are loaded, GiB."""
+
+    body: float  # the transformer without its modulation
+    modulation: float
+    t5: float
+    small: float  # CLIP and VAE
+    pinned: float  # the body in pinned memory, where torch gives each block room in a power of two
+    kind: str = "BF16"  # the type that most of the transformer is stored in
+    quantised: bool = False  # its layers unpack their weights each time they are used
+    in_files: bool = True  # what stays in main memory can be left in its files
+
+    @property
+    def transformer(self) -> float:
+        return self.body + self.modulation
+
+
+BODY, MODULATION, T5 = 16.12, 6.05, 8.87
+FLUX = Sizes(BODY, MODULATION, T5, small=0.5, pinned=19.0)
 
 # What a run needs beside them, GiB; the first two for each megapixel of the picture
 DENOISING = 1.1
@@ -34,7 +49,9 @@ STREAMED_BODY = 1.0  # the blocks in flight: one at work, one coming
 STREAMED_T5 = 1.2
 READING = 0.3  # T5's own work
 RESERVE = 0.5  # fragments, and the display
+DEQUANTISING = 0.5  # one layer, unpacked
 MAIN_MEMORY = 3.0  # Python, torch and the CUDA libraries
+ON_CPU = 6.0  # a run on the CPU, decoding included
 
 
 @dataclass(frozen=True)
@@ -44,9 +61,12 @@ class Plan:
     name: str
     modes: int  # how many modes' transformers stay on the device
     on_cpu: bool = False
+    sizes: Sizes = FLUX
+    precision: str | None = None  # on the CPU: what it computes in
     stream_body: bool = False  # the transformer's blocks come from main memory as they are needed
     kept: int = 0  # of its SHARES, those that stay on the device all the same
     pin_body: bool = False  # held in pinned memory; otherwise left in their files, for the system to keep in memory as it can
+    pin_blocks: bool = True  # what is not held in pinned memory is pinned on its way to the device, block by block
     stream_t5: bool = False
     modulation_on_device: bool = True
     tile_above: int | None = None  # pixels; larger pictures are decoded in tiles
@@ -57,17 +77,20 @@ class Plan:
     @property
     def sentence(self) -> str:
         """What is where: on the page and in recipes."""
+        modes = f"{MODES_IN_WORDS[self.modes]} ({self.sizes.kind})" if self.sizes.quantised else MODES_IN_WORDS[self.modes]
         if self.on_cpu:
-            return f"{MODES_IN_WORDS[self.modes]} stay in main memory and run on the CPU."
+            slow = f" in {self.precision}: minutes per image at full size" if self.precision else ""
+            return f"{modes} {_stay(self.modes)} in main memory and {_run(self.modes)} on the CPU{slow}."
         if self.stream_body:
             source = "from main memory" if self.pin_body else "from main memory, or from the disk where that is too small"
-            kept = f"{self.kept / SHARES:.0%} of the model stays on the GPU; the rest is" if self.kept else "The model is"
+            model = f"the model ({self.sizes.kind})" if self.sizes.quantised else "the model"
+            whole = model.replace("the", "The", 1)
+            kept = f"{self.kept / SHARES:.0%} of {model} stays on the GPU; the rest is" if self.kept else f"{whole} is"
             return f"{kept} streamed {source} while it runs, block by block."
-        staying = MODES_IN_WORDS[self.modes]
         if self.stream_t5:
-            return f"{staying} {_stay(self.modes)} on the GPU; the text encoder is streamed from main memory."
+            return f"{modes} {_stay(self.modes)} on the GPU; the text encoder is streamed from main memory."
         modulation = "" if self.modulation_on_device else "; the modulation layers stay in their files"
-        return f"{staying} and the text encoder stay on the GPU{modulation}."
+        return f"{modes} and the text encoder stay on the GPU{modulation}."
 
     def sentence_for(self, pixels: int) -> str:
         """The sentence for an image of that many pixels."""
@@ -76,13 +99,15 @@ class Plan:
     @property
     def device_bytes(self) -> int:
         """Weights that stay on the device."""
-        body = BODY * self.kept / SHARES if self.stream_body else self.modes * (BODY + self.modulation_on_device * MODULATION)
-        return _bytes(SMALL + body + (0 if self.stream_t5 else T5))
+        sizes, modulation = self.sizes, self.modulation_on_device * self.sizes.modulation
+        body = sizes.body * self.kept / SHARES if self.stream_body else self.modes * (sizes.body + modulation)
+        return _bytes(sizes.small + body + (0 if self.stream_t5 else sizes.t5))
 
     def work_bytes(self, tiled: bool = False) -> int:
         """The most that a picture of one megapixel needs beside them."""
         reading = STREAMED_T5 if self.stream_t5 else READING
-        return _bytes(max(reading, DENOISING + self.stream_body * STREAMED_BODY, DECODING_TILED if tiled else DECODING))
+        denoising = DENOISING + self.stream_body * STREAMED_BODY + self.sizes.quantised * DEQUANTISING
+        return _bytes(max(reading, denoising, DECODING_TILED if tiled else DECODING))
 
     def needs(self, tiled: bool = False) -> int:
         """Free bytes on the device that it takes."""
@@ -90,8 +115,14 @@ class Plan:
 
     @property
     def memory_bytes(self) -> int:
-        """Main memory that it needs. Weights on the device are read past it, and others stay in their files until they are wanted."""
-        return _bytes(MAIN_MEMORY + self.pin_body * BODY_PINNED * (1 - self.kept / SHARES) + self.stream_t5 * T5)
+        """Main memory that it needs. Weights on the device are read past it, and others stay in their files until they are wanted, if they can."""
+        sizes = self.sizes
+        if self.on_cpu:
+            return _bytes(ON_CPU + self.modes * sizes.transformer + sizes.t5 + sizes.small)
+        streamed = self.stream_body * (1 - self.kept / SHARES)
+        body = streamed * (sizes.pinned if self.pin_body else 0 if sizes.in_files else sizes.body)
+        modulation = 0 if self.modulation_on_device or sizes.in_files else self.modes * sizes.modulation
+        return _bytes(MAIN_MEMORY + body + modulation + self.stream_t5 * sizes.t5)
 
     def keeping(self, shares: int) -> Plan:
         """The plan with so many shares of the streamed body on the device."""
@@ -103,6 +134,10 @@ MODES_IN_WORDS = {1: "One mode", 2: "Two modes", 3: "All three modes"}
 
 def _stay(modes: int) -> str:
     return "stays" if modes == 1 else "stay"
+
+
+def _run(modes: int) -> str:
+    return "runs" if modes == 1 else "run"
 
 
 # From the roomiest to the tightest.
@@ -120,47 +155,78 @@ PLANS: Sequence[Plan] = (
 CPU_PLAN = Plan("cpu", 3, on_cpu=True)
 
 
-def plan(free_bytes: int, memory_bytes: int, below: Plan | None = None) -> Plan | None:
+def plan(
+    free_bytes: int,
+    memory_bytes: int,
+    below: Plan | None = None,
+    *,
+    sizes: Sizes = FLUX,
+    pinnable_bytes: int | None = None,
+) -> Plan | None:
     """The roomiest plan for a GPU with so much free memory in a machine with so much main memory (0: unknown); None if none fits.
 
-    ``below`` is a plan that was tried and did not fit: only tighter ones are taken.
+    ``below`` is a plan that was tried and did not fit: only tighter ones are taken. ``pinnable_bytes``: main memory that may be pinned, if not all;
+    0 where nothing can be pinned, as on WSL2.
     """
-    for row in PLANS:
-        for shares in sorted({_shares(row, free_bytes, memory_bytes), 0}, reverse=True):
+    for row, tiled in _in_order(sizes):
+        row = replace(row, sizes=sizes, pin_blocks=pinnable_bytes != 0)
+        most = _shares(row, free_bytes, tiled)
+        for shares in sorted({most, *((below.kept // 2,) if below and below.kept // 2 < most else ()), 0}, reverse=True):
             candidate = row.keeping(shares)
-            fits_main_memory = not memory_bytes or candidate.memory_bytes <= memory_bytes
-            fits = fits_main_memory and free_bytes >= candidate.needs(tiled=candidate.stream_body)
-            if fits and (below is None or candidate.needs() < below.needs()):
+            main_memory = memory_bytes if pinnable_bytes is None or not row.pin_body else min(memory_bytes or pinnable_bytes, pinnable_bytes)
+            known = memory_bytes or (row.pin_body and pinnable_bytes is not None)
+            fits_main_memory = not known or candidate.memory_bytes <= main_memory
+            fits = fits_main_memory and free_bytes >= candidate.needs(tiled=tiled)
+            if fits and (below is None or candidate.needs(tiled) < below.needs(tiled)):
                 room = free_bytes - candidate.device_bytes - _bytes(RESERVE)
                 return replace(candidate, tile_above=int(room / _bytes(DECODING) * MEGAPIXEL))
     return None
 
 
-def _shares(row: Plan, free_bytes: int, memory_bytes: int) -> int:
-    """How much of a streamed body is worth keeping on the device, where a picture of a megapixel must still be decoded whole.
+def cpu_plan(memory_bytes: int, sizes: Sizes, precision: str) -> Plan | None:
+    """As many modes as main memory (0: unknown) has room for; None if it has none."""
+    plans = [Plan("cpu", modes, on_cpu=True, sizes=sizes, precision=precision) for modes in (3, 2, 1)]
+    return next((each for each in plans if not memory_bytes or each.memory_bytes <= memory_bytes), None)
 
-    Copies from pinned memory are hidden behind the work, so there it is the little that main memory is short of, if that helps; where
-    files are read again at every step, all that there is room for.
+
+def _in_order(sizes: Sizes) -> Sequence[tuple[Plan, bool]]:
+    """The rows, and whether each is taken where a picture of a megapixel must be decoded in tiles. A quantised model is rather kept on the
+    device and decoded in tiles than streamed.
+    """
+    resident = [row for row in PLANS if not row.stream_body]
+    tiled = [(row, True) for row in resident if row.modes == 1] if sizes.quantised else []
+    return [*((row, False) for row in resident), *tiled, *((row, True) for row in PLANS if row.stream_body)]
+
+
+def _shares(row: Plan, free_bytes: int, tiled: bool) -> int:
+    """How much of a streamed body stays on the device: all that there is room for beside a picture of a megapixel, decoded whole if the model
+    is not quantised.
     """
     if not row.stream_body:
         return 0
-    most = max(0, min(SHARES - 1, int((free_bytes - row.needs()) / _bytes(BODY / SHARES))))
-    if not row.pin_body:
-        return most
-    short = max(0, row.memory_bytes - memory_bytes) if memory_bytes else 0
-    fewest = ceil(short / _bytes(BODY_PINNED / SHARES))
-    return fewest if fewest <= most else 0
+    room = free_bytes - row.needs(tiled=row.sizes.quantised)
+    return max(0, min(SHARES - 1, int(room / _bytes(row.sizes.body / SHARES))))
 
 
-def why_none(free_bytes: int, memory_bytes: int) -> str:
+def why_none(free_bytes: int, memory_bytes: int, sizes: Sizes = FLUX) -> str:
     """What is too small, in words, where ``plan`` found nothing."""
-    least = PLANS[-1].needs(tiled=True)
+    rows = [replace(row, sizes=sizes) for row in PLANS]
+    least = rows[-1].needs(tiled=True)
     if free_bytes < least:
         return f"{_gb(free_bytes)} of GPU memory are free, and FLUX needs at least {_gb(least)}. Close other programs that use the GPU."
-    wanted = min(row.memory_bytes for row in PLANS if free_bytes >= row.needs(tiled=row.stream_body))
+    wanted = min(row.memory_bytes for row in rows if free_bytes >= row.needs(tiled=row.stream_body))
     return (
         f"This GPU needs {_gb(wanted)} of main memory to stream FLUX from, and the machine has {_gb(memory_bytes)}. "
         "Use a machine with more memory, or another backend."
+    )
+
+
+def why_none_on_cpu(memory_bytes: int, sizes: Sizes) -> str:
+    """The same for the CPU."""
+    wanted = Plan("cpu", 1, on_cpu=True, sizes=sizes).memory_bytes
+    return (
+        f"On the CPU this model needs {_gb(wanted)} of main memory, and the machine has {_gb(memory_bytes)}. "
+        "Use a smaller GGUF file, or a machine with more memory."
     )
 
 

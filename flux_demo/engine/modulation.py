@@ -10,7 +10,6 @@ One timestep at a time: all steps in one product would differ in the last bits o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +48,7 @@ class PrecomputedModulation:
         self._rotation = transformer.pos_embed
         self._guided = transformer.config.guidance_embeds
         norms = modulated_norms(transformer)
-        self.layers: list[nn.Linear] = [norm.linear for norm in norms]  # their weights stay where they are put
+        self.layers: list[nn.Module] = [norm.linear for norm in norms]  # their weights stay where they are put
         self._outputs = [PrecomputedOutput() for _ in norms]
         for norm, output in zip(norms, self._outputs, strict=True):
             norm.linear, norm.silu = output, nn.Identity()  # the layer's input no longer matters
@@ -104,14 +103,16 @@ def modulated_norms(transformer: Any) -> list[nn.Module]:
     return [*norms, transformer.norm_out]
 
 
-def is_modulation(name: str) -> bool:
-    """Whether a weight of that name belongs to the layers that are taken out."""
-    return re.search(r"(^|\.)(norm1|norm1_context|norm|norm_out)\.linear\.(weight|bias)$", name) is not None
-
-
-def _rows_of(layer: nn.Linear, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The layer's output for each step. Its weights are copied to the inputs' device, one layer at a time, and freed again."""
+def _rows_of(layer: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The layer's output for each step, by calling it: quantised weights and adapters are its own business. A layer that is elsewhere is copied
+    to the inputs' device for as long as that takes, and what it was copied from stays.
+    """
     device = inputs[0].device
-    weight = layer.weight.to(device, non_blocking=True)
-    bias = None if layer.bias is None else layer.bias.to(device, non_blocking=True)
-    return [F.linear(row, weight, bias) for row in inputs]
+    stored = {weight: weight.data for weight in layer.parameters() if weight.device != device}
+    for weight, data in stored.items():
+        weight.data = data.to(device, non_blocking=True)
+    try:
+        return [layer(row) for row in inputs]
+    finally:
+        for weight, data in stored.items():
+            weight.data = data

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from flux_demo.engine.load import CPU, DeviceOf
 from flux_demo.engine.memory import SHARES, Plan
-from flux_demo.engine.modulation import PrecomputedModulation, is_modulation
+from flux_demo.engine.modulation import PrecomputedModulation
+from flux_demo.engine.sizes import is_modulation
+from flux_demo.engine.weights import CPU, DeviceOf
 
 TILE = 512  # pixels; the VAE's own tiles are 1024, which saves nothing for an image of 1024
 

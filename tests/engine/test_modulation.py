@@ -6,7 +6,8 @@ from diffusers import FluxTransformer2DModel
 from flux_demo.engine import memory
 from flux_demo.engine.load import load_transformer
 from flux_demo.engine.model_cache import ModelCache
-from flux_demo.engine.modulation import PrecomputedModulation, is_modulation, modulated_norms
+from flux_demo.engine.modulation import PrecomputedModulation, modulated_norms
+from flux_demo.engine.sizes import is_modulation
 from flux_demo.model_files import mini_files
 from flux_demo.modes import MODES
 from tests.engine.runs import generate_latents
