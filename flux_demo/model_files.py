@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from flux_demo.checkpoints import is_file_name
 from flux_demo.errors import InvalidRequest
 from flux_demo.hub import cached, local_folder, same_files, shards_of
 from flux_demo.modes import MODES, Mode
@@ -23,6 +24,8 @@ SHARED_FOLDERS = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", 
 SHARED = tuple(f"{folder}/*" for folder in SHARED_FOLDERS)
 OWN = ("model_index.json", "scheduler/*", "transformer/*")  # not the single-file copies beside them
 WHOLE = OWN + SHARED
+COMPONENTS = ("scheduler/*", *SHARED)  # what a transformer in a single file needs beside it
+LORA_FILES = ("*.safetensors",)
 ESTIMATOR_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 FILTER_REPO = "Falconsai/nsfw_image_detection"  # that black-forest-labs' own demo uses
 FILTER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
@@ -35,8 +38,9 @@ class ModelFiles:
 
     model: str  # the name that people see: a Hub name, a folder's own name, or "mini"; never a path
     shared: Path  # folder with tokenizer, tokenizer_2, text_encoder, text_encoder_2 and vae
-    transformer: Path  # folder of the transformer itself
+    transformer: Path  # folder of the transformer itself, or its single file
     scheduler: Path  # folder of the scheduler itself
+    lora: Path | None = None  # file of a control LoRA that is merged into the transformer
 
 
 def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
@@ -52,10 +56,28 @@ def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
     if what not in MODES:
         raise InvalidRequest(f"{what!r} cannot be fetched. Fetch one of {', '.join(MODES)}, estimator or filter.")
     name = settings.model(what)
+    if is_file_name(name):
+        return settings.components or MODES["text"].repo, COMPONENTS
+    if is_lora_name(name):
+        return name, LORA_FILES
     if what == "text" or expanded(name).is_dir() or local_folder(settings.model("text"), SHARED) is None:
         return name, WHOLE
     shares = not expanded(settings.model("text")).is_dir() and same_files(name, settings.model("text"), SHARED, settings.hf_token)
     return name, OWN if shares else WHOLE
+
+
+def is_lora_name(name: str) -> bool:
+    """Whether a model on the Hub is a control LoRA, by its name: nothing is known of it before it is fetched."""
+    return name.lower().endswith("-lora") and not expanded(name).is_dir()
+
+
+def lora_file(name: str) -> Path | None:
+    """The one file of a LoRA in a folder or in the Hub's cache; None if that holds a whole model or nothing."""
+    folder = local_folder(name, LORA_FILES)
+    if folder is None or (folder / "transformer").is_dir():
+        return None
+    files = sorted(folder.glob("*.safetensors"))
+    return files[0] if len(files) == 1 else None
 
 
 def mini_files(mode: Mode, folder: Path = MINI) -> ModelFiles:
@@ -97,7 +119,8 @@ def listed_as_same(name: str, other: str) -> bool | None:
 def lacking(files: ModelFiles) -> list[str]:
     """Names of the files and folders that a mode needs and that are missing, shards included; empty if none is."""
     gaps = [folder.name for folder in (files.shared / name for name in SHARED_FOLDERS) if not folder.is_dir()]
-    for folder in (*(files.shared / name for name in SHARED_WEIGHTS), files.transformer):
+    single_file = not files.transformer.is_dir() and files.transformer.is_file()
+    for folder in (*(files.shared / name for name in SHARED_WEIGHTS), *(() if single_file else (files.transformer,))):
         gaps += [f"{folder.name}/{name}" for name in ("config.json", *_weight_files(folder)) if not (folder / name).is_file()]
     if not (files.scheduler / "scheduler_config.json").is_file():
         gaps.append("scheduler/scheduler_config.json")

@@ -71,6 +71,7 @@ class Mode:
     nim: str  # what NVIDIA's API calls it
     guidance: float  # the makers' default
     control: Control | None = None
+    lora: str | None = None  # a control LoRA for the text mode's model, in place of weights of its own
     steps: int = 28
     quality_steps: int = 50
 
@@ -108,8 +109,8 @@ MODES: dict[str, Mode] = {
     mode.name: mode
     for mode in (
         Mode("text", "Text", "black-forest-labs/FLUX.1-dev", "base", guidance=3.5),
-        Mode("canny", "Edges", "black-forest-labs/FLUX.1-Canny-dev", "canny", guidance=30.0, control=EDGES),
-        Mode("depth", "Depth", "black-forest-labs/FLUX.1-Depth-dev", "depth", guidance=10.0, control=DEPTH),
+        Mode("canny", "Edges", "black-forest-labs/FLUX.1-Canny-dev", "canny", guidance=30.0, control=EDGES, lora="black-forest-labs/FLUX.1-Canny-dev-lora"),
+        Mode("depth", "Depth", "black-forest-labs/FLUX.1-Depth-dev", "depth", guidance=10.0, control=DEPTH, lora="black-forest-labs/FLUX.1-Depth-dev-lora"),
     )
 }
 

@@ -22,6 +22,7 @@ BACKENDS: dict[str, str] = {
     "providers": "flux_demo.backends.providers:Providers",
     "mini": "flux_demo.backends.diffusion:mini",
 }
+DEVICES = ("auto", "cpu")  # where local FLUX runs: auto is the GPU
 ONLY_BY_NAME = frozenset({"providers"})  # never part of ``auto``: what costs somebody money is chosen by name
 ASSETS = Path(__file__).resolve().parent.parent / "assets"  # what is shipped: the mini, examples, the page's style
 HOSTED_URL = "https://ai.api.nvidia.com/v1/genai/black-forest-labs/flux.1-dev"
@@ -44,12 +45,16 @@ class Settings:
     """What a person can set from outside. Secrets stay out of ``repr``."""
 
     backend: str = _variable("FLUX_DEMO_BACKEND", "auto", f"where to run: auto, {', '.join(BACKENDS)}")
+    device: str = _variable("FLUX_DEMO_DEVICE", "auto", "auto, or cpu: local FLUX on the processor, minutes per image at full size")
     preset: str | None = _variable("FLUX_DEMO_PRESET", None, "the preset of local FLUX")
     nim_url: str | None = _variable("FLUX_DEMO_NIM_URL", None, "address of your own NVIDIA NIM, for example http://localhost:8000")
     hosted_url: str = _variable("FLUX_DEMO_HOSTED_URL", HOSTED_URL, "the address that hosted requests are posted to")
     outputs: str = _variable("FLUX_DEMO_OUTPUTS", "outputs", "folder where images are kept")
     auth: str | None = _variable("FLUX_DEMO_AUTH", None, "`USER:PASSWORD` that the page asks for, as `--auth`", secret=True)
-    models: Mapping[str, str] = field(default_factory=dict)  # mode -> Hub name or folder, where it is not the mode's own
+    models: Mapping[str, str] = field(default_factory=dict)  # mode -> Hub name, folder or file, where it is not the mode's own
+    components: str | None = _variable(
+        "FLUX_DEMO_COMPONENTS", None, "folder in diffusers' layout with text encoders, VAE and scheduler, for models that are single files"
+    )
     depth_estimator: str = _variable("FLUX_DEMO_DEPTH_ESTIMATOR", ESTIMATOR_REPO, "the model that estimates depth in photos")
     nvidia_api_key: str | None = _variable("NVIDIA_API_KEY", None, "key for NVIDIA's hosted API", secret=True)
     hf_token: str | None = _variable("HF_TOKEN", None, "Hugging Face token, for the gated FLUX weights", secret=True)
@@ -73,6 +78,8 @@ class Settings:
             raise InvalidRequest(
                 "The login of the page cannot be read. Write --auth or FLUX_DEMO_AUTH as USER:PASSWORD, neither of them empty."
             )
+        if self.device not in DEVICES:
+            raise InvalidRequest(f"{self.device!r} is not a device. Set FLUX_DEMO_DEVICE to {' or '.join(DEVICES)}, or leave it out.")
 
     @property
     def login(self) -> tuple[str, str] | None:
@@ -97,7 +104,7 @@ class Settings:
     def variables(cls) -> list[Variable]:
         """Every environment variable that is read, in the order of the README's table."""
         models = [
-            Variable(mode.model_variable, mode.repo, f"Hub name, or folder in diffusers' layout, for {mode.name}")
+            Variable(mode.model_variable, mode.repo, f"Hub name, folder in diffusers' layout, or .gguf or .safetensors file for {mode.name}{', or a control LoRA' if mode.lora else ''}")
             for mode in MODES.values()
         ]
         found: list[Variable] = []
@@ -106,7 +113,7 @@ class Settings:
         return found
 
     def model(self, mode: str) -> str:
-        """Hub name or folder of a mode's weights."""
+        """Hub name, folder or file of a mode's weights."""
         return self.models.get(mode) or MODES[mode].repo
 
     @property

@@ -57,7 +57,10 @@ class ModelCache:
             say(f"Loading {files.model}: {_amount(done, total)}")
 
         place = device_of(self.plan, self._device)
-        transformer = load_transformer(files.transformer, self._dtype, place, on_bytes, mapped=self._device.type != "cpu")
+        mapped = self._device.type != "cpu"
+        transformer = load_transformer(
+            files.transformer, self._dtype, place, on_bytes, mapped=mapped, lora=files.lora, components=files.shared
+        )
         modulation = PrecomputedModulation(transformer)
         place_transformer(transformer, modulation, self.plan, self._device)
         return Pipeline(shared, transformer, modulation, load_scheduler(files.scheduler))
