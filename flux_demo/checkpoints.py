@@ -81,7 +81,9 @@ def inspect(path: Path) -> Checkpoint:
         raise NotUsable(str(error)) from error
     names = set(file.tensors)
     if any(name.endswith(SCALED_FP8) for name in names):
-        raise NotUsable("its fp8 weights come with scales (scale_weight), which cannot be read; use a GGUF file, or an fp8 file without scales")
+        raise NotUsable(
+            "its fp8 weights come with scales (scale_weight), which cannot be read; use a GGUF file, or an fp8 file without scales"
+        )
     prefix = next(prefix for prefix in COMFYUI_PREFIXES if any(name.startswith(prefix) for name in names))
     own = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
     is_lora = any(".lora_A." in name for name in own)

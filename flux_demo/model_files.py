@@ -26,6 +26,7 @@ OWN = ("model_index.json", "scheduler/*", "transformer/*")  # not the single-fil
 WHOLE = OWN + SHARED
 COMPONENTS = ("scheduler/*", *SHARED)  # what a transformer in a single file needs beside it
 LORA_FILES = ("*.safetensors",)
+LORA_SCALE = 0.85  # of a control LoRA: black-forest-labs/flux, cli_control.py
 ESTIMATOR_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 FILTER_REPO = "Falconsai/nsfw_image_detection"  # that black-forest-labs' own demo uses
 FILTER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")

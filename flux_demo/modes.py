@@ -109,8 +109,24 @@ MODES: dict[str, Mode] = {
     mode.name: mode
     for mode in (
         Mode("text", "Text", "black-forest-labs/FLUX.1-dev", "base", guidance=3.5),
-        Mode("canny", "Edges", "black-forest-labs/FLUX.1-Canny-dev", "canny", guidance=30.0, control=EDGES, lora="black-forest-labs/FLUX.1-Canny-dev-lora"),
-        Mode("depth", "Depth", "black-forest-labs/FLUX.1-Depth-dev", "depth", guidance=10.0, control=DEPTH, lora="black-forest-labs/FLUX.1-Depth-dev-lora"),
+        Mode(
+            "canny",
+            "Edges",
+            "black-forest-labs/FLUX.1-Canny-dev",
+            "canny",
+            guidance=30.0,
+            control=EDGES,
+            lora="black-forest-labs/FLUX.1-Canny-dev-lora",
+        ),
+        Mode(
+            "depth",
+            "Depth",
+            "black-forest-labs/FLUX.1-Depth-dev",
+            "depth",
+            guidance=10.0,
+            control=DEPTH,
+            lora="black-forest-labs/FLUX.1-Depth-dev-lora",
+        ),
     )
 }
 

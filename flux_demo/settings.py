@@ -104,7 +104,11 @@ class Settings:
     def variables(cls) -> list[Variable]:
         """Every environment variable that is read, in the order of the README's table."""
         models = [
-            Variable(mode.model_variable, mode.repo, f"Hub name, folder in diffusers' layout, or .gguf or .safetensors file for {mode.name}{', or a control LoRA' if mode.lora else ''}")
+            Variable(
+                mode.model_variable,
+                mode.repo,
+                f"Hub name, folder in diffusers' layout, or .gguf or .safetensors file for {mode.name}{', or a control LoRA' if mode.lora else ''}",
+            )
             for mode in MODES.values()
         ]
         found: list[Variable] = []

@@ -16,7 +16,20 @@ from typing import Any, BinaryIO
 
 MAX_HEADER = 100_000_000  # bytes: what safetensors itself takes at most
 MAX_TENSORS = 100_000
-SAFETENSORS_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+SAFETENSORS_BYTES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}
 # GGUF's number of a type -> its name, how many values a block holds, how many bytes a block takes. Those that diffusers dequantises.
 GGUF_TYPES: Mapping[int, tuple[str, int, int]] = {
     0: ("F32", 1, 4),
@@ -93,7 +106,7 @@ def _read_header(path: Path, size: int, _changed: int) -> TensorFile:
         raise
     except OSError as error:
         raise UnreadableFile("it cannot be opened") from error
-    except (ValueError, KeyError, TypeError, struct.error, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error, OverflowError, RecursionError) as error:
         raise UnreadableFile("it is damaged, or not a file of weights") from error
     if not tensors:
         raise UnreadableFile("it holds no weights")

@@ -1,4 +1,4 @@
-"""FLUX through this project's engine: one backend, two sets of weights. ``local`` is FLUX on an NVIDIA GPU, ``mini`` the built-in one on the CPU.
+"""FLUX through this project's engine: one backend, two sets of weights. ``local`` is FLUX on an NVIDIA GPU or the CPU, ``mini`` the built-in one on the CPU.
 
 Models load before the first image, or earlier by ``warm_up``, in a thread of their own, so that waiting can always be stopped; loading
 that has begun goes on to its end and serves the next image.
@@ -18,6 +18,7 @@ from flux_demo import background
 from flux_demo.backends import Backend, Refusal
 from flux_demo.backends.local import Local
 from flux_demo.backends.mini import LIBRARIES, Mini
+from flux_demo.engine.failures import Failure, failure_of
 from flux_demo.engine.presets import PRESETS
 from flux_demo.errors import BackendUnavailable, GenerationFailed, OutOfMemory
 from flux_demo.model_files import ModelFiles
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from flux_demo.engine.model_cache import ModelCache
-
-GPU_FAILED = "The GPU reported an error in the middle of the run. Try again; if it happens again, restart this program or the machine."
 
 
 class Weights(Protocol):
@@ -59,8 +58,11 @@ class Weights(Protocol):
     def planned(self) -> str | None:
         """How memory will be used, in a sentence, as far as can be told before anything is loaded."""
 
-    def model_cache(self) -> ModelCache:
-        """An empty cache with the plan for the memory that is free now. Raises GenerationFailed when nothing fits."""
+    def suits(self, cache: ModelCache, files: ModelFiles) -> bool:
+        """Whether the files' model may be loaded into that cache."""
+
+    def model_cache(self, files: ModelFiles) -> ModelCache:
+        """An empty cache with the plan for those files and the memory that is free now. Raises GenerationFailed when nothing fits."""
 
     def loading_title(self, mode: Mode) -> str:
         """What is being loaded, within a sentence: a model's name, never a path."""
@@ -68,12 +70,12 @@ class Weights(Protocol):
     def judged(self, image: Image) -> str | None:
         """What the content filter says of a finished image; None where none is needed. Raises ContentRefused when it is withheld."""
 
-    def ran_out(self, cache: ModelCache | None) -> OutOfMemory:
+    def ran_out(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
         """What to say after memory ran out; the next cache has a tighter plan."""
 
 
 def local(settings: Settings) -> Diffusion:
-    """FLUX on this machine's GPU."""
+    """FLUX on this machine's GPU, or on its CPU."""
     return Diffusion(Local(settings))
 
 
@@ -178,19 +180,23 @@ class Diffusion(Backend):
             yield
             return
         except (MemoryError, RuntimeError) as error:  # torch's own errors are RuntimeErrors; torch itself may not be here
-            kind = _kind_of(error)
-            if kind is None:
+            failure = failure_of(error)
+            if failure is None:
                 raise
             # The caller still holds the error, and its traceback every tensor of the calls that failed.
             traceback.clear_frames(error.__traceback__)
-        worded = self._weights.ran_out(self._cache) if kind is OutOfMemory else kind(GPU_FAILED)
+        worded = self._weights.ran_out(self._cache, failure) if failure.ran_out else GenerationFailed(failure.sentence)
         self._let_go()
         raise worded
 
     def _let_go(self) -> None:
+        self._loading = None
+        self._let_go_of_models()
+
+    def _let_go_of_models(self) -> None:
         from flux_demo.engine.model_cache import free_memory
 
-        self._cache, self._loading = None, None
+        self._cache = None
         free_memory()
 
     def _load(self, mode: Mode, on_status: OnStatus) -> None:
@@ -215,23 +221,15 @@ class Diffusion(Backend):
 
     def _read(self, mode: Mode) -> None:
         files = self._weights.files(mode, self._say)
+        if self._cache is not None and not self._weights.suits(self._cache, files):
+            self._let_go_of_models()
         if self._cache is None:
-            self._cache = self._weights.model_cache()
+            self._cache = self._weights.model_cache(files)
         self._cache.load(files, self._say)
         self._files[mode.name] = files
 
     def _say(self, sentence: str) -> None:
         self._loading_text = sentence
-
-
-def _kind_of(error: BaseException) -> type[GenerationFailed] | None:
-    """Whether the error means that memory ran out, or that the GPU failed; None if it means neither."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return OutOfMemory
-    text = str(error)  # torch and the CUDA libraries have no class of their own for these
-    if any(sign in text for sign in ("out of memory", "ALLOC_FAILED", "can't allocate memory")):
-        return OutOfMemory
-    return GenerationFailed if type(error).__name__ == "AcceleratorError" or "CUDA error" in text else None
 
 
 def _ignore(status: Status) -> None:

@@ -1,19 +1,20 @@
-"""FLUX.1 [dev], Canny and Depth in bfloat16 on an NVIDIA GPU: whether they can run here, and where each part goes."""
+"""FLUX.1 [dev], Canny and Depth on an NVIDIA GPU, or on the CPU for whoever asks for that: whether they can run here, and where each part goes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_demo.backends import Refusal
+from flux_demo.backends.local_models import LocalModels
 from flux_demo.backends.machine import Machine, this_machine
 from flux_demo.backends.mini import missing_libraries
 from flux_demo.engine import memory
+from flux_demo.engine.failures import MAIN_MEMORY, Failure
 from flux_demo.engine.presets import PRESETS
+from flux_demo.engine.sizes import sizes_of
 from flux_demo.errors import BackendUnavailable, ContentRefused, GenerationFailed, OutOfMemory
-from flux_demo.hub import cached, local_folder
-from flux_demo.model_files import WHOLE, ModelFiles, lacking, local_files, with_texts_files, wrong_kind
+from flux_demo.model_files import ModelFiles, with_texts_files
 from flux_demo.modes import DEFAULT_SIZES, MODES, Mode
 from flux_demo.request import SizeLimits
 from flux_demo.safety import UNFILTERED, Filter, installed_filter
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
     from flux_demo.engine.model_cache import ModelCache
 
-OWN_GB, WHOLE_GB = 24, 34  # of one mode's transformer, and of everything: from the hub's pages
 CONTEXT_BYTES = int(0.8 * memory.GIB)  # what CUDA itself takes of a card
+
+BFLOAT16, FLOAT32 = "bfloat16", "float32"
 
 NO_FILTER = (
     "Strangers can reach this page, and the filter that FLUX's licence asks for is not here. "
@@ -35,11 +37,13 @@ NO_FILTER = (
 
 class Local:
     name = "local"
-    title = "FLUX on this machine's GPU"
     size_limits = SizeLimits(range(256, 2049, 16), 2_100_000, DEFAULT_SIZES)
 
     def __init__(self, settings: Settings, machine: Machine | None = None) -> None:
         self._settings = settings
+        self._models = LocalModels(settings)
+        self.on_cpu = settings.device == "cpu"
+        self.title = f"FLUX on this machine's {'CPU' if self.on_cpu else 'GPU'}"
         self._machine = machine  # None: look when it is needed
         self._too_roomy: memory.Plan | None = None  # the plan that ran out of memory
         self._filter: Filter | None = None  # kept once its files are here
@@ -57,13 +61,16 @@ class Local:
         preset = self._settings.preset
         if preset and preset not in PRESETS:
             return Refusal(f"{preset!r} is not a preset. Set FLUX_DEMO_PRESET to {' or '.join(PRESETS)}, or leave it out.")
-        return self._machine_refusal(self._machine or this_machine()) or self._files_refusal(mode) or self._filter_refusal()
+        machine = self._machine or this_machine()
+        if refused := missing_libraries() if self.on_cpu else self._machine_refusal(machine):
+            return refused
+        found = self._models.find(mode)
+        return found if isinstance(found, Refusal) else self._memory_refusal(machine, found) or self._filter_refusal()
 
     def files(self, mode: Mode, say: Callable[[str], None]) -> ModelFiles:
-        files = local_files(mode.name, self._settings)
-        if files is None:
-            refusal = self._files_refusal(mode)
-            raise BackendUnavailable(refusal.reason if refusal else "The model's files changed just now. Try again.")
+        files = self._models.find(mode)
+        if isinstance(files, Refusal):
+            raise BackendUnavailable(files.reason)
         if mode.name != "text":
             say("Comparing the text encoders with those of the text mode")
             files = with_texts_files(files, self._settings)
@@ -87,45 +94,84 @@ class Local:
         return Refusal(NO_FILTER, fetch="filter")
 
     def loading_title(self, mode: Mode) -> str:
-        name = self._settings.model(mode.name)
-        return Path(name).name if _looks_like_path(name) or expanded(name).is_dir() else name
+        return self._models.title(mode)
 
     def model_name(self, mode: Mode) -> str | None:
         files = local_files(mode.name, self._settings)
         return files.model if files else None
 
     def planned(self) -> str | None:
-        machine = self._machine or this_machine()
-        plan = machine.card and memory.plan(machine.card.total_bytes - CONTEXT_BYTES, machine.memory_bytes, below=self._too_roomy)
+        machine, files = self._machine or this_machine(), self._models.find(MODES["text"])
+        plan = self._plan(machine, memory.FLUX if isinstance(files, Refusal) else sizes_of(files))
         return plan.sentence if plan else None
 
-    def model_cache(self) -> ModelCache:
+    def suits(self, cache: ModelCache, files: ModelFiles) -> bool:
+        """Whether the cache's plan has room for the model: another mode's file may be larger than the one it was made for."""
+        return sizes_of(files, self._width(cache.plan.precision)).transformer <= 1.02 * cache.plan.sizes.transformer
+
+    def model_cache(self, files: ModelFiles) -> ModelCache:
         import torch
 
-        from flux_demo.backends.machine import main_memory
         from flux_demo.engine.model_cache import ModelCache, free_memory
 
+        machine = self._machine or this_machine()
+        if self.on_cpu:
+            plan = self._cpu_plan(machine, files)
+            dtype = torch.float32 if plan.precision == FLOAT32 else torch.bfloat16
+            return ModelCache(plan, torch.device("cpu"), dtype, max_sequence_length=512)
         if not torch.cuda.is_available():
             raise GenerationFailed(
                 "PyTorch cannot use the GPU that the driver reports. Update the NVIDIA driver, and check that CUDA_VISIBLE_DEVICES does not hide the GPU."
             )
-        device = torch.device("cuda", 0)
         free_memory()  # what torch keeps for the next who asks would not be counted as free
-        free_bytes, _ = torch.cuda.mem_get_info(device)
-        plan = memory.plan(free_bytes, main_memory(), below=self._too_roomy)
-        if plan is None:
-            raise OutOfMemory(memory.why_none(free_bytes, main_memory()))
-        return ModelCache(plan, device, torch.bfloat16, max_sequence_length=512)
+        free = {index: torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())}
+        index = max(free, key=lambda index: free[index])  # the first of those with the most free memory
+        gpu_plan = self._plan(machine, sizes_of(files), free[index])
+        if gpu_plan is None:
+            raise OutOfMemory(memory.why_none(free[index], machine.memory_bytes, sizes_of(files)))
+        return ModelCache(gpu_plan, torch.device("cuda", index), torch.bfloat16, max_sequence_length=512)
 
-    def ran_out(self, cache: ModelCache | None) -> OutOfMemory:
+    def ran_out(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
         """Remember the plan that was too roomy, and say what the next run does."""
+        of = "main memory" if failure.ran_out == MAIN_MEMORY else "GPU's memory"
+        if self.on_cpu:
+            return OutOfMemory("The main memory ran out. Close other programs, choose a smaller size, or use a smaller GGUF file.")
         self._too_roomy = cache.plan if cache else self._too_roomy
         tighter = self.planned() if self._too_roomy else None
         if tighter is None:
-            return OutOfMemory(
-                "The GPU's memory ran out, and no plan uses less. Choose a smaller size, or close other programs that use the GPU."
-            )
-        return OutOfMemory(f"The GPU's memory ran out. Run it again: a tighter plan is used from now on. {tighter}")
+            remedy = "close other programs" if failure.ran_out == MAIN_MEMORY else "close other programs that use the GPU"
+            return OutOfMemory(f"The {of} ran out, and no plan uses less. Choose a smaller size, or {remedy}.")
+        return OutOfMemory(f"The {of} ran out. Run it again: a tighter plan is used from now on. {tighter}")
+
+    def _plan(self, machine: Machine, sizes: memory.Sizes, free_bytes: int | None = None) -> memory.Plan | None:
+        if self.on_cpu:
+            return memory.cpu_plan(machine.memory_bytes, sizes, BFLOAT16)
+        if free_bytes is None:
+            free_bytes = machine.card.total_bytes - CONTEXT_BYTES if machine.card else 0
+        return memory.plan(free_bytes, machine.memory_bytes, below=self._too_roomy, sizes=sizes, pinnable_bytes=machine.pinnable_bytes)
+
+    def _cpu_plan(self, machine: Machine, files: ModelFiles) -> memory.Plan:
+        """In what the processor computes fast, where memory has room for it. Noise is drawn in it too, so bfloat16 gives the GPU's images."""
+        for precision in (BFLOAT16,) if computes_bfloat16() else (FLOAT32, BFLOAT16):
+            sizes = sizes_of(files, self._width(precision))
+            if plan := memory.cpu_plan(machine.memory_bytes, sizes, precision):
+                return plan
+        raise OutOfMemory(memory.why_none_on_cpu(machine.memory_bytes, sizes_of(files)))
+
+    def _width(self, precision: str | None) -> int:
+        return 4 if precision == FLOAT32 else 2
+
+    def _memory_refusal(self, machine: Machine, files: ModelFiles) -> Refusal | None:
+        try:
+            sizes = sizes_of(files)
+        except ValueError as error:
+            return Refusal(f"{files.model} cannot be used: {error}. Fetch or copy the model again.")
+        if self._plan(machine, sizes) is not None or self._too_roomy:
+            return None
+        if self.on_cpu:
+            return Refusal(memory.why_none_on_cpu(machine.memory_bytes, sizes))
+        assert machine.card
+        return Refusal(memory.why_none(machine.card.total_bytes - CONTEXT_BYTES, machine.memory_bytes, sizes))
 
     def _machine_refusal(self, machine: Machine) -> Refusal | None:
         if machine.card is None:
@@ -138,54 +184,13 @@ class Local:
                 "Install its CUDA build as https://pytorch.org/get-started/locally shows."
             )
         free_bytes = machine.card.total_bytes - CONTEXT_BYTES
-        if memory.plan(free_bytes, machine.memory_bytes) is None:
+        if memory.plan(free_bytes, machine.memory_bytes) is None:  # nor for a smaller model: it would be streamed through as little memory
             return Refusal(memory.why_none(free_bytes, machine.memory_bytes))
         return None
 
-    def _files_refusal(self, mode: Mode) -> Refusal | None:
-        name = self._settings.model(mode.name)
-        files = local_files(mode.name, self._settings)
-        if expanded(name).is_dir() or _looks_like_path(name):
-            return self._folder_refusal(mode, files)
-        command = f"`python -m flux_demo fetch {mode.name}`"
-        if files is None:
-            return Refusal(self._missing(mode, name, command), fetch=mode.name)
-        if gaps := lacking(files):
-            return Refusal(f"A file of {name} is missing: {gaps[0]}. Run {command}.", fetch=mode.name)
-        if wrong := wrong_kind(files, follows_map=mode.control is not None):
-            return Refusal(f"{name} cannot be used for {mode.name}: {wrong}. Name another model in {mode.model_variable}.")
-        return None
 
-    def _missing(self, mode: Mode, name: str, command: str) -> str:
-        """What is missing of a model on the Hub, and how to get it."""
-        gated = name in {row.repo for row in MODES.values()}
-        licence = (
-            f"Accept its licence on https://huggingface.co/{name}, set HF_TOKEN, and run" if gated and not self._has_token() else "Run"
-        )
-        if cached(name) is not None:
-            return f"Only a part of {name} is here. {licence} {command}; it continues where it stopped."
-        return f"{name} is not on this machine (about {self._gigabytes(mode)} GB to fetch). {licence} {command}."
+def computes_bfloat16() -> bool:
+    """Whether the CPU has fast code for bfloat16."""
+    import torch
 
-    def _folder_refusal(self, mode: Mode, files: ModelFiles | None) -> Refusal | None:
-        variable = mode.model_variable
-        folder = expanded(self._settings.model(mode.name))
-        if not folder.is_dir():
-            return Refusal(f"The folder in {variable} does not exist. Name a folder in diffusers' layout, or a model on Hugging Face.")
-        own = ModelFiles(folder.name, folder, folder / "transformer", folder / "scheduler")
-        if gaps := lacking(files or own):
-            return Refusal(f"The folder in {variable} is incomplete: {gaps[0]} is missing. Copy the model again, in diffusers' layout.")
-        if wrong := wrong_kind(files or own, follows_map=mode.control is not None):
-            return Refusal(f"The folder in {variable} cannot be used for {mode.name}: {wrong}. Name another one.")
-        return None
-
-    def _gigabytes(self, mode: Mode) -> int:
-        return OWN_GB if mode.name != "text" and local_folder(self._settings.model("text"), WHOLE) else WHOLE_GB
-
-    def _has_token(self) -> bool:
-        from huggingface_hub import constants
-
-        return bool(self._settings.hf_token) or Path(constants.HF_TOKEN_PATH).is_file()
-
-
-def _looks_like_path(name: str) -> bool:
-    return name.startswith((".", "~", "/", "\\")) or name.count("/") > 1 or "\\" in name or ":" in name
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

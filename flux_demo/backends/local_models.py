@@ -11,12 +11,16 @@ from pathlib import Path
 from flux_demo.backends import Refusal
 from flux_demo.checkpoints import NotUsable, inspect, is_file_name, why_not
 from flux_demo.hub import cached, local_folder
-from flux_demo.model_files import COMPONENTS, WHOLE, ModelFiles, is_lora_name, lacking, local_files, lora_file, wrong_kind
+from flux_demo.model_files import COMPONENTS, LORA_SCALE, WHOLE, ModelFiles, is_lora_name, lacking, local_files, lora_file, wrong_kind
 from flux_demo.modes import MODES, Mode
-from flux_demo.settings import Settings
+from flux_demo.settings import Settings, expanded
 
-OWN_GB, WHOLE_GB, COMPONENTS_GB, LORA_GB = 24, 34, 10, 1.2  # a mode's transformer, everything, everything else, a LoRA: from the Hub's pages
-LORA_SCALE = 0.85  # black-forest-labs/flux, cli_control.py
+OWN_GB, WHOLE_GB, COMPONENTS_GB, LORA_GB = (
+    24,
+    34,
+    10,
+    1.2,
+)  # a mode's transformer, everything, everything else, a LoRA: from the Hub's pages
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class LocalModels:
         """The mode's files, or why it has none that can be used. Quick: reads headers only."""
         name = self.settings.model(mode.name)
         if is_file_name(name):
-            return self._single_file(mode, Path(name).expanduser())
+            return self._single_file(mode, expanded(name))
         if (own := lora_file(name)) is not None:
             return self._with_lora(mode, own, Path(name).name)
         if is_lora_name(name):
@@ -43,11 +47,13 @@ class LocalModels:
         if isinstance(found, ModelFiles):
             return found.model
         name = self.settings.model(mode.name)
-        return Path(name).name if looks_like_path(name) or is_file_name(name) or Path(name).expanduser().is_dir() else name
+        return Path(name).name if looks_like_path(name) or is_file_name(name) or expanded(name).is_dir() else name
 
     def _single_file(self, mode: Mode, file: Path) -> ModelFiles | Refusal:
         if not file.is_file():
-            return Refusal(f"The file in {mode.model_variable} does not exist. Name a .gguf or .safetensors file, a folder, or a model on Hugging Face.")
+            return Refusal(
+                f"The file in {mode.model_variable} does not exist. Name a .gguf or .safetensors file, a folder, or a model on Hugging Face."
+            )
         if wrong := why_not(file, follows_map=mode.control is not None):
             return Refusal(f"{file.name} cannot be used for {mode.name}: {wrong}. Name another model in {mode.model_variable}.")
         checkpoint = inspect(file)
@@ -86,13 +92,14 @@ class LocalModels:
         """The folder with text encoders, VAE and scheduler for a single file."""
         text, variable = self.settings.model("text"), "FLUX_DEMO_COMPONENTS"
         if named := self.settings.components:
-            folder = Path(named).expanduser()
-            if not folder.is_dir() and local_folder(named, COMPONENTS) is None:
-                return Refusal(f"The folder in {variable} does not exist. Name a folder in diffusers' layout with text encoders, VAE and scheduler.")
-            return folder if folder.is_dir() else local_folder(named, COMPONENTS) or folder
+            given = expanded(named)
+            folder = given if given.is_dir() else local_folder(named, COMPONENTS)
+            return folder or Refusal(
+                f"The folder in {variable} does not exist. Name a folder in diffusers' layout with text encoders, VAE and scheduler."
+            )
         for name in (text, MODES["text"].repo):
-            if not is_file_name(name) and (folder := local_folder(name, COMPONENTS)):
-                return folder
+            if not is_file_name(name) and (whole := local_folder(name, COMPONENTS)):
+                return whole
         repo = MODES["text"].repo
         return Refusal(
             f"The text encoders and the VAE of {repo} are not on this machine (about {COMPONENTS_GB} GB to fetch). "
@@ -102,7 +109,7 @@ class LocalModels:
 
     def _model(self, mode: Mode, name: str) -> ModelFiles | Refusal:
         files = local_files(mode.name, self.settings)
-        if Path(name).expanduser().is_dir() or looks_like_path(name):
+        if expanded(name).is_dir() or looks_like_path(name):
             return self._folder_refusal(mode, files) or files or Refusal("The model's files changed just now. Try again.")
         if files is None:
             return Refusal(self._missing(mode, name), fetch=mode.name)
@@ -120,12 +127,14 @@ class LocalModels:
 
     def _fetch(self, mode: Mode, name: str) -> str:
         gated = name in {repo for row in MODES.values() for repo in (row.repo, row.lora)}
-        licence = f"Accept its licence on https://huggingface.co/{name}, set HF_TOKEN, and run" if gated and not self._has_token() else "Run"
+        licence = (
+            f"Accept its licence on https://huggingface.co/{name}, set HF_TOKEN, and run" if gated and not self._has_token() else "Run"
+        )
         return f"{licence} `python -m flux_demo fetch {mode.name}`"
 
     def _folder_refusal(self, mode: Mode, files: ModelFiles | None) -> Refusal | None:
         variable = mode.model_variable
-        folder = Path(self.settings.model(mode.name)).expanduser()
+        folder = expanded(self.settings.model(mode.name))
         if not folder.is_dir():
             return Refusal(f"The folder in {variable} does not exist. Name a folder in diffusers' layout, or a model on Hugging Face.")
         own = ModelFiles(folder.name, folder, folder / "transformer", folder / "scheduler")

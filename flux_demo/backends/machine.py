@@ -26,10 +26,17 @@ class Machine:
     card: Card | None
     cuda_torch: bool  # whether the installed PyTorch was built for CUDA
     memory_bytes: int  # main memory that this process may use; 0 if the system does not say
+    available_bytes: int | None = None  # of it, what is free now; None if the system does not say
+    wsl: bool = False  # Linux within Windows, where hardly any memory can be pinned
+
+    @property
+    def pinnable_bytes(self) -> int | None:
+        """Main memory that may be pinned for a GPU; None: no limit is known."""
+        return 0 if self.wsl else self.available_bytes
 
 
 def this_machine() -> Machine:
-    return Machine(find_card(), torch_has_cuda(), main_memory())
+    return Machine(find_card(), torch_has_cuda(), main_memory(), available_memory(), is_wsl())
 
 
 def find_card() -> Card | None:
@@ -65,6 +72,25 @@ def main_memory() -> int:
         except (OSError, ValueError):  # no such file, or "max"
             continue
     return total
+
+
+def available_memory() -> int | None:
+    """Bytes of main memory that programs can take now, within a container's limit; None if the system does not say."""
+    import psutil
+
+    try:
+        available = psutil.virtual_memory().available
+    except (OSError, KeyError, ValueError):
+        return None
+    return min(available, main_memory() or available)
+
+
+def is_wsl(version: Path = Path("/proc/version")) -> bool:
+    """Whether this is Linux within Windows."""
+    try:
+        return "microsoft" in version.read_text("utf-8").lower()
+    except (OSError, ValueError):
+        return False
 
 
 def _ask_nvml() -> Card | None:

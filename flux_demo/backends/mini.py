@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_demo.backends import Refusal
+from flux_demo.engine.failures import Failure
 from flux_demo.engine.memory import CPU_PLAN
 from flux_demo.errors import OutOfMemory
 from flux_demo.model_files import MINI, ModelFiles, lacking, mini_files, wrong_kind
@@ -55,7 +56,10 @@ class Mini:
     def planned(self) -> str:
         return CPU_PLAN.sentence
 
-    def model_cache(self) -> ModelCache:
+    def suits(self, cache: ModelCache, files: ModelFiles) -> bool:
+        return True
+
+    def model_cache(self, files: ModelFiles) -> ModelCache:
         import torch
 
         from flux_demo.engine.model_cache import ModelCache
@@ -68,7 +72,7 @@ class Mini:
     def judged(self, image: Image) -> None:
         """Nothing to filter: the mini generates simple scenes of solids."""
 
-    def ran_out(self, cache: ModelCache | None) -> OutOfMemory:
+    def ran_out(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
         return OutOfMemory("The main memory ran out. Close other programs or choose a smaller size, and try again.")
 
 

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from flux_demo.backends.local_models import LocalModels
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import BackendUnavailable, FluxDemoError
 from flux_demo.hub import cache_folder
@@ -49,7 +50,7 @@ def _mode(studio: Studio, mode: Mode) -> dict[str, Any]:
         chosen, reason = studio.route(mode.name).backend.name, studio.reason(mode.name)
     except BackendUnavailable as error:
         chosen, reason = None, str(error)
-    return {"model": studio.settings.model(mode.name), "backend": chosen, "reason": reason, "backends": answers}
+    return {"model": LocalModels(studio.settings).title(mode), "backend": chosen, "reason": reason, "backends": answers}
 
 
 def _estimator(studio: Studio) -> str | None:

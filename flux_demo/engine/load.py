@@ -18,8 +18,7 @@ from flux_demo.engine.failures import failure_of
 from flux_demo.engine.prompts import TextEncoders
 from flux_demo.engine.weights import CPU, DeviceOf, OnBytes, find_source, read_lora, read_transformer
 from flux_demo.errors import Cancelled, FluxDemoError, GenerationFailed
-
-LORA_SCALE = 0.85  # black-forest-labs/flux, cli_control.py
+from flux_demo.model_files import LORA_SCALE
 
 
 def load_transformer(

@@ -173,7 +173,9 @@ def plan(
         most = _shares(row, free_bytes, tiled)
         for shares in sorted({most, *((below.kept // 2,) if below and below.kept // 2 < most else ()), 0}, reverse=True):
             candidate = row.keeping(shares)
-            main_memory = memory_bytes if pinnable_bytes is None or not row.pin_body else min(memory_bytes or pinnable_bytes, pinnable_bytes)
+            main_memory = (
+                memory_bytes if pinnable_bytes is None or not row.pin_body else min(memory_bytes or pinnable_bytes, pinnable_bytes)
+            )
             known = memory_bytes or (row.pin_body and pinnable_bytes is not None)
             fits_main_memory = not known or candidate.memory_bytes <= main_memory
             fits = fits_main_memory and free_bytes >= candidate.needs(tiled=tiled)

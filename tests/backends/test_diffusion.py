@@ -179,11 +179,11 @@ class Tight(Mini):
         super().__init__(folder)
         self.error, self.tries = error, tries
 
-    def model_cache(self):
+    def model_cache(self, files):
         if self.tries:
             self.tries -= 1
             raise self.error
-        return super().model_cache()
+        return super().model_cache(files)
 
 
 def test_running_out_of_memory_is_worded_and_the_next_run_works(folder):

@@ -40,7 +40,10 @@ class OnStandIn(Local):
     def files(self, mode, say):
         return mini_files(mode, self._folder)
 
-    def model_cache(self):
+    def suits(self, cache, files):
+        return True
+
+    def model_cache(self, files):
         plan = memory.plan(int(23.2 * GIB), MACHINE.memory_bytes, below=self._too_roomy)
         return ModelCache(plan, self._gpu.device, torch.bfloat16, 64)
 

@@ -11,8 +11,8 @@ from diffusers import FluxTransformer2DModel
 from safetensors.torch import load_file, save_file
 
 from flux_demo.engine.load import load_transformer
-from flux_demo.engine.weights import WEIGHTS
 from flux_demo.engine.memory import CPU_PLAN
+from flux_demo.engine.weights import WEIGHTS
 from flux_demo.errors import GenerationFailed
 from flux_demo.model_files import mini_files
 from flux_demo.modes import MODES

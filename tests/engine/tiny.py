@@ -13,7 +13,7 @@ torch.set_num_threads(1)  # models this small run slower on more threads
 LETTERS = "abcdefghijklmnopqrstuvwxyz ,.0123456789"
 
 
-def build(folder: Path, dtype: torch.dtype, seed: int = 0) -> Path:
+def build(folder: Path, dtype: torch.dtype, seed: int = 0, heads: int = 2) -> Path:
     """Save the models of all modes under the folder and return it."""
     torch.manual_seed(seed)
     pipeline = FluxPipeline(
@@ -23,11 +23,11 @@ def build(folder: Path, dtype: torch.dtype, seed: int = 0) -> Path:
         tokenizer=clip_tokenizer(),
         text_encoder_2=t5(),
         tokenizer_2=t5_tokenizer(),
-        transformer=transformer(16),
+        transformer=transformer(16, heads),
     )
     pipeline.to(dtype).save_pretrained(folder)
     for mode in ("canny", "depth"):
-        transformer(32).to(dtype).save_pretrained(folder / f"transformer_{mode}")
+        transformer(32, heads).to(dtype).save_pretrained(folder / f"transformer_{mode}")
     return folder
 
 
@@ -38,7 +38,7 @@ def split(folder: Path, target: Path, mode: str) -> Path:
     return target
 
 
-def transformer(in_channels: int) -> FluxTransformer2DModel:
+def transformer(in_channels: int, heads: int = 2) -> FluxTransformer2DModel:
     model = FluxTransformer2DModel(
         patch_size=1,
         in_channels=in_channels,
@@ -46,7 +46,7 @@ def transformer(in_channels: int) -> FluxTransformer2DModel:
         num_layers=2,
         num_single_layers=2,
         attention_head_dim=16,
-        num_attention_heads=2,
+        num_attention_heads=heads,
         joint_attention_dim=32,
         pooled_projection_dim=32,
         axes_dims_rope=(4, 4, 8),

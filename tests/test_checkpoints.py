@@ -1,0 +1,114 @@
+"""What a file is, told from its tensors: every file that cannot be used is refused by a clause of its own, before anything is loaded."""
+
+import struct
+
+import gguf
+import pytest
+import torch
+
+from flux_demo.checkpoints import NotUsable, inspect, why_not
+from flux_demo.tensor_files import UnreadableFile, read_header
+from tests.engine.formats import control_lora, in_bfl_layout, save, save_gguf, weights_of
+from tests.engine.tiny import build
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("tiny"), torch.float32)
+
+
+def changed(weights, **new):
+    return {**weights, **new}
+
+
+def without(weights, part):
+    return {name: weight for name, weight in weights.items() if part not in name}
+
+
+def one(name, *shape):
+    return lambda text, canny: {name: torch.zeros(*(shape or (2, 2)))}
+
+
+FILES = {
+    "scaled fp8": (lambda text, canny: changed(text, **{"double_blocks.0.img_mod.lin.scale_weight": torch.ones(1)}), "scale_weight"),
+    "schnell": (lambda text, canny: without(text, "guidance"), "no guidance"),
+    "flux 2": (one("double_stream_modulation_img.lin.weight"), "FLUX.2"),
+    "stable diffusion": (one("model.diffusion_model.input_blocks.0.0.weight"), "Stable Diffusion model"),
+    "stable diffusion 3": (one("joint_blocks.0.x_block.attn.qkv.weight"), "Stable Diffusion 3"),
+    "vae": (one("decoder.up.0.block.0.conv1.weight"), "VAE"),
+    "t5": (one("encoder.block.0.layer.0.SelfAttention.q.weight"), "T5"),
+    "clip": (one("text_model.encoder.layers.0.mlp.fc1.weight"), "CLIP"),
+    "another LoRA": (one("lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight"), "LoRA"),
+    "anything else": (one("weight"), "not FLUX.1's transformer"),
+    "a weight less": (lambda text, canny: without(text, "double_blocks.1.txt_mlp.2.bias"), "is missing"),
+    "integers": (lambda text, canny: changed(text, **{"img_in.bias": torch.zeros(32, dtype=torch.int8)}), "stored as I8"),
+    "fill": (lambda text, canny: changed(text, **{"img_in.weight": torch.zeros(32, 96)}), "FLUX.1-Fill"),
+    "other channels": (lambda text, canny: changed(text, **{"img_in.weight": torch.zeros(32, 48)}), "48 input channels"),
+    "bitsandbytes": (lambda text, canny: {"a.weight.quant_state.bitsandbytes__nf4": torch.zeros(2)}, "bitsandbytes"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_other_files_are_refused_by_what_they_are(tiny, tmp_path, name):
+    make, words = FILES[name]
+    file = save(tmp_path / "file.safetensors", make(in_bfl_layout(weights_of(tiny)), in_bfl_layout(weights_of(tiny, "canny"))))
+    with pytest.raises(NotUsable, match=words):
+        inspect(file)
+    assert words in why_not(file, follows_map=False) and str(tmp_path) not in why_not(file, follows_map=False)
+
+
+def test_the_mode_and_the_channels_must_agree(tiny, tmp_path):
+    text = save(tmp_path / "canny.safetensors", in_bfl_layout(weights_of(tiny)))  # its name does not count
+    canny = save_gguf(tmp_path / "dev.gguf", in_bfl_layout(weights_of(tiny, "canny")), gguf.GGMLQuantizationType.Q8_0)
+    lora = save(tmp_path / "flux.safetensors", control_lora(weights_of(tiny)))
+    assert "does not follow a map" in why_not(text, follows_map=True) and why_not(text, follows_map=False) is None
+    assert "needs a map" in why_not(canny, follows_map=False) and why_not(canny, follows_map=True) is None
+    assert "LoRA, not a model" in why_not(lora, follows_map=False) and why_not(lora, follows_map=True) is None
+
+
+def test_titles_name_the_file_and_its_type_and_no_path(tiny, tmp_path):
+    file = save_gguf(tmp_path / "flux1-dev-Q8_0.gguf", in_bfl_layout(weights_of(tiny)), gguf.GGMLQuantizationType.Q8_0)
+    assert inspect(file).title == "flux1-dev-Q8_0.gguf, Q8_0"
+    half = {name: weight.to(torch.bfloat16) for name, weight in weights_of(tiny).items()}
+    assert inspect(save(tmp_path / "dev.safetensors", half)).title == "dev.safetensors, BF16"
+
+
+@pytest.mark.parametrize("suffix", ["gguf", "safetensors"])
+@pytest.mark.parametrize("part", [0, 3, 11, 23, 40, 0.2, 0.5, 0.999], ids=str)
+def test_a_file_that_ends_early_is_refused(tiny, tmp_path, suffix, part):
+    weights = in_bfl_layout(weights_of(tiny))
+    file = tmp_path / f"flux.{suffix}"
+    save(file, weights) if suffix == "safetensors" else save_gguf(file, weights, gguf.GGMLQuantizationType.Q8_0)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: part if isinstance(part, int) else int(len(whole) * part)])
+    with pytest.raises(NotUsable, match="incomplete|damaged|not a file of weights"):
+        inspect(file)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"GGUF" + struct.pack("<IQQ", 3, 2**60, 1),
+        b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + struct.pack("<Q", 2**62),
+        b"GGUF" + struct.pack("<IQQ", 1, 1, 1),
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 2) + b"{}",
+        struct.pack("<Q", 40) + b'{"a":{"dtype":"F32","shape":[9],"data_of' + b"x" * 9,
+        b"<!DOCTYPE html><html><body>Access to model is restricted</body></html>" * 9,
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64,
+    ],
+    ids=["tensors", "string", "version", "length", "list", "empty", "json", "html", "lfs pointer"],
+)
+def test_no_bytes_are_too_odd(tmp_path, content):
+    file = tmp_path / "flux.gguf"
+    file.write_bytes(content)
+    with pytest.raises(UnreadableFile):
+        read_header(file)
+
+
+def test_a_header_is_read_again_after_the_file_changed(tiny, tmp_path):
+    file = save(tmp_path / "flux.safetensors", in_bfl_layout(weights_of(tiny)))
+    assert not inspect(file).follows_map
+    save(file, in_bfl_layout(weights_of(tiny, "canny")))
+    assert inspect(file).follows_map
