@@ -170,8 +170,10 @@ def plan(
     """
     for row, tiled in _in_order(sizes):
         row = replace(row, sizes=sizes, pin_blocks=pinnable_bytes != 0)
-        most = _shares(row, free_bytes, tiled)
-        for shares in sorted({most, *((below.kept // 2,) if below and below.kept // 2 < most else ()), 0}, reverse=True):
+        most = _shares(row, free_bytes)
+        if below is not None:  # a step that is worth loading again for
+            most = min(most, below.kept // 2 if below.stream_body else SHARES // 2)
+        for shares in sorted({most, 0}, reverse=True):
             candidate = row.keeping(shares)
             main_memory = (
                 memory_bytes if pinnable_bytes is None or not row.pin_body else min(memory_bytes or pinnable_bytes, pinnable_bytes)
@@ -200,7 +202,7 @@ def _in_order(sizes: Sizes) -> Sequence[tuple[Plan, bool]]:
     return [*((row, False) for row in resident), *tiled, *((row, True) for row in PLANS if row.stream_body)]
 
 
-def _shares(row: Plan, free_bytes: int, tiled: bool) -> int:
+def _shares(row: Plan, free_bytes: int) -> int:
     """How much of a streamed body stays on the device: all that there is room for beside a picture of a megapixel, decoded whole if the model
     is not quantised.
     """

@@ -84,5 +84,5 @@ def tile(vae: Any, *, tiled: bool) -> None:
 
 def _one_block_at_a_time(device: torch.device, *, pinned: bool) -> dict[str, Any]:
     """diffusers' options for streaming. On a GPU the next block is copied while this one runs; unpinned weights are pinned on the way."""
-    streams = {"use_stream": True, "record_stream": True, "non_blocking": True, "low_cpu_mem_usage": not pinned}
+    streams = {"use_stream": True, "record_stream": False, "non_blocking": True, "low_cpu_mem_usage": not pinned}
     return {"offload_type": "block_level", "num_blocks_per_group": 1, **(streams if device.type != "cpu" else {})}

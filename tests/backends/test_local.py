@@ -11,11 +11,13 @@ import pytest
 from flux_demo.backends.local import Local
 from flux_demo.backends.machine import Card, Machine
 from flux_demo.engine import memory
+from flux_demo.engine.failures import failure_of
 from flux_demo.engine.memory import GIB
 from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from tests.engine.tiny import build, split
 
+GPU_FULL = failure_of(MemoryError("CUDA out of memory"))
 BIG = Machine(Card("NVIDIA Test", 24 * GIB), cuda_torch=True, memory_bytes=64 * GIB)
 
 
@@ -41,16 +43,17 @@ def test_a_gpu_that_ran_out_of_memory_is_offered_the_next_tighter_plan(settings)
     weights = Local(settings, BIG)
     roomy = memory.plan(23 * GIB, 64 * GIB)
     tighter = memory.plan(23 * GIB, 64 * GIB, below=roomy)
-    assert (roomy.name, tighter.name) == ("body", "streamed")
-    assert tighter.sentence in str(weights.ran_out(SimpleNamespace(plan=roomy)))
-    assert "no plan uses less" in str(weights.ran_out(SimpleNamespace(plan=tighter)))
+    tightest = memory.plan(0 + 4 * GIB, 64 * GIB)
+    assert (roomy.name, tighter.name, tightest.kept) == ("body", "streamed", 0)
+    assert tighter.sentence in str(weights.ran_out(SimpleNamespace(plan=roomy), GPU_FULL))
+    assert "no plan uses less" in str(weights.ran_out(SimpleNamespace(plan=tightest), GPU_FULL))
 
 
 def test_the_tighter_plan_that_is_offered_is_one_that_main_memory_allows(settings):
     weights = Local(settings, Machine(BIG.card, cuda_torch=True, memory_bytes=16 * GIB))
     model_cache = SimpleNamespace(plan=memory.plan(23 * GIB, 16 * GIB))
-    assert "89% of the model stays on the GPU" in str(weights.ran_out(model_cache))  # main memory cannot hold the whole
-    assert "89% of the model stays on the GPU" in weights.planned()
+    assert "47% of the model stays on the GPU" in str(weights.ran_out(model_cache, GPU_FULL))  # main memory cannot hold the whole
+    assert "47% of the model stays on the GPU" in weights.planned()
 
 
 def refusal(machine=BIG, mode="text", **given):
