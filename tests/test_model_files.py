@@ -56,7 +56,7 @@ def test_the_estimators_files_are_named_one_by_one():
 
 
 def test_a_wrong_name_is_answered_with_what_can_be_fetched():
-    with pytest.raises(InvalidRequest, match="text, canny, depth or estimator"):
+    with pytest.raises(InvalidRequest, match="text, canny, depth, estimator or filter"):
         files_for("everything", Settings())
 
 

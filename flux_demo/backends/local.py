@@ -97,8 +97,8 @@ class Local:
         return self._models.title(mode)
 
     def model_name(self, mode: Mode) -> str | None:
-        files = local_files(mode.name, self._settings)
-        return files.model if files else None
+        found = self._models.find(mode)
+        return None if isinstance(found, Refusal) else found.model
 
     def planned(self) -> str | None:
         machine, files = self._machine or this_machine(), self._models.find(MODES["text"])
