@@ -18,7 +18,7 @@ from flux_demo.model_files import ModelFiles, with_texts_files
 from flux_demo.modes import DEFAULT_SIZES, MODES, Mode
 from flux_demo.request import SizeLimits
 from flux_demo.safety import UNFILTERED, Filter, installed_filter
-from flux_demo.settings import Settings, expanded
+from flux_demo.settings import Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
