@@ -1,17 +1,63 @@
 () => {
-    // Ctrl+Enter runs the tab in sight, Escape stops it.
     const inSight = (selector) => [...document.querySelectorAll(selector)].find((part) => part.offsetParent !== null && !part.disabled);
-    const button = (name) => inSight(`button.${name}`) || inSight(`.${name} button`);
+    const shown = (selector) => [...document.querySelectorAll(selector)].filter((part) => part.getClientRects().length > 0);
+    // What is in the fixed row has no offsetParent of its own, so boxes are asked instead.
+    const button = (name) => shown(`button.${name}, .${name} button`).find((part) => !part.disabled);
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const intoView = (part) => part?.scrollIntoView({ block: "center", behavior: still ? "auto" : "smooth" });
+    const small = () => matchMedia("(max-width: 860px)").matches;
+
+    // Ctrl+Enter runs the tab in sight. Escape stops it, but only when it means nothing else: no list, dialog or full screen is open and no
+    // input method is composing.
+    const somethingOpen = () => document.fullscreenElement || document.querySelector(".fullscreen, dialog[open], [role=dialog]")
+        || shown("[role=listbox], ul.options").length > 0;
     document.addEventListener("keydown", (event) => {
+        if (event.isComposing || event.keyCode === 229) return;
         if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
             event.preventDefault();
             button("run")?.click();
-        } else if (event.key === "Escape") {
+        } else if (event.key === "Escape" && !event.defaultPrevented && !somethingOpen()) {
             button("stop")?.click();
+        } else if (event.key === "ArrowUp" || event.key === "ArrowDown") {
+            recall(event);
         }
+    }, true);
+
+    // What replaces a prompt is typed in, so that the browser's own undo brings the old one back.
+    const type = (field, text) => {
+        field.focus();
+        field.select();
+        document.execCommand("insertText", false, text);
+    };
+    document.addEventListener("click", (event) => {
+        const chip = event.target.closest?.("button.chip");
+        const field = chip && inSight(".prompt textarea");
+        if (field) type(field, chip.textContent.trim());
     });
 
-    // A picture dropped beside the photo panels is opened for its recipe; one that is pasted becomes the photo, where there is a panel for it.
+    // The up arrow in an empty prompt, or in one that came from there, offers the last prompts.
+    let recalled = -1;
+    const recall = (event) => {
+        const field = event.target.closest?.(".prompt textarea");
+        const prompts = [...document.querySelectorAll("#recent i")].map((each) => each.textContent);
+        if (!field || !prompts.length || (field.value && field.value !== prompts[recalled])) return;
+        const next = (field.value ? recalled : -1) + (event.key === "ArrowUp" ? 1 : -1);
+        if (next < 0 || next >= prompts.length) return;
+        event.preventDefault();
+        recalled = next;
+        type(field, prompts[next]);
+    };
+
+    // The settings are folded by the style sheet, on small screens only.
+    document.addEventListener("click", (event) => {
+        const label = event.target.closest?.(".settings > .label-wrap");
+        if (!label) return;
+        event.stopPropagation();
+        label.setAttribute("aria-expanded", label.parentElement.classList.toggle("unfolded"));
+    }, true);
+
+    // A PNG with a recipe restores its settings, wherever it is dropped or pasted; any other picture becomes the photo of the tab in sight,
+    // and in the text tab the answer offers the other tabs. Words win in a text field.
     const give = (input, file) => {
         if (!input || !file) return;
         const one = new DataTransfer();
@@ -20,33 +66,86 @@
         input.dispatchEvent(new Event("change", { bubbles: true }));
     };
     const restoring = () => document.querySelector(".pictures-head input[type=file]");
+    const carriesRecipe = async (file) => {
+        const text = new TextDecoder("latin1").decode(await file.arrayBuffer());
+        return text.slice(1, 4) === "PNG" && /(tEXt|iTXt|zTXt)(flux_demo|parameters)\0/.test(text);
+    };
+    const receive = async (file) => {
+        const photo = inSight(".own .box")?.querySelector("input[type=file]");
+        const clear = inSight(".own .box button[aria-label='Remove Image']");
+        if (!photo && !clear || await carriesRecipe(file)) return give(restoring(), file);
+        if (photo) return give(photo, file);
+        clear.click(); // the file field comes back with the empty panel
+        setTimeout(() => give(inSight(".own .box")?.querySelector("input[type=file]"), file), 200);
+    };
     const isFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
     const hasItsOwnPlace = (event) => event.target.closest?.(".own .box");
     document.addEventListener("dragover", (event) => {
-        if (isFile(event) && !hasItsOwnPlace(event)) event.preventDefault();
+        if (!isFile(event)) return;
+        document.body.classList.add("dragging");
+        if (!hasItsOwnPlace(event)) event.preventDefault();
     });
+    document.addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("dragging"));
     document.addEventListener("drop", (event) => {
+        document.body.classList.remove("dragging");
         if (!isFile(event) || hasItsOwnPlace(event)) return;
         event.preventDefault();
-        give(restoring(), event.dataTransfer.files[0]);
-    });
+        receive(event.dataTransfer.files[0]);
+    }, true);
     document.addEventListener("paste", (event) => {
         const file = [...(event.clipboardData?.files ?? [])].find((each) => each.type.startsWith("image/"));
-        if (!file) return;
+        const intoText = event.target.closest?.("textarea, input:not([type=file])");
+        if (!file || intoText && event.clipboardData.getData("text/plain")) return;
         event.preventDefault();
-        give(inSight(".own .box")?.querySelector("input[type=file]") ?? restoring(), file);
+        receive(file);
     });
 
-    // Sentences of the status line are read out; step counts are not.
+    // Focus goes to Stop when a run starts from the button, and back when it ends. On a phone the image comes into view.
+    let focusFrom = null;
+    document.addEventListener("click", (event) => {
+        if (event.target.closest?.("button.run")) {
+            focusFrom = document.activeElement?.matches?.("button.run") ? "run" : null;
+            if (small()) intoView(inSight(".box.large"));
+        } else if (event.target.closest?.("#history button")) {
+            setTimeout(() => intoView(inSight(".box.large")), 300);
+        }
+    });
+    const moveFocus = () => {
+        const lost = document.activeElement === document.body || document.activeElement?.disabled || document.activeElement?.matches?.("button.run, button.stop");
+        if (focusFrom === "run" && lost && button("stop")) {
+            button("stop").focus();
+            focusFrom = "stop";
+        } else if (focusFrom === "stop" && !button("stop") && button("run")) {
+            if (lost) button("run").focus();
+            focusFrom = null;
+        }
+    };
+
+    // The status is read out, steps every ten seconds at most; the browser tab's title counts along.
+    const title = document.title;
     const voice = document.createElement("div");
     voice.id = "voice";
     voice.setAttribute("role", "status");
     voice.setAttribute("aria-live", "polite");
     document.body.append(voice);
-    let said = "";
-    new MutationObserver(() => {
-        const text = [...document.querySelectorAll(".status .say, .say.problem")].filter((part) => part.offsetParent !== null)
-            .map((part) => part.textContent.trim()).filter((words) => words && !words.startsWith("Step ")).join(" ");
+    let said = "", stepSaidAt = 0, waiting = false;
+    const listen = () => {
+        waiting = false;
+        moveFocus();
+        const step = shown(".status .step")[0]?.textContent.trim();
+        const wanted = step ? `${step} · ${title}` : title;
+        if (document.title !== wanted) document.title = wanted;
+        const text = shown(".status .say, .say.problem").map((part) => part.textContent.trim()).filter(Boolean).join(" ");
+        if (step && Date.now() - stepSaidAt < 10000) return;
+        if (step) stepSaidAt = Date.now();
         if (text !== said) voice.textContent = said = text;
-    }).observe(document.querySelector("gradio-app") ?? document.body, { childList: true, subtree: true, characterData: true });
+        for (const thumb of document.querySelectorAll("#history button:has(img)")) {
+            const prompt = thumb.querySelector("img").alt;
+            if (prompt && thumb.ariaLabel !== prompt) thumb.ariaLabel = prompt;
+        }
+    };
+    new MutationObserver(() => {
+        if (!waiting) setTimeout(listen, 50);
+        waiting = true;
+    }).observe(document.querySelector("gradio-app") ?? document.body, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["disabled"] });
 }

@@ -114,6 +114,20 @@ class Gallery:
             ) from error
         return GeneratedImage(path, request, recipe, seconds, drawn.notes)
 
+    def adopt(self, png: Path, name: str) -> Path:
+        """Copy a PNG with its recipe inside into the folder; its new path. Raises GenerationFailed when the disk refuses."""
+        now = datetime.datetime.now(datetime.UTC)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with _temporary(self.folder) as part:
+                part.write_bytes(png.read_bytes())
+                return _give_name(part, self.folder, f"{now:%Y%m%d-%H%M%S}-{name}")
+        except OSError as error:
+            raise GenerationFailed(
+                f"The image cannot be kept: {error.strerror or 'the folder refuses it'}. "
+                "Free some space, or choose another folder with --outputs or FLUX_DEMO_OUTPUTS."
+            ) from error
+
     def _sweep(self) -> None:
         """Remove, once, what a killed program left half written."""
         if not self._swept:

@@ -23,7 +23,6 @@ class Option:
     minimum: float = 0
     maximum: float = 1
     step: float = 1
-    short: str | None = None  # the label where two sliders stand side by side
 
     @property
     def is_switch(self) -> bool:
@@ -35,7 +34,7 @@ class Control:
     """How a photo becomes the map that a mode follows."""
 
     kind: str  # in recipes: never changes
-    title: str  # "Edges"
+    title: str  # "Edge map"
     sees: str  # what the map shows, in one sentence
     draw: str  # "module:function" that draws it; a name, because what it imports is slow to load
     options: tuple[Option, ...]  # keyword arguments of that function
@@ -83,23 +82,23 @@ class Mode:
 
 EDGES = Control(
     "canny",
-    "Edges",
+    "Edge map",
     "White lines where the photo's colours change",
     "flux_demo.maps.canny:draw",
     (
-        Option("low", "Weak edges", "Canny's lower threshold", 50, 0, 1000, 1, "weak"),
-        Option("high", "Strong edges", "Canny's upper threshold", 200, 0, 1000, 1, "strong"),
+        Option("low", "Low threshold", "lower keeps fainter lines", 50, 0, 1000, 1),
+        Option("high", "High threshold", "lower starts more lines", 200, 0, 1000, 1),
     ),
 )
 DEPTH = Control(
     "depth",
-    "Depth",
+    "Depth map",
     "Bright is near, dark is far",
     "flux_demo.maps.depth:draw",
     (
-        Option("near", "Near", "white up to here; 0 is nearest", 0.0, 0, 1, 0.01, "near"),
-        Option("far", "Far", "black from here; 1 is farthest", 1.0, 0, 1, 0.01, "far"),
-        Option("invert", "Swap near and far", "dark is near, for maps drawn the other way round", False),
+        Option("near", "Near clip", "closer turns white", 0.0, 0, 1, 0.01),
+        Option("far", "Far clip", "farther turns black", 1.0, 0, 1, 0.01),
+        Option("invert", "Invert depth", "dark is near", False),
     ),
     needs_estimator=True,
 )
@@ -111,7 +110,7 @@ MODES: dict[str, Mode] = {
         Mode("text", "Text", "black-forest-labs/FLUX.1-dev", "base", guidance=3.5),
         Mode(
             "canny",
-            "Edges",
+            "Canny",
             "black-forest-labs/FLUX.1-Canny-dev",
             "canny",
             guidance=30.0,

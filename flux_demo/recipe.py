@@ -22,6 +22,10 @@ PARAMETERS = "parameters"  # AUTOMATIC1111's keyword
 MAX_CHUNK = 256 * 1024  # characters; a prompt of 10,000 needs a fraction of it
 
 
+class NoRecipe(InvalidPicture):
+    """A picture that says nothing of how it was generated."""
+
+
 @dataclass(frozen=True)
 class ControlRecipe:
     """How the map was drawn, and its hash; the map itself is not in the PNG."""
@@ -55,9 +59,11 @@ class Recipe:
     libraries: Mapping[str, str] = field(default_factory=dict)
     safety: str | None = None
     sample: int | None = None  # number of NVIDIA's sample image, where one was followed
+    stopped_at: int | None = None  # steps that were done, of a partial image
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The fields as JSON has them; ``stopped_at`` only of a partial image."""
+        return {name: value for name, value in asdict(self).items() if name != "stopped_at" or value is not None}
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), ensure_ascii=True)
@@ -91,7 +97,15 @@ class Recipe:
             ) from error
 
 
-def recipe_of(request: GenerationRequest, drawn: DrawnImage, backend: str, seconds: float, created: str, version: str) -> Recipe:
+def recipe_of(
+    request: GenerationRequest,
+    drawn: DrawnImage,
+    backend: str,
+    seconds: float,
+    created: str,
+    version: str,
+    stopped_at: int | None = None,
+) -> Recipe:
     """The recipe of a complete request and of the image that a backend generated from it."""
     assert request.size is not None and request.seed is not None and request.steps is not None and request.guidance is not None
     control = request.control
@@ -114,6 +128,7 @@ def recipe_of(request: GenerationRequest, drawn: DrawnImage, backend: str, secon
         libraries=dict(drawn.libraries),
         safety=drawn.safety,
         sample=request.sample,
+        stopped_at=stopped_at,
     )
 
 
@@ -123,8 +138,8 @@ def read_recipe(source: str | os.PathLike) -> Recipe:
 
     texts = open_png_text(Path(source))
     if CHUNK not in texts:
-        raise InvalidPicture(
-            "This image has no recipe of flux_demo. Only PNG files that were generated here and not saved again elsewhere have one."
+        raise NoRecipe(
+            "No flux_demo settings in this file: it has no recipe. Only PNG files that were generated here and not saved again elsewhere have one."
         )
     if len(texts[CHUNK]) > MAX_CHUNK:
         raise InvalidPicture("The recipe in this image is far too long to be real. Fill in the form by hand.")
@@ -152,7 +167,7 @@ def _checked(values: Mapping[str, Any]) -> Recipe:
     recipe["seconds"] = _number(recipe["seconds"])
     recipe["guidance"] = _number(recipe["guidance"]) if recipe["guidance"] is not None else None
     Size(recipe["width"], recipe["height"])
-    whole = [name for name in ("seed", "steps", "sample") if recipe.get(name) is not None]
+    whole = [name for name in ("seed", "steps", "sample", "stopped_at") if recipe.get(name) is not None]
     if any(type(recipe[name]) is not int or not 0 <= recipe[name] <= MAX_SEED for name in whole):
         raise ValueError("not a whole number")
     return Recipe(**recipe)

@@ -21,7 +21,10 @@ LAYERS = (  # from the ground up; a module imports from its own layer and from t
     ("checkpoints",),
     ("model_files",),
     ("maps",),
-    ("recipe",),
+    (
+        "recipe",
+        "parameters",
+    ),
     ("engine", "gallery", "safety"),
     ("backends", "experiments"),
     ("studio",),

@@ -7,18 +7,29 @@ from typing import Any
 
 import gradio as gr
 
+from flux_demo.errors import InvalidPicture
+from flux_demo.maps.photo import open_photo
 from flux_demo.modes import MODES, Mode
+from flux_demo.recipe import NoRecipe
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.fetch import every_tab, fetch_handler
-from flux_demo.ui.generate import ended
-from flux_demo.ui.history import Entry, actions, displayed
-from flux_demo.ui.restore import across, opened
+from flux_demo.ui.files import received, still_kept
+from flux_demo.ui.generate import SHOWN_BY_A_RUN, Services, ended
+from flux_demo.ui.history import Entry, actions, displayed, history_shown, nothing_displayed
+from flux_demo.ui.restore import across, from_other_program, opened
 from flux_demo.ui.tab_state import tab_state
+from flux_demo.ui.visitor_store import is_key
 
 FORM = ("prompt", "seed", "steps", "guidance", "size", "preset", "sample", "fit", "as_map", "photo")
-SHOWN = ("tabs", "restore_note", "status", "map", "shown", "wanted", "map_note", "picture", "caption", "last")
+IMAGE = ("picture", "image_head", "caption", "details", "last", "keep")
+SHOWN = ("tabs", "restore_note", "status", "map", "shown", "wanted", "map_note", *IMAGE)
+
+
+# The link of the hidden file is there a moment after its value.
+DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#archive a')?.click(), 300)"
+SURE_JS = """(visitor) => [visitor, confirm("Delete all your images? The files are deleted too.") ? "yes" : ""]"""
 
 
 def restored() -> set[str]:
@@ -27,31 +38,44 @@ def restored() -> set[str]:
     return {*FORM, *SHOWN, *actions(), *options}
 
 
-def bind_end(run: Any, form: Form) -> None:
-    """Bring a tab to rest after a run that was stopped or cut off."""
+def bind_end(services: Services, mode: Mode, run: Any, form: Form) -> None:
+    """Follow a run whose stream was closed before its end was shown."""
     for end in (run.then, run.failure):
-        bind(end, ended, form, ["status", "picture", "run", "stop", "run_state"], queue=False)
+        bind(end, ended(services, mode), form, [*SHOWN_BY_A_RUN, *actions()])
 
 
-def bind_across(studio: Studio, forms: dict[str, Form], everywhere: Form, page: gr.Blocks) -> None:
+def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, blocks: gr.Blocks) -> None:
     """Bind what reaches over the borders of a tab."""
+    studio = services.studio
     flat = everywhere | {
-        f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items() if name not in ("chips", "example_paths")
+        f"{mode}__{name}": part
+        for mode, form in forms.items()
+        for name, part in form.items()
+        if name not in ("chips", "example_paths", "ratios")
     }
     values = [name for name in flat if name.rpartition("__")[2] in restored()]
 
     def dropped_in(*, dropped: Any, history: list[Entry]) -> dict[str, Any]:
         try:
             return across(studio, opened(dropped), history)
+        except NoRecipe as error:
+            if foreign := from_other_program(studio, dropped):
+                return foreign | _offers(False)
+            usable = _can_be_photo(dropped)
+            said = "No flux_demo settings in this file. Use it as a photo?" if usable else str(error)
+            return {"restore_note": html.says(said, "problem"), "offered": usable, **_offers(usable is not None)}
         except Exception as error:
-            return {"restore_note": html.says(html.sentence(error), "problem")}
+            return {"restore_note": html.says(html.sentence(error), "problem"), **_offers(False)}
 
-    bind([everywhere["dropped"].upload], dropped_in, flat, values)
-    _bind_history(flat)
+    bind([everywhere["dropped"].upload], dropped_in, flat, [*values, "offered", *_offers(False)])
+    for follows_photo in (mode for mode in MODES.values() if mode.control):
+        _bind_offer(follows_photo, flat)
+    _bind_history(services, flat)
     built = _tab_states(studio)
     depends_on_routes = [f"{mode}__{name}" for mode, state in built.items() for name in state]
     for mode, form in forms.items():
         _bind_back(studio, mode, flat, values)
+        _bind_kept(services, mode, flat)
         for other in MODES.values():
             if other.control:
                 _bind_send(mode, other, flat)
@@ -66,32 +90,116 @@ def bind_across(studio: Studio, forms: dict[str, Form], everywhere: Form, page: 
             concurrency_limit=1,
         )
         gr.on([form["stop"].click], None, None, None, cancels=[fetching], api_visibility="private")
-        bind_end(fetching, form)
+        _bind_fetch_end(fetching, form)
 
     def update() -> dict[str, Any]:
         return {} if built == _tab_states(studio) else every_tab(studio)
 
-    bind([page.load], update, flat, depends_on_routes, queue=False)
+    bind([blocks.load], update, flat, depends_on_routes, queue=False)
+
+
+def _offers(visible: bool) -> dict[str, Any]:
+    return {f"offer_{mode.name}": gr.update(visible=visible) for mode in MODES.values() if mode.control}
+
+
+def _can_be_photo(dropped: Any) -> str | None:
+    """The upload's path if it can be opened as a photo."""
+    try:
+        path = received(dropped)
+        open_photo(path)
+    except InvalidPicture:
+        return None
+    return str(path)
+
+
+def _bind_offer(mode: Mode, flat: Form) -> None:
+    """The button that makes a picture without settings a tab's photo."""
+    photo, as_map, wanted = (f"{mode.name}__{name}" for name in ("photo", "as_map", "wanted"))
+
+    def use(*, offered: str | None) -> dict[str, Any]:
+        if not still_kept(offered):
+            return {"restore_note": html.says("The file is no longer kept. Drop it again.", "problem")}
+        taken = {photo: offered, as_map: False, wanted: None, "offered": None, "restore_note": html.says("")}
+        return taken | _offers(False) | {"tabs": gr.Tabs(selected=mode.name)}
+
+    outputs = [photo, as_map, wanted, "offered", "restore_note", "tabs", *_offers(False)]
+    bind([flat[f"offer_{mode.name}"].click], use, flat, outputs, queue=False)
 
 
 def _tab_states(studio: Studio) -> dict[str, dict[str, Any]]:
     return {mode.name: tab_state(studio, mode) for mode in MODES.values()}
 
 
-def _bind_history(flat: Form) -> None:
-    names = [name for name in flat if name.rpartition("__")[2] in {"picture", "caption", "last", *actions()}] + ["tabs"]
+def _bind_fetch_end(fetching: Any, form: Form) -> None:
+    """Bring a tab to rest after a download that was stopped or cut off."""
+
+    def at_rest(*, run_state: Any) -> dict[str, Any]:
+        if run_state not in ("stopping", "running"):
+            return {}
+        said = "Stopped. What has arrived is kept; the next fetch continues there."
+        return {"status": html.says(said), "stop": gr.update(interactive=False), "run_state": "idle"}
+
+    for end in (fetching.then, fetching.failure):
+        bind(end, at_rest, form, ["status", "stop", "run_state"], queue=False)
+
+
+def _bind_history(services: Services, flat: Form) -> None:
+    names = [name for name in flat if name.rpartition("__")[2] in {*IMAGE, *actions()}] + ["tabs"]
 
     def show(history: list[Entry], event: gr.SelectData) -> list[Any]:
         entry = history[event.index] if isinstance(event.index, int) and 0 <= event.index < len(history) else None
         answer: dict[str, Any] = {}
         if entry:
-            answer = {f"{entry.recipe.mode}__{name}": value for name, value in displayed(entry).items()}
-            answer["tabs"] = gr.Tabs(selected=entry.recipe.mode)
+            mode = entry.recipe.mode
+            answer = {f"{mode}__{name}": value for name, value in displayed(entry).items()} | {"tabs": gr.Tabs(selected=mode)}
         return [answer.get(name, gr.skip()) for name in names]
 
     flat["gallery"].select(
         show, [flat["history"]], [flat[name] for name in names], queue=False, show_progress="hidden", api_visibility="private"
     )
+
+    def archive(*, visitor: Any) -> dict[str, Any]:
+        return {"archive": services.album.archive(visitor)} if is_key(visitor) and services.album.entries(visitor) else {}
+
+    download = bind([flat["zip"].click], archive, flat, ["archive"])
+    download.then(None, None, None, js=DOWNLOAD_JS, api_visibility="private")
+
+    def delete_all(*, visitor: Any, sure: Any) -> dict[str, Any]:
+        if not sure or not is_key(visitor):
+            return {}
+        services.album.remove(visitor, [entry.name for entry in services.album.entries(visitor) if entry.name])
+        gone = {f"{mode}__{name}": value for mode in MODES for name, value in nothing_displayed().items()}
+        return gone | history_shown([])
+
+    outputs = [name for name in names if name != "tabs"] + ["history", "gallery", "recent"]
+    bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, js=SURE_JS)
+
+
+def _bind_kept(services: Services, mode: str, flat: Form) -> None:
+    """The buttons that delete the image in sight, or keep a partial one."""
+    form = {"entry": flat[f"{mode}__last"]} | flat
+    outputs = [f"{mode}__{name}" for name in (*IMAGE, *actions(), "status")] + ["history", "gallery", "recent"]
+
+    def delete(*, visitor: Any, entry: Entry | None) -> dict[str, Any]:
+        if entry is None or entry.name is None or not is_key(visitor):
+            return {}
+        services.album.remove(visitor, [entry.name])
+        gone = {f"{mode}__{name}": value for name, value in nothing_displayed().items()}
+        return gone | history_shown(services.album.entries(visitor)) | {f"{mode}__status": html.says("The image is deleted.")}
+
+    def keep(*, visitor: Any, entry: Entry | None) -> dict[str, Any]:
+        if entry is None or not is_key(visitor):
+            return {}
+        try:
+            services.album.keep(visitor, entry)
+        except Exception as error:
+            return {f"{mode}__status": html.says(html.sentence(error), "problem")}
+        history = services.album.entries(visitor)
+        kept = {f"{mode}__{name}": value for name, value in displayed(history[0]).items()}
+        return kept | history_shown(history) | {f"{mode}__status": html.says("The partial image is kept.")}
+
+    bind([flat[f"{mode}__delete"].click], delete, form, outputs, queue=False)
+    bind([flat[f"{mode}__keep"].click], keep, form, outputs, queue=False)
 
 
 def _bind_back(studio: Studio, mode: str, flat: Form, values: list[str]) -> None:

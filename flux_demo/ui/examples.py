@@ -9,7 +9,7 @@ from flux_demo.settings import ASSETS
 MINI_PROMPTS: dict[str | None, tuple[str, ...]] = {
     None: (
         "a red cube on a wooden floor at sunset",
-        "two yellow spheres on grass",
+        "a yellow ball next to a blue cube on grass",
         "a blue cone next to a white cylinder on snow at night",
     ),
     "canny": ("a green cube on sand", "a purple sphere on a wooden floor at sunset", "a red cone on snow at night"),

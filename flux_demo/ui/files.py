@@ -38,6 +38,7 @@ class ShownMap:
     estimator: str | None
     sha256: str
     note: str = ""
+    photo_looks_like_map: bool = False
 
 
 def received(value: Any) -> Path:
@@ -65,14 +66,14 @@ def still_kept(path: str | None) -> str | None:
 
 def publish(source: Path, name: str | None = None) -> str:
     """Copy a file to where the browser may fetch it; only whoever knows the name can."""
-    path = _unguessable(name or source.name)
+    path = new_file(name or source.name)
     shutil.copyfile(source, path)
     return str(path)
 
 
 def keep_map(control: ControlMap, drawn_from: DrawnFrom, note: str = "") -> ShownMap:
     """Write the map once; this file is what the page shows and what is sent."""
-    path = _unguessable(f"{control.kind}-map.png")
+    path = new_file(f"{control.kind}-map.png")
     control.image.save(path, format="PNG", compress_level=1)
     return ShownMap(str(path), drawn_from, control.kind, dict(control.options), control.fit, control.estimator, control.sha256, note)
 
@@ -85,7 +86,8 @@ def map_to_send(shown: ShownMap) -> ControlMap:
     return ControlMap(shown.kind, image, shown.options, shown.fit, shown.estimator)
 
 
-def _unguessable(name: str) -> Path:
+def new_file(name: str) -> Path:
+    """A path of that name which the browser may fetch and nobody can guess."""
     folder = Path(get_upload_folder()) / secrets.token_urlsafe(24)
     folder.mkdir(parents=True)
     return folder / name

@@ -1,30 +1,50 @@
 """The run button: form -> request -> run -> image. The form stays as it is, whatever happens."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from flux_demo.errors import InvalidRequest
-from flux_demo.gallery import GeneratedImage
+from flux_demo.errors import Cancelled, InvalidRequest
+from flux_demo.gallery import ORIGIN, write_png
 from flux_demo.modes import Mode
-from flux_demo.progress import Status
-from flux_demo.request import ControlMap, GenerationRequest, Size, parse_seed
+from flux_demo.recipe import CHUNK, PARAMETERS, recipe_of
+from flux_demo.request import MAX_SEED, ControlMap, DrawnImage, GenerationRequest, Size, parse_seed, random_seed
 from flux_demo.studio import Studio
 from flux_demo.ui import html
-from flux_demo.ui.files import ShownMap, map_to_send, publish
-from flux_demo.ui.history import Entry, added, displayed, thumbnails
+from flux_demo.ui.files import ShownMap, map_to_send, new_file
+from flux_demo.ui.history import Album, Entry, displayed, history_shown
 from flux_demo.ui.preview import draw, drawn_from, is_current
-from flux_demo.ui.run import Step, follow
+from flux_demo.ui.run import Run, Runs, Step
+from flux_demo.version import VERSION
 
 IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False), "run_state": "idle"}
+FAILED = IDLE | {"run_state": "failed"}
 
 CUT_OFF = "The run did not start, or its connection was cut: too many may be waiting. Try again in a moment."
+SHOWN_BY_A_RUN = (
+    "status",
+    "picture",
+    "image_head",
+    "caption",
+    "details",
+    "keep",
+    "run",
+    "stop",
+    "run_state",
+    "history",
+    "gallery",
+    "recent",
+    "last",
+)
 
-# These run in the browser at the click, because a run may wait before its handler starts. ``run_state`` is running, stopping or idle:
-# whoever finds it not idle after a run's stream has closed knows that the run did not end by itself.
+# These run in the browser at the click, because a run may wait before its handler starts. ``run_state`` is running, stopping, failed or
+# idle: whoever finds it running or stopping after a run's stream has closed knows that the run's end was not shown.
 BEGIN_JS = f"""() => [
-    {html.says("Waiting for its turn", "busy")!r},
+    {html.says("In queue", "busy")!r},
     {{__type__: "update", interactive: false}},
     {{__type__: "update", interactive: true}},
     "running",
@@ -32,18 +52,29 @@ BEGIN_JS = f"""() => [
 STOP_JS = f"""() => [{html.says("Stopping", "busy")!r}, {{__type__: "update", interactive: false}}, "stopping"]"""
 
 
-def run_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
+@dataclass(frozen=True)
+class Services:
+    """What all tabs share."""
+
+    studio: Studio
+    album: Album
+    runs: Runs
+
+
+def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
     """The generator behind the run button."""
+    studio = services.studio
 
     def make(
         *,
+        visitor: Any,
         prompt: Any,
         seed: Any,
         steps: Any,
         guidance: Any,
         size: Any,
         preset: Any,
-        history: list[Entry],
+        count: Any,
         last: Entry | None,
         photo: Any = None,
         fit: Any = "crop",
@@ -65,32 +96,64 @@ def run_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, 
                 assert shown
                 control = map_to_send(shown)
             request = request_of(mode, prompt, seed, steps, guidance, preset, None if control else size, control, sample)
-            events = follow(studio, request)
-            try:
-                for event in events:
-                    if isinstance(event, Step):
-                        preview = {"picture": event.preview} if event.preview else {}
-                        yield {"status": html.step_of(event.done, event.of)} | preview
-                    elif isinstance(event, Status):
-                        yield {"status": html.says(event.text, "busy")}
-                    elif event is None:
-                        yield {}
-                    else:
-                        yield _finished(studio, event, shown if control else None, history)
-            finally:
-                events.close()
+            requests = [dials.complete(each) for each in consecutive(request, count)]
+            follows = shown if control else None
+            run = services.runs.start(visitor, studio, requests, lambda made: services.album.add(visitor, made, follows))
         except Exception as error:
-            yield IDLE | {"status": html.says(html.sentence(error), "problem"), "picture": last.path if last else None}
+            yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": last.path if last else None}
+            return
+        yield from watch(services, visitor, run, last, follows)
 
     return make
 
 
-def ended(*, run_state: Any, last: Entry | None) -> dict[str, Any]:
-    """After a run that did not end by itself: show the last image where the preview was, and say how the run ended."""
-    if run_state not in ("stopping", "running"):
+def watch(services: Services, visitor: str, run: Run, last: Entry | None, shown: ShownMap | None = None) -> Iterator[dict[str, Any]]:
+    """Show a run until it ends: its steps, each image when it is ready, and how it ended."""
+    seen, told = 0, None
+    for _ in run.news():
+        if seen < len(run.images):
+            seen = len(run.images)
+            history = services.album.entries(visitor)
+            last = next((entry for entry in history if entry.name == run.images[-1].path.name), last)
+            yield history_shown(history) | (displayed(last) if last else {})
+        at = run.at
+        if at is told or run.done.is_set():
+            yield {}
+            continue
+        told = at
+        if isinstance(at, Step):
+            preview = {"picture": at.preview} if at.preview else {}
+            yield {"status": html.step_of(at.done, at.of, at.seconds_left, seen + 1, len(run.requests))} | preview
+        elif at:
+            yield {"status": html.says(at.text, "busy")}
+    services.runs.forget(visitor, run)
+    yield _end_of(services, run, last, shown)
+
+
+def ended(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
+    """After a stream that closed before its run's end was shown: by Stop, or because the connection was cut. Follows the run on."""
+
+    def follow_on(*, visitor: Any, run_state: Any, last: Entry | None) -> Iterator[dict[str, Any]]:
+        if run_state not in ("stopping", "running"):
+            return
+        if run := services.runs.find(visitor, mode.name):
+            yield from watch(services, visitor, run, last)
+            return
+        said = html.says("Stopped.") if run_state == "stopping" else html.says(CUT_OFF, "problem")
+        yield (IDLE if run_state == "stopping" else FAILED) | {"status": said, "picture": last.path if last else None}
+
+    return follow_on
+
+
+def stop_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
+    """Ends this visitor's run at its next step."""
+
+    def stop(*, visitor: Any) -> dict[str, Any]:
+        if run := services.runs.find(visitor, mode.name):
+            run.stop()
         return {}
-    said = html.says("Stopped.") if run_state == "stopping" else html.says(CUT_OFF, "problem")
-    return IDLE | {"status": said, "picture": last.path if last else None}
+
+    return stop
 
 
 def request_of(
@@ -110,6 +173,21 @@ def request_of(
     )
 
 
+def consecutive(request: GenerationRequest, count: Any) -> list[GenerationRequest]:
+    """The request once for each image, with consecutive seeds. Raises InvalidRequest when the seeds would pass their end."""
+    number = whole(count)
+    if type(number) is not int or not 1 <= number <= 4:
+        raise InvalidRequest(f"{str(count)[:40]!r} is not a valid number of images. Choose 1 to 4.")
+    if number == 1:
+        return [request]
+    seed = request.seed if request.seed is not None else random_seed()
+    if request.seed is None:
+        seed = min(seed, MAX_SEED - number + 1)
+    if seed + number - 1 > MAX_SEED:
+        raise InvalidRequest(f"{number} images from seed {seed} would pass the last seed, {MAX_SEED}. Give a smaller seed.")
+    return [replace(request, seed=seed + each) for each in range(number)]
+
+
 def whole(value: Any) -> Any:
     """28.0 as 28, since browsers and JSON know one kind of number; anything else as it is, to be refused in words."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -120,13 +198,29 @@ def _prompt_first(prompt: Any) -> None:
         raise InvalidRequest("The prompt is empty. Describe the image in a few words.")
 
 
-def _finished(studio: Studio, made: GeneratedImage, shown: ShownMap | None, history: list[Entry]) -> dict[str, Any]:
-    title = studio.route(made.request.mode).backend.title
-    entry = Entry(publish(made.path), made.recipe, title, shown, shown.drawn_from.photo if shown else None)
-    history = added(history, entry)
-    done = {
-        "status": html.says(" ".join((f"Done in {made.seconds:.1f} s.", *made.notes))),
-        "history": history,
-        "gallery": gr.update(value=thumbnails(history)),
-    }
-    return IDLE | done | displayed(entry)
+def _end_of(services: Services, run: Run, last: Entry | None, shown: ShownMap | None) -> dict[str, Any]:
+    if run.error is None:
+        seconds = sum(made.seconds for made in run.images)
+        notes = dict.fromkeys(note for made in run.images for note in made.notes)
+        return IDLE | {"status": html.says(" ".join((f"Done in {seconds:.1f} s.", *notes)))}
+    back = displayed(last) if last else {"picture": None}
+    if not isinstance(run.error, Cancelled):
+        return FAILED | back | {"status": html.says(html.sentence(run.error), "problem")}
+    if (step := run.stopped_at) is None or step.preview is None:
+        return IDLE | back | {"status": html.says("Stopped.")}
+    said = html.says(f"Stopped at step {step.done} of {step.of}. The partial image is kept only if you say so.")
+    return IDLE | displayed(_partial(services.studio, run, step, shown)) | {"status": said}
+
+
+def _partial(studio: Studio, run: Run, step: Step, shown: ShownMap | None) -> Entry:
+    """The last preview at the image's size, with a recipe that says where the run was stopped."""
+    request, preview = run.request, step.preview
+    backend = studio.route(request.mode).backend
+    assert preview and request.size
+    image = preview.convert("RGB").resize((request.size.width, request.size.height), resample=3)  # bicubic
+    drawn = DrawnImage(image, "mini" if backend.name == "mini" else Path(studio.settings.model(request.mode)).name, request.preset)
+    recipe = recipe_of(request, drawn, backend.name, 0.0, datetime.now(UTC).isoformat(timespec="seconds"), VERSION, stopped_at=step.done)
+    path = new_file(f"{request.mode}-{request.seed}-partial.png")
+    with path.open("wb") as file:
+        write_png(image, file, {CHUNK: recipe.to_json(), PARAMETERS: recipe.parameters()} | ORIGIN)
+    return Entry(str(path), recipe, backend.title, shown, shown.drawn_from.photo if shown else None)

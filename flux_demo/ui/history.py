@@ -1,21 +1,28 @@
-"""This visitor's images: kept in the session only, so nobody sees another person's."""
+"""This visitor's images as the page shows them; where they are kept is in visitors.py."""
 
-from dataclasses import dataclass
+import io
+import shutil
+import threading
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.modes import MODES
 from flux_demo.recipe import Recipe
 from flux_demo.ui import html
-from flux_demo.ui.files import ShownMap
+from flux_demo.ui.files import DrawnFrom, ShownMap, new_file, publish, received, still_kept
+from flux_demo.ui.visitor_store import Kept, VisitorStore
 
-KEPT = 40  # images a visitor can go back to; the files themselves stay in the gallery
+THUMB = 176  # pixels of a thumbnail's longer side, twice what the page shows
 
 
 def actions() -> tuple[str, ...]:
     """The buttons under an image."""
-    return ("reuse", "renew", "again", *(f"send_{mode.name}" for mode in MODES.values() if mode.control))
+    return ("reuse", "renew", "again", "delete", *(f"send_{mode.name}" for mode in MODES.values() if mode.control))
 
 
 @dataclass(frozen=True)
@@ -27,19 +34,130 @@ class Entry:
     title: str  # of the backend
     shown: ShownMap | None = None  # the map it followed
     photo: str | None = None  # the upload that the map was drawn from
+    name: str | None = None  # the gallery's file; None for one that is not kept: restored from a file, or partial
+    thumb: str | None = None
 
 
-def added(history: list[Entry], entry: Entry) -> list[Entry]:
-    """Newest first."""
-    return [entry, *history][:KEPT]
+class Album:
+    """Every visitor's images. A file is copied to where its browser may fetch it only once, and the copy goes with the image."""
+
+    def __init__(self, gallery: Gallery, visitors: VisitorStore, titles: dict[str, str]) -> None:
+        self.visitors = visitors
+        self._gallery, self._titles = gallery, titles
+        self._entries: dict[tuple[str, str], Entry] = {}  # by visitor and file name
+        self._lock = threading.Lock()
+
+    def add(self, key: str, made: GeneratedImage, shown: ShownMap | None) -> None:
+        """Keep a new image for a visitor, and remember the map and the photo that are on the page."""
+        self.visitors.add(key, made.path, made.recipe, Path(shown.path) if shown else None)
+        entry = self._entry(Kept(made.path, made.recipe, None))
+        with self._lock:
+            self._entries[key, made.path.name] = replace(entry, shown=shown, photo=shown.drawn_from.photo if shown else None)
+
+    def entries(self, key: str) -> list[Entry]:
+        """The visitor's images, newest first."""
+        found = []
+        for kept in self.visitors.images(key):
+            with self._lock:
+                entry = self._entries.get((key, kept.path.name))
+            if entry is None or not still_kept(entry.path) or not still_kept(entry.thumb):
+                entry = self._entry(kept)
+                with self._lock:
+                    self._entries[key, kept.path.name] = entry
+            found.append(entry)
+        return found
+
+    def remove(self, key: str, names: list[str]) -> None:
+        """Delete images of this visitor: the files, and the copies that were given to the browser."""
+        self.visitors.remove(key, names)
+        for name in names:
+            with self._lock:
+                entry = self._entries.pop((key, name), None)
+            for path in (entry.path, entry.thumb) if entry else ():
+                if path:
+                    Path(path).unlink(missing_ok=True)
+
+    def keep(self, key: str, entry: Entry) -> None:
+        """Keep a partial image: it goes to the gallery and to the visitor's images. Raises GenerationFailed, InvalidPicture."""
+        path = self._gallery.adopt(received(entry.path), f"{entry.recipe.mode}-{entry.recipe.seed}-partial")
+        self.visitors.add(key, path, entry.recipe, Path(entry.shown.path) if entry.shown else None)
+
+    def archive(self, key: str) -> str:
+        """A zip of the visitor's images with their maps and recipes, as a file that the browser may fetch."""
+        path = new_file("flux-images.zip")
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
+            for kept in self.visitors.images(key):
+                archive.write(kept.path, kept.path.name)
+                archive.writestr(f"{kept.path.stem}.json", kept.recipe.to_json())
+                if kept.map_path:
+                    archive.write(kept.map_path, f"{kept.path.stem}-map.png")
+        return str(path)
+
+    def _entry(self, kept: Kept) -> Entry:
+        path = publish(kept.path)
+        shown = _shown_map(kept) if kept.map_path else None
+        title = self._titles.get(kept.recipe.backend, kept.recipe.backend)
+        return Entry(path, kept.recipe, title, shown, None, kept.path.name, _thumbnail(Path(path)))
+
+
+def _shown_map(kept: Kept) -> ShownMap | None:
+    control, map_path = kept.recipe.control, kept.map_path
+    if control is None or map_path is None:
+        return None
+    path = new_file(f"{control.kind}-map.png")
+    shutil.copyfile(map_path, path)
+    options = dict(control.options)
+    drawn_from = DrawnFrom(None, None, control.fit, not options, tuple(options.items()))
+    return ShownMap(str(path), drawn_from, control.kind, options, control.fit, control.estimator, control.sha256)
+
+
+def _thumbnail(image: Path) -> str:
+    from PIL import Image
+
+    with Image.open(image) as opened:
+        opened.thumbnail((THUMB, THUMB))
+        small = io.BytesIO()
+        opened.convert("RGB").save(small, "WEBP", quality=82)
+    path = image.with_name("thumb.webp")
+    path.write_bytes(small.getvalue())
+    return str(path)
 
 
 def thumbnails(history: list[Entry]) -> list[tuple[str, str]]:
-    return [(entry.path, "") for entry in history]
+    """Pictures and their alternative texts, for the gallery."""
+    return [(entry.thumb or entry.path, entry.recipe.prompt[:200]) for entry in history]
 
 
 def displayed(entry: Entry) -> dict[str, Any]:
     """What a tab shows of an image."""
     buttons = dict.fromkeys(actions(), gr.update(interactive=True))
-    picture = gr.update(value=entry.path, alt_text=f"Picture made from the prompt: {entry.recipe.prompt[:300]}")
-    return {"picture": picture, "caption": html.caption(entry.recipe, entry.title), "last": entry, **buttons}
+    buttons["delete"] = gr.update(interactive=entry.name is not None)
+    picture = gr.update(value=entry.path, alt_text=f"Image generated from the prompt: {entry.recipe.prompt[:300]}")
+    return {
+        "picture": picture,
+        "image_head": html.image_head(),
+        "caption": html.caption(entry.recipe, entry.title),
+        "details": html.details(entry.recipe),
+        "last": entry,
+        "keep": gr.update(visible=entry.recipe.stopped_at is not None and entry.name is None),
+        **buttons,
+    }
+
+
+def nothing_displayed() -> dict[str, Any]:
+    """What a tab shows without an image."""
+    buttons = dict.fromkeys(actions(), gr.update(interactive=False))
+    return {
+        "picture": None,
+        "image_head": html.image_head(),
+        "caption": "",
+        "details": "",
+        "last": None,
+        "keep": gr.update(visible=False),
+        **buttons,
+    }
+
+
+def history_shown(history: list[Entry]) -> dict[str, Any]:
+    """The visitor's images below the tabs."""
+    return {"history": history, "gallery": gr.update(value=thumbnails(history)), "recent": html.recent_prompts(history)}

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from flux_demo.backends import PassedOver, Route
 from flux_demo.engine.presets import PRESETS
@@ -14,6 +15,7 @@ from flux_demo.modes import Mode
 from flux_demo.recipe import Recipe
 from flux_demo.request import Size
 
+RECENT = 20  # prompts to go back to
 LICENSE_PAGE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md"
 BUG = "Something went wrong inside the program, and this run has ended. Try again; if it happens again, the server's log names the place."
 
@@ -36,11 +38,13 @@ def says(text: str, kind: str = "quiet") -> str:
     return f'<p class="say {kind}">{escape(text)}</p>' if text else '<p class="say"></p>'
 
 
-def step_of(done: int, of: int) -> str:
-    """A step count with its bar."""
+def step_of(done: int, of: int, seconds_left: float | None = None, number: int = 1, images: int = 1) -> str:
+    """A step count with its bar and the time that is left. The browser reads the numbers for the title of its tab."""
     share = 100 * done / max(of, 1)
+    which = f"Image {number} of {images}: step" if images > 1 else "Step"
+    left = f", about {_duration(seconds_left)} left" if seconds_left is not None and done < of else ""
     return (
-        f'<p class="say busy">Step {done} of {of}</p><div class="bar" role="progressbar" aria-label="Steps" aria-valuemin="0" '
+        f'<p class="say busy step">{which} {done} of {of}{left}</p><div class="bar" role="progressbar" aria-label="Steps" aria-valuemin="0" '
         f'aria-valuemax="{of}" aria-valuenow="{done}"><div style="width:{share:.1f}%"></div></div>'
     )
 
@@ -55,22 +59,26 @@ def byte_of(done: int, total: int) -> str:
 
 
 def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None = None) -> str:
-    """One line saying where the mode runs and what is being loaded there, with the reasons folded below it."""
+    """One line saying what draws and what is being loaded there, with the reasons folded below it."""
     if route is None:
-        return '<p class="where">You can still preview the map.</p>' if mode.control else ""
+        return '<p class="where">You can still preview the map.</p>' if mode.control else '<p class="where"></p>'
+    now = f' <em role="status">· {escape(loading)}</em>' if loading else ""
+    reasons = f"<p>{escape(reason)}</p>" if not route.passed_over else f"<dl>{''.join(map(_reason, route.passed_over))}</dl>"
+    if route.backend.name == "mini":
+        return (
+            '<details class="where"><summary>Demo model: mini FLUX, simple shapes only. <span>Use the real FLUX.1</span>'
+            f"{now}</summary>{reasons}</details>"
+        )
     terms = f'<p class="where">{escape(route.backend.notice)}</p>' if route.backend.notice else ""
     if not route.dials.can_stop:
         terms += '<p class="where">A request cannot be cancelled once it was sent.</p>'
-    if route.backend.name != "mini":
-        page = LICENSE_PAGE.replace("FLUX.1-dev", mode.repo.rpartition("/")[2])
-        terms += (
-            '<p class="where">Images and model are under the '
-            f'<a href="{page}" target="_blank" rel="noopener noreferrer">FLUX.1 [dev] Non-Commercial License</a>.</p>'
-        )
-    reasons = f"<p>{escape(reason)}</p>" if not route.passed_over else f"<dl>{''.join(map(_reason, route.passed_over))}</dl>"
+    page = LICENSE_PAGE.replace("FLUX.1-dev", mode.repo.rpartition("/")[2])
+    terms += (
+        '<p class="where">Images and model are under the '
+        f'<a href="{page}" target="_blank" rel="noopener noreferrer">FLUX.1 [dev] Non-Commercial License</a>.</p>'
+    )
     line = f"Runs on {escape(_lower_first(route.backend.title))}"
-    now = f' <em role="status">· {escape(loading)}</em>' if loading else ""
-    return f'<details class="where"><summary>{line} <span>Why?</span>{now}</summary>{reasons}</details>{terms}'
+    return f'<details class="where"><summary>{line}. <span>Why?</span>{now}</summary>{reasons}</details>{terms}'
 
 
 def refusal(passed: Sequence[PassedOver]) -> str:
@@ -88,22 +96,41 @@ def presets(names: Sequence[str]) -> list[tuple[str, str]]:
 def sample_note(count: int) -> str:
     """Why only the service's own sample images can be chosen."""
     return (
-        '<p class="explains">NVIDIA\'s hosted service follows only its own sample pictures, so a photo of yours cannot go there and none '
+        '<p class="explains">NVIDIA\'s hosted service follows only its own sample images, so a photo of yours cannot go there and none '
         f"is sent. Choose one of the {count}; the service draws its map.</p>"
     )
 
 
+def image_head(note: str = "") -> str:
+    """The heading over the image, with a note when the form has changed since."""
+    return f"<h2>Image{f' <small>{escape(note)}</small>' if note else ''}</h2>"
+
+
 def caption(recipe: Recipe, title: str) -> str:
-    """The line under a picture, and its whole recipe folded."""
+    """The line under an image."""
     size = Size(recipe.width, recipe.height)
-    seed = [f"Seed {recipe.seed}"] if recipe.seed is not None else []
-    steps = [f"{recipe.steps} steps"] if recipe.steps is not None else []
-    safety = [recipe.safety] if recipe.safety else []
-    facts = (*seed, f"{recipe.seconds:.1f} s", spoken(size), *steps, title, *safety)
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _recipe_rows(recipe))
-    return (
-        f'<p class="caption">{" · ".join(map(escape, facts))}</p><details class="recipe"><summary>Recipe</summary><dl>{rows}</dl></details>'
+    facts = (
+        f"Partial, stopped at step {recipe.stopped_at}" if recipe.stopped_at is not None else "",
+        f"Seed {recipe.seed}" if recipe.seed is not None else "",
+        f"{recipe.seconds:.1f} s" if recipe.stopped_at is None else "",
+        spoken(size),
+        f"{recipe.steps} steps" if recipe.steps is not None else "",
+        title,
+        recipe.safety or "",
     )
+    return f'<p class="caption">{" · ".join(escape(fact) for fact in facts if fact)}</p>'
+
+
+def details(recipe: Recipe) -> str:
+    """The whole recipe, folded."""
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _recipe_rows(recipe))
+    return f'<details class="recipe"><summary>Details</summary><dl>{rows}</dl></details>'
+
+
+def recent_prompts(history: Sequence[Any]) -> str:
+    """The last prompts, for the browser to offer at the up arrow."""
+    prompts = list(dict.fromkeys(entry.recipe.prompt for entry in history))[:RECENT]
+    return "".join(f"<i>{escape(prompt)}</i>" for prompt in prompts)
 
 
 def spoken(size: Size) -> str:
@@ -113,9 +140,7 @@ def spoken(size: Size) -> str:
 def shape(size: Size) -> str:
     """A size with the word for its shape."""
     ratio = size.width / size.height
-    words = (
-        "square" if 0.97 < ratio < 1.03 else "wide" if ratio > 1.6 else "tall" if ratio < 0.63 else "landscape" if ratio > 1 else "portrait"
-    )
+    words = "square" if 0.97 < ratio < 1.03 else "landscape" if ratio > 1 else "portrait"
     return f"{spoken(size)}, {words}"
 
 
@@ -125,10 +150,10 @@ def unknown_words(prompt: str) -> str:
     from flux_demo.mini_vocabulary import what_it_knows
 
     if not (words := unknown(prompt)):
-        return '<p class="say"></p>'
+        return ""
     named = ", ".join(f"“{word[:30]}”" for word in words[:3]) + (" and more" if len(words) > 3 else "")
     return (
-        f'<details class="say hint"><summary>The mini does not know {escape(named)}. <span>What it knows</span></summary>'
+        f'<details class="say hint"><summary>The mini doesn&#39;t know {escape(named)}. <span>What it knows</span></summary>'
         f"<p>{escape(what_it_knows())}</p></details>"
     )
 
@@ -141,7 +166,7 @@ def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
         ("Preset", recipe.preset or ""),
         ("Plan", recipe.plan or ""),
         ("Safety", recipe.safety or ""),
-        ("Made", recipe.created),
+        ("Created", recipe.created),
     ]
     if recipe.control:
         options = ", ".join(f"{name} {value}" for name, value in recipe.control.options.items())
@@ -157,6 +182,14 @@ def _marked(text: str) -> str:
     """A sentence with its commands set as code and its addresses as links."""
     html = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
     return re.sub(r"https://[\w./%-]*\w", lambda link: f'<a href="{link[0]}" target="_blank" rel="noopener noreferrer">{link[0]}</a>', html)
+
+
+def _duration(seconds: float) -> str:
+    """Time that is left, rounded as people say it."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 10 else f"{round(seconds / 60)} min"
 
 
 def _lower_first(title: str) -> str:

@@ -1,6 +1,5 @@
 """The page: a tab for each mode, this visitor's images below, and what each control does."""
 
-import json
 from typing import Any
 
 import gradio as gr
@@ -14,76 +13,92 @@ from flux_demo.ui.api import add_api
 from flux_demo.ui.blocks import Page
 from flux_demo.ui.cross_tab import bind_across, bind_end
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.generate import BEGIN_JS, STOP_JS, run_handler
-from flux_demo.ui.history import Entry, actions
+from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, Services, run_handler, stop_handler
+from flux_demo.ui.history import Album, Entry, actions
 from flux_demo.ui.loading import bind_loading
-from flux_demo.ui.preview import live_map
-from flux_demo.ui.run import MAX_RUNS
+from flux_demo.ui.preview import apart, auto_thresholds, live_map
+from flux_demo.ui.prompt_meter import measure
+from flux_demo.ui.run import MAX_RUNS, Runs
+from flux_demo.ui.session import bind_session
+from flux_demo.ui.size_field import bind_size
 from flux_demo.ui.tab import build_tab
 from flux_demo.ui.tab_state import find_route
+from flux_demo.ui.visitor_store import VisitorStore
 
-TITLE = "FLUX.1 from words, edges and depth"
+TITLE = "FLUX.1 [dev]: Text, Canny, Depth"
 QUEUED = 256  # events that may wait in Gradio's queue together; runs wait in ours
-SHOWN_BY_A_RUN = ("status", "picture", "caption", "run", "stop", "run_state", "history", "gallery", "last")
-SHOWN_OF_A_MAP = ("map", "shown", "map_note")
+SHOWN_OF_A_MAP = ("map", "shown", "map_note", "use_as_map")
+COPY_LINK_JS = """(prompt, seed, size, steps, guidance) => {
+    const mode = document.querySelector("[role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "") ?? "text";
+    const link = new URL(location.pathname, location.origin);
+    for (const [name, value] of Object.entries({ mode, prompt, seed, size, steps, guidance })) if (value) link.searchParams.set(name, value);
+    navigator.clipboard?.writeText(link.href);
+}"""
 
 
 def build(studio: Studio) -> gr.Blocks:
-    """The page and its API; nothing heavy is loaded."""
+    """The page and its API; nothing heavy is loaded. Where strangers reach it, what they made is gone after a day."""
     with Page(studio.settings, title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.HTML(f"<h1>{TITLE}</h1>", elem_id="title")
-        everywhere: Form = {"history": gr.State([])}
+        everywhere: Form = {
+            "history": gr.State([]),
+            "visitor": gr.BrowserState("", storage_key="flux_demo_visitor", secret="flux_demo"),  # the secret is sent to every browser
+            "query": gr.Textbox(visible=False, label="Query"),
+        }
         forms: dict[str, Form] = {}
         with gr.Tabs(elem_id="modes") as everywhere["tabs"]:
             for mode in MODES.values():
                 with gr.Tab(mode.title, id=mode.name, elem_id=f"tab-{mode.name}"):
                     forms[mode.name] = build_tab(studio, mode)
                     page.kept_files += forms[mode.name].get("example_paths", [])
-        _pictures(everywhere)
+        _images(everywhere)
+        backends = {backend.name: backend.title for backend in studio.backends}
+        services = Services(studio, Album(studio.gallery, VisitorStore(studio.gallery.folder, studio.settings.public), backends), Runs())
         for mode in MODES.values():
-            _bind_tab(studio, mode, forms[mode.name] | everywhere)
-        bind_across(studio, forms, everywhere, page)
+            _bind_tab(services, mode, forms[mode.name] | everywhere)
+        bind_across(services, forms, everywhere, page)
+        bind_session(services, forms, everywhere, page)
         bind_loading(studio, forms)
         add_api(studio)
     return page.queue(max_size=QUEUED, default_concurrency_limit=4, api_open=False)
 
 
-def _pictures(everywhere: Form) -> None:
+def _images(everywhere: Form) -> None:
+    everywhere["offered"] = gr.State(None)
+    with gr.Column(elem_id="restore-note"):
+        everywhere["restore_note"] = gr.HTML(html.says(""), elem_classes="status")
+        for mode in MODES.values():
+            if mode.control:
+                everywhere[f"offer_{mode.name}"] = gr.Button(f"Use as photo in {mode.title}", size="sm", visible=False)
     with gr.Column(elem_classes="pictures"):
         with gr.Row(elem_classes="pictures-head"):
-            gr.HTML("<h2>Your pictures</h2><p class='explains'>Only you see them. Drop one on the page to get its settings back.</p>")
+            gr.HTML("<h2>Your images</h2><p class='explains'>Only you see them. Drop one on the page to get its settings back.</p>")
             everywhere["dropped"] = gr.UploadButton(
-                "Open a picture", file_types=["image"], type="filepath", size="sm", elem_id="restore", elem_classes="open"
+                "Load settings from PNG", file_types=["image"], type="filepath", size="sm", elem_id="restore", elem_classes="open"
             )
-        everywhere["restore_note"] = gr.HTML(html.says(""), elem_classes="status", elem_id="restore-note")
+            everywhere["zip"] = gr.Button("Download all", size="sm", elem_classes="open")
+            everywhere["archive"] = gr.File(visible="hidden", elem_id="archive", label="Archive")
+            everywhere["delete_all"] = gr.Button("Delete all", size="sm", elem_classes="open")
         everywhere["gallery"] = gr.Gallery(
             [],
             allow_preview=False,
             interactive=False,
             show_label=False,
-            label="Your pictures",
+            label="Your images",
             buttons=[],
             object_fit="cover",
             elem_id="history",
             elem_classes="thumbs",
         )
+        everywhere["recent"] = gr.HTML("", elem_id="recent", visible=True)
 
 
-def _bind_tab(studio: Studio, mode: Mode, form: Form) -> None:
+def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
     """What happens within one tab."""
+    studio = services.studio
     options = tuple(option.name for option in mode.control.options) if mode.control else ()
     if mode.control:
-        sources = [form[name].change for name in ("photo", "as_map", "size", "fit", *options)]
-        bind(
-            sources,
-            live_map(studio, mode),
-            form,
-            list(SHOWN_OF_A_MAP),
-            options,
-            trigger_mode="always_last",
-            concurrency_id="map",
-            concurrency_limit=2,
-        )
+        _bind_map(services, mode, form, options)
     gr.on(
         [form["run"].click],
         None,
@@ -94,7 +109,7 @@ def _bind_tab(studio: Studio, mode: Mode, form: Form) -> None:
     )
     run = bind(
         [form["run"].click],
-        run_handler(studio, mode),
+        run_handler(services, mode),
         form,
         [*SHOWN_BY_A_RUN, *actions(), *(SHOWN_OF_A_MAP if mode.control else ())],
         options,
@@ -110,29 +125,66 @@ def _bind_tab(studio: Studio, mode: Mode, form: Form) -> None:
         cancels=[run],
         api_visibility="private",
     )
-    bind_end(run, form)
+    bind([form["stop"].click], stop_handler(services, mode), form, ["run_state"], queue=False)
+    bind_end(services, mode, run, form)
     bind([form["prompt"].change], _hint(studio, mode), form, ["hint"], queue=False, trigger_mode="always_last")
-    bind([form["reuse"].click], _keep_seed, form, ["seed", "status"], queue=False)
-    bind([form["renew"].click], _new_seed, form, ["seed", "status"], queue=False)
-    for chip in form["chips"]:
-        gr.on([chip.click], None, None, form["prompt"], js=f"() => {json.dumps(chip.value)}", api_visibility="private")
+    bind([form["size"].change], bind_size(studio, mode, form), form, ["size_note"], queue=False, trigger_mode="always_last")
+    bind([form["reuse"].click], _reuse_seed, form, ["seed", "status"], queue=False)
+    bind([form["renew"].click], _random_seed, form, ["seed", "status"], queue=False)
+    link = [form[name] for name in ("prompt", "seed", "size", "steps", "guidance")]
+    gr.on([form["link"].click], None, link, None, js=COPY_LINK_JS, api_visibility="private")
+    bind(
+        [form["link"].click],
+        lambda: {"status": html.says("Link copied. It holds the prompt and the settings.")},
+        form,
+        ["status"],
+        queue=False,
+    )
+
+
+def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ...]) -> None:
+    assert mode.control
+    bind(
+        [form[name].change for name in ("photo", "as_map", "size", "fit", *options)],
+        live_map(services.studio, mode),
+        form,
+        list(SHOWN_OF_A_MAP),
+        options,
+        trigger_mode="always_last",
+        concurrency_id="map",
+        concurrency_limit=2,
+    )
+    bind(
+        [form["use_as_map"].click],
+        lambda: {"as_map": True, "use_as_map": gr.update(visible=False)},
+        form,
+        ["as_map", "use_as_map"],
+        queue=False,
+    )
+    lower, upper = [option.name for option in mode.control.options if not option.is_switch]
+    for moved, pushed, handler in ((lower, upper, apart(lower, upper)), (upper, lower, apart(lower, upper, moves_upper=True))):
+        bind([form[moved].input], handler, form, [pushed], (lower, upper), queue=False, trigger_mode="always_last")
+    if "auto" in form:
+        bind([form["auto"].click], auto_thresholds, form, ["low", "high", "map_note"], queue=False)
 
 
 def _hint(studio: Studio, mode: Mode) -> Any:
-    """Names the words that the mini does not know, where the mini runs the mode."""
+    """How long the prompt is for the model, and where the mini runs the mode, the words that it does not know."""
 
     def hint(*, prompt: Any) -> dict[str, Any]:
+        if not isinstance(prompt, str):
+            return {"hint": html.says("")}
         route = find_route(studio, mode)
         mini = isinstance(route, Route) and route.backend.name == "mini"
-        return {"hint": html.unknown_words(prompt[:MAX_PROMPT]) if mini and isinstance(prompt, str) else html.says("")}
+        return {"hint": html.says(measure(studio, mode, prompt[:MAX_PROMPT])) + (html.unknown_words(prompt[:MAX_PROMPT]) if mini else "")}
 
     return hint
 
 
-def _keep_seed(*, last: Entry | None) -> dict[str, Any]:
+def _reuse_seed(*, last: Entry | None) -> dict[str, Any]:
     seed = str(last.recipe.seed) if last and last.recipe.seed is not None else ""
     return {"seed": seed, "status": html.says(f"The next image reuses seed {seed}." if seed else "")}
 
 
-def _new_seed() -> dict[str, Any]:
+def _random_seed() -> dict[str, Any]:
     return {"seed": "", "status": html.says("The next image takes a random seed.")}

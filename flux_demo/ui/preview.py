@@ -1,8 +1,11 @@
 """The live map: drawn again when anything that it depends on changes, and never sent when it is out of date."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
+
+import gradio as gr
 
 from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.maps.photo import looks_like_map, open_photo
@@ -12,8 +15,10 @@ from flux_demo.request import ControlMap
 from flux_demo.studio import EMPTY, Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, ShownMap, keep_map, received
+from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import map_note
 
+NEARLY_NONE, NEARLY_ALL = 0.005, 0.4  # shares of edge pixels of which a map says little
 SAME_SHAPE = 0.01  # a difference of one hundredth is rounding, not a crop
 
 
@@ -35,12 +40,14 @@ def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
         raise InvalidRequest("There is no photo to follow. Drop one on the photo panel, or click an example.")
     photo = received(now.photo)
     facts = _facts(str(photo), photo.stat().st_mtime_ns)
+    checked_size(studio, mode, now.size)  # what the run would refuse is not drawn either
     size, fit = ("match" if now.size in (None, "") else now.size), ("crop" if now.fit in (None, "") else now.fit)
     if now.as_map:
         control = studio.as_map(mode.name, photo, size=size, fit=fit)
     else:
         control = studio.preview(mode.name, photo, size=size, fit=fit, **dict(now.options))
-    return keep_map(control, now, _note(facts, control, fit, now.as_map))
+    shown = keep_map(control, now, _note(facts, control, fit, now.as_map))
+    return replace(shown, photo_looks_like_map=facts[1] and not now.as_map)
 
 
 def live_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -53,7 +60,7 @@ def live_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any
         if is_current(shown, now):
             return
         if now.photo is None:
-            yield {"map": None, "shown": None, "map_note": wanting(wanted) or map_note(mode)}
+            yield {"map": None, "shown": None, "map_note": wanting(wanted) or map_note(mode), "use_as_map": gr.update(visible=False)}
             return
         if shown is None or shown.drawn_from.photo != now.photo:  # not while a slider moves
             yield {"map_note": html.says("Drawing the map", "busy")}
@@ -62,7 +69,8 @@ def live_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any
         except Exception as error:
             yield {"map": None, "shown": None, "map_note": html.says(html.sentence(error), "problem")}
             return
-        yield {"map": shown.path, "shown": shown, "map_note": html.says(f"{shown.note}{_compared(shown, wanted)}")}
+        note = html.says(f"{shown.note}{_compared(shown, wanted)}")
+        yield {"map": shown.path, "shown": shown, "map_note": note, "use_as_map": gr.update(visible=shown.photo_looks_like_map)}
 
     return redraw
 
@@ -102,11 +110,49 @@ def _note(facts: tuple[float, bool, bool], control: ControlMap, fit: str, as_map
         parts.append(f"Depth estimated by {'the mini' if control.estimator == 'mini' else control.estimator}.")
     if control.is_empty:
         parts.append(EMPTY)
+    elif control.kind == "canny" and not as_map:
+        parts.append(_edge_note(control))
     if not as_map and map_like:
-        parts.append("This photo looks like a map already; if it is one, tick “This already is a map”.")
+        parts.append("This photo looks like a map already.")
     if carries_recipe:
-        parts.append("It was generated here; “Open a picture” restores its settings.")
+        parts.append("It was generated here; “Load settings from PNG” restores its settings.")
     return " ".join(parts)
+
+
+def _edge_note(control: ControlMap) -> str:
+    """The per cent of edge pixels, and what to do when the map is nearly empty or nearly full."""
+    histogram = control.image.getchannel(0).histogram()
+    share = 1 - histogram[0] / max(sum(histogram), 1)
+    said = f"{share:.1%} edge pixels."
+    if share < NEARLY_NONE:
+        return f"{said} Nearly no edges: lower both thresholds."
+    return f"{said} Nearly all edges: raise both thresholds." if share > NEARLY_ALL else said
+
+
+def auto_thresholds(*, photo: Any) -> dict[str, Any]:
+    """Canny's thresholds from the median brightness of the photo, a third below and above it."""
+    try:
+        grey = open_photo(received(photo)).convert("L")
+    except InvalidPicture as error:
+        return {"map_note": html.says(str(error), "problem")}
+    histogram = grey.histogram()
+    half, seen, median = sum(histogram) / 2, 0, 0
+    while seen + histogram[median] < half:
+        seen += histogram[median]
+        median += 1
+    return {"low": round(median * 2 / 3), "high": max(1, round(median * 4 / 3))}
+
+
+def apart(lower: str, upper: str, moves_upper: bool = False) -> Callable[..., dict[str, Any]]:
+    """Keeps two sliders from crossing: the handler of the one that moves pushes the other along."""
+
+    def push(**values: Any) -> dict[str, Any]:
+        low, high = values[lower], values[upper]
+        if not (isinstance(low, int | float) and isinstance(high, int | float)) or low <= high:
+            return {}
+        return {lower: high} if moves_upper else {upper: low}
+
+    return push
 
 
 def _shape_note(photo: float, picture: float, fit: str) -> str:
@@ -115,7 +161,7 @@ def _shape_note(photo: float, picture: float, fit: str) -> str:
         return "the whole photo"
     if fit == "crop":
         cut, where = (1 - 1 / wider, "left and right") if wider > 1 else (1 - wider, "top and bottom")
-        return f"{cut:.0%} of the photo cropped {where}"
+        return f"{cut:.0%} cropped {where}"
     if fit == "pad":
         return f"the whole photo, black {'above and below' if wider > 1 else 'left and right'}"
-    return f"stretched {max(wider, 1 / wider):.2f} times {'taller' if wider > 1 else 'wider'}"
+    return f"{max(wider, 1 / wider) - 1:.0%} {'taller' if wider > 1 else 'wider'} than the photo"

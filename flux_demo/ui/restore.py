@@ -9,6 +9,7 @@ import gradio as gr
 from flux_demo.backends import Route
 from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.modes import MODES, Mode
+from flux_demo.parameters import read_parameters
 from flux_demo.recipe import Recipe, read_recipe
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.studio import Studio
@@ -16,6 +17,7 @@ from flux_demo.ui import html
 from flux_demo.ui.files import publish, received, still_kept
 from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.preview import drawn_from, wanting
+from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import find_route, map_note
 
 
@@ -100,3 +102,23 @@ def across(studio: Studio, entry: Entry, history: Sequence[Entry]) -> dict[str, 
     mode = entry.recipe.mode
     answer = {f"{mode}__{name}": value for name, value in filled(studio, entry, history).items()}
     return answer | {"tabs": gr.Tabs(selected=mode), "restore_note": html.says("")}
+
+
+def from_other_program(studio: Studio, dropped: Any) -> dict[str, Any]:
+    """What another program's PNG shares with the text tab's form, names as mode__component; empty if it says nothing."""
+    try:
+        shared = read_parameters(received(dropped))
+    except InvalidPicture:
+        return {}
+    text = MODES["text"]
+    said = "Settings of another program filled in, as far as they are the same here."
+    values: dict[str, Any] = {"prompt": shared.prompt, "seed": "" if shared.seed is None else str(shared.seed)}
+    values |= {name: value for name, value in (("steps", shared.steps), ("guidance", shared.guidance)) if value is not None}
+    if shared.size:
+        try:
+            checked_size(studio, text, str(shared.size))
+            values["size"] = str(shared.size)
+        except InvalidRequest as error:
+            said += f" The size was left out: {error}"
+    values["status"] = html.says(said)
+    return {f"text__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected="text"), "restore_note": html.says("")}

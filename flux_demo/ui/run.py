@@ -1,20 +1,28 @@
-"""A run, as a generator: closing it stops the run. That is the one signal for Stop, a closed page, and a cancelled API job."""
+"""A run follows a request in a thread of its own, so that it goes on when nobody looks, for a while, and can be found again.
 
-from collections.abc import Generator
-from dataclasses import dataclass
+The page's runs are kept by visitor and mode. A reload, a second tab or a cut connection finds them there and follows on.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from PIL.Image import Image
 
 from flux_demo import background
-from flux_demo.backends.queue import MAX_IN_ALL
-from flux_demo.errors import Cancelled, GenerationFailed
+from flux_demo.backends.queue import MAX_IN_ALL, Visitor
+from flux_demo.errors import Cancelled, GenerationFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
 from flux_demo.progress import Status
 from flux_demo.request import GenerationRequest
 from flux_demo.studio import Studio
+from flux_demo.ui.visitor_store import is_key
 from flux_demo.ui.visitors import current
 
 MAX_RUNS = MAX_IN_ALL + 4  # that hold a thread of Gradio's: all that a queue takes, and some that it is about to refuse
+UNWATCHED_S = 60.0  # a run goes on so long while nobody looks
 
 
 @dataclass(frozen=True)
@@ -24,10 +32,132 @@ class Step:
     done: int
     of: int
     preview: Image | None
+    seconds_left: float | None = None  # from the steps done so far; None after the first, which may have compiled or loaded something
+
+
+@dataclass
+class Run:
+    """Requests that run one after another, as one click started them."""
+
+    requests: Sequence[GenerationRequest]
+    caller: Visitor | None = None  # for the queue's fairness
+    at: Step | Status | None = None  # the newest news
+    images: list[GeneratedImage] = field(default_factory=list)
+    error: BaseException | None = None
+    last_step: Step | None = None  # of the request that is running
+    stopping: bool = False
+    done: threading.Event = field(default_factory=threading.Event)
+    watched_at: float = field(default_factory=time.monotonic)
+    _news: threading.Condition = field(default_factory=threading.Condition)
+
+    @property
+    def request(self) -> GenerationRequest:
+        """The request that is running, or ran last."""
+        return self.requests[min(len(self.images), len(self.requests) - 1)]
+
+    @property
+    def stopped_at(self) -> Step | None:
+        """The step at which the run was stopped; None if it was not, or before its first step."""
+        return self.last_step if isinstance(self.error, Cancelled) else None
+
+    def stop(self) -> None:
+        """Let the run end at its next step."""
+        self.stopping = True
+
+    def news(self) -> Iterator[None]:
+        """Yield whenever something has changed, and at every heartbeat, until the run has ended; whoever iterates is looking."""
+        caller = current.get()
+        while not self.done.is_set():
+            if caller:
+                caller.check_listening()
+            self.watched_at = time.monotonic()
+            yield
+            with self._news:
+                if not self.done.is_set():
+                    self._news.wait(background.HEARTBEAT_S)
+        yield
+
+    def work(self, studio: Studio, on_image: Callable[[GeneratedImage], object]) -> None:
+        """Run the requests; ``on_image`` is called with each image as soon as it is there."""
+        try:
+            for request in self.requests:
+                self.last_step = None
+                clock = _Clock()
+                made = studio.generate(request, lambda *step, clock=clock: self._report(clock.step(*step)), self._report, self.caller)  # type: ignore[misc]
+                on_image(made)
+                self.images.append(made)
+                self.last_step = None
+        except BaseException as error:  # shown by whoever follows
+            self.error = error
+        finally:
+            self.done.set()
+            self._tell()
+
+    def _report(self, event: Step | Status) -> None:
+        if self.stopping or time.monotonic() - self.watched_at > UNWATCHED_S:
+            raise Cancelled
+        if isinstance(event, Step):
+            self.last_step = event
+        self.at = event
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._news:
+            self._news.notify_all()
+
+
+class Runs:
+    """The runs that are under way, or that ended without anybody looking, by visitor and mode."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[str, str], Run] = {}
+        self._lock = threading.Lock()
+
+    def start(self, visitor: str, studio: Studio, requests: Sequence[GenerationRequest], on_image: Callable) -> Run:
+        """Start a run. Raises InvalidRequest while the visitor has one in that mode, in another tab perhaps."""
+        if not is_key(visitor):
+            raise InvalidRequest("The page has not finished loading. Try again in a moment, or reload it.")
+        key = (visitor, requests[0].mode)
+        caller = current.get()
+        run = Run(requests, caller.visitor if caller else None)
+        with self._lock:
+            known = self._runs.get(key)
+            if known and not known.done.is_set():
+                raise InvalidRequest("Your last image in this tab is not finished yet. Wait for it, or stop it.")
+            self._runs = {each: run for each, run in self._runs.items() if not run.done.is_set()}
+            self._runs[key] = run
+        background.start(lambda: run.work(studio, on_image), f"run-{key[1]}")
+        return run
+
+    def find(self, visitor: Any, mode: str) -> Run | None:
+        """The visitor's newest run in that mode, if it has not been forgotten."""
+        with self._lock:
+            return self._runs.get((visitor, mode)) if is_key(visitor) else None
+
+    def forget(self, visitor: str, run: Run) -> None:
+        """Forget a run whose end was shown."""
+        with self._lock:
+            if self._runs.get((visitor, run.request.mode)) is run:
+                del self._runs[visitor, run.request.mode]
+
+
+class _Clock:
+    """Adds the time that is left to each step."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+
+    def step(self, done: int, of: int, preview: Image | None) -> Step:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (done, now)
+            return Step(done, of, preview)
+        first, then = self._first
+        return Step(done, of, preview, (now - then) / max(done - first, 1) * (of - done))
 
 
 def follow(studio: Studio, request: GenerationRequest) -> Generator[Step | Status | GeneratedImage | None]:
-    """Run the request in a thread of its own and report: the newest step or status, None as a heartbeat, the result at the end.
+    """Run the request for a program: the newest step or status, None as a heartbeat, the result at the end.
 
     Raises what the run raises. Closing the generator leaves the queue, or stops the run at its next step.
     """

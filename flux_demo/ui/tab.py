@@ -1,4 +1,7 @@
-"""The layout of one mode's tab. What its components do is bound in other files."""
+"""The layout of one mode's tab: photo -> map -> image in a row, the prompt above, one row with Generate, Stop and the status below.
+
+What the components do is bound in other files.
+"""
 
 from typing import Any
 
@@ -8,13 +11,17 @@ from flux_demo.backends import Route
 from flux_demo.maps.fit import FITS as _FITS
 from flux_demo.modes import MODES, Mode, Option
 from flux_demo.studio import Studio
-from flux_demo.ui import examples
+from flux_demo.ui import examples, html
 from flux_demo.ui.files import publish
+from flux_demo.ui.size_field import build_size
 from flux_demo.ui.tab_state import FITS, find_route, tab_state
 
 Form = dict[str, Any]
 
 assert {name for _, name in FITS} == set(_FITS)
+
+NOTHING_SAID = '<p class="say"></p>'
+MOST_AT_ONCE = 4  # images of one click
 
 
 def build_tab(studio: Studio, mode: Mode) -> Form:
@@ -22,15 +29,16 @@ def build_tab(studio: Studio, mode: Mode) -> Form:
     form: Form = {"shown": gr.State(None), "last": gr.State(None), "wanted": gr.State(None)}
     form["run_state"] = gr.Textbox("idle", visible=False, label="Run state")
     state = tab_state(studio, mode)
+    form["where"] = gr.HTML(**state["where"], elem_classes="where-line")
     with gr.Row(elem_classes=["work", "with-map" if mode.control else "without-map"]):
         with gr.Column(elem_classes="asking"):
+            _prompt(form, studio, mode)
             if mode.control:
                 _photo_and_map(form, state, mode)
-            _prompt(form, studio, mode)
-            _running(form, state)
             _settings(form, state, mode)
         with gr.Column(elem_classes="answer"):
-            _picture(form, state, mode)
+            _image(form, state, mode)
+    _run_row(form, state, mode)
     return form
 
 
@@ -54,27 +62,29 @@ def _photo_and_map(form: Form, state: dict, mode: Mode) -> None:
                     alt_text="The photo you gave",
                 )
                 _example_photos(form, mode)
-                form["as_map"] = gr.Checkbox(
-                    label="This already is a map", info="It is followed as it is, not drawn again.", elem_classes="switch", container=False
-                )
+                form["as_map"] = gr.Checkbox(label="My image is already a map", info="Used as is.", elem_classes="switch", container=False)
             form["sample_note"] = gr.HTML(**state["sample_note"])
-            form["sample"] = gr.Radio(label="Sample picture", elem_classes="samples", **state["sample"])
+            form["sample"] = gr.Radio(label="Sample image", elem_classes="choices", **state["sample"])
         with gr.Column(elem_classes="pane", min_width=0):
             gr.HTML(f"<h2>{mode.control.title}</h2>")
             form["map"] = gr.Image(
                 interactive=False,
                 format="png",
                 show_label=False,
-                label=f"{mode.control.title} map",
+                label=mode.control.title,
                 buttons=["download", "fullscreen"],
                 elem_id=f"map-{mode.name}",
                 elem_classes=["box", "pixels"],
-                alt_text=f"The map that will be followed. {mode.control.sees}.",
+                alt_text=f"The map that FLUX follows. {mode.control.sees}.",
             )
             form["map_note"] = gr.HTML(**state["map_note"], elem_classes="note")
+            form["use_as_map"] = gr.Button("Use as map", size="sm", visible=False, elem_classes="use-as-map")
             with gr.Column(elem_classes="drawing", min_width=0, **state["own"]) as form["drawing"]:
+                form["fit"] = gr.Radio(list(FITS), value="crop", label="Fit", elem_classes="choices")
                 for option in mode.control.options:
                     form[option.name] = _option(option)
+                if mode.control.kind == "canny":
+                    form["auto"] = gr.Button("Auto thresholds", size="sm", elem_classes="auto")
 
 
 def _option(option: Option) -> gr.components.Component:
@@ -112,13 +122,13 @@ def _example_photos(form: Form, mode: Mode) -> None:
 def _prompt(form: Form, studio: Studio, mode: Mode) -> None:
     form["prompt"] = gr.Textbox(
         label="Prompt",
-        lines=3 if mode.control else 5,
+        lines=2 if mode.control else 4,
         max_lines=8,
-        placeholder="Describe the picture, in English",
+        placeholder="Describe the image, in English",
         elem_id=f"prompt-{mode.name}",
         elem_classes="prompt",
     )
-    form["hint"] = gr.HTML('<p class="say"></p>', elem_classes="note")
+    form["hint"] = gr.HTML(NOTHING_SAID, elem_classes="hint-line")
     route = find_route(studio, mode)
     with gr.Row(elem_classes="chips"):
         form["chips"] = [
@@ -127,52 +137,52 @@ def _prompt(form: Form, studio: Studio, mode: Mode) -> None:
         ]
 
 
-def _running(form: Form, state: dict) -> None:
-    with gr.Column(elem_classes="running"):
-        form["where"] = gr.HTML(**state["where"])
-        form["refusal"] = gr.HTML(**state["refusal"])
-        with gr.Row(elem_classes="buttons"):
-            form["run"] = gr.Button("Make the picture", variant="primary", elem_classes="run", **state["run"])
-            form["stop"] = gr.Button("Stop", interactive=False, elem_classes="stop", **state["stop"])
-            form["fetch"] = gr.Button(size="sm", elem_classes="fetch", **state["fetch"])
-
-
 def _settings(form: Form, state: dict, mode: Mode) -> None:
-    with gr.Accordion("Settings", open=False, elem_classes="settings"):
+    with gr.Accordion("Settings", open=True, elem_classes="settings"):
+        build_size(form, state)
         with gr.Row(elem_classes="fields"):
-            form["size"] = gr.Dropdown(
-                label="Size", info="width × height; any multiple of 16 can be typed", allow_custom_value=True, **state["size"]
+            form["seed"] = gr.Textbox(label="Seed", info="the same seed gives the same image", placeholder="random", max_lines=1)
+            form["count"] = gr.Radio(
+                list(range(1, MOST_AT_ONCE + 1)), value=1, label="Images", info="with consecutive seeds", elem_classes="choices"
             )
-            form["seed"] = gr.Textbox(
-                label="Seed", info="the same seed gives the same picture", placeholder="a new one each time", max_lines=1
+        with gr.Row(elem_classes="fields"):
+            form["steps"] = gr.Slider(label="Steps", step=1, buttons=[], elem_classes="dial", **state["steps"])
+            form["guidance"] = gr.Slider(
+                label="Guidance", info="how closely to follow the prompt", step=0.1, buttons=[], elem_classes="dial", **state["guidance"]
             )
-        form["steps"] = gr.Slider(label="Steps", step=1, buttons=[], elem_classes="dial", **state["steps"])
-        form["guidance"] = gr.Slider(
-            label="How closely to follow the prompt", info="guidance", step=0.1, buttons=[], elem_classes="dial", **state["guidance"]
-        )
-        if mode.control:
-            form["fit"] = gr.Radio(list(FITS), value="crop", label="If photo and picture differ in shape", elem_classes="samples")
-        form["preset"] = gr.Dropdown(label="Speed or faithfulness", info="preset", **state["preset"])
+        form["preset"] = gr.Dropdown(label="Preset", info="speed or faithfulness", **state["preset"])
+        form["link"] = gr.Button("Copy link to these settings", size="sm", elem_classes="link")
 
 
-def _picture(form: Form, state: dict, mode: Mode) -> None:
-    gr.HTML("<h2>Picture</h2>")
+def _image(form: Form, state: dict, mode: Mode) -> None:
+    form["image_head"] = gr.HTML(html.image_head())
     form["picture"] = gr.Image(
         interactive=False,
         format="png",
         show_label=False,
-        label="Picture",
+        label="Image",
         buttons=["download", "fullscreen"],
         elem_id=f"picture-{mode.name}",
         elem_classes=["box", "large"],
-        alt_text="The picture",
+        alt_text="The image",
     )
-    form["status"] = gr.HTML('<p class="say"></p>', elem_classes="status", elem_id=f"status-{mode.name}")
-    form["caption"] = gr.HTML("", elem_classes="note", elem_id=f"caption-{mode.name}")
+    form["caption"] = gr.HTML("", elem_classes="caption-line", elem_id=f"caption-{mode.name}")
     with gr.Row(elem_classes="actions"):
-        form["reuse"] = gr.Button("Keep seed", size="sm", interactive=False)
-        form["renew"] = gr.Button("New seed", size="sm", interactive=False)
-        form["again"] = gr.Button("Restore settings", size="sm", interactive=False)
+        form["keep"] = gr.Button("Keep partial image", size="sm", visible=False)
+        form["reuse"] = gr.Button("Reuse seed", size="sm", interactive=False)
+        form["renew"] = gr.Button("Random seed", size="sm", interactive=False)
+        form["again"] = gr.Button("Reuse all settings", size="sm", interactive=False)
+        form["delete"] = gr.Button("Delete image", size="sm", interactive=False)
         for other in MODES.values():
             if other.control:
                 form[f"send_{other.name}"] = gr.Button(f"Use in {other.title}", size="sm", interactive=False, **state[f"send_{other.name}"])
+    form["details"] = gr.HTML("", elem_classes="details-line")
+
+
+def _run_row(form: Form, state: dict, mode: Mode) -> None:
+    with gr.Row(elem_classes="run-row"):
+        form["run"] = gr.Button("Generate", variant="primary", elem_classes="run", **state["run"])
+        form["stop"] = gr.Button("Stop", interactive=False, elem_classes="stop", **state["stop"])
+        form["status"] = gr.HTML(NOTHING_SAID, elem_classes="status", elem_id=f"status-{mode.name}")
+        form["refusal"] = gr.HTML(**state["refusal"], elem_classes="refusal-line")
+        form["fetch"] = gr.Button(size="sm", elem_classes="fetch", **state["fetch"])

@@ -7,7 +7,7 @@ from flux_demo.modes import DEFAULT_SIZES, MODES, Mode
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 
-FITS = (("Crop what is too much", "crop"), ("Add black borders", "pad"), ("Stretch", "stretch"))
+FITS = (("Crop", "crop"), ("Pad", "pad"), ("Stretch", "stretch"))
 
 
 def find_route(studio: Studio, mode: Mode) -> Route | NoRoute:
@@ -24,13 +24,11 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
     dials = route.dials if isinstance(route, Route) else None
     own_photos = dials is None or dials.own_photos
     presets = dials.presets if dials else ()
-    sizes = [(html.shape(size), str(size)) for size in (dials.size_limits.sizes if dials else DEFAULT_SIZES)]
-    if mode.control:
-        sizes = [("The photo's own shape", "match"), *sizes]
+    sizes = offered_sizes(route, mode)
     low, high = dials.guidance_range if dials else (1, 100)
     if dials and dials.guidance_open:
         low += 0.1
-    quality = f" {dials.quality_steps} for the best picture." if dials and dials.quality_steps else ""
+    quality = f"; {dials.quality_steps} for best quality" if dials and dials.quality_steps else ""
     values: dict[str, dict[str, Any]] = {
         "where": {"value": where(studio, mode, route)},
         "run": {"visible": dials is not None},
@@ -45,13 +43,19 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
             "minimum": dials.step_range[0] if dials else 1,
             "maximum": dials.step_range[-1] if dials else 100,
             "value": dials.steps if dials else mode.steps,
-            "info": f"More take longer.{quality}",
+            "info": f"more steps take longer{quality}",
         },
         "guidance": {"minimum": low, "maximum": high, "value": dials.guidance if dials else mode.guidance},
         "preset": {"choices": html.presets(presets), "value": presets[0] if presets else None, "visible": len(presets) > 1},
     }
     values |= {f"send_{other.name}": {"visible": _takes_photos(find_route(studio, other))} for other in MODES.values() if other.control}
     return values | (_map_state(mode, dials.sample_pictures if dials else 0, own_photos) if mode.control else {})
+
+
+def offered_sizes(route: Route | NoRoute, mode: Mode) -> list[tuple[str, str]]:
+    """Choices of the size field: words and value."""
+    sizes = [(html.shape(size), str(size)) for size in (route.dials.size_limits.sizes if isinstance(route, Route) else DEFAULT_SIZES)]
+    return [("Match photo", "match"), *sizes] if mode.control else sizes
 
 
 def where(studio: Studio, mode: Mode, route: Route | NoRoute, loading: str | None = None) -> str:
@@ -77,7 +81,7 @@ def _map_state(mode: Mode, samples: int, own_photos: bool) -> dict[str, dict[str
         "drawing": {"visible": own_photos},
         "map_note": {"value": note},
         "sample": {
-            "choices": [(f"Picture {number}", number) for number in range(samples)],
+            "choices": [(f"Sample image {number + 1}", number) for number in range(samples)],
             "value": 0 if samples else None,
             "visible": not own_photos,
         },

@@ -14,7 +14,7 @@ LIGHT_AND_DARK = {
     "block_background_fill": ("transparent", "transparent"),
     "input_background_fill": ("#ffffff", "#1c1c1c"),
     "border_color_primary": ("#dcdcdc", "#383838"),
-    "input_border_color": ("#c9c9c9", "#444444"),
+    "input_border_color": ("#8a8a8a", "#757575"),
     "input_border_color_focus": (ACCENT, ACCENT_DARK),
     "block_border_color": ("#dcdcdc", "#383838"),
     "body_text_color": ("#1a1a1a", "#ededed"),

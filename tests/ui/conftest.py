@@ -66,8 +66,9 @@ def client(address, tmp_path):
 @pytest.fixture(scope="package")
 def chromium():
     """A headless Chromium; without one the test skips, and fails where CI is set."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE_MS)
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no Chromium on this machine; install it to drive the page")

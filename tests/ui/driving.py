@@ -3,8 +3,11 @@
 import base64
 import hashlib
 import io
+import tempfile
 
 from PIL import Image
+
+from flux_demo.recipe import read_recipe
 
 
 def give_photo(page, mode, path):
@@ -40,7 +43,7 @@ def source(page, selector):
 
 def open_settings(page):
     if not seed_field(page).count():
-        page.locator(".settings:visible > button").click()
+        page.locator(".settings:visible > button").click()  # folded on small screens
         seed_field(page).wait_for()
 
 
@@ -67,23 +70,37 @@ def prompt_field(page):
 
 
 def run(page):
-    page.get_by_role("button", name="Make the picture", exact=True).locator("visible=true").click()
+    page.get_by_role("button", name="Generate", exact=True).locator("visible=true").click()
 
 
 def wait_for_status(page, mode, text):
     page.locator(f"#status-{mode}").get_by_text(text).wait_for()
 
 
-def hand_over(page, event, path, onto="body"):
-    """Drop or paste a file, as the browser tells the page of it."""
+def hand_over(page, event, path, onto="body", text=None):
+    """Drop or paste a file, with text beside it or without, as the browser tells the page of it."""
     page.evaluate(
-        """([event, name, bytes, onto]) => {
+        """([event, name, bytes, onto, text]) => {
             const files = new DataTransfer();
+            if (text) files.items.add(text, "text/plain");
             files.items.add(new File([Uint8Array.from(atob(bytes), (each) => each.charCodeAt(0))], name, { type: "image/png" }));
             const kind = event === "paste"
                 ? new ClipboardEvent("paste", { clipboardData: files, bubbles: true, cancelable: true })
                 : new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
             document.querySelector(onto).dispatchEvent(kind);
         }""",
-        [event, path.name, base64.b64encode(path.read_bytes()).decode(), onto],
+        [event, path.name, base64.b64encode(path.read_bytes()).decode(), onto, text],
     )
+
+
+def made(page, mode):
+    """Wait for a picture; return its bytes."""
+    wait_for_status(page, mode, "Done in")
+    return served(page, f"#picture-{mode}")
+
+
+def read_recipe_of(png):
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        file.write(png)
+        file.flush()
+        return read_recipe(file.name)

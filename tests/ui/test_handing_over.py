@@ -21,7 +21,28 @@ def test_a_picture_dropped_anywhere_brings_its_settings_back(visit, studio):
 
 
 def test_a_pasted_photo_becomes_the_photo_of_the_tab_in_sight(visit, studio, photo, photo_file):
-    page = visit(tab="Edges")
+    page = visit(tab="Canny")
     hand_over(page, "paste", photo_file)
     assert pixels_hash(served(page, "#map-canny")) == studio.preview("canny", photo).sha256
     assert page.locator("#photo-depth img").count() == 0
+
+
+def test_text_that_comes_with_a_picture_stays_text_in_a_text_field(visit, photo_file):
+    page = visit(tab="Canny")
+    prompt_field(page).focus()
+    hand_over(page, "paste", photo_file, onto="#prompt-canny textarea", text="words from a spreadsheet")
+    page.wait_for_timeout(500)
+    assert page.locator("#photo-canny img").count() == 0
+
+
+def test_a_photo_dropped_beside_its_panel_becomes_the_photo(visit, studio, photo, photo_file):
+    page = visit(tab="Canny")
+    hand_over(page, "drop", photo_file, onto="h1")
+    assert pixels_hash(served(page, "#map-canny")) == studio.preview("canny", photo).sha256
+
+
+def test_a_photo_dropped_in_the_text_tab_is_offered_the_control_tabs(visit, studio, photo, photo_file):
+    page = visit()
+    hand_over(page, "drop", photo_file, onto="h1")
+    page.get_by_role("button", name="Use as photo in Depth", exact=True).click()
+    assert pixels_hash(served(page, "#map-depth")) == studio.preview("depth", photo).sha256

@@ -65,7 +65,7 @@ def test_sessions_that_only_call_the_api_hold_nothing(page, web):
 
 
 def test_a_session_with_a_history_is_kept(page, visit):
-    visit()
+    visit().wait_for_timeout(3000)  # the page asks who its visitor is and what is loading
     kept = [each for each in page.state_holder.session_data.values() if each.state_data]
     page.clear_temporary()
     assert kept and all(any(each is now for now in page.state_holder.session_data.values()) for each in kept)

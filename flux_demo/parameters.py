@@ -1,0 +1,63 @@
+"""AUTOMATIC1111's ``parameters``, as other programs write them into their PNGs: what they share with a request here."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.recipe import MAX_CHUNK, PARAMETERS, NoRecipe
+from flux_demo.request import MAX_PROMPT, MAX_SEED, Size
+
+SETTING = re.compile(r'\s*([\w ]+):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
+
+
+@dataclass(frozen=True)
+class SharedSettings:
+    """What another program's PNG says of its image; None for what it does not say, or what cannot be used here."""
+
+    prompt: str
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    size: Size | None = None
+
+
+def read_parameters(source: str | os.PathLike) -> SharedSettings:
+    """The settings in a PNG of AUTOMATIC1111 or of a program that writes as it does. Raises InvalidPicture, NoRecipe."""
+    from flux_demo.maps.photo import open_png_text
+
+    text = open_png_text(Path(source)).get(PARAMETERS, "")
+    if not text or len(text) > MAX_CHUNK or "Steps:" not in text:
+        raise NoRecipe("No settings in this file. Only PNG files that were not saved again elsewhere have them.")
+    return parse_parameters(text)
+
+
+def parse_parameters(text: str) -> SharedSettings:
+    """Read the text: the prompt's lines, perhaps a negative prompt's, then one line of settings."""
+    *lines, last = text.strip().split("\n")
+    if not last.lstrip().startswith("Steps:"):
+        lines, last = [*lines, last], ""
+    prompt = "\n".join(lines).partition("\nNegative prompt:")[0].strip()[:MAX_PROMPT]
+    given = {name.strip().lower(): value.strip() for name, value in SETTING.findall(last)}
+    guidance = given.get("distilled cfg scale") or given.get("cfg scale")
+    return SharedSettings(
+        prompt, _whole(given.get("seed"), MAX_SEED), _whole(given.get("steps"), 1000), _number(guidance), _size(given.get("size"))
+    )
+
+
+def _whole(text: str | None, largest: int) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= largest else None
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text and re.fullmatch(r"\d{1,4}(\.\d{1,6})?", text) else None
+
+
+def _size(text: str | None) -> Size | None:
+    try:
+        return Size.parse(text) if text else None
+    except InvalidRequest:
+        return None

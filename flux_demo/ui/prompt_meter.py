@@ -1,0 +1,60 @@
+"""How many T5 tokens a prompt has, against what the route's model reads. Needs the tokenizer's file, and neither torch nor transformers."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from flux_demo.backends import Route
+from flux_demo.model_files import MINI, SHARED
+from flux_demo.modes import Mode
+from flux_demo.studio import Studio
+from flux_demo.ui.tab_state import find_route
+
+FLUX_READS, MINI_READS = 512, 64  # T5 tokens
+CUT_SHOWN = 60  # characters of the part that is not read
+
+
+def measure(studio: Studio, mode: Mode, prompt: str) -> str:
+    """The sentence about the prompt's length; empty where nothing runs the mode, or no tokenizer is here."""
+    route = find_route(studio, mode)
+    if not isinstance(route, Route) or not prompt.strip():
+        return ""
+    mini = route.backend.name == "mini"
+    file, reads = (MINI if mini else _flux_folder(studio)), MINI_READS if mini else FLUX_READS
+    counted = count(str(file / "tokenizer_2" / "tokenizer.json"), prompt) if file else None
+    if counted is None:
+        return ""
+    ends, tokens = counted
+    if tokens <= reads:
+        return f"{tokens} of {reads} tokens"
+    cut = prompt[ends[reads - 2] :].strip()  # the last place is the end token's
+    shown = cut if len(cut) <= CUT_SHOWN else cut[: CUT_SHOWN - 1] + "…"
+    return f"{reads} of {reads} tokens: the last {tokens - reads} are ignored, from “{shown}”"
+
+
+@lru_cache(maxsize=64)
+def count(file: str, prompt: str) -> tuple[list[int], int] | None:
+    """Where each token ends in the prompt, and how many there are with the end token; None without the file."""
+    tokenizer = _tokenizer(file)
+    if tokenizer is None:
+        return None
+    encoded = tokenizer.encode(prompt)
+    return [end for _, end in encoded.offsets], len(encoded.ids)
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(file: str):
+    if not Path(file).is_file():
+        return None
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(file)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _flux_folder(studio: Studio) -> Path | None:
+    """The folder of FLUX.1-dev's files, if they are on this machine."""
+    from flux_demo.hub import local_folder
+
+    return local_folder(studio.settings.model("text"), SHARED)

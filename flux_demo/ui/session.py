@@ -1,0 +1,181 @@
+"""Nothing is lost: a page that opens gets back what its visitor typed, made, and left running. And a link's query fills in the form."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qs
+
+import gradio as gr
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.modes import MODES, Mode
+from flux_demo.request import MAX_PROMPT, Size
+from flux_demo.ui import html
+from flux_demo.ui.events import Form, bind
+from flux_demo.ui.files import still_kept
+from flux_demo.ui.generate import SHOWN_BY_A_RUN, Services, watch
+from flux_demo.ui.history import Entry, actions, displayed, history_shown
+from flux_demo.ui.run import MAX_RUNS
+from flux_demo.ui.visitor_store import is_key, new_key
+
+FIELDS = ("prompt", "seed", "steps", "guidance", "size", "preset", "count", "fit", "as_map", "photo")
+FOLLOWING = ("prompt", "seed", "size")  # go along from tab to tab
+LOAD_JS = "(visitor, query) => [visitor, window.location.search]"
+
+
+def fields_of(mode: Mode) -> tuple[str, ...]:
+    """The fields of a mode's form that are kept."""
+    options = tuple(option.name for option in mode.control.options) if mode.control else ()
+    return tuple(name for name in FIELDS if mode.control or name not in ("fit", "as_map", "photo")) + options
+
+
+def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, blocks: gr.Blocks) -> None:
+    """Bind what keeps the forms, and what brings them back."""
+    flat = everywhere | {f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items()}
+    outputs = ["visitor", "history", "gallery", "recent", "tabs"]
+    for name, mode in MODES.items():
+        forms[name]["following"] = flat[f"{name}__following"] = gr.State(None)
+        shown = [*displayed_names(), *fields_of(mode), "run", "stop", "run_state", "status", "following"]
+        outputs += [f"{name}__{each}" for each in shown]
+        _bind_form(services, mode, forms[name] | everywhere)
+    loaded = bind([blocks.load], opening(services), flat, outputs, queue=False, js=LOAD_JS)
+    for name, mode in MODES.items():
+        following = [*SHOWN_BY_A_RUN, *actions()]
+        bind(
+            loaded.then,
+            _follow_on(services, mode),
+            forms[name] | everywhere,
+            following,
+            concurrency_id="run",
+            concurrency_limit=MAX_RUNS,
+        )
+    _bind_following(services, forms, everywhere)
+
+
+def displayed_names() -> tuple[str, ...]:
+    """The components that show an image."""
+    return ("picture", "image_head", "caption", "details", "last", "keep", *actions())
+
+
+def opening(services: Services) -> Callable[..., dict[str, Any]]:
+    """What a page shows when it opens: to a new visitor a new key and nothing else."""
+
+    def open_page(*, visitor: Any, query: Any) -> dict[str, Any]:
+        if not is_key(visitor):
+            return {"visitor": new_key()} | _from_query(query)
+        history = services.album.entries(visitor)
+        answer: dict[str, Any] = {"visitor": visitor, **history_shown(history)}
+        for name, mode in MODES.items():
+            values: dict[str, Any] = _kept_form(services, visitor, mode)
+            if entry := next((each for each in history if each.recipe.mode == name), None):
+                values |= displayed(entry)
+            if (run := services.runs.find(visitor, name)) and not run.done.is_set():
+                busy = {"run": gr.update(interactive=False), "stop": gr.update(interactive=True), "run_state": "running"}
+                values |= busy | {"following": id(run), "status": html.says("Finding your run", "busy")}
+            answer |= {f"{name}__{each}": value for each, value in values.items()}
+        if (tab := services.album.visitors.form(visitor, "").get("tab")) in MODES:
+            answer["tabs"] = gr.Tabs(selected=tab)
+        return answer | _from_query(query)
+
+    return open_page
+
+
+def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
+    known = fields_of(mode)
+    kept = {name: value for name, value in services.album.visitors.form(visitor, mode.name).items() if name in known}
+    if "photo" in kept:
+        kept["photo"] = still_kept(kept["photo"])
+    return kept
+
+
+def _from_query(query: Any) -> dict[str, Any]:
+    """The form's values from a link, for the whole page. What cannot be used is left out, and said."""
+    if not isinstance(query, str) or not query.strip("?"):
+        return {}
+    given = {name: values[0] for name, values in parse_qs(query.lstrip("?")[: 4 * MAX_PROMPT]).items()}
+    if not given.keys() & {"prompt", "seed", "size", "steps", "guidance", "mode"}:
+        return {}
+    mode = given.get("mode", "text")
+    if mode not in MODES:
+        return {}
+    values: dict[str, Any] = {name: given[name] for name in ("prompt", "seed") if name in given}
+    wrong = []
+    for name, read in (("size", _size), ("steps", int), ("guidance", float)):
+        if name in given:
+            try:
+                values[name] = read(given[name])
+            except (ValueError, InvalidRequest):
+                wrong.append(name)
+    said = f"The link's {', '.join(wrong)} cannot be used. Check it before you generate." if wrong else "Settings filled in from the link."
+    values["status"] = html.says(said, "problem" if wrong else "quiet")
+    return {f"{mode}__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected=mode)}
+
+
+def _size(text: str) -> str:
+    return text if text == "match" else str(Size.parse(text))
+
+
+def _bind_form(services: Services, mode: Mode, form: Form) -> None:
+    """Keep the form whenever it changes, take back an error that was shown, and say when the image is of earlier settings."""
+    names = fields_of(mode)
+
+    def changed(*, visitor: Any, run_state: Any, last: Entry | None, **fields: Any) -> dict[str, Any]:
+        if is_key(visitor):
+            photo = fields.get("photo")
+            fields["photo"] = photo.get("path") if isinstance(photo, dict) else photo
+            services.album.visitors.keep_form(visitor, mode.name, {name: fields.get(name) for name in names})
+        answer = {"status": html.says(""), "run_state": "idle"} if run_state == "failed" else {}
+        return answer | ({"image_head": html.image_head(_stale(last, fields))} if last else {})
+
+    triggers = [form[name].change for name in names]
+    bind(triggers, changed, form, ["status", "run_state", "image_head"], names, queue=False, trigger_mode="always_last")
+
+
+def _stale(last: Entry, fields: dict[str, Any]) -> str:
+    recipe = last.recipe
+    same = (
+        fields.get("prompt") == recipe.prompt
+        and fields.get("steps") in (recipe.steps, None)
+        and fields.get("guidance") in (recipe.guidance, None)
+        and fields.get("seed") in ("", None, str(recipe.seed))
+    )
+    return "" if same else "from earlier settings"
+
+
+def _follow_on(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
+    """Follow a run that an earlier page of this visitor started."""
+
+    def follow(*, visitor: Any, following: Any, last: Entry | None) -> Iterator[dict[str, Any]]:
+        if following is not None and is_key(visitor) and (run := services.runs.find(visitor, mode.name)):
+            yield from watch(services, visitor, run, last)
+
+    return follow
+
+
+def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form) -> None:
+    """When a tab is chosen, prompt, seed and size of the tab before come along, unless the person typed others there."""
+    modes = list(forms)
+    before, carried = gr.State(modes[0]), gr.State({})
+    components = [forms[mode][name] for mode in modes for name in FOLLOWING]
+
+    def chosen(event: gr.SelectData, visitor: Any, old: str, came: dict, *values: Any) -> list[Any]:
+        new = next((name for name, mode in MODES.items() if mode.title == event.value), modes[0])
+        if is_key(visitor):
+            services.album.visitors.keep_form(visitor, "", {"tab": new})
+        table = {mode: dict(zip(FOLLOWING, values[index * 3 : index * 3 + 3], strict=True)) for index, mode in enumerate(modes)}
+        came = dict(came or {})
+        answer: dict[tuple[str, str], Any] = {}
+        for name in FOLLOWING if new != old else ():
+            mine, theirs = table[new][name], table.get(old, {}).get(name)
+            if theirs and theirs != "match" and theirs != mine and (not mine or mine == came.get(f"{new} {name}")):
+                answer[new, name] = came[f"{new} {name}"] = theirs
+        return [new, came, *(answer.get((mode, name), gr.skip()) for mode in modes for name in FOLLOWING)]
+
+    everywhere["tabs"].select(
+        chosen,
+        [everywhere["visitor"], before, carried, *components],
+        [before, carried, *components],
+        preprocess=False,
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )

@@ -1,0 +1,93 @@
+"""The size field: buttons for the offered shapes, a swap button, and a field that any size can be typed into."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from flux_demo.backends import Route
+from flux_demo.errors import FluxDemoError
+from flux_demo.modes import MAP_LIMITS, Mode
+from flux_demo.request import Size
+from flux_demo.studio import MATCH, Studio
+from flux_demo.ui import html
+from flux_demo.ui.events import bind
+from flux_demo.ui.tab_state import find_route, offered_sizes
+
+# FLUX's shapes under the names that people use; 1216 x 832 is 1.46 and called 3:2, as cameras do.
+RATIOS = {
+    (1024, 1024): "1:1",
+    (1344, 768): "7:4",
+    (768, 1344): "4:7",
+    (1216, 832): "3:2",
+    (832, 1216): "2:3",
+    (1152, 896): "9:7",
+    (896, 1152): "7:9",
+}
+
+SWAP_JS = r"""(size) => {
+    const sides = /^\s*(\d+)\s*[x×]\s*(\d+)\s*$/i.exec(size ?? "");
+    return sides ? `${sides[2]}x${sides[1]}` : size;
+}"""
+
+
+def build_size(form: dict[str, Any], state: dict) -> None:
+    """Lay out the field; ``ratios`` are a button for each offered size."""
+    form["size"] = gr.Dropdown(
+        label="Size", info="width × height; type any multiple of 16", allow_custom_value=True, elem_classes="size", **state["size"]
+    )
+    form["ratios"] = []
+    with gr.Row(elem_classes="ratios"):
+        for _, value in state["size"]["choices"]:
+            size = None if value == MATCH else Size.parse(value)
+            button = gr.Button(_ratio(size) if size else "Match photo", size="sm", elem_classes=["ratio", _shape_class(size)])
+            form["ratios"].append(button)
+        form["swap"] = gr.Button("Swap sides", size="sm", elem_classes="swap")
+    form["size_note"] = gr.HTML(html.says(""), elem_classes="note")
+
+
+def bind_size(studio: Studio, mode: Mode, form: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    """Bind the buttons, and return the handler that marks an illegal size at the field."""
+    for index, button in enumerate(form["ratios"]):
+        bind([button.click], _chooser(studio, mode, index), form, ["size"], queue=False)
+    gr.on([form["swap"].click], None, form["size"], form["size"], js=SWAP_JS, api_visibility="private")
+
+    def check(*, size: Any) -> dict[str, Any]:
+        try:
+            chosen = checked_size(studio, mode, size)
+        except FluxDemoError as error:
+            return {"size_note": html.says(str(error), "problem")}
+        return {"size_note": html.says(f"{chosen.pixels / 1e6:.2f} megapixels" if chosen else "")}
+
+    return check
+
+
+def _chooser(studio: Studio, mode: Mode, index: int) -> Callable[..., dict[str, Any]]:
+    """Chooses the offered size of that number, of the route as it is at the click."""
+    return lambda: {"size": offered_sizes(find_route(studio, mode), mode)[index][1]}
+
+
+def checked_size(studio: Studio, mode: Mode, size: Any) -> Size | None:
+    """The size if it can be generated where the mode runs; None for "match". Raises InvalidRequest."""
+    if not size or size == MATCH:
+        return None
+    chosen = Size.parse(size)
+    route = find_route(studio, mode)
+    (route.dials.size_limits if isinstance(route, Route) else MAP_LIMITS).check(chosen)
+    return chosen
+
+
+def _ratio(size: Size) -> str:
+    """The common name of a shape; the mini's sizes are FLUX's at a quarter of the side."""
+    for scale in (1, 4):
+        if name := RATIOS.get((size.width * scale, size.height * scale)):
+            return name
+    return html.spoken(size)
+
+
+def _shape_class(size: Size | None) -> str:
+    """The class that draws a small frame of that shape."""
+    if size is None:
+        return "shape-match"
+    ratio = size.width / size.height
+    return "shape-square" if 0.97 < ratio < 1.03 else "shape-wide" if ratio > 1 else "shape-tall"

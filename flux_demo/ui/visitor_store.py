@@ -1,0 +1,171 @@
+"""What each visitor made and typed, kept beside the images, so that a reload, a second tab or a restart brings it back.
+
+A visitor is named by a random key that only their browser holds; here is only its hash. ``visitors.sqlite3`` is an index: a folder for each
+visitor holds one small file for each image, the map that it followed or nothing, and with the recipes in the PNGs the index is rebuilt.
+"""
+
+import hashlib
+import json
+import secrets
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flux_demo.errors import InvalidPicture, InvalidRequest
+from flux_demo.recipe import Recipe, read_recipe
+
+FOLDER = ".visitors"
+KEPT = 200  # images a visitor can go back to; older files stay in the gallery
+SHARED_S = 24 * 3600.0  # on a shared page everything is gone after a day
+TABLES = """
+CREATE TABLE IF NOT EXISTS images (visitor TEXT, file TEXT, created REAL, recipe TEXT, PRIMARY KEY (visitor, file));
+CREATE TABLE IF NOT EXISTS forms (visitor TEXT, mode TEXT, changed REAL, fields TEXT, PRIMARY KEY (visitor, mode));
+"""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An image of a visitor."""
+
+    path: Path
+    recipe: Recipe
+    map_path: Path | None  # the map that it followed
+
+
+def new_key() -> str:
+    """A key for a browser to keep."""
+    return secrets.token_urlsafe(24)
+
+
+def is_key(value: Any) -> bool:
+    """Whether a browser's key is one that ``new_key`` could have made: short ones could be guessed."""
+    return isinstance(value, str) and len(value) == 32 and all(each.isalnum() or each in "-_" for each in value) and value.isascii()
+
+
+class VisitorStore:
+    """The visitors of one folder of images. Safe to use from several threads."""
+
+    def __init__(self, outputs: Path, shared: bool = False) -> None:
+        self._outputs, self._shared = outputs, shared
+        self._lock = threading.RLock()
+        self._database: sqlite3.Connection | None = None
+
+    def add(self, key: str, image: Path, recipe: Recipe, map_png: Path | None = None) -> None:
+        """Keep an image, which is in the folder already, for a visitor, with the map that it followed."""
+        visitor = _hashed(key)
+        marker = self._folder(visitor) / image.name
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        if map_png:
+            shutil.copyfile(map_png, marker)
+        else:
+            marker.touch()
+        row = (visitor, image.name, image.stat().st_mtime, recipe.to_json())
+        self._run(lambda database: database.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", row))
+
+    def images(self, key: str) -> list[Kept]:
+        """The visitor's images, newest first; those whose files are gone are left out."""
+        visitor = _hashed(key)
+        self._forget_old()
+        query = "SELECT file, recipe FROM images WHERE visitor = ? ORDER BY created DESC, file DESC LIMIT ?"
+        rows = self._run(lambda database: database.execute(query, (visitor, KEPT)).fetchall())
+        found = []
+        for name, recipe in rows:
+            path, marker = self._outputs / name, self._folder(visitor) / name
+            if path.is_file():
+                has_map = marker.is_file() and marker.stat().st_size > 0
+                found.append(Kept(path, Recipe.from_dict(json.loads(recipe)), marker if has_map else None))
+        return found
+
+    def remove(self, key: str, names: list[str]) -> None:
+        """Delete images of this visitor, files and all. Names of others' images are ignored."""
+        visitor = _hashed(key)
+        for name in names:
+            if self._delete(visitor, name):
+                self._unlink(visitor, name)
+
+    def keep_form(self, key: str, mode: str, fields: dict[str, Any]) -> None:
+        """Keep what stands in a tab's form; ``mode`` "" is the page itself."""
+        row = (_hashed(key), mode, time.time(), json.dumps(fields))
+        self._run(lambda database: database.execute("INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?)", row))
+
+    def form(self, key: str, mode: str) -> dict[str, Any]:
+        """What was kept; empty if nothing was."""
+        query = "SELECT fields FROM forms WHERE visitor = ? AND mode = ?"
+        row = self._run(lambda database: database.execute(query, (_hashed(key), mode)).fetchone())
+        return json.loads(row[0]) if row else {}
+
+    def _forget_old(self) -> None:
+        if not self._shared:
+            return
+        before = time.time() - SHARED_S
+        old = self._run(lambda database: database.execute("SELECT visitor, file FROM images WHERE created < ?", (before,)).fetchall())
+        for visitor, name in old:
+            self._unlink(visitor, name)
+        self._run(lambda database: database.execute("DELETE FROM images WHERE created < ?", (before,)))
+        self._run(lambda database: database.execute("DELETE FROM forms WHERE changed < ?", (before,)))
+
+    def _delete(self, visitor: str, name: str) -> bool:
+        query = "DELETE FROM images WHERE visitor = ? AND file = ?"
+        return self._run(lambda database: database.execute(query, (visitor, name)).rowcount > 0)
+
+    def _unlink(self, visitor: str, name: str) -> None:
+        (self._outputs / name).unlink(missing_ok=True)
+        (self._folder(visitor) / name).unlink(missing_ok=True)
+
+    def _folder(self, visitor: str) -> Path:
+        return self._outputs / FOLDER / visitor
+
+    def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query in a transaction; a database that is damaged is built again from the images first."""
+        with self._lock:
+            try:
+                with self._open() as database:
+                    return query(database)
+            except sqlite3.OperationalError:  # a full disk, a lock: not damage
+                raise
+            except sqlite3.DatabaseError:
+                self._put_aside()
+                with self._open() as database:
+                    return query(database)
+
+    def _open(self) -> sqlite3.Connection:
+        file = self._outputs / FOLDER / "visitors.sqlite3"
+        if self._database is None or not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            rebuild = not file.exists() or file.stat().st_size == 0
+            self._database = sqlite3.connect(file, check_same_thread=False, timeout=10)
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.executescript(TABLES)
+            if rebuild:
+                self._rebuild(self._database)
+        return self._database
+
+    def _put_aside(self) -> None:
+        if self._database is not None:
+            self._database.close()
+        self._database = None
+        file = self._outputs / FOLDER / "visitors.sqlite3"
+        file.replace(file.with_name(f"visitors-damaged-{int(time.time())}.sqlite3"))
+
+    def _rebuild(self, database: sqlite3.Connection) -> None:
+        """Read the visitors' folders and the recipes in the PNGs. Forms cannot be brought back so."""
+        for marker in (self._outputs / FOLDER).glob("*/*.png"):
+            image = self._outputs / marker.name
+            try:
+                row = (marker.parent.name, marker.name, image.stat().st_mtime, read_recipe(image).to_json())
+            except (OSError, InvalidPicture):
+                continue
+            database.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", row)
+        database.commit()
+
+
+def _hashed(key: str) -> str:
+    if not is_key(key):
+        raise InvalidRequest("This page has not said whose images it shows. Reload it.")
+    return hashlib.sha256(key.encode()).hexdigest()[:32]

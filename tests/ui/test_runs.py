@@ -1,0 +1,93 @@
+"""Runs that go on by themselves: followed, left alone, stopped."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from flux_demo.errors import Cancelled, InvalidRequest
+from flux_demo.gallery import Gallery
+from flux_demo.request import MAX_SEED, GenerationRequest, Size
+from flux_demo.settings import Settings
+from flux_demo.studio import Studio
+from flux_demo.ui import run as run_module
+from flux_demo.ui.generate import consecutive
+from flux_demo.ui.html import step_of
+from flux_demo.ui.run import Runs
+from flux_demo.ui.visitor_store import new_key
+
+ME, YOU = new_key(), new_key()
+REQUEST = GenerationRequest("text", "a cube", seed=5, steps=200, guidance=3.5, size=Size(64, 64))
+
+
+@pytest.fixture
+def slow(recording_backend, tmp_path):
+    """A studio whose steps take 10 ms."""
+
+    class Slow(recording_backend):
+        def generate(self, request, on_step, on_status):
+            return super().generate(request, lambda *step: (time.sleep(0.01), on_step(*step)), on_status)
+
+    return Studio(Settings(outputs=str(tmp_path)), [Slow("mini", step_range=range(1, 1001))], Gallery(tmp_path))
+
+
+def test_a_run_goes_on_while_nobody_looks_and_is_found_again(slow):
+    runs, kept = Runs(), []
+    run = runs.start(ME, slow, consecutive(REQUEST, 2), kept.append)
+    looking = run.news()
+    next(looking)
+    looking.close()  # the page is gone
+    assert runs.find(ME, "text") is run and runs.find(YOU, "text") is None
+    for _ in runs.find(ME, "text").news():
+        pass
+    assert run.error is None and [made.recipe.seed for made in kept] == [5, 6]
+    runs.forget(ME, run)
+    assert runs.find(ME, "text") is None
+
+
+def test_nobody_looking_for_a_minute_ends_the_run(slow, monkeypatch):
+    monkeypatch.setattr(run_module, "UNWATCHED_S", 0.05)
+    run = Runs().start(ME, slow, [REQUEST], print)
+    assert run.done.wait(10) and isinstance(run.error, Cancelled) and not run.images
+
+
+def test_stop_says_at_which_step_and_one_visitor_runs_once_per_mode(slow):
+    runs, long = Runs(), replace(REQUEST, steps=1000)
+    run = runs.start(ME, slow, [long], print)
+    with pytest.raises(InvalidRequest, match="not finished yet"):
+        runs.start(ME, slow, [REQUEST], print)
+    other = runs.start(YOU, slow, [long], print)
+    for _ in run.news():
+        if run.last_step and run.last_step.done >= 3:
+            run.stop()
+    assert 3 <= run.stopped_at.done < 1000 and run.stopped_at.preview is not None
+    assert not other.done.is_set()
+    other.stop()
+    assert other.done.wait(10)
+
+
+def test_without_a_key_nothing_runs(slow):
+    for key in ("", None, "short", {}):
+        with pytest.raises(InvalidRequest, match="not finished loading"):
+            Runs().start(key, slow, [REQUEST], print)
+        assert Runs().find(key, "text") is None
+
+
+def test_the_time_left_comes_from_the_steps_done(slow):
+    run = Runs().start(ME, slow, [REQUEST], print)
+    for _ in run.news():
+        if run.last_step and run.last_step.done >= 20:
+            run.stop()
+    assert 1 < run.last_step.seconds_left < 30  # 180 steps of 10 ms on an idle machine
+    assert "Step 9 of 28, about 12 s left" in step_of(9, 28, 12.4)
+    assert "Image 2 of 4: step 1 of 28<" in step_of(1, 28, None, 2, 4)
+    assert "about 2 min 05 s left" in step_of(1, 28, 125.0)
+
+
+def test_seeds_are_consecutive_and_never_pass_the_last_one():
+    assert [each.seed for each in consecutive(REQUEST, 4.0)] == [5, 6, 7, 8]
+    for count in (0, 5, "two", None, True):
+        with pytest.raises(InvalidRequest, match="number of images"):
+            consecutive(REQUEST, count)
+    with pytest.raises(InvalidRequest, match="last seed"):
+        consecutive(GenerationRequest("text", "a cube", seed=MAX_SEED), 2)

@@ -1,0 +1,76 @@
+"""Nothing is lost: a reload, a second tab, a link."""
+
+import re
+import zipfile
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.ui.driving import give_photo, made, open_settings, prompt_field, run, seed_field, set_steps
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_reload_in_mid_run_brings_back_form_images_and_run(visit):
+    page = visit()
+    prompt_field(page).fill("a blue cone")
+    set_steps(page, 1)
+    run(page)
+    made(page, "text")
+    set_steps(page, 100)
+    run(page)
+    page.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
+    page.reload()
+    page.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
+    expect(prompt_field(page)).to_have_value("a blue cone")
+    expect(page.locator("#history img")).to_have_count(1)
+    second = page.context.new_page()  # the same visitor in a second tab
+    second.goto(page.url)
+    expect(second.locator("#history img")).to_have_count(1)
+    page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+    page.locator("#status-text").get_by_text("Stopped at step").wait_for()
+    assert visit().locator("#history img").count() == 0  # another visitor sees none of it
+
+
+def test_a_photo_and_its_map_come_back_and_the_prompt_follows_to_another_tab(visit, photo_file):
+    page = visit()
+    prompt_field(page).fill("a red cube")
+    page.get_by_role("tab", name="Canny", exact=True).click()
+    expect(page.locator("#prompt-canny textarea")).to_have_value("a red cube")
+    give_photo(page, "canny", photo_file)
+    page.locator("#map-canny img").wait_for()
+    page.wait_for_timeout(1000)
+    page.reload()
+    page.locator("#map-canny img").wait_for()
+    page.locator("#photo-canny img").wait_for()
+
+
+def test_a_link_fills_in_the_form_as_text(visit, address):
+    page = visit()
+    page.goto(address + "?mode=text&prompt=a%20%3Cb%3Ered%3C%2Fb%3E%20cube&seed=41&size=128+%C3%97+256&steps=2&guidance=abc")
+    expect(prompt_field(page)).to_have_value("a <b>red</b> cube")
+    open_settings(page)
+    expect(seed_field(page)).to_have_value("41")
+    page.locator("#status-text").get_by_text("guidance cannot be used").wait_for()
+    expect(page.get_by_label("number input for Steps").locator("visible=true")).to_have_value("2")
+
+
+def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit, studio):
+    page = visit()
+    page.on("dialog", lambda dialog: dialog.accept())
+    prompt_field(page).fill("a blue cone")
+    set_steps(page, 1)
+    page.get_by_role("radio", name="2", exact=True).locator("visible=true").check()
+    run(page)
+    made(page, "text")
+    expect(page.locator("#history img")).to_have_count(2)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download all", exact=True).click()
+    names = zipfile.ZipFile(download.value.path()).namelist()
+    assert sorted(name.rpartition(".")[2] for name in names) == ["json", "json", "png", "png"]
+    kept = [studio.gallery.folder / name for name in names if name.endswith(".png")]
+    page.get_by_role("button", name="Delete image", exact=True).locator("visible=true").click()
+    expect(page.locator("#history img")).to_have_count(1)
+    page.get_by_role("button", name="Delete all", exact=True).click()
+    expect(page.locator("#history img")).to_have_count(0)
+    assert not any(path.exists() for path in kept)

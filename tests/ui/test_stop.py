@@ -1,0 +1,89 @@
+"""Runs that are stopped, by the button and the keyboard, and the queue."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.ui.conftest import PATIENCE_MS
+from tests.ui.driving import changed, made, prompt_field, read_recipe_of, run, set_steps, source
+
+pytestmark = pytest.mark.browser
+
+
+def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_person_keeps_it(visit, studio):
+    page = visit()
+    prompt_field(page).fill("a blue cone")
+    set_steps(page, 1)
+    run(page)
+    made(page, "text")
+    set_steps(page, 100)
+    before = source(page, "#picture-text")
+    run(page)
+    page.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100, about \d+ s left")).wait_for()
+    assert "of 100" in page.title()
+    files = len(list(studio.gallery.folder.glob("*.png")))
+    page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+    page.locator("#status-text").get_by_text("Stopped at step").wait_for()
+    partial = read_recipe_of(changed(page, "#picture-text", before))
+    assert 1 <= partial.stopped_at < partial.steps == 100
+    expect(page.locator("#caption-text")).to_contain_text(f"Partial, stopped at step {partial.stopped_at}")
+    expect(prompt_field(page)).to_have_value("a blue cone")
+    expect(page.locator("#history img")).to_have_count(1)
+    assert len(list(studio.gallery.folder.glob("*.png"))) == files
+    page.get_by_role("button", name="Keep partial image", exact=True).locator("visible=true").click()
+    expect(page.locator("#history img")).to_have_count(2)
+    assert len(list(studio.gallery.folder.glob("*.png"))) == files + 1
+    set_steps(page, 1)
+    run(page)
+    expect(page.locator("#history img")).to_have_count(3)
+
+
+def test_the_keyboard_alone_runs_and_stops(visit):
+    page = visit()
+    set_steps(page, 100)
+    prompt_field(page).focus()
+    page.keyboard.type("a white cube")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#status-text")).to_contain_text(re.compile(r"Step \d+ of 100"), timeout=PATIENCE_MS)
+    prompt_field(page).dispatch_event("keydown", {"key": "Escape", "isComposing": True})  # ends an input method's composition, not the run
+    page.get_by_label("Size").locator("visible=true").click()
+    page.get_by_role("listbox").locator("visible=true").wait_for()
+    page.keyboard.press("Escape")  # closes the list
+    page.wait_for_timeout(300)
+    expect(page.locator("#status-text")).to_contain_text(re.compile(r"Step \d+ of 100"))
+    prompt_field(page).focus()
+    page.keyboard.press("Escape")
+    page.locator("#status-text").get_by_text("Stopped at step").wait_for()
+    expect(page.locator("#voice")).to_contain_text("Stopped at step")
+
+
+def test_focus_goes_to_stop_and_back(visit):
+    page = visit()
+    prompt_field(page).fill("a white cube")
+    set_steps(page, 100)
+    page.locator("button.run:visible").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("button.stop:visible")).to_be_focused()
+    page.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
+    page.keyboard.press("Enter")
+    page.locator("#status-text").get_by_text("Stopped at step").wait_for()
+    expect(page.locator("button.run:visible")).to_be_focused()
+
+
+def test_who_waits_is_told_the_place_in_the_line_and_can_leave_it(visit):
+    first, second = visit(), visit()
+    prompt_field(first).fill("a white cube")
+    set_steps(first, 100)
+    run(first)
+    first.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
+    prompt_field(second).fill("a black cube")
+    set_steps(second, 1)
+    run(second)
+    second.locator("#status-text").get_by_text("1 image ahead of you").wait_for()
+    second.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+    second.locator("#status-text").get_by_text("Stopped.").wait_for()
+    first.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+    first.locator("#status-text").get_by_text("Stopped at step").wait_for()
+    run(second)
+    made(second, "text")

@@ -1,0 +1,77 @@
+"""What visitors made and typed, and the index that is built again when it is lost."""
+
+import os
+import time
+
+import pytest
+from PIL import Image
+
+from flux_demo.gallery import Gallery
+from flux_demo.request import DrawnImage, GenerationRequest, Size
+from flux_demo.ui.visitor_store import FOLDER, SHARED_S, VisitorStore, is_key, new_key
+
+
+@pytest.fixture
+def make(tmp_path):
+    gallery = Gallery(tmp_path)
+
+    def make(seed):
+        request = GenerationRequest("text", f"image {seed}", seed=seed, steps=1, guidance=3.5, size=Size(64, 64))
+        return gallery.save(DrawnImage(Image.new("RGB", (64, 64)), "flat"), request, "mini", 1.0)
+
+    return make
+
+
+def seeds(visitors, key):
+    return [kept.recipe.seed for kept in visitors.images(key)]
+
+
+def test_each_visitor_has_their_own_images_and_forms(tmp_path, make):
+    visitors, mine, theirs = VisitorStore(tmp_path), new_key(), new_key()
+    for key, seed in ((mine, 1), (theirs, 2)):
+        made = make(seed)
+        visitors.add(key, made.path, made.recipe)
+        visitors.keep_form(key, "text", {"prompt": f"form {seed}"})
+    assert seeds(visitors, mine) == [1] and seeds(visitors, theirs) == [2] and seeds(visitors, new_key()) == []
+    assert visitors.form(mine, "text") == {"prompt": "form 1"} and visitors.form(mine, "canny") == {}
+    visitors.remove(mine, [kept.path.name for kept in visitors.images(theirs)])  # not theirs to delete
+    assert seeds(visitors, theirs) == [2]
+
+
+def test_another_program_on_the_same_folder_finds_them_and_deleting_deletes_the_file(tmp_path, make):
+    key, made = new_key(), make(7)
+    VisitorStore(tmp_path).add(key, made.path, made.recipe)
+    later = VisitorStore(tmp_path)
+    assert seeds(later, key) == [7]
+    later.remove(key, [made.path.name])
+    assert seeds(later, key) == [] and not made.path.exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no database" * 500])
+def test_a_missing_or_damaged_index_is_built_again_with_the_maps(tmp_path, make, content):
+    key, made, map_png = new_key(), make(3), tmp_path / "map.bin"
+    map_png.write_bytes(b"a map")
+    VisitorStore(tmp_path).add(key, made.path, made.recipe, map_png)
+    index = tmp_path / FOLDER / "visitors.sqlite3"
+    index.unlink() if content is None else index.write_bytes(content)
+    (kept,) = VisitorStore(tmp_path).images(key)
+    assert kept.recipe == made.recipe and kept.map_path.read_bytes() == b"a map"
+
+
+def test_on_a_shared_page_all_is_gone_after_a_day(tmp_path, make):
+    key, old, new = new_key(), make(1), make(2)
+    before = time.time() - SHARED_S - 60
+    os.utime(old.path, (before, before))
+    visitors = VisitorStore(tmp_path, shared=True)
+    for made in (old, new):
+        visitors.add(key, made.path, made.recipe)
+    assert seeds(visitors, key) == [2] and not old.path.exists()
+    assert sorted(seeds(VisitorStore(tmp_path), key)) == [2]
+
+
+def test_the_key_is_random_and_not_on_the_disk(tmp_path, make):
+    key, made = new_key(), make(1)
+    assert is_key(key) and key != new_key()
+    assert not any(map(is_key, ("", "short", None, key + "x", "é" * 32, {})))
+    VisitorStore(tmp_path).add(key, made.path, made.recipe)
+    assert all(key.encode() not in path.read_bytes() and key not in str(path) for path in tmp_path.rglob("*") if path.is_file())
