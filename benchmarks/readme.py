@@ -41,13 +41,19 @@ def plans() -> str:
 
 def overhead() -> str:
     """What the program itself costs, and its limits."""
-    startup, maps, nvidia = (json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in ("startup", "maps", "nvidia"))
+    names = ("startup", "maps", "nvidia", "grid")
+    startup, maps, nvidia, grid = (json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in names)
     slowest = max(nvidia["rows"], key=lambda row: row["work_ms"] / row["goal_ms"])
     rows = [
         ("`import flux_demo`, beyond bare Python", f"{startup['import_extra_seconds'] * 1000:.0f} ms", "50 ms"),
         ("`python -m flux_demo --help`", f"{startup['help_seconds'] * 1000:.0f} ms", "300 ms"),
         ("time until the page answers, relative to a bare Gradio page", f"{startup['page_ratio']:.2f} times", "1.3 times"),
         (f"edge map of a {maps['photo']} photo, relative to the bare OpenCV calls", f"{maps['ratio']:.2f} times", "1.2 times"),
+        (
+            f"a grid of {grid['cells']} cells, relative to as many calls of `generate`",
+            f"{grid['ratio']:.2f} times",
+            f"{grid['limit']} times",
+        ),
         (
             f"our own work for one request to NVIDIA ({slowest['backend']}, {slowest['mode']})",
             f"{slowest['work_ms']:.0f} ms",

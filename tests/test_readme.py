@@ -42,7 +42,8 @@ def workspace(tmp_path, monkeypatch) -> Path:
     """The current folder, with the repository's assets in it, where everything runs on the mini."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLUX_DEMO_BACKEND", "mini")
-    (tmp_path / "assets").symlink_to(ROOT / "assets")
+    for folder in ("assets", "examples"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     return tmp_path
 
 
@@ -168,7 +169,7 @@ def test_the_commands_run_in_the_order_in_which_they_stand(workspace, capsys):
             continue
         quick = ["--steps", "2"] if words[0] in (*MODES, "grid") else []  # the last one counts
         assert run([*words, *quick]) == 0, (words, capsys.readouterr().err)
-    assert {"cone.png", "map.png", "grid.png"} <= {path.name for path in workspace.iterdir()}
+    assert {"cone.png", "map.png", "grid.png", "grid.json", "edges.png"} <= {path.name for path in workspace.iterdir()}
 
 
 def test_the_program_in_python_runs(workspace, monkeypatch):
