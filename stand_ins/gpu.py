@@ -34,6 +34,11 @@ SET_DATA = torch.Tensor.data.__set__
 VALUE_READS = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal")  # the host reads a value
 
 
+def pin(tensor: torch.Tensor) -> torch.Tensor:
+    """Pinned memory is like any other here; a test may replace this by a machine that has none."""
+    return tensor
+
+
 class Gpu:
     """Stands in for a GPU within its ``with`` block; ``device`` is torch's own "meta". Raises torch.OutOfMemoryError beyond ``capacity`` bytes."""
 
@@ -141,7 +146,9 @@ class _Calls(TorchFunctionMode):
         if call is F.scaled_dot_product_attention and _on_gpu(given[0] if given else named["query"]):
             query, _, value = given[:3] if given else (named["query"], named["key"], named["value"])
             return query.new_empty((*query.shape[:-1], value.shape[-1]))  # a GPU's kernels store no attention scores
-        if call in (torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.pin_memory):
+        if call is torch.Tensor.pin_memory:
+            return pin(given[0])
+        if call in (torch.Tensor.normal_, torch.Tensor.uniform_):
             return given[0]
         if call == SET_DATA and given[0].device != given[1].device:  # torch forbids this between a real device and meta
             return swap_tensors(given[0], nn.Parameter(given[1].detach(), requires_grad=given[0].requires_grad))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,6 +49,8 @@ def place_transformer(transformer: Any, modulation: PrecomputedModulation, plan:
                 for weight in transformer.parameters():  # one by one, so that no second copy of the whole is ever there
                     weight.data = weight.data.pin_memory()
             transformer.enable_group_offload(device, **_one_block_at_a_time(device, pinned=plan.pin_body))
+        if not plan.pin_blocks:
+            _leave_unpinned(transformer)
 
 
 @contextmanager
@@ -69,6 +72,8 @@ def place_t5(t5: Any, plan: Plan, device: torch.device) -> None:
 
         # Its stack, which holds everything, the tied embedding included: hooked on the whole model, diffusers registers its prefetching twice and raises.
         apply_group_offloading(t5.encoder, device, **_one_block_at_a_time(device, pinned=False))
+        if not plan.pin_blocks:
+            _leave_unpinned(t5.encoder)
     else:
         t5.to(device)
 
@@ -86,3 +91,12 @@ def _one_block_at_a_time(device: torch.device, *, pinned: bool) -> dict[str, Any
     """diffusers' options for streaming. On a GPU the next block is copied while this one runs; unpinned weights are pinned on the way."""
     streams = {"use_stream": True, "record_stream": False, "non_blocking": True, "low_cpu_mem_usage": not pinned}
     return {"offload_type": "block_level", "num_blocks_per_group": 1, **(streams if device.type != "cpu" else {})}
+
+
+def _leave_unpinned(model: torch.nn.Module) -> None:
+    """Copy streamed blocks from where they are: diffusers pins them on the way, which fails where hardly any memory can be pinned, as on WSL2."""
+    for module in model.modules():
+        registry = getattr(module, "_diffusers_hook", None)
+        hook = registry.get_hook("group_offloading") if registry else None
+        if hook is not None:
+            hook.group._pinned_memory_tensors = partial(nullcontext, hook.group.cpu_param_dict)
