@@ -6,6 +6,7 @@ Both start from the same Pillow image, crop it to the output's shape, and end wi
 """
 
 import argparse
+import io
 import statistics
 import tempfile
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageCms, ImageDraw, ImageOps
 
 from benchmarks.record import record
 from flux_demo import Settings, Studio
@@ -46,6 +47,34 @@ def bare(photo: Image.Image, target: Path) -> None:
     target.write_bytes(cv2.imencode(".png", edges, (cv2.IMWRITE_PNG_COMPRESSION, 1))[1].tobytes())
 
 
+def loader_times(photo: Image.Image, rounds: int) -> dict[str, float]:
+    """The loader on the photo as a JPEG with an sRGB profile, against Pillow's own opening, turning and copying."""
+    from flux_demo.maps.photo import open_photo
+
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    times: dict[str, list[float]] = {"pillow": [], "srgb": []}
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG", quality=90, icc_profile=srgb)
+    data = buffer.getvalue()
+
+    def pillow() -> None:
+        with Image.open(io.BytesIO(data)) as opened:
+            opened.load()
+            ImageOps.exif_transpose(opened).copy()
+
+    for _ in range(rounds):
+        for name, call in (("pillow", pillow), ("srgb", lambda: open_photo(data))):
+            started = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - started)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {
+        "pillow_seconds": round(medians["pillow"], 4),
+        "ours_seconds": round(medians["srgb"], 4),
+        "ratio": round(medians["srgb"] / medians["pillow"], 3),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=21)
@@ -72,6 +101,7 @@ def main() -> None:
             started = time.perf_counter()
             ours(fresh)
             times["ours"].append(time.perf_counter() - started)
+        loader = loader_times(photo, rounds)
     medians = {name: statistics.median(values) for name, values in times.items()}
     result = {
         "photo": "x".join(map(str, SIDES)),
@@ -81,6 +111,7 @@ def main() -> None:
         "ours_seconds": round(medians["ours"], 4),
         "ratio": round(medians["ours"] / medians["bare"], 3),
         "limit": LIMIT,
+        "loader": loader,
     }
     record("maps", result)
 

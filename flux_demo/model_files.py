@@ -119,7 +119,7 @@ def listed_as_same(name: str, other: str) -> bool | None:
 
 def lacking(files: ModelFiles) -> list[str]:
     """Names of the files and folders that a mode needs and that are missing, shards included; empty if none is."""
-    gaps = [folder.name for folder in (files.shared / name for name in SHARED_FOLDERS) if not folder.is_dir()]
+    gaps = [folder.name for folder in (files.shared / name for name in SHARED_FOLDERS) if not any(folder.glob("*"))]
     single_file = not files.transformer.is_dir() and files.transformer.is_file()
     for folder in (*(files.shared / name for name in SHARED_WEIGHTS), *(() if single_file else (files.transformer,))):
         gaps += [f"{folder.name}/{name}" for name in ("config.json", *_weight_files(folder)) if not (folder / name).is_file()]

@@ -79,7 +79,7 @@ class Recipe:
             *([f"Distilled CFG Scale: {self.guidance:g}"] if self.guidance is not None else []),
             *([f"Seed: {self.seed}"] if self.seed is not None else []),
             f"Size: {self.width}x{self.height}",
-            f"Model: {self.model.rpartition('/')[2]}",
+            f"Model: {_quoted(self.model.rpartition('/')[2])}",
         ]
         if self.control:
             settings.append(f"Control: {self.control.kind}")
@@ -171,6 +171,11 @@ def _checked(values: Mapping[str, Any]) -> Recipe:
     if any(type(recipe[name]) is not int or not 0 <= recipe[name] <= MAX_SEED for name in whole):
         raise ValueError("not a whole number")
     return Recipe(**recipe)
+
+
+def _quoted(value: str) -> str:
+    """A value with a comma, a colon or a line break in quotes, as AUTOMATIC1111 writes and reads it."""
+    return json.dumps(value, ensure_ascii=False) if any(letter in value for letter in ',:"\n') else value
 
 
 def _text(value: Any, optional: bool = False, limit: int = 1000) -> Any:

@@ -122,7 +122,9 @@ class Studio:
         if not (isinstance(size, Size) and image.size == (size.width, size.height)):
             fitted = self._fit(mode, image, size, fit)
             image = PIL_Image.fromarray(fitted.blank_outside(fitted.pixels))
-        return ControlMap(control.kind, image)
+        return ControlMap(
+            control.kind, image.copy() if image is picture else image
+        )  # the map stays as it is, whatever becomes of the picture
 
     def generate(
         self,

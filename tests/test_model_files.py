@@ -1,6 +1,7 @@
 """Which files a mode needs, which are fetched, and which are shared with the text mode."""
 
 import json
+import shutil
 
 import pytest
 
@@ -89,3 +90,11 @@ def test_the_shipped_mini_is_whole(mode):
     files = model_files.mini_files(mode)
     assert model_files.lacking(files) == []
     assert model_files.wrong_kind(files, follows_map=mode.control is not None) is None
+
+
+@pytest.mark.parametrize("folder", model_files.SHARED_FOLDERS)
+def test_an_empty_folder_is_lacking(tmp_path, folder):
+    shutil.copytree(model_files.MINI, tmp_path / "mini")
+    shutil.rmtree(tmp_path / "mini" / folder)
+    (tmp_path / "mini" / folder).mkdir()
+    assert folder in model_files.lacking(model_files.mini_files(MODES["text"], tmp_path / "mini"))

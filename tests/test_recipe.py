@@ -1,11 +1,18 @@
+import io
 import json
+import re
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from flux_demo.errors import InvalidPicture
-from flux_demo.recipe import CHUNK, ControlRecipe, Recipe, read_recipe
+from flux_demo.gallery import write_png
+from flux_demo.maps.photo import open_png_text
+from flux_demo.recipe import CHUNK, PARAMETERS, ControlRecipe, Recipe, read_recipe
 
 RECIPE = Recipe(
     version="0.1.0",
@@ -92,3 +99,23 @@ def test_rubbish_in_the_chunk_is_refused_in_words(tmp_path, text):
 
 def test_fields_of_a_later_version_are_passed_over():
     assert Recipe.from_dict(RECIPE.to_dict() | {"mood": "calm"}) == RECIPE
+
+
+@pytest.mark.parametrize("model", ["me/fox, mark 2", "a: b", 'the "best"', "plain"])
+def test_parameters_are_read_by_other_programs_whatever_the_models_name(model):
+    """With the expression by which AUTOMATIC1111 and its readers take the line apart."""
+    line = replace(RECIPE, model=model).parameters().rpartition("\n")[2]
+    found = dict(re.findall(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)', line))
+    name = found["Model"]
+    assert (json.loads(name) if name.startswith('"') else name) == model.rpartition("/")[2]
+    assert found["Version"].startswith("flux_demo ")
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=300))
+def test_any_prompt_goes_round(prompt):
+    recipe = replace(RECIPE, prompt=prompt)
+    file = io.BytesIO()
+    write_png(Image.new("RGB", (8, 8)), file, {CHUNK: recipe.to_json(), PARAMETERS: recipe.parameters()})
+    texts = open_png_text(file.getvalue())
+    assert Recipe.from_dict(json.loads(texts[CHUNK])) == recipe
+    assert texts[PARAMETERS] == recipe.parameters()

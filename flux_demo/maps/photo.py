@@ -47,7 +47,7 @@ def open_photo(source: Image | str | os.PathLike | bytes | BinaryIO) -> Image:
 
     It is turned upright by its EXIF, its colours are taken to sRGB by its profile, transparency is laid on white, more than 8 bits are
     scaled (``maps.tones``), and of an animation the first frame is taken. A photo of more than 24 megapixels comes out smaller, each
-    side still 2048 pixels or more.
+    side still 2048 pixels or more. A plain RGB image without metadata is returned as it is.
     """
     from PIL import Image as PIL_Image
 
@@ -74,6 +74,9 @@ def _of_image(given: Image) -> Image:
         raise InvalidPicture(f"A photo cannot be an image in the format {given.format}. Save it as PNG or JPEG and try that file.")
     _check_header(*given.size)
     with turn(given.width * given.height):
+        if given.mode == "RGB" and not given.info and given.width * given.height <= LARGE:
+            given.load()
+            return given  # nothing to do, and nothing travels on
         image = given.copy()  # loads it; whoever gave it keeps it as it was
         return _finished(image, given.info.get("icc_profile"), orientation_of(given))
 
@@ -96,8 +99,8 @@ def _decoded(opened: Image, data: bytes) -> Image:
     large = opened.width * opened.height > LARGE
     if large and opened.format in JPEGS:
         opened.draft("RGB", (KEPT_SIDE, KEPT_SIDE))  # halves it while decoding, as often as both sides stay that long
-    if large and opened.format in ("WEBP", "AVIF") and (factor := min(opened.size) // KEPT_SIDE) > 1:
-        return _read_smaller(data, (opened.width // factor, opened.height // factor))
+    if large and opened.format == "WEBP" and (factor := min(opened.size) // KEPT_SIDE) > 1:
+        return _webp(data, (opened.width // factor, opened.height // factor))
     try:
         opened.load()
     except OSError:
@@ -107,8 +110,8 @@ def _decoded(opened: Image, data: bytes) -> Image:
     return opened
 
 
-def _read_smaller(data: bytes, size: tuple[int, int]) -> Image:
-    """A large WebP or AVIF, smaller. Pillow would hold it several times over."""
+def _webp(data: bytes, size: tuple[int, int]) -> Image:
+    """A large WebP, smaller. Pillow would hold it five times."""
     import cv2
     import numpy as np
     from PIL import Image as PIL_Image
@@ -127,7 +130,9 @@ def _opened(data: bytes) -> Image:
     formats: tuple[str, ...] = FORMATS
     if data[4:8] == b"ftyp":  # HEIC or AVIF, whose beginnings are alike
         import pillow_heif
+        from PIL import AvifImagePlugin
 
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each of its threads holds a whole image
         pillow_heif.register_heif_opener()
         formats = (*FORMATS, HEIC)
     return PIL_Image.open(io.BytesIO(data), formats=formats)

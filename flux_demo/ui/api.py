@@ -18,7 +18,7 @@ from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap, GenerationRequest
 from flux_demo.studio import EMPTY, Studio
 from flux_demo.ui import html
-from flux_demo.ui.files import DrawnFrom, keep_map, publish, received
+from flux_demo.ui.files import DrawnFrom, keep_map, publish_kept, received
 from flux_demo.ui.generate import request_of
 from flux_demo.ui.run import MAX_RUNS, Step, follow
 
@@ -132,7 +132,7 @@ def _run(studio: Studio, request: GenerationRequest) -> Iterator[tuple[gr.FileDa
     try:
         for event in events:
             if isinstance(event, GeneratedImage):
-                latest = (gr.FileData(path=publish(event.path)), event.recipe.to_dict())
+                latest = (gr.FileData(path=publish_kept(event.path)), event.recipe.to_dict())
             elif isinstance(event, Step):
                 latest = (None, {"step": event.done, "of": event.of})
             yield latest

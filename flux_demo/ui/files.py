@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from gradio.utils import get_upload_folder
 
-from flux_demo.errors import InvalidPicture
+from flux_demo.errors import GenerationFailed, InvalidPicture
 from flux_demo.request import ControlMap
 
 
@@ -69,6 +69,17 @@ def publish(source: Path, name: str | None = None) -> str:
     path = new_file(name or source.name)
     shutil.copyfile(source, path)
     return str(path)
+
+
+def publish_kept(image: Path) -> str:
+    """``publish`` for an image in the gallery. Raises GenerationFailed saying where it is, when the temporary folder takes no copy."""
+    try:
+        return publish(image)
+    except OSError as error:
+        raise GenerationFailed(
+            f"The image is finished and kept in the outputs folder as {image.name}, but it cannot be shown: the temporary folder "
+            f"takes no files ({(error.strerror or 'unknown reason').lower()}). Free some space there, or set GRADIO_TEMP_DIR to another folder."
+        ) from error
 
 
 def keep_map(control: ControlMap, drawn_from: DrawnFrom, note: str = "") -> ShownMap:

@@ -14,7 +14,7 @@ from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.modes import MODES
 from flux_demo.recipe import Recipe
 from flux_demo.ui import html
-from flux_demo.ui.files import DrawnFrom, ShownMap, new_file, publish, received, still_kept
+from flux_demo.ui.files import DrawnFrom, ShownMap, new_file, publish_kept, received, still_kept
 from flux_demo.ui.visitor_store import Kept, VisitorStore
 
 THUMB = 176  # pixels of a thumbnail's longer side, twice what the page shows
@@ -94,7 +94,7 @@ class Album:
         return str(path)
 
     def _entry(self, kept: Kept) -> Entry:
-        path = publish(kept.path)
+        path = publish_kept(kept.path)
         shown = _shown_map(kept) if kept.map_path else None
         title = self._titles.get(kept.recipe.backend, kept.recipe.backend)
         return Entry(path, kept.recipe, title, shown, None, kept.path.name, _thumbnail(Path(path)))
