@@ -101,6 +101,7 @@ def test_a_body_that_is_no_request_is_refused(service, content):
         "data:image/png;base64,QUJD",
         "",
     ],
+    ids=lambda value: repr(value)[:60] if isinstance(value, dict) else "refused",
 )
 def test_it_takes_no_paths_and_no_addresses(service, image):
     answer = service.infer(mode="canny", image=image)
