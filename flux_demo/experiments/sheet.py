@@ -95,7 +95,7 @@ def _wrapped(axis: Axis, tiles: Mapping[tuple[int, ...], Tile], title: str, shap
         part = Axis(axis.name, axis.values[begin:end], axis.labels[begin:end])
         parts.append((part, [tiles.get((i,)) for i in range(begin, end)]))
     height = layout.top - round(layout.text * 1.9) - layout.gap + layout.row_height
-    room = max(1, (MAX_SIDE - layout.top) // height)
+    room = _room(layout, height)
     for begin in range(0, len(parts), room):
         yield _lines(parts[begin : begin + room], title, layout, height)
 
@@ -120,7 +120,7 @@ def _lines(parts: Sequence[tuple[Axis, list[Tile | None]]], title: str, layout: 
 def _pages(across: Axis, down: Axis, at, title: str, shape: tuple[int, int], with_maps: bool) -> Iterator[Image]:
     """Two axes: one sheet, or several where it would be too high."""
     layout = _layout(across, down, len(across.values), len(down.values), shape, with_maps)
-    room = max(1, (MAX_SIDE - layout.top) // layout.row_height)
+    room = _room(layout, layout.row_height)
     for begin in range(0, len(down.values), room):
         yield _table(across, down, range(begin, min(len(down.values), begin + room)), at, title, layout)
 
@@ -141,6 +141,11 @@ def _table(across: Axis, down: Axis, rows: range, at, title: str, layout: Layout
         for x in range(len(across.values)):
             _place(page, pen, at(x, row), (layout.left + x * (layout.cell[0] + layout.gap), top), layout)
     return page
+
+
+def _room(layout: Layout, height: int) -> int:
+    """How many rows of that height a sheet holds."""
+    return max(1, (min(MAX_SIDE, MAX_AREA // layout.size[0]) - layout.top) // height)
 
 
 def _layout(across: Axis, down: Axis | None, columns: int, rows: int, shape: tuple[int, int], with_maps: bool) -> Layout:
@@ -188,7 +193,7 @@ def _place(page: Image, pen, tile: Tile | None, at: tuple[int, int], layout: Lay
         if image is None:
             pen.rectangle((x, y, x + layout.cell[0] - 1, y + layout.cell[1] - 1), fill=EMPTY)
             note = tile.note or "not generated"
-            if number == 0:
+            if number == 0 and min(layout.cell) > 4 * layout.text:  # where it can be read
                 for i, line in enumerate(lettering.wrapped(note, layout.text, layout.cell[0] - 2 * layout.gap, 5)):
                     lettering.draw(pen, (x + layout.gap, y + layout.gap + round(layout.text * (1 + 1.35 * i))), line, layout.text, FAINT)
             continue
