@@ -126,7 +126,6 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, shown:
             yield {"status": html.step_of(at.done, at.of, at.seconds_left, seen + 1, len(run.requests))} | preview
         elif at:
             yield {"status": html.says(at.text, "busy")}
-    services.runs.forget(visitor, run)
     yield _end_of(services, run, last, shown)
 
 

@@ -3,6 +3,7 @@
 The page's runs are kept by visitor and mode. A reload, a second tab or a cut connection finds them there and follows on.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -23,6 +24,7 @@ from flux_demo.ui.visitors import current
 
 MAX_RUNS = MAX_IN_ALL + 4  # that hold a thread of Gradio's: all that a queue takes, and some that it is about to refuse
 UNWATCHED_S = 60.0  # a run goes on so long while nobody looks
+KEPT_S = 10.0  # a run that has ended can be found so long, by a page that did not see its end
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Run:
     last_step: Step | None = None  # of the request that is running
     stopping: bool = False
     done: threading.Event = field(default_factory=threading.Event)
+    done_at: float = math.inf
     watched_at: float = field(default_factory=time.monotonic)
     _news: threading.Condition = field(default_factory=threading.Condition)
 
@@ -90,6 +93,7 @@ class Run:
         except BaseException as error:  # shown by whoever follows
             self.error = error
         finally:
+            self.done_at = time.monotonic()
             self.done.set()
             self._tell()
 
@@ -124,21 +128,20 @@ class Runs:
             known = self._runs.get(key)
             if known and not known.done.is_set():
                 raise InvalidRequest("Your last image in this tab is not finished yet. Wait for it, or stop it.")
-            self._runs = {each: run for each, run in self._runs.items() if not run.done.is_set()}
+            self._forget_old()
             self._runs[key] = run
         background.start(lambda: run.work(studio, on_image), f"run-{key[1]}")
         return run
 
     def find(self, visitor: Any, mode: str) -> Run | None:
-        """The visitor's newest run in that mode, if it has not been forgotten."""
+        """The visitor's newest run in that mode, under way or just ended."""
         with self._lock:
+            self._forget_old()
             return self._runs.get((visitor, mode)) if is_key(visitor) else None
 
-    def forget(self, visitor: str, run: Run) -> None:
-        """Forget a run whose end was shown."""
-        with self._lock:
-            if self._runs.get((visitor, run.request.mode)) is run:
-                del self._runs[visitor, run.request.mode]
+    def _forget_old(self) -> None:
+        before = time.monotonic() - KEPT_S
+        self._runs = {each: run for each, run in self._runs.items() if run.done_at > before}
 
 
 class _Clock:
