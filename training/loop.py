@@ -126,8 +126,10 @@ def load(path: Path, state: Mapping[str, object]) -> int:
         return 0
     kept = torch.load(path, map_location="cpu", weights_only=True)
     for name, part in state.items():
-        if name in kept or not getattr(part, "param_groups", ()):
-            part.load_state_dict(kept[name] if name in kept else kept["averaged"])
+        if name in kept:
+            part.load_state_dict(kept[name])
+        elif part.state_dict().keys() == kept["averaged"].keys():  # optimisers and a probe start anew
+            part.load_state_dict(kept["averaged"])
     return kept["step"]
 
 

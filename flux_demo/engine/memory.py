@@ -1,11 +1,11 @@
 """What fits where: arithmetic only, from the memory that is free to a plan with its reason.
 
-A run has three phases: reading the prompt (T5), taking the noise away (the transformer), and seeing the picture (the VAE). A plan says
-what is on the device in each. No plan changes the picture, but decoding in tiles does, a little; it is taken only where a large picture would not fit
-otherwise, and said.
+A run has three phases: encoding the prompt (T5), denoising (the transformer), and decoding (the VAE). A plan says what is on the device in
+each. No plan changes the image, except that decoding in tiles does, a little; it is used only where a large image would not fit otherwise,
+and the person is told.
 
 The weights' sizes are those of the files that are loaded; FLUX is FLUX.1 in bfloat16. What a run needs beside the weights is taken from published
-peaks, and is more than its tensors alone, which ``benchmarks/memory.py`` counts: kernels want room of their own. All are estimates
+peaks, and is more than its tensors alone, which ``benchmarks/memory.py`` counts: kernels need workspace too. All are estimates
 until they have been measured on each card.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 GIB = 2**30
 MEGAPIXEL = 1024 * 1024
 
-SHARES = 19  # a streamed body's blocks are shared out in so many equal parts; of FLUX.1 each is a double block and two single ones
+SHARES = 19  # equal parts of a streamed body's blocks; FLUX.1's are a double block and two single ones each
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Sizes:
     modulation: float
     t5: float
     small: float  # CLIP and VAE
-    pinned: float  # the body in pinned memory, where torch gives each block room in a power of two
+    pinned: float  # the body in pinned memory, where torch rounds each weight up to a power of two
     kind: str = "BF16"  # the type that most of the transformer is stored in
     quantised: bool = False  # its layers unpack their weights each time they are used
     in_files: bool = True  # what stays in main memory can be left in its files
@@ -39,9 +39,9 @@ class Sizes:
 
 
 BODY, MODULATION, T5 = 16.12, 6.05, 8.87
-FLUX = Sizes(BODY, MODULATION, T5, small=0.5, pinned=19.0)
+FLUX = Sizes(BODY, MODULATION, T5, small=0.5, pinned=27.5)
 
-# What a run needs beside them, GiB; the first two for each megapixel of the picture
+# What a run needs beside them, GiB; the first two for each megapixel of the image
 DENOISING = 1.1
 DECODING = 4.7
 DECODING_TILED = 1.5  # whatever the size
@@ -56,7 +56,7 @@ ON_CPU = 6.0  # a run on the CPU, decoding included
 
 @dataclass(frozen=True)
 class Plan:
-    """Where each part of FLUX is while a picture is made."""
+    """Where each part of FLUX is while an image is generated."""
 
     name: str
     modes: int  # how many modes' transformers stay on the device
@@ -69,7 +69,7 @@ class Plan:
     pin_blocks: bool = True  # what is not held in pinned memory is pinned on its way to the device, block by block
     stream_t5: bool = False
     modulation_on_device: bool = True
-    tile_above: int | None = None  # pixels; larger pictures are decoded in tiles
+    tile_above: int | None = None  # pixels; larger images are decoded in tiles
 
     def tiles(self, pixels: int) -> bool:
         return self.tile_above is not None and pixels > self.tile_above
@@ -104,7 +104,7 @@ class Plan:
         return _bytes(sizes.small + body + (0 if self.stream_t5 else sizes.t5))
 
     def work_bytes(self, tiled: bool = False) -> int:
-        """The most that a picture of one megapixel needs beside them."""
+        """The most that an image of one megapixel needs beside them."""
         reading = STREAMED_T5 if self.stream_t5 else READING
         denoising = DENOISING + self.stream_body * STREAMED_BODY + self.sizes.quantised * DEQUANTISING
         return _bytes(max(reading, denoising, DECODING_TILED if tiled else DECODING))
@@ -194,8 +194,8 @@ def cpu_plan(memory_bytes: int, sizes: Sizes, precision: str) -> Plan | None:
 
 
 def _in_order(sizes: Sizes) -> Sequence[tuple[Plan, bool]]:
-    """The rows, and whether each is taken where a picture of a megapixel must be decoded in tiles. A quantised model is rather kept on the
-    device and decoded in tiles than streamed.
+    """The rows, and whether each may be taken where an image of a megapixel must be decoded in tiles. A quantised model is kept on the
+    device, and decoded in tiles, rather than streamed.
     """
     resident = [row for row in PLANS if not row.stream_body]
     tiled = [(row, True) for row in resident if row.modes == 1] if sizes.quantised else []
@@ -203,8 +203,8 @@ def _in_order(sizes: Sizes) -> Sequence[tuple[Plan, bool]]:
 
 
 def _shares(row: Plan, free_bytes: int) -> int:
-    """How much of a streamed body stays on the device: all that there is room for beside a picture of a megapixel, decoded whole if the model
-    is not quantised.
+    """How much of a streamed body stays on the device: all that fits beside an image of a megapixel, decoded whole unless the model is
+    quantised.
     """
     if not row.stream_body:
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,8 +24,7 @@ def is_modulation(name: str) -> bool:
 
 def sizes_of(files: ModelFiles, width: int = BF16) -> Sizes:
     """The sizes of a mode's model where a value takes ``width`` bytes. Raises ValueError for files that cannot be read."""
-    body, modulation, kinds = 0.0, 0.0, Counter[str]()
-    blocks: dict[str, float] = defaultdict(float)
+    body, modulation, pinned, kinds = 0.0, 0.0, 0.0, Counter[str]()
     for name, tensor, share in _weights(files.transformer):
         size = share * (tensor.size if tensor.quantised else width * tensor.values)
         kinds[tensor.kind] += int(size)
@@ -33,8 +32,8 @@ def sizes_of(files: ModelFiles, width: int = BF16) -> Sizes:
             modulation += size
             continue
         body += size
-        if block := re.match(r"\w*transformer_blocks\.\d+\.", name):
-            blocks[block[0]] += size
+        if re.match(r"\w*transformer_blocks\.\d+\.", name):
+            pinned += 2 ** (int(size) - 1).bit_length()  # as torch allocates it
     if not kinds:
         raise ValueError("no weights")
     kind = kinds.most_common(1)[0][0]
@@ -44,7 +43,7 @@ def sizes_of(files: ModelFiles, width: int = BF16) -> Sizes:
         modulation / GIB,
         _folder_bytes(files.shared / "text_encoder_2", width) / GIB,
         sum(_folder_bytes(files.shared / name, width) for name in ("text_encoder", "vae")) / GIB + SMALL_LAYERS,
-        sum(2 ** (int(size) - 1).bit_length() for size in blocks.values()) / GIB,
+        pinned / GIB,
         kind,
         quantised,
         in_files=files.lora is None and all(each in (KINDS[width], "F32") or quantised for each in kinds),

@@ -154,3 +154,15 @@ def test_a_stage_ends_when_its_minutes_are_over_and_counts_as_done(tmp_path, mon
 def test_every_stage_has_steps_and_a_batch_that_fits(schedule):
     assert set(schedule.steps) == {*schedule.batch, *stage_transformer.STAGES, "vae_decoder"}
     assert max(schedule.batch.values()) <= 128
+
+
+def test_shipped_weights_are_taken_up_beside_a_probe_that_starts_anew(tmp_path):
+    network, probe = torch.nn.Linear(3, 2), torch.nn.ModuleDict({"kinds": torch.nn.Linear(2, 1)})
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    shipped = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+    torch.save({"step": 0, "averaged": shipped}, tmp_path / "base.pt")
+    before = probe["kinds"].weight.clone()
+    averaged = loop.Averaged(network, 0.9)
+    assert loop.load(tmp_path / "base.pt", {"model": network, "averaged": averaged, "reading": probe, "adam": optimiser}) == 0
+    assert torch.equal(network.weight, shipped["weight"]) and torch.equal(averaged.weights["weight"], shipped["weight"])
+    assert torch.equal(probe["kinds"].weight, before)
