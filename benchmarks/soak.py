@@ -91,7 +91,14 @@ def visit(number: int, address: str, until: float, photo: Path, downloads: str, 
     from flux_demo.recipe import read_recipe
 
     choice = random.Random(number)
-    client = Client(address, verbose=False, download_files=downloads)
+    while True:
+        try:
+            client = Client(address, verbose=False, download_files=downloads)
+            break
+        except Exception as error:  # all of them come at once
+            if time.monotonic() >= until:
+                return tally.problem(f"{type(error).__name__}: {error}")
+    tally.add("clients")
     for count in itertools.count():
         if time.monotonic() >= until:
             break
@@ -115,6 +122,8 @@ def visit(number: int, address: str, until: float, photo: Path, downloads: str, 
                     job = client.submit(prompt, SIZE, str(seed), 20, api_name="/text")
                     time.sleep(choice.random() * 2)
                     job.cancel()
+                    with suppress(Exception):
+                        job.result(timeout=60)
                     tally.add("cancelled")
                 case _:
                     path, recipe = client.predict(prompt, SIZE, str(seed), 4, api_name="/text")
@@ -122,6 +131,10 @@ def visit(number: int, address: str, until: float, photo: Path, downloads: str, 
                     if (recipe["prompt"], recipe["seed"]) != (prompt, seed) or read_recipe(path).to_dict() != recipe:
                         tally.add("crossed")
         except Exception as error:
+            if "images" in str(error) and "waiting" in str(error):
+                tally.add("told_to_wait")
+                time.sleep(1)
+                continue
             tally.problem(f"{type(error).__name__}: {error}")
     client.close()
 
@@ -160,11 +173,11 @@ def soak(minutes: float, clients: int, port: int) -> dict:
     waits = sorted(tally.seconds) or [0.0]
     return {
         "minutes": minutes,
-        "clients": clients,
+        "clients": tally.counts["clients"],
         "load": f"{os.getloadavg()[0]:.1f} on average in the last minute, on {os.cpu_count()} processors that other programs use too",
         "images": tally.counts["images"],
         "crossed": tally.counts["crossed"],
-        "other_calls": {name: tally.counts[name] for name in ("maps", "status", "refused", "cancelled")},
+        "other_calls": {name: tally.counts[name] for name in ("maps", "status", "refused", "cancelled", "told_to_wait")},
         "problems": tally.counts["problems"],
         "kinds_of_problems": sorted(set(tally.problems))[:5],
         "clients_that_hang": still,

@@ -18,6 +18,7 @@ from flux_demo.progress import OnStatus, Phase, Status
 MAX_OF_A_VISITOR = 3  # one run under way and two that wait
 MAX_OF_AN_ADDRESS = 24  # many people may share an address, and one person may pretend to be many
 MAX_IN_ALL = 48
+MAX_PAUSE_S = 0.5  # between two reports of a run that waits; the next in line reports at every heartbeat
 
 
 class Visitor(NamedTuple):
@@ -59,7 +60,7 @@ class RunQueue:
         try:
             while ahead := self._ahead(run):
                 on_status(Status(Phase.QUEUED, "1 image ahead of you" if ahead == 1 else f"{ahead} images ahead of you"))
-                time.sleep(HEARTBEAT_S)
+                time.sleep(min(HEARTBEAT_S * ahead, MAX_PAUSE_S))  # dozens that wait would keep a processor busy with saying so
             yield
         finally:
             with self._lock:

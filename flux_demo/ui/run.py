@@ -16,7 +16,7 @@ from flux_demo import background
 from flux_demo.backends.queue import MAX_IN_ALL, Visitor
 from flux_demo.errors import Cancelled, GenerationFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
-from flux_demo.progress import Status
+from flux_demo.progress import Phase, Status
 from flux_demo.request import GenerationRequest
 from flux_demo.studio import Studio
 from flux_demo.ui.visitor_store import is_key
@@ -171,6 +171,7 @@ def follow(studio: Studio, request: GenerationRequest) -> Generator[Step | Statu
     def run(report: background.Reporter[Step | Status]) -> GeneratedImage:
         return studio.generate(request, lambda done, of, preview: report(Step(done, of, preview)), report, visitor)
 
+    queued = False
     events = background.follow(run, f"run-{request.mode}")
     try:
         while True:
@@ -181,7 +182,10 @@ def follow(studio: Studio, request: GenerationRequest) -> Generator[Step | Statu
                 return
             if caller:
                 caller.check_listening()
-            yield event
+            if isinstance(event, Status):
+                queued = event.phase is Phase.QUEUED
+            if event is not None or not queued:  # while it waits, the queue's own reports are the heartbeat
+                yield event
     except Cancelled as error:
         raise GenerationFailed("The run was stopped before it ended. Start it again.") from error
     finally:
