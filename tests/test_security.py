@@ -20,4 +20,8 @@ def test_every_promise_names_tests_that_exist():
 def test_the_variable_that_it_names_is_read():
     from flux_demo.settings import Settings
 
-    assert {"FLUX_DEMO_HOSTS"} == set(re.findall(r"FLUX_DEMO_\w+", TEXT)) <= {variable.name for variable in Settings.variables()}
+    assert (
+        {"FLUX_DEMO_AUTH", "FLUX_DEMO_HOSTS"}
+        == set(re.findall(r"FLUX_DEMO_\w+", TEXT))
+        <= {variable.name for variable in Settings.variables()}
+    )

@@ -18,7 +18,7 @@ from flux_demo.progress import OnStatus, Phase, Status
 MAX_OF_A_VISITOR = 3  # one run under way and two that wait
 MAX_OF_AN_ADDRESS = 24  # many people may share an address, and one person may pretend to be many
 MAX_IN_ALL = 48
-MAX_PAUSE_S = 0.5  # between two reports of a run that waits; the next in line reports at every heartbeat
+MAX_PAUSE_S = 0.2  # between two reports of a run that waits; the next in line reports at every heartbeat
 
 
 class Visitor(NamedTuple):
