@@ -12,7 +12,7 @@ from benchmarks.record import RESULTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
-FEW_CARDS = (8, 12, 16, 24, 32, 48, 80)  # GB; the README's, the rest is in benchmarks/README.md
+FEW_CARDS = (8, 12, 16, 24, 48)  # GB; the README's, the rest is in benchmarks/README.md
 
 
 def filled(text: str) -> str:
