@@ -200,7 +200,7 @@ class Dials:
             )
         if request.preset is not None and request.preset not in self.presets:
             known = ", ".join(self.presets) or "none, the service decides"
-            raise InvalidRequest(f"There is no preset {shortened(request.preset)} here. Presets of this backend: {known}.")
+            raise InvalidRequest(f"{shortened(request.preset)} is not a preset here. Presets of this backend: {known}.")
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: ranges as first, last and step; sizes as text."""

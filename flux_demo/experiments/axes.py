@@ -37,7 +37,7 @@ class Axis:
 
     @classmethod
     def of(cls, name: str, values: Sequence[Any]) -> Axis:
-        """An axis of values that are no text to be read any more. Raises InvalidRequest when it is empty or has a value twice."""
+        """An axis of values that are already parsed. Raises InvalidRequest when it is empty or has a value twice."""
         return _axis(name, values, [f"{value:g}" if isinstance(value, float) else str(value) for value in values])
 
 

@@ -73,7 +73,7 @@ def test_what_the_parser_refuses_exits_2(words, capsys):
         (["text", "a cat", "--steps", "101", "--backend", "mini"], "1 to 100 steps"),
         (["text", "a cat", "--guidance", "inf"], "guidance"),
         (["text", "a cat", "--guidance", "1000", "--backend", "mini"], "guidance of 1000"),
-        (["text", "a cat", "--preset", "nonsense", "--backend", "mini"], "no preset"),
+        (["text", "a cat", "--preset", "nonsense", "--backend", "mini"], "is not a preset"),
         (["text", " "], "prompt is empty"),
         (["text", "x" * 10_001], "10,000"),
         (["text", "a cat", "--backend", "local"], "GPU"),
