@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from flux_demo.progress import OnStatus, Phase, Status
 MAX_OF_A_VISITOR = 3  # one run under way and two that wait
 MAX_OF_AN_ADDRESS = 24  # many people may share an address, and one person may pretend to be many
 MAX_IN_ALL = 48
+A_ROUND, AN_ADDRESS_ROUND = 1 / 8, 1 / 4  # how far one run carries on the rounds
 MAX_PAUSE_S = 0.2  # between two reports of a run that waits; the next in line reports at every heartbeat
 
 
@@ -31,20 +30,21 @@ class Visitor(NamedTuple):
 @dataclass(eq=False)
 class _Run:
     visitor: Visitor | None  # None: the command line or Python, which may run as they like
+    round: int = 0  # of the visitors' turns; a visitor's second run is in the next round
+    address_round: int = 0  # of the addresses' turns within a round
     under_way: bool = False
 
 
 class RunQueue:
     """The runs of one backend, from the page, the command line and Python alike.
 
-    Visitors take turns: whoever had a run last comes after those who had none, and a visitor has one run under way at a time.
+    Visitors take turns: a visitor's second run comes after the first ones of the others, and each has one run under way at a time.
     """
 
     def __init__(self, concurrency: int) -> None:
         self.concurrency = concurrency  # runs at once
         self._runs: list[_Run] = []  # in the order in which they came
-        self._last_turn: dict[object, int] = {}  # of the visitors and addresses that are in the queue
-        self._turns = itertools.count(1)
+        self._round = self._address_round = 0.0  # that have come
         self._lock = threading.Lock()
 
     @contextmanager
@@ -53,9 +53,9 @@ class RunQueue:
 
         Raises Busy when this visitor, or everybody together, has too many runs in the queue.
         """
-        run = _Run(visitor)
         with self._lock:
             self._check(visitor)
+            run = self._arrived(visitor)
             self._runs.append(run)
         try:
             while ahead := self._ahead(run):
@@ -65,8 +65,6 @@ class RunQueue:
         finally:
             with self._lock:
                 self._runs.remove(run)
-                here = {name for each in self._runs if each.visitor for name in (each.visitor, each.visitor.address)}
-                self._last_turn = {name: turn for name, turn in self._last_turn.items() if name in here}
 
     def _check(self, visitor: Visitor | None) -> None:
         if visitor is None:
@@ -89,17 +87,25 @@ class RunQueue:
             if run.visitor and any(each.visitor == run.visitor for each in under_way):
                 return 1
             run.under_way = True
-            if run.visitor:
-                self._last_turn[run.visitor] = self._last_turn[run.visitor.address] = next(self._turns)
+            # Rounds go on slowly even while new visitors keep coming, so that nobody waits for ever behind them.
+            self._round = max(self._round + A_ROUND, run.round)
+            self._address_round = max(self._address_round + AN_ADDRESS_ROUND, run.address_round)
             return 0
 
+    def _arrived(self, visitor: Visitor | None) -> _Run:
+        """A run at the end of its visitor's and its address's own runs, and of nobody else's."""
+        theirs = [run for run in self._runs if visitor and run.visitor == visitor]
+        nearby = [run for run in self._runs if visitor and run.visitor and run.visitor.address == visitor.address]
+        return _Run(
+            visitor,
+            max([int(self._round), *(run.round + 1 for run in theirs)]),
+            max([int(self._address_round), *(run.address_round + 1 for run in nearby)]),
+        )
+
     def _order(self) -> list[_Run]:
-        """The runs that wait, the next one first."""
-        earlier: Counter[object] = Counter()
-        keys: dict[_Run, tuple[int, int, int, int]] = {}
-        for run in self._runs:
-            visitor, address = (run.visitor, run.visitor.address) if run.visitor else (run, run)
-            turns = [self._last_turn.get(name, 0) if run.visitor else 0 for name in (visitor, address)]
-            keys[run] = (earlier[visitor], turns[0], earlier[address], turns[1])
-            earlier.update({visitor, address})
-        return sorted((run for run in self._runs if not run.under_way), key=keys.__getitem__)  # stable: who came first, first
+        """The runs that wait, the next one first; within a round whoever came first. Where several run at once, those that may not yet
+        begin, because their visitor has one under way, let the others pass.
+        """
+        busy = {run.visitor for run in self._runs if run.under_way and run.visitor} if self.concurrency > 1 else set()
+        waiting = [run for run in self._runs if not run.under_way]
+        return sorted(waiting, key=lambda run: (run.visitor in busy, run.round, run.address_round))

@@ -140,10 +140,39 @@ def test_visitors_take_turns(slow):
     ]
 
 
+def test_nobody_waits_for_ever_behind_new_visitors(slow):
+    studio, backend = slow()
+    runs = {1: follow_as(studio, 1, ANNA), 2: follow_as(studio, 2, ANNA)}
+    for seed in range(10, 30):
+        runs[seed] = follow_as(studio, seed, Visitor(f"10.0.1.{seed}", "new"))
+        runs[seed + 100] = follow_as(studio, seed + 100, Visitor("10.0.0.9", f"new {seed}"))
+        finish_one(studio, backend, runs)
+        if backend.requests[-1].seed == 2:
+            break
+    assert 2 in [request.seed for request in backend.requests]
+    for run in runs.values():
+        run.close()
+
+
 def test_a_visitor_has_one_run_under_way_where_several_fit(slow):
     studio, backend = slow(concurrency=2)
     runs = [follow_as(studio, 1, ANNA), follow_as(studio, 2, ANNA), follow_as(studio, 3, BERT)]
     assert [request.seed for request in backend.requests] == [1, 3]
+    for run in runs:
+        run.close()
+
+
+def test_a_free_place_is_not_kept_for_a_visitor_who_may_not_take_it(slow):
+    studio, backend = slow(concurrency=2)
+    runs = [follow_as(studio, 1, ANNA), follow_as(studio, 2, ANNA)]
+    for seed in range(10, 30):
+        other = follow_as(studio, seed, Visitor(f"10.0.1.{seed}", "new"))
+        for _ in range(30):
+            if backend.requests[-1].seed == seed:
+                break
+            next(other)
+        assert backend.requests[-1].seed == seed
+        other.close()
     for run in runs:
         run.close()
 
