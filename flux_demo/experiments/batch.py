@@ -67,7 +67,7 @@ def run(
     """Generate every line, those of one mode after each other. The file is read before this returns.
 
     Images that the gallery has are not generated again; ``seeds`` has those that lines without one were given before, by ``BatchLine.key``.
-    Raises InvalidRequest for a file that cannot be read.
+    Raises InvalidRequest for a file that cannot be read, and, while it runs, when no image can be kept any more.
     """
     folder = Path(source).expanduser().parent if isinstance(source, str | os.PathLike) else Path()
     rows = list(read(source) if isinstance(source, str | os.PathLike) else enumerate(source, 1))
@@ -86,6 +86,7 @@ def _run(
     modes = list(dict.fromkeys(ask.mode.name for ask in asks))
     finished = Finished(studio.gallery.folder)
     for ask in sorted(asks, key=lambda ask: modes.index(ask.mode.name)):
+        studio.gallery.check(ask.request.size.pixels if ask.request.size else 0)  # a full disk ends the list, not one line after the other
         try:
             yield _done(studio, ask, folder, seeds, finished, on_step, on_status)
         except FluxDemoError as error:

@@ -72,7 +72,10 @@ class Grid:
         return len(self.cells)
 
     def __iter__(self) -> Iterator[GridCell]:
-        """Every cell in the order it runs; first those that are there already. A cell that fails is yielded with its error, and the rest goes on."""
+        """Every cell in the order it runs; first those that are there already. A cell that fails is yielded with its error, and the rest goes on.
+
+        Raises BackendUnavailable when nothing can run any more, and InvalidRequest when no image can be kept any more.
+        """
         try:
             waiting = []
             for cell in running_order(self.cells, self.axes):
@@ -113,6 +116,9 @@ class Grid:
     def _generated(self, cell: Cell) -> GridCell:
         self.running = cell
         studio = self._studios.of(cell.model, running=True)
+        studio.gallery.check(
+            cell.request.size.pixels if cell.request.size else 0
+        )  # a full disk ends the grid, not one cell after the other
         try:
             image = studio.generate(with_map(cell, self._map(cell)), self._on_step, self._on_status)
         except BackendUnavailable:  # nothing can run here any more

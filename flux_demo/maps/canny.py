@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flux_demo.errors import InvalidRequest
 from flux_demo.maps.fit import Fitted
 
 if TYPE_CHECKING:
@@ -11,7 +12,12 @@ if TYPE_CHECKING:
 
 
 def draw(fitted: Fitted, low: float = 50, high: float = 200) -> Image:
-    """White lines on black, RGB. The thresholds are OpenCV's, for gradients of 8-bit colours; the defaults are black-forest-labs/flux's."""
+    """White lines on black, RGB. The thresholds are OpenCV's, for gradients of 8-bit colours; the defaults are black-forest-labs/flux's.
+
+    Raises InvalidRequest when low is above high, which OpenCV would swap without a word.
+    """
+    if low > high:
+        raise InvalidRequest(f"The low threshold is {low:g} and the high one is {high:g}. Set low to high or below.")
     import cv2
     from PIL import Image
 

@@ -1,5 +1,7 @@
 """Grids in Python: what is refused before anything runs, what is shared, what is not generated twice."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from flux_demo import Settings, Studio, read_recipe
@@ -51,6 +53,8 @@ def test_all_refusals_are_said_with_their_numbers_before_the_first_cell(studio, 
 def test_what_a_map_refuses_is_said_before_the_first_cell(studio, backend, photo):
     with pytest.raises(CellsRefused, match="Cells? 2"):
         studio.grid("canny", "a cube", ["low=10,2000"], photo)
+    with pytest.raises(CellsRefused, match="Cells? 2"):
+        studio.grid("canny", "a cube", ["high=200,20"], photo, low=90)
     with pytest.raises(CellsRefused, match="Set near below far"):
         studio.grid("depth", "a cube", ["near=0,1"], photo)
     assert backend.requests == []
@@ -133,6 +137,15 @@ def test_a_cell_that_fails_says_why_and_the_rest_goes_on(studio, backend):
     assert len(list(grid.sheets())) == 1
     backend.generate = generate
     assert [cell.reused for cell in studio.grid("text", "a cube", ["seed=1..3"], steps=1)] == [True, True, False]
+
+
+def test_a_disk_that_fills_up_ends_the_grid_and_the_same_grid_continues(studio, backend, monkeypatch):
+    grid = studio.grid("text", "a cube", ["seed=1..4"], steps=1)
+    with monkeypatch.context() as patch, pytest.raises(InvalidRequest, match="its disk is full"):
+        for _ in grid:
+            patch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=0))
+    assert len(grid.results) == len(backend.requests) == 1
+    assert [cell.reused for cell in studio.grid("text", "a cube", ["seed=1..4"], steps=1)] == [True, False, False, False]
 
 
 def test_a_third_axis_makes_several_sheets(studio):
