@@ -162,7 +162,7 @@ def _layout(across: Axis, down: Axis | None, columns: int, rows: int, shape: tup
     left = gap
     if down is not None:
         widest = max(lettering.width(down.label(i)[:200], text) for i in range(len(down.values)))
-        left = 2 * gap + round(min(widest, max(cell[0] * 0.8, text * 7)))
+        left = 2 * gap + math.ceil(min(widest, max(cell[0] * 0.8, text * 7)))  # rounded down, a word would be broken
     fits = all(lettering.width(across.label(i)[:200], text) <= cell[0] for i in range(len(across.values)))
     return Layout(columns, rows, cell, with_maps, text, gap, left, 1 if fits else 3)
 

@@ -91,6 +91,16 @@ def test_long_prompts_are_shortened_to_their_room(size):
         assert max(lettering.width(line, size) for line in lines) <= 200
 
 
+@pytest.mark.parametrize("side", [64, 128, 200, 256, 300])
+def test_a_short_label_is_never_broken(side, monkeypatch):
+    written = []
+    monkeypatch.setattr(lettering, "draw", lambda on, at, text, size, fill: written.append(text))
+    colours = ["red", "green", "blue", "yellow", "orange", "purple", "white", "black", "Würfel", "кубик"]
+    axes = Axis.of("seed", [1, 2]), Axis.of("prompt", colours)
+    list(sheets(axes, {(0, 0): Tile(Image.new("RGB", (side, side)))}, "a cube"))
+    assert set(colours) <= set(written)
+
+
 def test_paper_is_white():
     (sheet,) = sheets((Axis.of("seed", [1]),), {}, "nothing")
     assert sheet.getpixel((0, sheet.height - 1)) == (255, 255, 255) and PAPER == "#ffffff"
