@@ -144,7 +144,10 @@ def _describe(control: ControlMap) -> Mapping[str, Any]:
 
 def _caption(image: GeneratedImage) -> str:
     made = image.recipe
-    used = [f"seed {made.seed}" if made.seed is not None else "", f"{made.steps} steps" if made.steps is not None else ""]
+    used = [
+        f"seed {made.seed}" if made.seed is not None else "",
+        f"{made.steps} step{'s' * (made.steps != 1)}" if made.steps is not None else "",
+    ]
     used.append(f"guidance {made.guidance:g}" if made.guidance is not None else "")
     return ", ".join(filter(None, (f"{made.width}x{made.height}", *used, made.safety, f"{image.seconds:.1f} s.")))
 

@@ -114,7 +114,7 @@ def caption(recipe: Recipe, title: str) -> str:
         f"Seed {recipe.seed}" if recipe.seed is not None else "",
         f"{recipe.seconds:.1f} s" if recipe.stopped_at is None else "",
         spoken(size),
-        f"{recipe.steps} steps" if recipe.steps is not None else "",
+        f"{recipe.steps} step{'s' * (recipe.steps != 1)}" if recipe.steps is not None else "",
         title,
         recipe.safety or "",
     )

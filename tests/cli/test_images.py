@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,15 @@ def typed(*words: str, folder: Path, **options) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "flux_demo", *words]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False, **options)
+
+
+def test_a_size_is_read_as_the_page_writes_it_and_what_a_long_prompt_loses_is_said(place, capsys):
+    long = "a red cube on grass " * 30 + "and a blue sphere"
+    assert run(["text", long, "--backend", "mini", "--size", "128 × 128", "--steps", "1", "-o", "cube.png"]) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"its last \d+ tokens were ignored", said) and " 1 step," in said
+    recipe = read_recipe(place / "cube.png")
+    assert (recipe.width, recipe.height, recipe.prompt) == (128, 128, long)
 
 
 def test_an_image_goes_where_it_was_asked_for_with_its_recipe(place):
