@@ -1,5 +1,5 @@
 # make run    start the page (make run ARGS="--port 8000" passes options)
-# make test   run the tests   (make test ARGS="tests/cli -x")
+# make test   run the tests   (make test ARGS="tests/cli -x"), two files of them at once (make test WORKERS=0: one after the other)
 # make lint   check style, format and types
 # make bench  measure, record the results, and write them into the tables
 # make serve  serve many, as a NVIDIA NIM does (make serve ARGS="--port 8000 --replicas 2 --backend mini")
@@ -12,6 +12,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
 SERVE_STAMP := $(VENV)/installed-serve
 ARGS   ?=
+WORKERS ?= 2
 MEASUREMENTS = $(filter-out readme,$(patsubst benchmarks/%.py,%,$(shell grep -l __main__ benchmarks/*.py)))
 
 .PHONY: help run serve test lint format bench clean
@@ -26,7 +27,7 @@ serve: $(SERVE_STAMP)
 	@exec $(BIN)/python -m flux_demo.serve $(ARGS)
 
 test: $(STAMP)
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -15,6 +15,8 @@ from flux_demo.settings import Settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by huggingface_hub at import: no test reaches for a hub by accident
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+if "PYTEST_XDIST_WORKER" in os.environ:  # beside each other, workers of several threads each wait for one another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The machine may be busy, and nothing is written beside the repository.
 hypothesis.settings.register_profile("here", deadline=None, database=None)

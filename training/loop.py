@@ -128,7 +128,7 @@ def load(path: Path, state: Mapping[str, object]) -> int:
     for name, part in state.items():
         if name in kept:
             part.load_state_dict(kept[name])
-        elif part.state_dict().keys() == kept["averaged"].keys():  # optimisers and a probe start anew
+        elif part.state_dict().keys() == kept.get("averaged", {}).keys():  # optimisers and a probe start anew
             part.load_state_dict(kept["averaged"])
     return kept["step"]
 

@@ -173,24 +173,28 @@ def test_several_requests_at_once_do_not_disturb_each_other(hosted, stand_in, ge
     assert images == {seed: generate(backend, seed=seed).image.tobytes() for seed in (1, 2, 3)}
 
 
+def nvidia_threads():
+    """The threads of the backends that are open, those of other tests among them."""
+    return {thread for thread in threading.enumerate() if thread.name == "nvidia"}
+
+
 def test_a_closed_backend_leaves_no_thread(hosted, generate):
-    before = threading.active_count()
+    before = nvidia_threads()
     backend = hosted()
     generate(backend)
-    assert any(thread.name == "nvidia" for thread in threading.enumerate())
+    (thread,) = nvidia_threads() - before
     backend.close()
-    deadline = time.monotonic() + 5
-    while threading.active_count() > before + 1 and time.monotonic() < deadline:  # the stand-in's own handler may linger
-        time.sleep(0.01)
-    assert not any(thread.name == "nvidia" for thread in threading.enumerate())
+    thread.join(5)
+    assert not thread.is_alive()
     assert generate(backend).image.size == (1024, 1024)  # it opens again when needed
 
 
 def test_the_thread_of_a_dropped_backend_ends(stand_in, settings):
+    before = nvidia_threads()
     backend = Hosted(replace(settings, nvidia_api_key=GOOD_KEY, hosted_url=stand_in.hosted_url))
     whole = backend.dials(MODES["text"]).complete(GenerationRequest("text", "a house"))
     backend.generate(whole, lambda *step: None, lambda status: None)
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "nvidia"]
+    (thread,) = nvidia_threads() - before
     del backend
     thread.join(5)
     assert not thread.is_alive()
