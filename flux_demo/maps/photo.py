@@ -9,9 +9,10 @@ import io
 import os
 import random
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from flux_demo.errors import InvalidPicture
+from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.maps import png
 from flux_demo.maps.colours import orientation_of, to_rgb, turned_upright
 from flux_demo.maps.decoding import LARGE, give_back, turn
@@ -42,8 +43,12 @@ OTHER_FORMATS = (
 )
 
 
-def open_photo(source: Image | str | os.PathLike | bytes | BinaryIO) -> Image:
+def open_photo(
+    source: Image | str | os.PathLike | bytes | BinaryIO, check_size: Callable[[int, int], object] = lambda width, height: None
+) -> Image:
     """Open an image as RGB: a path, bytes, a binary file or a PIL image, with the same result. Raises InvalidPicture.
+
+    ``check_size(width, height)`` may raise InvalidRequest for an image, upright, that could not be used; no pixel is decoded before.
 
     It is turned upright by its EXIF, its colours are taken to sRGB by its profile, transparency is laid on white, more than 8 bits are
     scaled (``maps.tones``), and of an animation the first frame is taken. A photo of more than 24 megapixels comes out smaller, each
@@ -51,13 +56,14 @@ def open_photo(source: Image | str | os.PathLike | bytes | BinaryIO) -> Image:
     """
     from PIL import Image as PIL_Image
 
+    refusal: InvalidRequest
     try:
         if isinstance(source, PIL_Image.Image):
-            return _of_image(source)
+            return _of_image(source, check_size)
         if source is None:
             raise not_a_photo(source)
-        return _of_bytes(read(source))
-    except InvalidPicture as error:
+        return _of_bytes(read(source), check_size)
+    except InvalidRequest as error:
         refusal = error
     except (MemoryError, PIL_Image.DecompressionBombError):
         refusal = _too_many_pixels()
@@ -69,10 +75,11 @@ def open_photo(source: Image | str | os.PathLike | bytes | BinaryIO) -> Image:
     raise refusal.with_traceback(None) from None
 
 
-def _of_image(given: Image) -> Image:
+def _of_image(given: Image, check_size: Callable[[int, int], object]) -> Image:
     if given.format is not None and given.format not in (*FORMATS, HEIC, *JPEGS):
         raise InvalidPicture(f"A photo cannot be an image in the format {given.format}. Save it as PNG or JPEG and try that file.")
     _check_header(*given.size)
+    check_size(*_upright_size(given))
     with turn(given.width * given.height):
         if given.mode == "RGB" and not given.info and given.width * given.height <= LARGE:
             given.load()
@@ -81,7 +88,7 @@ def _of_image(given: Image) -> Image:
         return _finished(image, given.info.get("icc_profile"), orientation_of(given))
 
 
-def _of_bytes(data: bytes) -> Image:
+def _of_bytes(data: bytes, check_size: Callable[[int, int], object]) -> Image:
     profile = None
     if data.startswith(png.SIGNATURE):
         data, profile = png.pixels_only(data)
@@ -89,9 +96,15 @@ def _of_bytes(data: bytes) -> Image:
         warnings.simplefilter("ignore")  # Pillow warns about odd EXIF and large images; the limits are checked here
         opened = _opened(data)
         _check_header(*opened.size)
+        check_size(*_upright_size(opened))
         with turn(opened.width * opened.height):
             decoded = _decoded(opened, data)
             return _finished(decoded, profile or opened.info.get("icc_profile"), orientation_of(opened))
+
+
+def _upright_size(image: Image) -> tuple[int, int]:
+    lies_on_its_side = orientation_of(image) in (5, 6, 7, 8)
+    return image.size[::-1] if lies_on_its_side else image.size  # type: ignore[return-value]
 
 
 def _decoded(opened: Image, data: bytes) -> Image:

@@ -15,7 +15,7 @@ from flux_demo.gallery import GeneratedImage
 from flux_demo.maps.photo import open_photo
 from flux_demo.modes import MODES, Mode
 from flux_demo.recipe import read_recipe
-from flux_demo.request import ControlMap, GenerationRequest
+from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.studio import EMPTY, Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, keep_map, publish_kept, received
@@ -61,7 +61,7 @@ def _generation(studio: Studio, mode: Mode) -> Callable:
     control = mode.control
 
     def generate(**given: Any) -> Iterator[tuple[gr.FileData | None, dict]]:
-        control_map = _given_map(control.kind, given["map"]) if control else None
+        control_map = _given_map(studio, mode, given["map"]) if control else None
         size = None if control else _size_text(given["size"])
         yield from _run(
             studio, request_of(mode, given["prompt"], given["seed"], given["steps"], given["guidance"], None, size, control_map)
@@ -140,8 +140,11 @@ def _run(studio: Studio, request: GenerationRequest) -> Iterator[tuple[gr.FileDa
         events.close()
 
 
-def _given_map(kind: str, uploaded: Any) -> ControlMap:
-    return ControlMap(kind, open_photo(received(uploaded)))
+def _given_map(studio: Studio, mode: Mode, uploaded: Any) -> ControlMap:
+    """A map as it was uploaded. One that the route cannot follow is refused by its header, before it is decoded."""
+    assert mode.control
+    limits = studio.route(mode.name).dials.size_limits
+    return ControlMap(mode.control.kind, open_photo(received(uploaded), lambda width, height: limits.check(Size(width, height))))
 
 
 def _size_text(size: Any) -> str:

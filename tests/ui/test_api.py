@@ -9,6 +9,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from flux_demo.recipe import read_recipe
+from tests.maps.test_photo import png_header
 from tests.ui.conftest import SMALL
 
 
@@ -112,6 +113,12 @@ def test_near_beyond_far_is_refused_in_words(client, photo_file):
 def test_a_map_of_an_illegal_size_is_refused_in_words(client, photo, tmp_path):
     photo.resize((250, 128)).save(tmp_path / "map.png")
     assert "240" in refused(client, "a red cube", handle_file(tmp_path / "map.png"), steps=1, api_name="/canny")
+
+
+def test_a_map_that_the_route_cannot_follow_is_refused_before_it_is_decoded(client, tmp_path):
+    (tmp_path / "map.png").write_bytes(png_header(4096, 4096))  # damaged, which only a decoder would notice
+    said = refused(client, "a red cube", handle_file(tmp_path / "map.png"), steps=1, api_name="/canny")
+    assert "4096 pixels cannot be generated here" in said
 
 
 def broken_files(folder, photo):
