@@ -143,6 +143,7 @@
             const prompt = thumb.querySelector("img").alt;
             if (prompt && thumb.ariaLabel !== prompt) thumb.ariaLabel = prompt;
         }
+        for (const empty of document.querySelectorAll(".empty[aria-label]:not([role])")) empty.setAttribute("role", "img"); // a name needs a role
     };
     new MutationObserver(() => {
         if (!waiting) setTimeout(listen, 50);
