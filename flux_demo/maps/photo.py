@@ -18,6 +18,7 @@ from flux_demo.maps.colours import orientation_of, to_rgb, turned_upright
 from flux_demo.maps.decoding import LARGE, give_back, turn
 from flux_demo.maps.source import MAX_BYTES as MAX_BYTES
 from flux_demo.maps.source import not_a_photo, read
+from flux_demo.maps.tones import DEEP
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,6 +27,8 @@ MAX_PIXELS = 64_000_000
 MIN_SIDE = 8  # pixels; anything smaller is an icon or a tracking dot
 MAX_ASPECT = 32  # the longer side divided by the shorter one
 KEPT_SIDE = 2048  # pixels that a large photo keeps at least, as no map has longer sides
+CAN_BE_AVERAGED = ("RGB", "RGBA", "L", "LA", "CMYK", "F")  # Pillow's modes whose pixels are amounts of light
+BAND = 16  # rows of the result
 THERE = 0.9  # of a JPEG's rows, without which it counts as cut off
 
 # By content, whatever the name says. Never one whose reader starts another program, as EPS and PDF do.
@@ -153,7 +156,7 @@ def _opened(data: bytes) -> Image:
 
 def _finished(image: Image, profile: Any, orientation: int) -> Image:
     """A new image, RGB and nothing else: EXIF, location and comments are dropped. The given one is closed, which frees its memory."""
-    small = _reduced(image) if image.mode in ("RGB", "RGBA", "L", "LA", "CMYK", "F") else image
+    small = image if image.mode in DEEP and image.mode != "F" else _reduced(image)
     rgb = _reduced(to_rgb(small, profile if isinstance(profile, bytes) else None))
     upright = turned_upright(rgb, orientation)
     upright = upright.copy() if upright is image else upright
@@ -167,8 +170,22 @@ def _reduced(image: Image) -> Image:
     factor = min(image.size) // KEPT_SIDE
     if image.width * image.height <= LARGE or factor < 2:
         return image
+    if image.mode not in CAN_BE_AVERAGED:
+        return _reduced_in_bands(image, factor)
     small = image.reduce(factor)
     small.info = {name: value for name, value in image.info.items() if name == "transparency"}
+    return small
+
+
+def _reduced_in_bands(image: Image, factor: int) -> Image:
+    """A palette's numbers cannot be averaged, their colours can: some rows at a time, which takes a hundredth of the memory."""
+    from PIL import Image as PIL_Image
+
+    mode = "RGBA" if image.has_transparency_data else "L" if image.mode == "1" else "RGB"
+    small = PIL_Image.new(mode, (-(-image.width // factor), -(-image.height // factor)))
+    for row in range(0, small.height, BAND):
+        rows = image.crop((0, row * factor, image.width, min((row + BAND) * factor, image.height)))
+        small.paste(rows.convert(mode).reduce(factor), (0, row))
     return small
 
 

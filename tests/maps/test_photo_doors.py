@@ -235,6 +235,20 @@ def test_a_refusal_keeps_no_pixels_alive(photo, monkeypatch):
     assert alive and alive[0]() is None and kept.__cause__ is None and kept.__context__ is None
 
 
+@pytest.mark.parametrize(("mode", "transparent"), [("P", True), ("1", False)])
+def test_a_large_picture_with_a_palette_is_averaged_like_its_colours(mode, transparent):
+    stripes = Image.radial_gradient("L").resize((4101, 6000)).convert(mode)
+    options = {"transparency": 0} if transparent else {}
+    options["compress_level"] = 1
+    palette = stripes if mode == "1" else stripes.convert("RGB").quantize(16, dither=Image.Dither.NONE)
+    file = encoded(palette, "PNG", **options)
+    with Image.open(io.BytesIO(file)) as opened:
+        colours = encoded(opened.convert("RGBA" if transparent else "RGB"), "PNG", compress_level=1)
+    small = open_photo(file)
+    assert small.size == (2051, 3000)
+    assert difference(small, open_photo(colours)) < 0.01
+
+
 def test_a_large_picture_waits_before_it_is_decoded_and_comes_out_smaller(monkeypatch):
     """And at most two are decoded at a time, a large one alone."""
     data = encoded(Image.new("L", (8000, 8000), 200), "PNG", compress_level=1)
