@@ -1,6 +1,8 @@
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from flux_demo.errors import InvalidRequest
@@ -32,6 +34,24 @@ def test_impossible_sizes_are_refused_in_words(text):
         Size.parse(text)
     assert str(error.value).count(". ") >= 1 or str(error.value).endswith(".")
     assert len(str(error.value)) < 250
+
+
+@given(st.integers(1, 6000), st.integers(1, 6000), st.sampled_from(["x", "X", "×"]), st.sampled_from(["", " ", "\t", "  "]))
+def test_a_size_in_any_spelling_is_that_size_or_is_refused(width, height, cross, space):
+    spelling = f"{space}{width}{space}{cross}{space}{height}{space}"
+    if width % 16 == height % 16 == 0:
+        assert Size.parse(spelling) == Size(width, height) == Size.parse(str(Size(width, height)))
+    else:
+        with pytest.raises(InvalidRequest, match="multiples of 16"):
+            Size.parse(spelling)
+
+
+@given(st.one_of(st.text(), st.from_regex(r"[0-9x× .eE+-]{0,30}", fullmatch=True)))
+def test_any_text_is_a_size_or_is_refused_in_words(text):
+    try:
+        assert str(Size.parse(text)) == str(Size.parse(str(Size.parse(text))))
+    except InvalidRequest as error:
+        assert str(error).endswith(".") and len(str(error)) < 250
 
 
 def test_an_illegal_side_names_its_neighbours():
