@@ -100,6 +100,38 @@
         receive(file);
     });
 
+    // A frame on the photo around what crop keeps; its shares of the photo are beside the map's note.
+    const frameCrop = () => {
+        for (const pair of document.querySelectorAll(".pair")) {
+            const box = pair.querySelector(".own .box"), photo = box?.querySelector("img");
+            const keeps = pair.querySelector("[data-keeps]")?.dataset.keeps;
+            let frame = box?.querySelector(".crop-frame");
+            if (!keeps || !photo?.naturalWidth || !photo.clientWidth) {
+                frame?.remove();
+                continue;
+            }
+            if (!frame) {
+                frame = document.createElement("div");
+                frame.className = "crop-frame";
+                frame.append(document.createElement("div"));
+                box.append(frame);
+            }
+            const scale = Math.min(photo.clientWidth / photo.naturalWidth, photo.clientHeight / photo.naturalHeight);
+            const [width, height] = [photo.naturalWidth * scale, photo.naturalHeight * scale];
+            const place = photo.getBoundingClientRect(), around = box.getBoundingClientRect();
+            const [left, top, wide, high] = keeps.split(" ").map((share) => `${100 * share}%`);
+            Object.assign(frame.firstChild.style, { left, top, width: wide, height: high });
+            Object.assign(frame.style, {
+                left: `${place.left - around.left - box.clientLeft + (photo.clientWidth - width) / 2}px`,
+                top: `${place.top - around.top - box.clientTop + (photo.clientHeight - height) / 2}px`,
+                width: `${width}px`,
+                height: `${height}px`,
+            });
+        }
+    };
+    addEventListener("resize", frameCrop);
+    document.addEventListener("load", (event) => event.target.closest?.(".own .box") && frameCrop(), true);
+
     // Focus goes to Stop when a run starts from the button, and back when it ends. On a phone the image comes into view.
     let focusFrom = null;
     document.addEventListener("click", (event) => {
@@ -132,6 +164,7 @@
     const listen = () => {
         waiting = false;
         moveFocus();
+        frameCrop();
         const step = shown(".status .step")[0]?.textContent.trim();
         const wanted = step ? `${step} · ${title}` : title;
         if (document.title !== wanted) document.title = wanted;

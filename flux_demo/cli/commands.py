@@ -124,8 +124,9 @@ def _map(studio: Studio, args: argparse.Namespace, mode: Mode, control: Control,
                 f"--as-map uses the file as the map, but --{next(iter(options))} is for drawing one. Leave one of them out."
             )
         return studio.as_map(mode.name, photo, size, args.fit)
-    if as_map is not None and looks_like_map(photo):
-        terminal.say("The photo already looks like a map. If it is one, add --as-map to use it as is.")
+    if as_map is not None and (look := looks_like_map(photo)):
+        way = "invert it to white lines on black and add" if look == "inverted canny" else "add"
+        terminal.say(f"The photo already looks like a map. If it is one, {way} --as-map to use it as is.")
     terminal.say_status("Drawing the map")
     return studio.preview(mode.name, photo, size, args.fit, **options)
 

@@ -38,6 +38,15 @@ def check_fit(how: Any) -> None:
         raise InvalidRequest(f"{shortened(how)} is not a way to fit a photo. Choose {', '.join(FITS[:-1])} or {FITS[-1]}.")
 
 
+def middle(width: int, height: int, size: Size) -> tuple[int, int, int, int]:
+    """What crop keeps of a photo: left, top, width and height in its pixels."""
+    if width * size.height > height * size.width:
+        kept = max(1, round(height * size.width / size.height))
+        return (width - kept) // 2, 0, kept, height
+    kept = max(1, round(width * size.height / size.width))
+    return 0, (height - kept) // 2, width, kept
+
+
 def fit(photo: Image, size: Size, how: str = "crop") -> Fitted:
     """Bring an RGB photo to ``size``. Raises InvalidRequest for an unknown way.
 
@@ -64,14 +73,8 @@ def fit(photo: Image, size: Size, how: str = "crop") -> Fitted:
 
 def _middle(pixels: np.ndarray, size: Size) -> np.ndarray:
     """The largest centred part that has the output's shape."""
-    height, width = pixels.shape[:2]
-    if width * size.height > height * size.width:
-        kept = max(1, round(height * size.width / size.height))
-        left = (width - kept) // 2
-        return pixels[:, left : left + kept]
-    kept = max(1, round(width * size.height / size.width))
-    top = (height - kept) // 2
-    return pixels[top : top + kept]
+    left, top, width, height = middle(pixels.shape[1], pixels.shape[0], size)
+    return pixels[top : top + height, left : left + width]
 
 
 def _inner(pixels: np.ndarray, size: Size) -> tuple[int, int]:

@@ -241,7 +241,8 @@ def _too_many_pixels(pixels: int | None = None) -> InvalidPicture:
 
 
 def looks_like_map(photo: Image) -> str | None:
-    """The kind of map that an RGB image looks like: "canny" (thin white lines on black), "depth" (smooth and grey), or None.
+    """The kind of map that an RGB image looks like: "canny" (thin white lines on black), "inverted canny" (black on white), "depth" (smooth
+    and grey, whichever way), or None.
 
     A guess from simple statistics, to be reported and never acted on: line art and black-and-white photos can look the same.
     """
@@ -257,6 +258,8 @@ def looks_like_map(photo: Image) -> str | None:
     black, white = (grey < 32).mean(), (grey > 223).mean()
     if black + white > 0.97 and 0.002 < white < 0.35:
         return "canny"
+    if black + white > 0.97 and 0.002 < black < 0.35:
+        return "inverted canny"
     across, down = np.abs(np.diff(grey, axis=1)), np.abs(np.diff(grey, axis=0))
     smooth = (np.percentile(across, 90) <= 4) and (np.percentile(down, 90) <= 6)
     levels = len(np.unique(grey))

@@ -21,10 +21,11 @@ from flux_demo.ui.history import Entry, actions, displayed, history_shown, nothi
 from flux_demo.ui.restore import across, from_other_program, opened
 from flux_demo.ui.tab_state import tab_state
 from flux_demo.ui.visitor_store import is_key
+from flux_demo.ui.workshop import VIEWED
 
 FORM = ("prompt", "seed", "steps", "guidance", "size", "preset", "sample", "fit", "as_map", "photo")
 IMAGE = ("picture", "image_head", "caption", "details", "last", "keep")
-SHOWN = ("tabs", "restore_note", "status", "map", "shown", "wanted", "map_note", *IMAGE)
+SHOWN = ("tabs", "restore_note", "status", *VIEWED, "view", "shown", "wanted", "map_note", *IMAGE)
 
 
 # The link of the hidden file is there a moment after its value.

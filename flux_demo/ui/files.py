@@ -8,12 +8,14 @@ import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gradio.utils import get_upload_folder
 
 from flux_demo.errors import GenerationFailed, InvalidPicture
 from flux_demo.request import ControlMap
+
+Look = Literal["map", "inverted", "either"]
 
 
 class DrawnFrom(NamedTuple):
@@ -38,7 +40,8 @@ class ShownMap:
     estimator: str | None
     sha256: str
     note: str = ""
-    photo_looks_like_map: bool = False
+    looks_like: Look | None = None  # what the photo looks like already, if that is a map of this kind
+    keeps: tuple[float, float, float, float] | None = None  # left, top, width, height that crop keeps of the photo, as shares of it
 
 
 def received(value: Any) -> Path:

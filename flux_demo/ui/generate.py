@@ -19,6 +19,7 @@ from flux_demo.ui.files import ShownMap, map_to_send, new_file
 from flux_demo.ui.history import Album, Entry, displayed, history_shown
 from flux_demo.ui.preview import draw, drawn_from, is_current
 from flux_demo.ui.run import Run, Runs, Step
+from flux_demo.ui.workshop import MAP, PAINT, in_sight, with_paint
 from flux_demo.version import VERSION
 
 IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False), "run_state": "idle"}
@@ -81,6 +82,9 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
         as_map: Any = False,
         sample: Any = None,
         shown: ShownMap | None = None,
+        view: Any = MAP,
+        painter: Any = None,
+        painting: str | None = None,
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
         try:
@@ -92,7 +96,10 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
                 _prompt_first(prompt)
                 if not is_current(shown, now):  # the click was faster than the live map: draw it, show it, then send it
                     shown = draw(studio, mode, now)
-                    yield {"map": shown.path, "shown": shown, "map_note": html.says(shown.note)}
+                    yield in_sight(view, shown) | {"shown": shown, "map_note": html.map_note(shown.note, shown.keeps)}
+                elif shown and view == PAINT and (painted := with_paint(shown, painter, painting)) is not shown:
+                    shown = painted
+                    yield {"map": shown.path, "painting": shown.sha256, "shown": shown, "map_note": html.map_note(shown.note, shown.keeps)}
                 assert shown
                 control = map_to_send(shown)
             request = request_of(mode, prompt, seed, steps, guidance, preset, None if control else size, control, sample)

@@ -16,7 +16,7 @@ from flux_demo.ui.events import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, Services, run_handler, stop_handler
 from flux_demo.ui.history import Album, Entry, actions
 from flux_demo.ui.loading import bind_loading
-from flux_demo.ui.preview import apart, auto_thresholds, live_map
+from flux_demo.ui.preview import apart, auto_thresholds, inverted, live_map, offers
 from flux_demo.ui.prompt_meter import measure
 from flux_demo.ui.run import MAX_RUNS, Runs
 from flux_demo.ui.session import bind_session
@@ -24,10 +24,11 @@ from flux_demo.ui.size_field import bind_size
 from flux_demo.ui.tab import build_tab
 from flux_demo.ui.tab_state import find_route
 from flux_demo.ui.visitor_store import VisitorStore
+from flux_demo.ui.workshop import VIEWED, choose_view
 
 TITLE = "FLUX.1 [dev]: Text, Canny, Depth"
 QUEUED = 256  # events that may wait in Gradio's queue together; runs wait in ours
-SHOWN_OF_A_MAP = ("map", "shown", "map_note", "use_as_map")
+SHOWN_OF_A_MAP = (*VIEWED, "shown", "map_note", "use_as_map", "use_inverted")
 COPY_LINK_JS = """(prompt, seed, size, steps, guidance) => {
     const mode = document.querySelector("[role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "") ?? "text";
     const link = new URL(location.pathname, location.origin);
@@ -154,13 +155,10 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
         concurrency_id="map",
         concurrency_limit=2,
     )
-    bind(
-        [form["use_as_map"].click],
-        lambda: {"as_map": True, "use_as_map": gr.update(visible=False)},
-        form,
-        ["as_map", "use_as_map"],
-        queue=False,
-    )
+    offered = ["use_as_map", "use_inverted"]
+    bind([form["use_as_map"].click], lambda: {"as_map": True} | offers(None), form, ["as_map", *offered], queue=False)
+    bind([form["use_inverted"].click], inverted, form, ["photo", "as_map", "map_note", *offered])
+    bind([form["view"].input], choose_view, form, [*VIEWED, "view", "shown", "map_note"])
     lower, upper = [option.name for option in mode.control.options if not option.is_switch]
     for moved, pushed, handler in ((lower, upper, apart(lower, upper)), (upper, lower, apart(lower, upper, moves_upper=True))):
         bind([form[moved].input], handler, form, [pushed], (lower, upper), queue=False, trigger_mode="always_last")

@@ -3,23 +3,45 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from flux_demo.errors import InvalidPicture, InvalidRequest
+from flux_demo.maps.fit import middle
 from flux_demo.maps.photo import looks_like_map, open_photo
 from flux_demo.modes import Mode
 from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap
 from flux_demo.studio import EMPTY, Studio
 from flux_demo.ui import html
-from flux_demo.ui.files import DrawnFrom, ShownMap, keep_map, received
+from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import map_note
+from flux_demo.ui.workshop import MAP, in_sight, seen
 
 NEARLY_NONE, NEARLY_ALL = 0.005, 0.4  # shares of edge pixels of which a map says little
 SAME_SHAPE = 0.01  # a difference of one hundredth is rounding, not a crop
+LOOKS: dict[tuple[str, str], Look] = {  # by the map's kind and what the photo looks like: how it could be used as the map
+    ("canny", "canny"): "map",
+    ("canny", "inverted canny"): "inverted",
+    ("depth", "depth"): "either",  # nothing tells which end of the greys is near
+}
+OFFERS: dict[Look | None, tuple[bool, bool]] = {
+    None: (False, False),
+    "map": (True, False),
+    "inverted": (False, True),
+    "either": (True, True),
+}
+
+
+class Facts(NamedTuple):
+    """What is known of a photo without a size or options."""
+
+    width: int
+    height: int
+    looks_like: str | None
+    carries_recipe: bool
 
 
 def drawn_from(mode: Mode, photo: Any, size: Any, fit: Any, as_map: Any, options: dict[str, Any]) -> DrawnFrom:
@@ -46,33 +68,52 @@ def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
         control = studio.as_map(mode.name, photo, size=size, fit=fit)
     else:
         control = studio.preview(mode.name, photo, size=size, fit=fit, **dict(now.options))
-    shown = keep_map(control, now, _note(facts, control, fit, now.as_map))
-    return replace(shown, photo_looks_like_map=facts[1] and not now.as_map)
+    look = None if now.as_map or not facts.looks_like else LOOKS.get((control.kind, facts.looks_like))
+    shown = keep_map(control, now, _note(facts, control, fit, now.as_map, look))
+    return replace(shown, looks_like=look, keeps=_kept(facts, control) if fit == "crop" else None)
 
 
 def live_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
     """The handler for every change that the map depends on."""
 
     def redraw(
-        *, photo: Any, size: Any, fit: Any, as_map: Any, shown: ShownMap | None, wanted: str | None, **options: Any
+        *, photo: Any, size: Any, fit: Any, as_map: Any, shown: ShownMap | None, wanted: str | None, view: Any, **options: Any
     ) -> Iterator[dict[str, Any]]:
         now = drawn_from(mode, photo, size, fit, as_map, options)
         if is_current(shown, now):
             return
         if now.photo is None:
-            yield {"map": None, "shown": None, "map_note": wanting(wanted) or map_note(mode), "use_as_map": gr.update(visible=False)}
+            yield seen(MAP, None) | {"shown": None, "map_note": wanting(wanted) or map_note(mode)} | offers(None)
             return
         if shown is None or shown.drawn_from.photo != now.photo:  # not while a slider moves
             yield {"map_note": html.says("Drawing the map", "busy")}
         try:
             shown = draw(studio, mode, now)
         except Exception as error:
-            yield {"map": None, "shown": None, "map_note": html.says(html.sentence(error), "problem")}
+            yield seen(MAP, None) | {"shown": None, "map_note": html.says(html.sentence(error), "problem")} | offers(None)
             return
-        note = html.says(f"{shown.note}{_compared(shown, wanted)}")
-        yield {"map": shown.path, "shown": shown, "map_note": note, "use_as_map": gr.update(visible=shown.photo_looks_like_map)}
+        note = html.map_note(f"{shown.note}{_compared(shown, wanted)}", shown.keeps)
+        yield in_sight(view, shown) | {"shown": shown, "map_note": note} | offers(shown.looks_like)
 
     return redraw
+
+
+def offers(look: Look | None) -> dict[str, Any]:
+    """The buttons that make the photo itself the map."""
+    as_is, inverted = OFFERS[look]
+    return {"use_as_map": gr.update(visible=as_is), "use_inverted": gr.update(visible=inverted)}
+
+
+def inverted(*, photo: Any) -> dict[str, Any]:
+    """The photo with black and white exchanged, to be used as the map as it is."""
+    from PIL import ImageOps
+
+    try:
+        path = new_file("inverted.png")
+        ImageOps.invert(open_photo(received(photo))).save(path, format="PNG", compress_level=1)
+    except InvalidPicture as error:
+        return {"map_note": html.says(str(error), "problem")}
+    return {"photo": str(path), "as_map": True} | offers(None)
 
 
 def wanting(wanted: str | None) -> str:
@@ -89,22 +130,28 @@ def _compared(shown: ShownMap, wanted: str | None) -> str:
 
 
 @lru_cache(maxsize=256)
-def _facts(path: str, modified: int) -> tuple[float, bool, bool]:
-    """A photo's width over its height, whether it looks like a map, and whether it carries a recipe; cached, so that moving a slider does
-    not decode the file again.
-    """
+def _facts(path: str, modified: int) -> Facts:
+    """A photo's facts; cached, so that moving a slider does not decode the file again."""
     photo = open_photo(path)
     try:
         read_recipe(path)
         carries_recipe = True
     except InvalidPicture:
         carries_recipe = False
-    return photo.width / photo.height, looks_like_map(photo) is not None, carries_recipe
+    return Facts(photo.width, photo.height, looks_like_map(photo), carries_recipe)
 
 
-def _note(facts: tuple[float, bool, bool], control: ControlMap, fit: str, as_map: bool) -> str:
+def _kept(facts: Facts, control: ControlMap) -> tuple[float, float, float, float] | None:
+    """What crop keeps of the photo, as shares of it; None where that is the whole."""
+    if abs(facts.width / facts.height / (control.size.width / control.size.height) - 1) <= SAME_SHAPE:
+        return None
+    left, top, width, height = middle(facts.width, facts.height, control.size)
+    return left / facts.width, top / facts.height, width / facts.width, height / facts.height
+
+
+def _note(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: Look | None) -> str:
     """Size, how the photo was fitted, what estimated the depth, and whether the photo looks like a map already."""
-    ratio, map_like, carries_recipe = facts
+    ratio = facts.width / facts.height
     parts = [f"{html.spoken(control.size)}, {_shape_note(ratio, control.size.width / control.size.height, fit)}."]
     if control.estimator:
         parts.append(f"Depth estimated by {'the mini' if control.estimator == 'mini' else control.estimator}.")
@@ -112,9 +159,9 @@ def _note(facts: tuple[float, bool, bool], control: ControlMap, fit: str, as_map
         parts.append(EMPTY)
     elif control.kind == "canny" and not as_map:
         parts.append(_edge_note(control))
-    if not as_map and map_like:
-        parts.append("This photo looks like a map already.")
-    if carries_recipe:
+    if look:
+        parts.append(f"This photo looks like a map already{', in black on white' if look == 'inverted' else ''}.")
+    if facts.carries_recipe:
         parts.append("It was generated here; “Load settings from PNG” restores its settings.")
     return " ".join(parts)
 

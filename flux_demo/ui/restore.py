@@ -19,6 +19,7 @@ from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.preview import drawn_from, wanting
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import find_route, map_note
+from flux_demo.ui.workshop import MAP, seen
 
 
 def opened(dropped: Any) -> Entry:
@@ -56,18 +57,17 @@ def _map_of(mode: Mode, entry: Entry, history: Sequence[Entry], size: str) -> di
     control = entry.recipe.control
     assert mode.control and control
     options = {option.name: control.options.get(option.name, option.default) for option in mode.control.options}
-    fit, as_map = control.fit or "crop", not control.options
-    form = {"fit": fit, "as_map": as_map, **options}
+    fit, as_map = control.fit or "crop", not control.options.keys() & options.keys()
+    form = {"fit": fit, "as_map": as_map, "view": MAP, **options}
     for known in (entry, *history):
         shown = known.shown
         if shown and shown.sha256 == control.sha256 and still_kept(shown.path):
             photo = still_kept(known.photo)
             shown = replace(shown, drawn_from=drawn_from(mode, photo, size, fit, as_map, options))
             note = html.says(f"{shown.note} It is the map of the recipe.")
-            return form | {"photo": photo, "map": shown.path, "shown": shown, "wanted": None, "map_note": note}
-    return form | {
+            return form | seen(MAP, shown) | {"photo": photo, "shown": shown, "wanted": None, "map_note": note}
+    return (form | seen(MAP, None)) | {
         "photo": None,
-        "map": None,
         "shown": None,
         "wanted": control.sha256,
         "map_note": wanting(control.sha256) or map_note(mode),

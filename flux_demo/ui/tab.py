@@ -15,6 +15,7 @@ from flux_demo.ui import examples, html
 from flux_demo.ui.files import publish
 from flux_demo.ui.size_field import build_size
 from flux_demo.ui.tab_state import FITS, find_route, tab_state
+from flux_demo.ui.workshop import build_views
 
 Form = dict[str, Any]
 
@@ -77,8 +78,11 @@ def _photo_and_map(form: Form, state: dict, mode: Mode) -> None:
                 elem_classes=["box", "pixels"],
                 alt_text=f"The map that FLUX follows. {mode.control.sees}.",
             )
+            build_views(form, mode, state)
             form["map_note"] = gr.HTML(**state["map_note"], elem_classes="note")
-            form["use_as_map"] = gr.Button("Use as map", size="sm", visible=False, elem_classes="use-as-map")
+            with gr.Row(elem_classes="offers"):
+                form["use_as_map"] = gr.Button("Use as map", size="sm", visible=False, elem_classes="use-as-map")
+                form["use_inverted"] = gr.Button("Use as map, inverted", size="sm", visible=False, elem_classes="use-as-map")
             with gr.Column(elem_classes="drawing", min_width=0, **state["own"]) as form["drawing"]:
                 form["fit"] = gr.Radio(list(FITS), value="crop", label="Fit", elem_classes="choices")
                 for option in mode.control.options:

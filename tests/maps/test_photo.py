@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from flux_demo.errors import InvalidPicture
 from flux_demo.maps import photo as loader
@@ -134,6 +134,7 @@ def test_maps_are_recognised_and_photos_are_not(photo):
 
     edges = Image.fromarray(cv2.Canny(np.asarray(photo), 50, 200)).convert("RGB")
     assert looks_like_map(edges) == "canny"
+    assert looks_like_map(ImageOps.invert(edges)) == "inverted canny"
     depth = Image.fromarray(np.add.outer(np.linspace(0, 200, 400), np.linspace(0, 50, 640)).astype(np.uint8)).convert("RGB")
     assert looks_like_map(depth) == "depth"
     assert looks_like_map(photo) is None

@@ -1,0 +1,189 @@
+"""The map's views: the map that is sent, laid over the photo, in colour beside the grey, and to be painted on.
+
+The first view's file is what is sent, whatever is in sight. What was painted is a new file, made when the editor is left or the run starts.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from flux_demo.errors import InvalidPicture
+from flux_demo.maps.fit import fit as fit_photo
+from flux_demo.maps.photo import open_photo
+from flux_demo.modes import Mode
+from flux_demo.request import ControlMap, Size
+from flux_demo.ui import html
+from flux_demo.ui.events import Form
+from flux_demo.ui.files import ShownMap, keep_map, map_to_send, new_file, received, still_kept
+
+MAP, OVER, COLOUR, PAINT = "map", "over", "colour", "paint"
+TITLES = {MAP: "Map", OVER: "On photo", COLOUR: "Colour", PAINT: "Paint"}
+PAINTED = "painted"  # among the options of a recipe's map; not one that a map is drawn with
+ABOUT_PAINT = "White adds, black takes away. A change of photo, size, fit or sliders draws the map anew."
+SAID_OF_PAINT = "Painted by hand. A change of photo, size, fit or sliders draws it anew."
+VIEWED = ("map", "beside", "painter", "painting")
+BRUSH = {"canny": ["#ffffff", "#000000"], "depth": ["#ffffff", "#c0c0c0", "#808080", "#404040", "#000000"]}
+
+
+def build_views(form: Form, mode: Mode, state: dict) -> None:
+    """Lay out what takes the place of the map's image, and the choice between them."""
+    assert mode.control
+    kind = mode.control.kind
+    form["beside"] = gr.ImageSlider(
+        visible=False,
+        interactive=False,
+        format="png",
+        type="filepath",
+        buttons=["fullscreen"],
+        show_label=False,
+        label=f"{mode.control.title} beside the photo",
+        elem_id=f"beside-{mode.name}",
+        elem_classes=["box", "slider"],
+    )
+    form["painter"] = gr.ImageEditor(
+        visible=False,
+        interactive=True,
+        format="png",
+        type="filepath",
+        image_mode="RGBA",
+        sources=(),
+        transforms=(),
+        layers=gr.LayerOptions(allow_additional_layers=False),
+        brush=gr.Brush(default_size=8, colors=BRUSH.get(kind, ["#ffffff", "#000000"]), default_color="#ffffff", color_mode="fixed"),
+        eraser=gr.Eraser(default_size=8),
+        buttons=["fullscreen"],
+        show_label=False,
+        label=f"{mode.control.title} to paint on",
+        elem_id=f"painter-{mode.name}",
+        elem_classes=["painter"],
+    )
+    views = [MAP, OVER, *([COLOUR] if kind == "depth" else []), PAINT]
+    form["painting"] = gr.State(None)
+    form["view"] = gr.Radio(
+        [(TITLES[view], view) for view in views],
+        value=MAP,
+        show_label=False,
+        label="View of the map",
+        container=False,
+        elem_classes=["choices", "view"],
+        **state["view"],
+    )
+
+
+def seen(view: Any, shown: ShownMap | None) -> dict[str, Any]:
+    """What stands in the map's place. Without a map, or a photo to lay it over, that is the map's own panel."""
+    pair = _pair(view, shown) if shown else None
+    painting = view == PAINT and shown is not None
+    painter = {"value": _to_paint(shown.path)} if shown and painting else {}
+    return {
+        "map": gr.update(value=shown.path if shown else None, visible=not pair and not painting),
+        "beside": gr.update(value=pair, visible=pair is not None),
+        "painter": gr.update(visible=painting, **painter),
+        "painting": shown.sha256 if shown and painting else None,
+    }
+
+
+def in_sight(view: Any, shown: ShownMap) -> dict[str, Any]:
+    """A new map in the view that is chosen; in the first one nothing but the image changes, so that a slider's drag stays quick."""
+    return {"map": shown.path} if view in (MAP, None) else seen(view, shown)
+
+
+def choose_view(*, view: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
+    """The handler of the choice; what was painted is the map from here on."""
+    if shown is None:
+        return seen(view, None)
+    try:
+        shown = with_paint(shown, painter, painting)
+    except InvalidPicture as error:
+        return seen(MAP, shown) | {"map_note": html.says(str(error), "problem"), "view": MAP}
+    answer: dict[str, Any] = {"shown": shown, "map_note": html.map_note(shown.note, shown.keeps)}
+    if view == PAINT:
+        answer["map_note"] = html.map_note(ABOUT_PAINT, shown.keeps)
+    elif view == OVER and not still_kept(shown.drawn_from.photo):
+        answer["map_note"] = html.says("There is no photo here to lay the map over. Add the one that it was drawn from.")
+    return answer | seen(view, shown)
+
+
+def with_paint(shown: ShownMap, painter: Any, painting: str | None) -> ShownMap:
+    """The map as the editor shows it; the same object where nothing was painted on it. Raises InvalidPicture.
+
+    ``painting`` is the hash of the map that the editor was given: an older one's strokes are not for this map.
+    """
+    composite = painter.get("composite") if isinstance(painter, dict) else None
+    if not composite or painting != shown.sha256:
+        return shown
+    painted = ControlMap(shown.kind, open_photo(received(composite)), {**shown.options, PAINTED: True}, shown.fit, shown.estimator)
+    if painted.sha256 == shown.sha256 or painted.size != map_to_send(shown).size:
+        return shown
+    return replace(keep_map(painted, shown.drawn_from, SAID_OF_PAINT), keeps=shown.keeps)
+
+
+def _to_paint(path: str) -> dict[str, Any]:
+    return {"background": path, "layers": [], "composite": None}
+
+
+def _pair(view: Any, shown: ShownMap) -> tuple[str, str] | None:
+    """The two files of the slider: the photo and the map, or the map in colour and in the grey that is sent."""
+    if view == COLOUR:
+        return _coloured(shown.path), shown.path
+    photo = still_kept(shown.drawn_from.photo)
+    if view != OVER or photo is None:
+        return None
+    width, height = _size_of(shown.path)
+    how = shown.fit or shown.drawn_from.fit or "crop"
+    return _fitted(photo, Path(photo).stat().st_mtime_ns, width, height, how), shown.path
+
+
+def _coloured(path: str) -> str:
+    return _kept(_write_coloured, path)
+
+
+def _fitted(*photo_and_size: Any) -> str:
+    return _kept(_write_fitted, *photo_and_size)
+
+
+def _kept(write: Any, *arguments: Any) -> str:
+    """A cached file's path; written again when the temporary folder was cleared."""
+    path = write(*arguments)
+    if still_kept(path) is None:
+        write.cache_clear()
+        path = write(*arguments)
+    return path
+
+
+def _size_of(path: str) -> tuple[int, int]:
+    """Width and height of a map's file; no pixel is decoded."""
+    from PIL import Image
+
+    with Image.open(path) as opened:
+        return opened.size
+
+
+@lru_cache(maxsize=32)
+def _write_coloured(path: str) -> str:
+    """A depth map in colours, of which the eye tells more than of greys: red is near, blue is far."""
+    import cv2
+    import numpy as np
+    from PIL import Image
+
+    grey = np.asarray(open_photo(path).convert("L"))
+    colours = cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    return _write(Image.fromarray(colours), "depth-colours.png")
+
+
+@lru_cache(maxsize=32)
+def _write_fitted(photo: str, modified: int, width: int, height: int, how: str) -> str:
+    """The photo as the map saw it; cached, so that moving a slider does not fit it again."""
+    from PIL import Image
+
+    fitted = fit_photo(open_photo(photo), Size(width, height), how)
+    return _write(Image.fromarray(fitted.blank_outside(fitted.pixels)), "fitted-photo.png")
+
+
+def _write(image: Any, name: str) -> str:
+    path = new_file(name)
+    image.save(path, format="PNG", compress_level=1)
+    return str(path)

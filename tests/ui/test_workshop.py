@@ -1,0 +1,87 @@
+"""The map's views: over the photo, framed, inverted, painted. What is sent stays exact."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from flux_demo.maps.fit import fit
+from flux_demo.request import Size
+from tests.ui.driving import changed, give_photo, made, pixels_hash, prompt_field, read_recipe_of, run, served, set_steps, source
+
+pytestmark = pytest.mark.browser
+
+WIDE = "256x128"  # of a photo of 640x400 crop keeps 640x320
+
+
+def view(page, name):
+    page.get_by_role("radio", name=name, exact=True).locator("visible=true").check()
+
+
+def pixels(png):
+    with Image.open(io.BytesIO(png)) as opened:
+        return np.asarray(opened.convert("RGB"))
+
+
+def choose_size(page, size):
+    page.get_by_label("Size", exact=True).locator("visible=true").fill(size)
+    page.keyboard.press("Enter")
+
+
+def test_the_map_lies_over_the_photo_and_the_frame_shows_what_crop_keeps(visit, studio, photo, photo_file):
+    page = visit(tab="Canny")
+    give_photo(page, "canny", photo_file)
+    before = source(page, "#map-canny")
+    choose_size(page, WIDE)
+    map_png = changed(page, "#map-canny", before)
+    frame = page.locator("#photo-canny .crop-frame > div").bounding_box()
+    panel = page.locator("#photo-canny .crop-frame").bounding_box()
+    assert panel["width"] / panel["height"] == pytest.approx(640 / 400, rel=0.01)
+    assert frame["width"] / frame["height"] == pytest.approx(2, rel=0.01) and frame["width"] == pytest.approx(panel["width"], abs=1)
+    assert frame["y"] - panel["y"] == pytest.approx(panel["height"] / 10, abs=1)
+    view(page, "On photo")
+    page.locator("#beside-canny img").nth(1).wait_for()
+    left, right = (page.request.get(each.get_attribute("src")).body() for each in page.locator("#beside-canny img").all())
+    assert np.array_equal(pixels(left), fit(photo, Size(256, 128)).pixels)
+    assert right == map_png  # the very file that is sent
+
+
+def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio, photo_file):
+    page = visit(tab="Depth")
+    give_photo(page, "depth", photo_file)
+    before = source(page, "#map-depth")
+    choose_size(page, WIDE)
+    drawn = pixels(changed(page, "#map-depth", before))
+    view(page, "Paint")
+    canvas = page.locator("#painter-depth canvas").first
+    canvas.wait_for()
+    page.wait_for_function("document.querySelector('#painter-depth .zoom-number')?.innerText.includes('%')")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 30, y, steps=4)
+    page.mouse.up()
+    prompt_field(page).fill("a red cube on snow")
+    set_steps(page, 1)
+    run(page)
+    control = read_recipe_of(made(page, "depth")).control
+    view(page, "Map")
+    page.locator("#map-depth img").wait_for()
+    sent = served(page, "#map-depth")
+    assert control.sha256 == pixels_hash(sent) and control.options["painted"] is True
+    differs = (pixels(sent) != drawn).any(axis=2)
+    assert 20 < differs.sum() < 2000 and (pixels(sent)[differs] == 255).all()
+
+
+def test_a_map_in_black_on_white_can_be_used_the_other_way_round(visit, studio, photo, tmp_path):
+    ready = studio.preview("canny", photo, "336x192")
+    ImageOps.invert(ready.image).save(tmp_path / "inverted.png")
+    page = visit(tab="Canny")
+    give_photo(page, "canny", tmp_path / "inverted.png")
+    page.get_by_text("in black on white").wait_for()
+    before = source(page, "#map-canny")
+    page.get_by_role("button", name="Use as map, inverted", exact=True).locator("visible=true").click()
+    assert pixels_hash(changed(page, "#map-canny", before)) == ready.sha256
