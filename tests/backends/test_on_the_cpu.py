@@ -7,9 +7,11 @@ import gguf
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
+from gradio_client import Client, handle_file
 from PIL import Image
 
 from flux_demo import Studio, read_recipe
+from flux_demo.backends.diffusion import local
 from flux_demo.cli import run
 from flux_demo.modes import MODES
 from flux_demo.settings import Settings
@@ -95,18 +97,53 @@ def test_every_form_runs_every_mode_from_the_command_line(folder, tmp_path, monk
     assert str(tmp_path) not in said and all(title in said for title in models.values())
 
 
+@pytest.fixture(scope="module")
+def page(folder, tmp_path_factory):
+    """A page with ``local`` on the CPU, its studio, and a client of its API. One for all forms: each puts its models in."""
+    from flux_demo.ui import build, launch_options, remove_temporary
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        shared = studio(folder, tmp_path_factory.mktemp("page"))
+        page = build(shared)
+        page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
+        yield shared, Client(page.local_url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+        page.close(verbose=False)
+        remove_temporary(page.folder)
+
+
+@pytest.mark.filterwarnings("ignore:.*(no_silent_downcasting|copy keyword is deprecated)")  # Gradio's own
+@pytest.mark.parametrize("form", [as_folder, as_bfl_file, as_gguf(KIND.Q8_0), as_lora], ids=lambda form: form.__name__)
+def test_every_kind_of_layout_runs_every_mode_through_the_pages_api(folder, page, tmp_path, form):
+    shared, client = page
+    placed = {mode: form(folder, tmp_path, mode) for mode in MODES}
+    shared.backends[:] = [local(settings(folder, tmp_path, **{mode: place for mode, (place, _) in placed.items()}))]
+    shared.refresh()
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "map.png")
+    for mode, (_, title) in placed.items():
+        given = {"size": "256x256"} if mode == "text" else {"map": handle_file(tmp_path / "map.png")}
+        path, recipe = client.predict(prompt="a red cube", **given, seed="7", steps=1, api_name=f"/{mode}")
+        assert (recipe["model"], recipe["backend"], recipe["mode"], recipe["seed"]) == (title, "local", mode, 7)
+        assert str(tmp_path) not in str(recipe) and read_recipe(path).to_dict() == recipe
+        with Image.open(path) as image:
+            assert image.size == (256, 256)
+
+
+def settings(folder, tmp_path, **models):
+    return Settings(
+        backend="local",
+        device="cpu",
+        components=str(folder),
+        outputs=str(tmp_path / "outputs"),
+        models={name: str(place) for name, place in models.items()},
+    )
+
+
 def studio(folder, tmp_path, **models):
     with suppress(FileNotFoundError):
         shutil.rmtree(tmp_path / "outputs")
-    return Studio.from_settings(
-        Settings(
-            backend="local",
-            device="cpu",
-            components=str(folder),
-            outputs=str(tmp_path / "outputs"),
-            models={name: str(place) for name, place in models.items()},
-        )
-    )
+    return Studio.from_settings(settings(folder, tmp_path, **models))
 
 
 def reason(studio, mode):
