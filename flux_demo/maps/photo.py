@@ -34,6 +34,7 @@ THERE = 0.9  # of a JPEG's rows, without which it counts as cut off
 # By content, whatever the name says. Never one whose reader starts another program, as EPS and PDF do.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "DIB", "JPEG2000", "PPM", "QOI", "ICO", "PSD")
 HEIC = "HEIF"  # Pillow reads it only once pillow-heif has been loaded
+SHOWN_BY_BROWSERS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "ICO")
 JPEGS = ("JPEG", "MPO")  # MPO: several JPEGs in one file, of which the first is the photo
 OTHER_FORMATS = (
     (b"%!PS", "a PostScript file"),
@@ -264,6 +265,19 @@ def looks_like_map(photo: Image) -> str | None:
     smooth = (np.percentile(across, 90) <= 4) and (np.percentile(down, 90) <= 6)
     levels = len(np.unique(grey))
     return "depth" if smooth and levels > 24 and grey.max() - grey.min() > 96 else None
+
+
+def browsers_show(source: str | os.PathLike | bytes) -> bool:
+    """Whether every browser shows a file as it is, by the format of its content; of a file that is not an image, True. Raises InvalidPicture."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with _opened(read(source)) as opened:
+                return opened.format in SHOWN_BY_BROWSERS
+        except InvalidPicture:
+            raise
+        except Exception:  # as in open_photo, which says what is wrong with it
+            return True
 
 
 def open_png_text(source: str | os.PathLike | bytes) -> dict[str, str]:

@@ -149,7 +149,7 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
         [form[name].change for name in ("photo", "as_map", "size", "fit", *options)],
         live_map(services.studio, mode),
         form,
-        list(SHOWN_OF_A_MAP),
+        [*SHOWN_OF_A_MAP, "photo"],
         options,
         trigger_mode="always_last",
         concurrency_id="map",

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 
 from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.maps.fit import middle
-from flux_demo.maps.photo import looks_like_map, open_photo
+from flux_demo.maps.photo import browsers_show, looks_like_map, open_photo
 from flux_demo.modes import Mode
 from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap
@@ -85,9 +86,12 @@ def live_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any
         if now.photo is None:
             yield seen(MAP, None) | {"shown": None, "map_note": wanting(wanted) or map_note(mode)} | offers(None)
             return
-        if shown is None or shown.drawn_from.photo != now.photo:  # not while a slider moves
-            yield {"map_note": html.says("Drawing the map", "busy")}
         try:
+            if shown is None or shown.drawn_from.photo != now.photo:  # not while a slider moves
+                yield {"map_note": html.says("Drawing the map", "busy")}
+                if (copy := for_the_browser(received(now.photo))) is not None:
+                    yield {"photo": copy}  # a change, of which the map is drawn
+                    return
             shown = draw(studio, mode, now)
         except Exception as error:
             yield seen(MAP, None) | {"shown": None, "map_note": html.says(html.sentence(error), "problem")} | offers(None)
@@ -96,6 +100,15 @@ def live_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any
         yield in_sight(view, shown) | {"shown": shown, "map_note": note} | offers(shown.looks_like)
 
     return redraw
+
+
+def for_the_browser(photo: Path) -> str | None:
+    """A PNG with the very pixels of a photo that browsers do not show, such as TIFF and HEIC; None for any other. Raises InvalidPicture."""
+    if browsers_show(photo):
+        return None
+    path = new_file(f"{photo.stem}.png")
+    open_photo(photo).save(path, format="PNG", compress_level=1)
+    return str(path)
 
 
 def offers(look: Look | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from flux_demo.errors import InvalidPicture
 from flux_demo.maps import photo as loader
-from flux_demo.maps.photo import looks_like_map, open_photo
+from flux_demo.maps.photo import browsers_show, looks_like_map, open_photo
 
 
 def encoded(image, kind="PNG", **options):
@@ -100,6 +100,14 @@ def test_hostile_files_get_two_sentences(data, word):
     with pytest.raises(InvalidPicture, match=word) as error:
         open_photo(data)
     assert 2 <= str(error.value).count(".") <= 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"), [("PNG", True), ("JPEG", True), ("WEBP", True), ("TIFF", False), ("JPEG2000", False), ("QOI", False)]
+)
+def test_what_browsers_show_is_told_by_the_content(photo, kind, shown):
+    assert browsers_show(encoded(photo, kind)) is shown
+    assert browsers_show(b"not an image")
 
 
 def test_a_truncated_file_is_refused(photo):

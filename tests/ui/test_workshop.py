@@ -47,6 +47,15 @@ def test_the_map_lies_over_the_photo_and_the_frame_shows_what_crop_keeps(visit, 
     assert right == map_png  # the very file that is sent
 
 
+def test_a_photo_that_browsers_do_not_show_is_shown_and_followed(visit, studio, photo, tmp_path):
+    photo.save(tmp_path / "room.tiff")
+    page = visit(tab="Canny")
+    give_photo(page, "canny", tmp_path / "room.tiff")
+    page.wait_for_function("document.querySelector('#photo-canny img')?.naturalWidth === 640")
+    assert np.array_equal(pixels(served(page, "#photo-canny")), np.asarray(photo))
+    assert pixels_hash(served(page, "#map-canny")) == studio.preview("canny", photo).sha256
+
+
 def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio, photo_file):
     page = visit(tab="Depth")
     give_photo(page, "depth", photo_file)
