@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from urllib.parse import urlsplit
 
 from flux_demo.errors import InvalidRequest
@@ -120,3 +120,13 @@ def _check_certificates(environ: MutableMapping[str, str]) -> None:
     except OSError as error:  # ssl.SSLError is one
         why = (error.strerror or "it cannot be read").lower()
         raise InvalidRequest(f"{name} names a file that cannot be used: {why}. Correct it, or unset it.") from error
+
+
+def cuda_visible_devices(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Which GPUs CUDA shows, as the person named them; None: all. An empty value hides all of them."""
+    return environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def cuda_device_order(environ: Mapping[str, str] = os.environ) -> str | None:
+    """In which order CUDA numbers them: PCI_BUS_ID, or, by default, the fastest first."""
+    return environ.get("CUDA_DEVICE_ORDER")

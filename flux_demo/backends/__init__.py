@@ -67,6 +67,11 @@ class Backend(ABC):
         return None
 
     @property
+    def plan(self) -> str | None:
+        """How memory is used, in a sentence; before anything is loaded, as far as can be told. None where that is the service's business."""
+        return None
+
+    @property
     def loading(self) -> str | None:
         """What is being loaded at this moment, as a sentence; None where nothing is."""
         return None

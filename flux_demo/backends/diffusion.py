@@ -124,8 +124,8 @@ class Diffusion(Backend):
 
     @property
     def plan(self) -> str | None:
-        """How memory is used, in a sentence; before anything is loaded, as far as can be told."""
-        return self._cache.plan.sentence if self._cache else self._weights.planned()
+        cache = self._cache  # a run may let go of it meanwhile
+        return cache.plan.sentence if cache else self._weights.planned()
 
     def warm_up(self, mode: Mode) -> None:
         with self._models_to_myself(_ignore), self._device_errors_in_words():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flux_demo.backends import Refusal
+from flux_demo.backends.cards import SUPPORTED, Card
 from flux_demo.backends.local_models import LocalModels
 from flux_demo.backends.machine import Machine, this_machine
 from flux_demo.backends.mini import missing_libraries
@@ -29,6 +31,11 @@ CONTEXT_BYTES = int(0.8 * memory.GIB)  # what CUDA itself takes of a card
 
 BFLOAT16, FLOAT32 = "bfloat16", "float32"
 
+TOO_OLD = (
+    "The {} is too old: its compute capability is {}.{}, and PyTorch has code for {}.{} and newer. Use a newer GPU, or another backend."
+)
+SLOW_CARD = "The {} (compute capability {}.{}) has no units for bfloat16, so images are right and slow."
+
 NO_FILTER = (
     "Strangers can reach this page, and the filter that FLUX's licence asks for is not here. "
     "Run `python -m flux_demo fetch filter`, or start with --allow-unfiltered if you review what is shown."
@@ -44,13 +51,21 @@ class Local:
         self._models = LocalModels(settings)
         self.on_cpu = settings.device == "cpu"
         self.title = f"FLUX on this machine's {'CPU' if self.on_cpu else 'GPU'}"
-        self._machine = machine  # None: look when it is needed
+        self._given = machine  # None: look when it is needed
+        self._before_loading: Machine | None = None  # how it was found when nothing of ours was in memory yet
         self._too_roomy: memory.Plan | None = None  # the plan that ran out of memory
         self._filter: Filter | None = None  # kept once its files are here
 
     @property
     def notice(self) -> str | None:
-        return None if self._installed_filter() else "Unfiltered: review before you share."
+        card = None if self.on_cpu else self._machine.card
+        notices = [SLOW_CARD.format(card.name, *card.capability)] if card and card.capability and card.is_slow else []
+        return " ".join(notices if self._installed_filter() else [*notices, "Unfiltered: review before you share."]) or None
+
+    @property
+    def _machine(self) -> Machine:
+        """The machine as it is, or as it was before memory was taken by the models that are loaded now."""
+        return self._given or self._before_loading or this_machine()
 
     @property
     def shows_previews(self) -> bool:
@@ -61,7 +76,7 @@ class Local:
         preset = self._settings.preset
         if preset and preset not in PRESETS:
             return Refusal(f"{preset!r} is not a preset. Set FLUX_DEMO_PRESET to {' or '.join(PRESETS)}, or leave it out.")
-        machine = self._machine or this_machine()
+        machine = self._machine
         if refused := missing_libraries() if self.on_cpu else self._machine_refusal(machine):
             return refused
         found = self._models.find(mode)
@@ -101,7 +116,7 @@ class Local:
         return None if isinstance(found, Refusal) else found.model
 
     def planned(self) -> str | None:
-        machine, files = self._machine or this_machine(), self._models.find(MODES["text"])
+        machine, files = self._machine, self._models.find(MODES["text"])
         plan = self._plan(machine, memory.FLUX if isinstance(files, Refusal) else sizes_of(files))
         return plan.sentence if plan else None
 
@@ -114,7 +129,7 @@ class Local:
 
         from flux_demo.engine.model_cache import ModelCache, free_memory
 
-        machine = self._machine or this_machine()
+        machine = self._before_loading = self._given or this_machine()
         if self.on_cpu:
             plan = self._cpu_plan(machine, files)
             dtype = torch.float32 if plan.precision == FLOAT32 else torch.bfloat16
@@ -124,11 +139,13 @@ class Local:
                 "PyTorch cannot use the GPU that the driver reports. Update the NVIDIA driver, and check that CUDA_VISIBLE_DEVICES does not hide the GPU."
             )
         free_memory()  # what torch keeps for the next who asks would not be counted as free
-        free = {index: torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())}
-        index = max(free, key=lambda index: free[index])  # the first of those with the most free memory
-        gpu_plan = self._plan(machine, sizes_of(files), free[index])
+        index = _torch_index(machine.card)
+        free_bytes, total_bytes = torch.cuda.mem_get_info(index)  # CUDA itself has taken its part by now
+        card = machine.card or Card(torch.cuda.get_device_name(index), total_bytes)
+        self._before_loading = machine = replace(machine, card=replace(card, free_bytes=free_bytes + CONTEXT_BYTES))
+        gpu_plan = self._plan(machine, sizes_of(files))
         if gpu_plan is None:
-            raise OutOfMemory(memory.why_none(free[index], machine.memory_bytes, sizes_of(files)))
+            raise OutOfMemory(memory.why_none(free_bytes, machine.memory_bytes, sizes_of(files)))
         return ModelCache(gpu_plan, torch.device("cuda", index), torch.bfloat16, max_sequence_length=512)
 
     def ran_out(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
@@ -143,12 +160,15 @@ class Local:
             return OutOfMemory(f"The {of} ran out, and no plan uses less. Choose a smaller size, or {remedy}.")
         return OutOfMemory(f"The {of} ran out. Run it again: a tighter plan is used from now on. {tighter}")
 
-    def _plan(self, machine: Machine, sizes: memory.Sizes, free_bytes: int | None = None) -> memory.Plan | None:
+    def _plan(self, machine: Machine, sizes: memory.Sizes) -> memory.Plan | None:
         if self.on_cpu:
             return memory.cpu_plan(machine.memory_bytes, sizes, BFLOAT16)
-        if free_bytes is None:
-            free_bytes = machine.card.total_bytes - CONTEXT_BYTES if machine.card else 0
-        return memory.plan(free_bytes, machine.memory_bytes, below=self._too_roomy, sizes=sizes, pinnable_bytes=machine.pinnable_bytes)
+        if machine.card is None:
+            return None
+        plan = memory.plan(
+            free_for_flux(machine.card), machine.memory_bytes, below=self._too_roomy, sizes=sizes, pinnable_bytes=machine.pinnable_bytes
+        )
+        return replace(plan, card=machine.card.name) if plan and machine.card.among > 1 else plan
 
     def _cpu_plan(self, machine: Machine, files: ModelFiles) -> memory.Plan:
         """In what the processor computes fast, where memory has room for it. Noise is drawn in it too, so bfloat16 gives the GPU's images."""
@@ -171,11 +191,15 @@ class Local:
         if self.on_cpu:
             return Refusal(memory.why_none_on_cpu(machine.memory_bytes, sizes))
         assert machine.card
-        return Refusal(memory.why_none(machine.card.total_bytes - CONTEXT_BYTES, machine.memory_bytes, sizes))
+        return Refusal(memory.why_none(free_for_flux(machine.card), machine.memory_bytes, sizes))
 
     def _machine_refusal(self, machine: Machine) -> Refusal | None:
         if machine.card is None:
-            return Refusal("No NVIDIA GPU found on this machine. If it has one, check that `nvidia-smi` shows it.")
+            return Refusal(
+                "No NVIDIA GPU found on this machine. If it has one, check that `nvidia-smi` shows it and CUDA_VISIBLE_DEVICES does not hide it."
+            )
+        if not machine.card.is_supported and machine.card.capability:
+            return Refusal(TOO_OLD.format(machine.card.name, *machine.card.capability, *SUPPORTED))
         if absent := missing_libraries():
             return absent
         if not machine.cuda_torch:
@@ -183,10 +207,27 @@ class Local:
                 f"The {machine.card.name} cannot be used: the installed PyTorch was built without CUDA. "
                 "Install its CUDA build as https://pytorch.org/get-started/locally shows."
             )
-        free_bytes = machine.card.total_bytes - CONTEXT_BYTES
+        free_bytes = free_for_flux(machine.card)
         if memory.plan(free_bytes, machine.memory_bytes) is None:  # nor for a smaller model: it would be streamed through as little memory
             return Refusal(memory.why_none(free_bytes, machine.memory_bytes))
         return None
+
+
+def free_for_flux(card: Card) -> int:
+    """Bytes of the card that nobody uses, without what CUDA itself will take."""
+    return (card.total_bytes if card.free_bytes is None else min(card.free_bytes, card.total_bytes)) - CONTEXT_BYTES
+
+
+def _torch_index(card: Card | None) -> int:
+    """torch's number of the card. Where it cannot be told, the first of those with the most free memory: asking starts CUDA on each."""
+    import torch
+
+    numbers = range(torch.cuda.device_count())
+    if card and card.uuid:
+        for number in numbers:
+            if card.uuid.endswith(str(torch.cuda.get_device_properties(number).uuid)):
+                return number
+    return max(numbers, key=lambda number: torch.cuda.mem_get_info(number)[0])
 
 
 def computes_bfloat16() -> bool:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-DRIVER_LIBRARIES = ("libcuda.so.1", "nvcuda.dll")  # on Linux (WSL too) and Windows
+from flux_demo.backends.cards import Card, find_card
+
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # cgroup v2, cgroup v1
-
-
-@dataclass(frozen=True)
-class Card:
-    """The first NVIDIA GPU."""
-
-    name: str
-    total_bytes: int
 
 
 @dataclass(frozen=True)
@@ -37,11 +28,6 @@ class Machine:
 
 def this_machine() -> Machine:
     return Machine(find_card(), torch_has_cuda(), main_memory(), available_memory(), is_wsl())
-
-
-def find_card() -> Card | None:
-    """The first NVIDIA GPU that the driver reports; None without a GPU, or where the driver is missing or broken."""
-    return _ask_nvml() or _ask_driver()
 
 
 def torch_has_cuda(torch_folder: Path | None = None) -> bool:
@@ -91,42 +77,3 @@ def is_wsl(version: Path = Path("/proc/version")) -> bool:
         return "microsoft" in version.read_text("utf-8").lower()
     except (OSError, ValueError):
         return False
-
-
-def _ask_nvml() -> Card | None:
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
-        device = pynvml.nvmlDeviceGetHandleByIndex(0)
-        return Card(pynvml.nvmlDeviceGetName(device), pynvml.nvmlDeviceGetMemoryInfo(device).total)
-    except (pynvml.NVMLError, UnicodeDecodeError):
-        return None
-    finally:
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
-
-
-def _ask_driver() -> Card | None:
-    """What the CUDA driver itself says. Slower, so only where NVML does not answer: Jetson, and others whose GPU shares the main memory."""
-    library = _driver()
-    device, name, total = ctypes.c_int(), ctypes.create_string_buffer(96), ctypes.c_size_t()
-    try:
-        if library is None or library.cuInit(0) != 0 or library.cuDeviceGet(ctypes.byref(device), 0) != 0:
-            return None
-        library.cuDeviceGetName(name, len(name), device)
-        if library.cuDeviceTotalMem_v2(ctypes.byref(total), device) != 0:
-            return None
-    except AttributeError:  # a library of that name without these functions
-        return None
-    return Card(name.value.decode(errors="replace"), total.value)
-
-
-def _driver() -> ctypes.CDLL | None:
-    for name in DRIVER_LIBRARIES:
-        with contextlib.suppress(OSError):
-            return ctypes.CDLL(name)
-    return None

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from flux_demo.backends.cards import Card
 from flux_demo.backends.local_models import LocalModels
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import BackendUnavailable, FluxDemoError
@@ -45,7 +46,14 @@ def _mode(studio: Studio, mode: Mode) -> dict[str, Any]:
     answers = []
     for backend in studio.backends:
         refusal = backend.refusal(mode)
-        answers.append({"backend": backend.name, "title": backend.title, "refusal": refusal.reason if refusal else None})
+        answers.append(
+            {
+                "backend": backend.name,
+                "title": backend.title,
+                "refusal": refusal.reason if refusal else None,
+                "plan": None if refusal else backend.plan,
+            }
+        )
     try:
         chosen, reason = studio.route(mode.name).backend.name, studio.reason(mode.name)
     except BackendUnavailable as error:
@@ -80,8 +88,19 @@ def _machine(settings: Settings) -> dict[str, Any]:
         "memory_bytes": machine.memory_bytes or None,
         "disk_free_bytes": free_for_downloads(),
         "outputs_free_bytes": _free(settings.outputs_folder),
-        "gpu": machine.card and {"name": machine.card.name, "memory_bytes": machine.card.total_bytes},
+        "gpu": machine.card and _gpu(machine.card),
         "torch_for_cuda": machine.cuda_torch,
+    }
+
+
+def _gpu(card: Card) -> dict[str, Any]:
+    capability = card.capability and ".".join(map(str, card.capability))
+    return {
+        "name": card.name,
+        "memory_bytes": card.total_bytes,
+        "free_bytes": card.free_bytes,
+        "compute_capability": capability,
+        "among": card.among,
     }
 
 
@@ -107,7 +126,7 @@ def _text(report: Mapping[str, Any]) -> str:
     parts += [f"{in_gb(machine['memory_bytes'])} memory"] if machine["memory_bytes"] else []
     parts += [f"{in_gb(machine['disk_free_bytes'])} free for downloads"] if machine["disk_free_bytes"] is not None else []
     gpu = machine["gpu"]
-    parts.append(f"{gpu['name']} with {in_gb(gpu['memory_bytes'])}" if gpu else "no NVIDIA GPU")
+    parts.append(_gpu_line(gpu) if gpu else "no NVIDIA GPU")
     lines = [
         f"flux_demo {report['version']}, Python {report['python']}",
         ", ".join(f"{name} {version or 'missing'}" for name, version in libraries.items()),
@@ -117,8 +136,19 @@ def _text(report: Mapping[str, Any]) -> str:
     for name, mode in report["modes"].items():
         chosen = next((row["title"] for row in mode["backends"] if row["backend"] == mode["backend"]), None)
         lines += ["", f"{name}: {chosen or 'nothing here can run it'}"]
-        lines += [f"  no   {row['title']}. {row['refusal']}" if row["refusal"] else f"  yes  {row['title']}" for row in mode["backends"]]
+        lines += [
+            f"  no   {row['title']}. {row['refusal']}"
+            if row["refusal"]
+            else "  yes  " + ". ".join(filter(None, (row["title"], row["plan"])))
+            for row in mode["backends"]
+        ]
     return "\n".join(lines)
+
+
+def _gpu_line(gpu: Mapping[str, Any]) -> str:
+    free = f", {in_gb(gpu['free_bytes'])} of them free" if gpu["free_bytes"] is not None else ""
+    chosen = f" (of {gpu['among']} GPUs the one with the most free memory)" if gpu["among"] > 1 else ""
+    return f"{gpu['name']} with {in_gb(gpu['memory_bytes'])}{free}{chosen}"
 
 
 def _estimator_line(estimator: str | None) -> str:

@@ -70,6 +70,7 @@ class Plan:
     stream_t5: bool = False
     modulation_on_device: bool = True
     tile_above: int | None = None  # pixels; larger images are decoded in tiles
+    card: str | None = None  # the GPU's name, where there are several
 
     def tiles(self, pixels: int) -> bool:
         return self.tile_above is not None and pixels > self.tile_above
@@ -77,6 +78,11 @@ class Plan:
     @property
     def sentence(self) -> str:
         """What is where: on the page and in recipes."""
+        which = f" Of several GPUs it runs on the {self.card}, which had the most free memory." if self.card else ""
+        return f"{self._placement}{which}"
+
+    @property
+    def _placement(self) -> str:
         modes = f"{MODES_IN_WORDS[self.modes]} ({self.sizes.kind})" if self.sizes.quantised else MODES_IN_WORDS[self.modes]
         if self.on_cpu:
             slow = f" in {self.precision}: minutes per image at full size" if self.precision else ""

@@ -75,6 +75,8 @@ def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None
             '<details class="where"><summary>Demo model: mini FLUX, simple shapes only. <span>Use the real FLUX.1</span>'
             f"{now}</summary>{reasons}</details>"
         )
+    if route.backend.plan:
+        reasons += f"<p>{escape(route.backend.plan)}</p>"
     terms = f'<p class="where">{escape(route.backend.notice)}</p>' if route.backend.notice else ""
     if not route.dials.can_stop:
         terms += '<p class="where">A request cannot be cancelled once it was sent.</p>'

@@ -4,11 +4,12 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from flux_demo.backends.local import Local
+from flux_demo.backends.local import CONTEXT_BYTES, Local
 from flux_demo.backends.machine import Card, Machine
 from flux_demo.engine import memory
 from flux_demo.engine.failures import failure_of
@@ -84,6 +85,50 @@ def test_no_gpu():
 def test_torch_without_cuda():
     message = reason(Machine(BIG.card, cuda_torch=False, memory_bytes=64 * GIB))
     assert "NVIDIA Test" in message and "without CUDA" in message and two_sentences(message)
+
+
+def card(**given):
+    return Machine(replace(BIG.card, **given), cuda_torch=True, memory_bytes=64 * GIB)
+
+
+def test_a_card_that_torch_has_no_code_for_is_refused_and_a_slow_one_is_named(settings):
+    message = reason(card(capability=(6, 1)))
+    assert "6.1" in message and "7.5" in message and two_sentences(message)
+    assert "(compute capability 7.5)" in Local(settings, card(capability=(7, 5))).notice
+    assert "capability" not in (Local(settings, card(capability=(8, 0))).notice or "")
+
+
+def test_memory_that_is_free_counts_and_not_what_the_card_has(settings):
+    assert "2 GB of GPU memory are free" in reason(card(free_bytes=3 * GIB))
+    busy, idle = (Local(settings, card(free_bytes=free * GIB)).planned() for free in (13, 24))
+    assert busy == memory.plan(13 * GIB - CONTEXT_BYTES, 64 * GIB).sentence != idle == Local(settings, BIG).planned()
+
+
+def test_of_several_gpus_the_plan_names_the_one_that_is_taken(settings):
+    several = Local(settings, card(among=2)).planned()
+    assert several == f"{Local(settings, BIG).planned()} Of several GPUs it runs on the NVIDIA Test, which had the most free memory."
+
+
+def test_models_go_to_the_card_that_was_said_and_later_plans_forget_what_they_take(settings, folder, tmp_path, monkeypatch):
+    import torch
+
+    free = [4 * GIB, 21 * GIB]
+    uuids = ["0000aaaa", "1111bbbb"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (free[index], 24 * GIB))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=uuids[index]))
+    files = Local(Settings(models={"text": str(split(folder, tmp_path / "flux", "text"))}), BIG).files(MODES["text"], quiet)
+    for uuid, expected in (("GPU-0000aaaa", 0), ("GPU-1111bbbb", 1), ("GPU-unknown", 1), ("", 1)):
+        weights = Local(settings, card(among=2, uuid=uuid))
+        cache = weights.model_cache(files)
+        assert cache._device == torch.device("cuda", expected) and "NVIDIA Test" in cache.plan.sentence
+    looks = [card(free_bytes=24 * GIB, uuid="GPU-1111bbbb"), card(free_bytes=1 * GIB, uuid="GPU-1111bbbb")]
+    monkeypatch.setattr("flux_demo.backends.local.this_machine", lambda: looks.pop(0) if len(looks) > 1 else looks[0])
+    weights = Local(settings)
+    weights.model_cache(files)
+    assert weights.planned() == memory.plan(21 * GIB, 64 * GIB).sentence  # with what was free, and not with the one GiB that is left
 
 
 def test_too_little_memory():

@@ -1,118 +1,13 @@
-"""What the machine has: asked of NVML, of the driver where NVML does not answer, and of the system and its container."""
+"""What the machine has beside its GPU: asked of the system, its container, and torch's files."""
 
-import ctypes
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import psutil
-import pynvml
 import pytest
 
 from flux_demo.backends import machine
-from flux_demo.backends.machine import Card, find_card, main_memory, this_machine, torch_has_cuda
-
-
-def failing(code):
-    def call(*_):
-        raise pynvml.NVMLError(code)
-
-    return call
-
-
-@pytest.fixture
-def nvml(monkeypatch):
-    """``nvml(function=replacement, ...)``: an NVML with one GPU, in which some functions are replaced. Returns the calls of init and shutdown."""
-
-    def install(**replaced):
-        calls = []
-        whole = {
-            "nvmlInit": lambda: calls.append("init"),
-            "nvmlShutdown": lambda: calls.append("shutdown"),
-            "nvmlDeviceGetHandleByIndex": lambda index: f"device {index}",
-            "nvmlDeviceGetName": lambda device: f"NVIDIA {device}",
-            "nvmlDeviceGetMemoryInfo": lambda device: SimpleNamespace(total=24 * 2**30),
-        }
-        for name, function in {**whole, **replaced}.items():
-            monkeypatch.setattr(pynvml, name, function)
-        return calls
-
-    return install
-
-
-class Driver:
-    """The CUDA driver's library with one GPU, as ctypes shows it."""
-
-    def __init__(self, init=0, devices=1, memory=0):
-        self.init, self.devices, self.memory = init, devices, memory
-
-    def cuInit(self, flags):
-        return self.init
-
-    def cuDeviceGet(self, device, ordinal):
-        return 0 if ordinal < self.devices else 101
-
-    def cuDeviceGetName(self, name, length, device):
-        name.value = b"Orin"
-        return 0
-
-    def cuDeviceTotalMem_v2(self, total, device):
-        total._obj.value = 8 * 2**30
-        return self.memory
-
-
-@pytest.fixture
-def driver(monkeypatch):
-    """``driver(library)``: what loading the driver's library gives; None where it is not installed."""
-
-    def install(library):
-        def load(name):
-            if library is None:
-                raise OSError(f"{name}: cannot open shared object file")
-            return library
-
-        monkeypatch.setattr(ctypes, "CDLL", load)
-
-    return install
-
-
-def test_nvml_names_the_first_gpu_and_is_closed_again(nvml, driver):
-    driver(None)
-    calls = nvml()
-    assert find_card() == Card("NVIDIA device 0", 24 * 2**30)
-    assert calls == ["init", "shutdown"]
-
-
-@pytest.mark.parametrize(
-    "replaced",
-    [
-        {"nvmlInit": failing(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)},
-        {"nvmlInit": failing(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)},
-        {"nvmlInit": failing(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)},
-        {"nvmlInit": failing(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)},
-        {"nvmlDeviceGetHandleByIndex": failing(pynvml.NVML_ERROR_INVALID_ARGUMENT)},
-        {"nvmlDeviceGetName": failing(pynvml.NVML_ERROR_GPU_IS_LOST)},
-        {"nvmlDeviceGetName": lambda device: b"\xff".decode()},
-        {"nvmlDeviceGetMemoryInfo": failing(pynvml.NVML_ERROR_NOT_SUPPORTED)},
-        {"nvmlDeviceGetMemoryInfo": failing(pynvml.NVML_ERROR_UNKNOWN), "nvmlShutdown": failing(pynvml.NVML_ERROR_UNINITIALIZED)},
-    ],
-    ids=["no library", "no driver", "mismatch", "too old", "no GPU", "lost", "odd name", "unified memory", "broken"],
-)
-def test_where_nvml_does_not_answer_the_driver_is_asked(nvml, driver, replaced):
-    nvml(**replaced)
-    driver(None)
-    assert find_card() is None
-    driver(Driver())
-    assert find_card() == Card("Orin", 8 * 2**30)
-
-
-@pytest.mark.parametrize(
-    "library", [Driver(init=100), Driver(devices=0), Driver(memory=1), object()], ids=["init", "no device", "no memory", "no functions"]
-)
-def test_a_driver_without_a_usable_gpu_gives_no_card(nvml, driver, library):
-    nvml(nvmlInit=failing(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND))
-    driver(library)
-    assert find_card() is None
+from flux_demo.backends.machine import find_card, main_memory, this_machine, torch_has_cuda
 
 
 @pytest.mark.parametrize(
