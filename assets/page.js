@@ -160,11 +160,18 @@
     voice.setAttribute("role", "status");
     voice.setAttribute("aria-live", "polite");
     document.body.append(voice);
-    let said = "", stepSaidAt = 0, waiting = false;
+    let stripSeen, said = "", stepSaidAt = 0, waiting = false;
     const listen = () => {
         waiting = false;
         moveFocus();
         frameCrop();
+        for (const compare of document.querySelectorAll("button.compare")) {
+            const busy = compare.closest(".tabitem")?.querySelector("button.run")?.disabled ?? false;
+            if (compare.disabled !== busy) compare.disabled = busy;
+        }
+        const strip = document.querySelector("#strip img")?.src;
+        if (strip && strip !== stripSeen) intoView(document.querySelector("#strip"));
+        stripSeen = strip;
         const step = shown(".status .step")[0]?.textContent.trim();
         const wanted = step ? `${step} · ${title}` : title;
         if (document.title !== wanted) document.title = wanted;

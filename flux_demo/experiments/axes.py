@@ -32,8 +32,8 @@ class Axis:
     template: str = ""  # of prompts: what they were made from
 
     def label(self, i: int) -> str:
-        """What a sheet says of the value: ``guidance 3.5``, and of prompts only the words."""
-        return self.labels[i] if self.name == "prompt" else f"{self.name} {self.labels[i]}"
+        """What a sheet says of the value: ``guidance 3.5``, and of prompts and modes only the words."""
+        return self.labels[i] if self.name in ("prompt", "mode") else f"{self.name} {self.labels[i]}"
 
     @classmethod
     def of(cls, name: str, values: Sequence[Any]) -> Axis:

@@ -170,9 +170,9 @@ def _bind_history(services: Services, flat: Form) -> None:
             return {}
         services.album.remove(visitor, [entry.name for entry in services.album.entries(visitor) if entry.name])
         gone = {f"{mode}__{name}": value for mode in MODES for name, value in nothing_displayed().items()}
-        return gone | history_shown([])
+        return gone | history_shown([]) | {"strip": gr.update(value=None, visible=False)}
 
-    outputs = [name for name in names if name != "tabs"] + ["history", "gallery", "recent"]
+    outputs = [name for name in names if name != "tabs"] + ["history", "gallery", "recent", "strip"]
     bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, js=SURE_JS)
 
 

@@ -118,13 +118,14 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, shown:
     """Show a run until it ends: its steps, each image when it is ready, and how it ended."""
     seen, told = 0, None
     for _ in run.news():
+        if run.done.is_set():
+            break
         if seen < len(run.images):
             seen = len(run.images)
-            history = services.album.entries(visitor)
-            last = next((entry for entry in history if entry.name == run.images[-1].path.name), last)
-            yield history_shown(history) | (displayed(last) if last else {})
+            last, shown_now = _newest(services, visitor, run, last)
+            yield shown_now
         at = run.at
-        if at is told or run.done.is_set():
+        if at is told:
             yield {}
             continue
         told = at
@@ -133,7 +134,16 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, shown:
             yield {"status": html.step_of(at.done, at.of, at.seconds_left, seen + 1, len(run.requests))} | preview
         elif at:
             yield {"status": html.says(at.text, "busy")}
-    yield _end_of(services, run, last, shown)
+    # The images once more: of two updates that come at once, the browser may show only the second.
+    last, shown_now = _newest(services, visitor, run, last) if run.images else (last, {})
+    yield shown_now | _end_of(services, run, last, shown)
+
+
+def _newest(services: Services, visitor: str, run: Run, last: Entry | None) -> tuple[Entry | None, dict[str, Any]]:
+    """The run's newest image, and the visitor's images with it as the page shows them."""
+    history = services.album.entries(visitor)
+    last = next((entry for entry in history if entry.name == run.images[-1].path.name), last)
+    return last, history_shown(history) | (displayed(last) if last else {})
 
 
 def ended(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:

@@ -11,6 +11,7 @@ from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.api import add_api
 from flux_demo.ui.blocks import Page
+from flux_demo.ui.compare import compare_handler
 from flux_demo.ui.cross_tab import bind_across, bind_end
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, Services, run_handler, stop_handler
@@ -52,6 +53,16 @@ def build(studio: Studio) -> gr.Blocks:
                 with gr.Tab(mode.title, id=mode.name, elem_id=f"tab-{mode.name}"):
                     forms[mode.name] = build_tab(studio, mode)
                     page.kept_files += forms[mode.name].get("example_paths", [])
+        everywhere["strip"] = gr.Image(
+            visible=False,
+            interactive=False,
+            format="png",
+            label="Comparison",
+            show_label=False,
+            buttons=["download", "fullscreen"],
+            elem_id="strip",
+            alt_text="The same prompt and seed in every mode, side by side",
+        )
         _images(everywhere)
         backends = {backend.name: backend.title for backend in studio.backends}
         services = Services(studio, Album(studio.gallery, VisitorStore(studio.gallery.folder, studio.settings.public), backends), Runs())
@@ -100,34 +111,32 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
     options = tuple(option.name for option in mode.control.options) if mode.control else ()
     if mode.control:
         _bind_map(services, mode, form, options)
+    running = [form["run"].click, form["compare"].click] if mode.control else [form["run"].click]
     gr.on(
-        [form["run"].click],
+        running,
         None,
         None,
         [form[name] for name in ("status", "run", "stop", "run_state")],
         js=BEGIN_JS,
         api_visibility="private",
     )
-    run = bind(
-        [form["run"].click],
-        run_handler(services, mode),
-        form,
-        [*SHOWN_BY_A_RUN, *actions(), *(SHOWN_OF_A_MAP if mode.control else ())],
-        options,
-        concurrency_id="run",
-        concurrency_limit=MAX_RUNS,
-    )
+    shown = [*SHOWN_BY_A_RUN, *actions(), *(SHOWN_OF_A_MAP if mode.control else ())]
+    limits = {"concurrency_id": "run", "concurrency_limit": MAX_RUNS}
+    runs = [bind([form["run"].click], run_handler(services, mode), form, shown, options, **limits)]
+    if mode.control:
+        runs.append(bind([form["compare"].click], compare_handler(services, mode), form, [*shown, "strip"], options, **limits))
     gr.on(
         [form["stop"].click],
         None,
         None,
         [form[name] for name in ("status", "stop", "run_state")],
         js=STOP_JS,
-        cancels=[run],
+        cancels=runs,
         api_visibility="private",
     )
     bind([form["stop"].click], stop_handler(services, mode), form, ["run_state"], queue=False)
-    bind_end(services, mode, run, form)
+    for run in runs:
+        bind_end(services, mode, run, form)
     bind([form["prompt"].change], _hint(studio, mode), form, ["hint"], queue=False, trigger_mode="always_last")
     bind([form["size"].change], bind_size(studio, mode, form), form, ["size_note"], queue=False, trigger_mode="always_last")
     bind([form["reuse"].click], _reuse_seed, form, ["seed", "status"], queue=False)

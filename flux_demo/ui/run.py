@@ -117,11 +117,16 @@ class Runs:
         self._runs: dict[tuple[str, str], Run] = {}
         self._lock = threading.Lock()
 
-    def start(self, visitor: str, studio: Studio, requests: Sequence[GenerationRequest], on_image: Callable) -> Run:
-        """Start a run. Raises InvalidRequest while the visitor has one in that mode, in another tab perhaps."""
+    def start(
+        self, visitor: str, studio: Studio, requests: Sequence[GenerationRequest], on_image: Callable, mode: str | None = None
+    ) -> Run:
+        """Start a run in a mode's tab, that of the first request unless another is named.
+
+        Raises InvalidRequest while the visitor has one there, in another tab of the browser perhaps.
+        """
         if not is_key(visitor):
             raise InvalidRequest("The page has not finished loading. Try again in a moment, or reload it.")
-        key = (visitor, requests[0].mode)
+        key = (visitor, mode or requests[0].mode)
         caller = current.get()
         run = Run(requests, caller.visitor if caller else None)
         with self._lock:

@@ -155,7 +155,11 @@ def _settings(form: Form, state: dict, mode: Mode) -> None:
                 label="Guidance", info="how closely to follow the prompt", step=0.1, buttons=[], elem_classes="dial", **state["guidance"]
             )
         form["preset"] = gr.Dropdown(label="Preset", info="speed or faithfulness", **state["preset"])
-        form["link"] = gr.Button("Copy link to these settings", size="sm", elem_classes="link")
+        with gr.Row(elem_classes="offers"):
+            form["link"] = gr.Button("Copy link to these settings", size="sm", elem_classes="link")
+            if mode.control:
+                titles = ", ".join(each.title for each in MODES.values())
+                form["compare"] = gr.Button(f"Compare {titles}", size="sm", elem_classes=["link", "compare"], **state["compare"])
 
 
 def _image(form: Form, state: dict, mode: Mode) -> None:

@@ -80,6 +80,7 @@ def _map_state(mode: Mode, samples: int, own_photos: bool) -> dict[str, dict[str
         "own": {"visible": own_photos},
         "drawing": {"visible": own_photos},
         "view": {"visible": own_photos},
+        "compare": {"visible": own_photos},
         "map_note": {"value": note},
         "sample": {
             "choices": [(f"Sample image {number + 1}", number) for number in range(samples)],

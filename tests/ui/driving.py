@@ -61,6 +61,11 @@ def set_steps(page, steps):
     field(page, "Steps").press("Tab")
 
 
+def choose_size(page, size):
+    page.get_by_label("Size", exact=True).locator("visible=true").fill(size)
+    page.keyboard.press("Enter")
+
+
 def seed_field(page):
     return page.get_by_role("textbox", name="Seed").locator("visible=true")
 

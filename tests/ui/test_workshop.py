@@ -8,7 +8,19 @@ from PIL import Image, ImageOps
 
 from flux_demo.maps.fit import fit
 from flux_demo.request import Size
-from tests.ui.driving import changed, give_photo, made, pixels_hash, prompt_field, read_recipe_of, run, served, set_steps, source
+from tests.ui.driving import (
+    changed,
+    choose_size,
+    give_photo,
+    made,
+    pixels_hash,
+    prompt_field,
+    read_recipe_of,
+    run,
+    served,
+    set_steps,
+    source,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -22,11 +34,6 @@ def view(page, name):
 def pixels(png):
     with Image.open(io.BytesIO(png)) as opened:
         return np.asarray(opened.convert("RGB"))
-
-
-def choose_size(page, size):
-    page.get_by_label("Size", exact=True).locator("visible=true").fill(size)
-    page.keyboard.press("Enter")
 
 
 def test_the_map_lies_over_the_photo_and_the_frame_shows_what_crop_keeps(visit, studio, photo, photo_file):

@@ -1,0 +1,114 @@
+"""One prompt and one seed in every mode, from one photo, as a labelled strip."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.experiments.axes import Axis
+from flux_demo.experiments.sheet import Tile, sheets
+from flux_demo.gallery import ORIGIN, GeneratedImage, write_png
+from flux_demo.modes import MODES, Mode
+from flux_demo.request import GenerationRequest, Size, parse_seed, random_seed
+from flux_demo.studio import Studio
+from flux_demo.ui import html
+from flux_demo.ui.files import ShownMap, map_to_send, new_file
+from flux_demo.ui.generate import FAILED, Services, request_of, watch
+from flux_demo.ui.history import Entry, displayed
+from flux_demo.ui.preview import draw, drawn_from, is_current
+from flux_demo.ui.workshop import MAP, in_sight, with_paint
+
+MADE = "The comparison is below the tabs."
+
+
+def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
+    """The generator behind a control tab's Compare button."""
+    studio = services.studio
+
+    def compare(
+        *,
+        visitor: Any,
+        prompt: Any,
+        seed: Any,
+        steps: Any,
+        guidance: Any,
+        size: Any,
+        photo: Any,
+        fit: Any,
+        as_map: Any,
+        shown: ShownMap | None,
+        last: Entry | None,
+        view: Any = MAP,
+        painter: Any = None,
+        painting: str | None = None,
+        **options: Any,
+    ) -> Iterator[dict[str, Any]]:
+        try:
+            now = drawn_from(mode, photo, size, fit, as_map, options)
+            if as_map:
+                raise InvalidRequest("A ready-made map cannot be compared with the other modes. Give the photo that it was drawn from.")
+            if not is_current(shown, now) or shown is None or now.photo is None:
+                shown = draw(studio, mode, now)
+            shown = with_paint(shown, painter, painting)
+            yield in_sight(view, shown) | {"shown": shown, "map_note": html.map_note(shown.note, shown.keeps)}
+            maps = _maps(studio, mode, shown, photo, fit)
+            chosen = parse_seed(seed)
+            chosen = random_seed() if chosen is None else chosen
+            requests = _requests(studio, mode, maps, (prompt, chosen, steps, guidance))
+            run = services.runs.start(
+                visitor, studio, requests, lambda made: services.album.add(visitor, made, maps.get(made.request.mode)), mode.name
+            )
+        except Exception as error:
+            yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": last.path if last else None}
+            return
+        for answer in watch(services, visitor, run, last):
+            if run.done.is_set() and run.error is None and "run_state" in answer:  # the run's end
+                own = next(made for made in run.images if made.request.mode == mode.name).path.name
+                entry = next((each for each in services.album.entries(visitor) if each.name == own), None)
+                answer |= displayed(entry) if entry else {}
+                answer |= {"strip": gr.update(value=_strip(run.images), visible=True), "status": html.says(MADE)}
+            yield answer
+
+    return compare
+
+
+def _maps(studio: Studio, mode: Mode, shown: ShownMap, photo: Any, fit: Any) -> dict[str, ShownMap]:
+    """The map of each mode that follows one: the one in sight, and those of the other modes as they draw them without being told more."""
+    size = map_to_send(shown).size
+    maps = {mode.name: shown}
+    for other in MODES.values():
+        if other.control and other is not mode:
+            defaults = {option.name: option.default for option in other.control.options}
+            maps[other.name] = draw(studio, other, drawn_from(other, photo, str(size), fit, False, defaults))
+    return maps
+
+
+def _requests(studio: Studio, mode: Mode, maps: dict[str, ShownMap], form: tuple[Any, ...]) -> Sequence[GenerationRequest]:
+    """A request for each mode; guidance means something else in each, so the other modes take their own."""
+    prompt, seed, steps, guidance = form
+    size = map_to_send(maps[mode.name]).size
+    requests = []
+    for each in MODES.values():
+        control = map_to_send(maps[each.name]) if each.control else None
+        dials = studio.route(each.name).dials
+        if control and not dials.own_photos:
+            raise InvalidRequest(
+                f"{each.title} runs where photos of yours are not followed, so there is nothing to compare. Use another backend."
+            )
+        own = guidance if each is mode else None
+        requests.append(dials.complete(request_of(each, prompt, str(seed), steps, own, None, None if control else str(size), control)))
+    return requests
+
+
+def _strip(images: Sequence[GeneratedImage]) -> str:
+    """The images side by side under the names of their modes, as a file that the browser may fetch."""
+    first = images[0].recipe
+    names = [MODES[made.request.mode].title for made in images]
+    axis = Axis("mode", tuple(made.request.mode for made in images), tuple(names))
+    title = f"{first.prompt} · seed {first.seed}, steps {first.steps}, {Size(first.width, first.height)}"
+    sheet = next(sheets([axis], {(place,): Tile(made.image) for place, made in enumerate(images)}, title))
+    path = new_file(f"comparison-{first.seed}.png")
+    with path.open("wb") as file:
+        write_png(sheet, file, ORIGIN)
+    return str(path)

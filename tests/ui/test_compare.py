@@ -1,0 +1,37 @@
+"""The same prompt and seed in every mode, as a strip."""
+
+import io
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from flux_demo.recipe import read_recipe
+from tests.ui.driving import choose_size, give_photo, prompt_field, run, served, set_steps
+
+pytestmark = pytest.mark.browser
+
+
+def test_one_photo_becomes_a_strip_of_three_with_one_seed(visit, studio, photo_file):
+    before = set(studio.gallery.folder.glob("*.png"))
+    page = visit(tab="Depth")
+    compare = page.get_by_role("button", name="Compare Text, Canny, Depth", exact=True).locator("visible=true")
+    compare.click()
+    page.locator("#status-depth").get_by_text("There is no photo to follow").wait_for()
+    give_photo(page, "depth", photo_file)
+    choose_size(page, "128x128")
+    prompt_field(page).fill("a red cube")
+    set_steps(page, 1)
+    compare.click()
+    page.locator("#status-depth").get_by_text("comparison is below").wait_for()
+    with Image.open(io.BytesIO(served(page, "#strip"))) as strip:
+        assert strip.width > 3 * 128 and strip.height > 128
+    recipes = [read_recipe(path) for path in set(studio.gallery.folder.glob("*.png")) - before]
+    assert sorted(recipe.mode for recipe in recipes) == ["canny", "depth", "text"]
+    assert len({(recipe.seed, recipe.width, recipe.height, recipe.prompt) for recipe in recipes}) == 1
+    assert {recipe.mode: recipe.guidance for recipe in recipes} == {"text": 3.5, "canny": 30.0, "depth": 10.0}
+    own = next(recipe for recipe in recipes if recipe.mode == "depth")
+    expect(page.locator("#history img")).to_have_count(3)
+    expect(page.locator("#caption-depth")).to_contain_text(f"Seed {own.seed}")
+    run(page)  # and the tab is ready for the next one
+    expect(page.locator("#history img")).to_have_count(4)
