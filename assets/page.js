@@ -48,6 +48,11 @@
         type(field, prompts[next]);
     };
 
+    // An emptied number stays empty, to be refused in words; Gradio would make it the least that there is.
+    document.addEventListener("blur", (event) => {
+        if (event.target.matches?.(".dial input[type=number]") && event.target.value === "") event.stopImmediatePropagation();
+    }, true);
+
     // The settings are folded by the style sheet, on small screens only.
     document.addEventListener("click", (event) => {
         const label = event.target.closest?.(".settings > .label-wrap");

@@ -14,7 +14,7 @@ from flux_demo.request import GenerationRequest, Size, parse_seed, random_seed
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap, map_to_send, new_file
-from flux_demo.ui.generate import FAILED, Services, request_of, watch
+from flux_demo.ui.generate import FAILED, Services, check_filled, request_of, watch
 from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.preview import draw, drawn_from, is_current
 from flux_demo.ui.workshop import MAP, in_sight, with_paint
@@ -45,6 +45,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
         try:
+            check_filled(steps=steps, guidance=guidance)
             now = drawn_from(mode, photo, size, fit, as_map, options)
             if as_map:
                 raise InvalidRequest("A ready-made map cannot be compared with the other modes. Give the photo that it was drawn from.")

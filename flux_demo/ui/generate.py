@@ -89,6 +89,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
     ) -> Iterator[dict[str, Any]]:
         try:
             dials = studio.route(mode.name).dials
+            check_filled(steps=steps, guidance=guidance)
             control = None
             if mode.control and dials.own_photos:
                 sample = None
@@ -207,6 +208,13 @@ def consecutive(request: GenerationRequest, count: Any) -> list[GenerationReques
 def whole(value: Any) -> Any:
     """28.0 as 28, since browsers and JSON know one kind of number; anything else as it is, to be refused in words."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def check_filled(**numbers: Any) -> None:
+    """An emptied field is not a wish for the default, nor for the least that there is."""
+    for name, value in numbers.items():
+        if value in (None, ""):
+            raise InvalidRequest(f"The field {name.capitalize()} is empty. Type a number, or reload the page for the default.")
 
 
 def _prompt_first(prompt: Any) -> None:

@@ -6,12 +6,12 @@ from urllib.parse import parse_qs
 
 import gradio as gr
 
-from flux_demo.errors import InvalidRequest
+from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.modes import MODES, Mode
 from flux_demo.request import MAX_PROMPT, Size
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.files import still_kept
+from flux_demo.ui.files import publish, received, still_kept
 from flux_demo.ui.generate import SHOWN_BY_A_RUN, Services, watch
 from flux_demo.ui.history import Entry, actions, displayed, history_shown
 from flux_demo.ui.run import MAX_RUNS
@@ -83,8 +83,22 @@ def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
     known = fields_of(mode)
     kept = {name: value for name, value in services.album.visitors.form(visitor, mode.name).items() if name in known}
     if "photo" in kept:
-        kept["photo"] = still_kept(kept["photo"])
+        kept["photo"] = still_kept(kept["photo"]) or _photo_again(services, visitor, mode)
     return kept
+
+
+def _photo_again(services: Services, visitor: str, mode: Mode) -> str | None:
+    """The photo after a restart of the program, which has emptied the temporary folder."""
+    photo = services.album.visitors.photo(visitor, mode.name)
+    return publish(photo) if photo else None
+
+
+def _keep_photo(services: Services, visitor: str, mode: Mode, path: Any) -> None:
+    """Keep the photo for after a restart. A full disk is no reason to lose the rest of the form."""
+    try:
+        services.album.visitors.keep_photo(visitor, mode.name, received(path) if path else None)
+    except (InvalidPicture, OSError):
+        return
 
 
 def _from_query(query: Any) -> dict[str, Any]:
@@ -123,6 +137,8 @@ def _bind_form(services: Services, mode: Mode, form: Form) -> None:
             photo = fields.get("photo")
             fields["photo"] = photo.get("path") if isinstance(photo, dict) else photo
             services.album.visitors.keep_form(visitor, mode.name, {name: fields.get(name) for name in names})
+            if mode.control:
+                _keep_photo(services, visitor, mode, fields["photo"])
         answer = {"status": html.says(""), "run_state": "idle"} if run_state == "failed" else {}
         return answer | ({"image_head": html.image_head(_stale(last, fields))} if last else {})
 

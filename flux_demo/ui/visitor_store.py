@@ -100,6 +100,25 @@ class VisitorStore:
         row = self._run(lambda database: database.execute(query, (_hashed(key), mode)).fetchone())
         return json.loads(row[0]) if row else {}
 
+    def keep_photo(self, key: str, mode: str, photo: Path | None) -> None:
+        """Keep the photo of a tab's form, or forget it; on a shared page none is kept, since any stranger could fill the disk with them."""
+        known = self.photo(key, mode)
+        if photo is not None and not self._shared:
+            if known and (known.stat().st_size, known.stat().st_mtime_ns) == (photo.stat().st_size, photo.stat().st_mtime_ns):
+                return
+            folder = self._folder(_hashed(key))
+            folder.mkdir(parents=True, exist_ok=True)
+            place = folder / f"photo-{mode}{photo.suffix.lower()[:8]}"  # browsers show an image by its file's ending
+            shutil.copy2(photo, place)
+            if place == known:
+                return
+        if known:
+            known.unlink()
+
+    def photo(self, key: str, mode: str) -> Path | None:
+        """The photo that was kept."""
+        return next(self._folder(_hashed(key)).glob(f"photo-{mode}*"), None)
+
     def _forget_old(self) -> None:
         if not self._shared:
             return

@@ -75,3 +75,16 @@ def test_the_key_is_random_and_not_on_the_disk(tmp_path, make):
     assert not any(map(is_key, ("", "short", None, key + "x", "é" * 32, {})))
     VisitorStore(tmp_path).add(key, made.path, made.recipe)
     assert all(key.encode() not in path.read_bytes() and key not in str(path) for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_a_photo_is_kept_privately_and_forgotten_with_its_place_in_the_form(tmp_path):
+    photo, key = tmp_path / "photo.jpg", new_key()
+    photo.write_bytes(b"pixels")
+    VisitorStore(tmp_path).keep_photo(key, "canny", photo)
+    later = VisitorStore(tmp_path)  # after a restart
+    assert later.photo(key, "canny").read_bytes() == b"pixels"
+    assert later.photo(key, "depth") is None and later.photo(new_key(), "canny") is None
+    later.keep_photo(key, "canny", None)
+    assert later.photo(key, "canny") is None
+    VisitorStore(tmp_path, shared=True).keep_photo(key, "canny", photo)
+    assert later.photo(key, "canny") is None  # strangers could fill the disk
