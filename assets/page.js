@@ -184,7 +184,7 @@
         if (step && Date.now() - stepSaidAt < 10000) return;
         if (step) stepSaidAt = Date.now();
         if (text !== said) voice.textContent = said = text;
-        for (const thumb of document.querySelectorAll("#history button:has(img)")) {
+        for (const thumb of document.querySelectorAll(".thumbs button:has(img)")) {
             const prompt = thumb.querySelector("img").alt;
             if (prompt && thumb.ariaLabel !== prompt) thumb.ariaLabel = prompt;
         }

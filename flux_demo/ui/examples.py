@@ -21,8 +21,16 @@ FLUX_PROMPTS: dict[str | None, tuple[str, ...]] = {
         "a watchmaker's bench seen from above, brass gears, warm lamp light",
         "a letterpress poster that says “SLOW DOWN”, deep blue ink on cotton paper",
     ),
-    "canny": ("a charcoal drawing on rough paper", "a scene of folded paper, studio light", "an autumn morning, golden light, 35mm film"),
-    "depth": ("a snowy forest at dusk", "a room built of porcelain, soft shadows", "a street market in the rain at night, neon signs"),
+    "canny": (  # each for one of the photographs, in their order: a cat, a cup of coffee, a rocket
+        "a red fox with amber eyes, soft window light, 85mm portrait",
+        "a bowl of tomato soup on a slate table, fresh basil, editorial food photo",
+        "a lighthouse in a winter storm, waves breaking white, oil painting",
+    ),
+    "depth": (
+        "a lioness resting in tall grass at golden hour, wildlife photo",
+        "a small pond with water lilies seen from above, morning mist",
+        "a waterfall in a dark forest canyon, long exposure, moonlight",
+    ),
 }
 
 
@@ -32,7 +40,8 @@ def prompts(backend: str | None, mode: Mode) -> tuple[str, ...]:
     return known.get(mode.control.kind if mode.control else None, known[None])
 
 
-def photos() -> list[Path]:
-    """The example photos, at most four; none if the folder has none."""
-    folder = ASSETS / "examples"
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))[:4]
+def photos(backend: str | None) -> list[tuple[Path, str]]:
+    """Pictures to click and what is in them, at most four: photographs for FLUX, rendered scenes for the mini; none if the folder has none."""
+    folder = ASSETS / "examples" / ("" if backend in ("mini", None) else "photos")
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))[:4]
+    return [(path, path.stem.replace("-", " ")) for path in paths]

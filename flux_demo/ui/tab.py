@@ -35,7 +35,7 @@ def build_tab(studio: Studio, mode: Mode) -> Form:
         with gr.Column(elem_classes="asking"):
             _prompt(form, studio, mode)
             if mode.control:
-                _photo_and_map(form, state, mode)
+                _photo_and_map(form, studio, state, mode)
             _settings(form, state, mode)
         with gr.Column(elem_classes="answer"):
             _image(form, state, mode)
@@ -43,7 +43,7 @@ def build_tab(studio: Studio, mode: Mode) -> Form:
     return form
 
 
-def _photo_and_map(form: Form, state: dict, mode: Mode) -> None:
+def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
     assert mode.control
     with gr.Row(elem_classes="pair"):
         with gr.Column(elem_classes="pane", min_width=0):
@@ -62,7 +62,7 @@ def _photo_and_map(form: Form, state: dict, mode: Mode) -> None:
                     placeholder="Drop or paste a photo\nor click to choose one",
                     alt_text="The photo you gave",
                 )
-                _example_photos(form, mode)
+                _example_photos(form, studio, mode)
                 form["as_map"] = gr.Checkbox(label="My image is already a map", info="Used as is.", elem_classes="switch", container=False)
             form["sample_note"] = gr.HTML(**state["sample_note"])
             form["sample"] = gr.Radio(label="Sample image", elem_classes="choices", **state["sample"])
@@ -106,11 +106,12 @@ def _option(option: Option) -> gr.components.Component:
     )
 
 
-def _example_photos(form: Form, mode: Mode) -> None:
-    form["example_paths"] = paths = [publish(path) for path in examples.photos()]
+def _example_photos(form: Form, studio: Studio, mode: Mode) -> None:
+    photos = [(publish(path), what) for path, what in examples.photos(_backend(studio, mode))]
+    form["example_paths"] = paths = [path for path, _ in photos]
     if paths:
         form["example_photos"] = gr.Gallery(
-            paths,
+            photos,
             columns=len(paths),
             allow_preview=False,
             interactive=False,
@@ -133,12 +134,14 @@ def _prompt(form: Form, studio: Studio, mode: Mode) -> None:
         elem_classes="prompt",
     )
     form["hint"] = gr.HTML(NOTHING_SAID, elem_classes="hint-line")
-    route = find_route(studio, mode)
     with gr.Row(elem_classes="chips"):
-        form["chips"] = [
-            gr.Button(prompt, size="sm", elem_classes="chip")
-            for prompt in examples.prompts(route.backend.name if isinstance(route, Route) else None, mode)
-        ]
+        form["chips"] = [gr.Button(prompt, size="sm", elem_classes="chip") for prompt in examples.prompts(_backend(studio, mode), mode)]
+
+
+def _backend(studio: Studio, mode: Mode) -> str | None:
+    """The name of what runs the mode; None where nothing does."""
+    route = find_route(studio, mode)
+    return route.backend.name if isinstance(route, Route) else None
 
 
 def _settings(form: Form, state: dict, mode: Mode) -> None:
