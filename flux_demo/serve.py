@@ -43,6 +43,8 @@ from flux_demo.version import VERSION
 OBJECT_STORE = 256 * 2**20  # bytes of shared memory; a picture has a few million
 MAX_BODY = 48 * 2**20  # bytes: the loader's limit for a picture, in base64, and the rest
 STATUS_S = 1.0  # how long a look at the copies is believed
+HEALTH_S = 3.0  # between two looks whether a copy lives; one that died is replaced after the next
+IDLE_S = 0.3  # between two looks of a copy that is shut down whether its image is finished
 DRAIN_S = 600.0  # that an image under way has to finish when its copy is shut down
 OURS = re.compile(r"(# \w+ )?ray_(serve|flux_demo)_")  # lines of Ray's metrics that are about the service
 DIED_TWICE = "The machine that worked on this image failed, and so did a second one. Try again in a minute."
@@ -68,6 +70,7 @@ class Service:
 
     def __init__(self, generators: DeploymentHandle) -> None:
         self._generators = generators
+        self._application = serve.get_replica_context().app_name  # a cluster may run others beside it
         self._about: dict[str, Any] = {}
         self._model: Any = None
         self._running = (0.0, 0)  # when the copies were counted, and how many run
@@ -136,7 +139,7 @@ class Service:
 
     async def _read(self, request: Request) -> tuple[dict[str, Any], Response | None]:
         """The request's values with the defaults filled in, or the refusal."""
-        body = b""
+        body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_BODY:
@@ -170,8 +173,8 @@ class Service:
         now = time.monotonic()
         if now - self._running[0] > STATUS_S:
             status = await asyncio.to_thread(serve.status)
-            found = [app.deployments["Generator"] for app in status.applications.values() if "Generator" in app.deployments]
-            self._running = (now, sum(deployment.replica_states.get("RUNNING", 0) for deployment in found))
+            copies = status.applications[self._application].deployments["Generator"]
+            self._running = (now, copies.replica_states.get("RUNNING", 0))
         if not self._running[1]:
             return LOADING
         if self._model is None:
@@ -200,20 +203,23 @@ def application(options: Mapping[str, Any]) -> serve.Application:
         max_ongoing_requests=1,
         max_queued_requests=chosen.queue,
         graceful_shutdown_timeout_s=DRAIN_S,
+        graceful_shutdown_wait_loop_s=IDLE_S,
+        health_check_period_s=HEALTH_S,
         **amount,
     )
-    door = serve.deployment(Service, name="Service", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=1000)
+    door = serve.deployment(
+        Service, name="Service", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=1000, graceful_shutdown_wait_loop_s=IDLE_S
+    )
     return door.bind(generator.bind(chosen.to_dict()))
 
 
-def start(options: Options, host: str = "127.0.0.1", port: int = 8000, cpus: int | None = None, gpus: int | None = None) -> None:
+def start(options: Options, host: str = "127.0.0.1", port: int = 8000, cpus: int | None = None) -> None:
     """Start Ray and the service on this machine, and wait until its models are loaded or cannot be."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers
     root = str(ASSETS.parent)
     environment = {"env_vars": {"PYTHONPATH": root}}  # the copies find this program from whatever folder it was started
     ray.init(
         num_cpus=cpus,
-        num_gpus=gpus,
         include_dashboard=False,
         object_store_memory=OBJECT_STORE,
         runtime_env=environment,

@@ -19,14 +19,22 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = {"prompt": "a red cube on grass", "width": 128, "height": 128, "steps": 1, "seed": 7}
+# Ray is told of a GPU, and of a processor more than two copies take, so that a copy of FLUX is started beside them.
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "NO_PROXY": "127.0.0.1",
+    "OMP_NUM_THREADS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_OVERRIDE_RESOURCES": '{"CPU": 3, "GPU": 1}',
+}
 LONG = SMALL | {"width": 256, "height": 256, "steps": 100}
-QUEUE = 3
+QUEUE = 2
 
 
 @contextmanager
 def process(*command, until):
     """A process with what it has printed until a line matches; at the end it is sent SIGTERM and must end by itself."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = os.environ | ENVIRONMENT
     running = subprocess.Popen(
         [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -61,16 +69,25 @@ class Running:
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(lambda number: self.infer(**values | {"seed": number + 1}), range(count)))
 
+    def ray_address(self):
+        """By which other programs use the same Ray."""
+        words = [word for child in psutil.Process(self.pid).children(recursive=True) for word in words_of(child)]
+        return next(word.partition("=")[2] for word in words if word.startswith("--gcs-address="))
+
     def copies(self):
         """The processes of the models."""
-        return [child for child in psutil.Process(self.pid).children(recursive=True) if is_copy(child)]
+        return [
+            child
+            for child in psutil.Process(self.pid).children(recursive=True)
+            if "ServeReplica:flux_demo:Generator" in " ".join(words_of(child))
+        ]
 
 
-def is_copy(process):
+def words_of(process):
     try:
-        return "Generator" in " ".join(process.cmdline())
+        return process.cmdline()
     except psutil.Error:  # it ended meanwhile
-        return False
+        return []
 
 
 def image_in(answer):

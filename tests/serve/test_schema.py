@@ -1,0 +1,73 @@
+"""What the service takes, without a service: the request's schema, its refusals, its options."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from flux_demo.backends.diffusion import mini
+from flux_demo.modes import MODES
+from flux_demo.serve_schema import Options, faults, request_model
+from tests.serve.running import SMALL
+
+
+@pytest.fixture
+def model(settings):
+    backend = mini(settings)
+    return request_model({mode.nim: backend.dials(mode).to_dict() for mode in MODES.values()}, "mini")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"prompt": 3}, {("string_type", "prompt")}),
+        ({"prompt": "x" * 10_001}, {("string_too_long", "prompt")}),
+        ({"mode": "sketch"}, {("literal_error", "mode")}),
+        ({"width": 1000, "cfg_scale": 0.5}, {("literal_error", "width"), ("greater_than_equal", "cfg_scale")}),
+        ({"width": "128"}, {("literal_error", "width")}),
+        ({"height": 128.5}, {("literal_error", "height")}),
+        ({"cfg_scale": 101}, {("less_than_equal", "cfg_scale")}),
+        ({"cfg_scale": "3.5"}, {("float_type", "cfg_scale")}),
+        ({"steps": 0}, {("greater_than_equal", "steps")}),
+        ({"steps": 101}, {("less_than_equal", "steps")}),
+        ({"steps": True}, {("int_type", "steps")}),
+        ({"seed": -1}, {("greater_than_equal", "seed")}),
+        ({"seed": 2**32}, {("less_than_equal", "seed")}),
+        ({"samples": 2}, {("less_than_equal", "samples")}),
+        ({"negative_prompt": "blurry"}, {("extra_forbidden", "negative_prompt")}),
+        ({"image": 7}, {("string_type", "image")}),
+    ],
+    ids=str,
+)
+def test_it_refuses_fields_as_nvidias_contract_says(model, change, expected):
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate(SMALL | change)
+    detail = faults(refused.value)
+    assert {(fault["type"], fault["loc"][-1]) for fault in detail} == expected
+    assert all(fault["loc"][0] == "body" and fault["msg"] for fault in detail)
+    json.dumps(detail, allow_nan=False)
+
+
+def test_what_is_left_out_takes_the_defaults(model):
+    asked = model.model_validate({"prompt": "x"})
+    assert (asked.mode, asked.width, asked.height, asked.seed, asked.image) == ("base", 256, 256, 0, None)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, at its import
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--backend", "mini", "--replicas", "0"), "not a number of replicas"),
+        (("--backend", "local"), ". "),
+        (("--backend", "mini", "--queue", "0"), "queue"),
+    ],
+)
+def test_what_cannot_be_served_is_said_at_the_start(words, sentence, capsys):
+    from flux_demo.serve import main
+
+    assert main([*words, "--port", "1"]) == 3
+    assert sentence in capsys.readouterr().err
+
+
+def test_the_options_are_json():
+    assert Options(**json.loads(json.dumps(Options("mini", "1-4").to_dict()))).copies == (1, 4)
