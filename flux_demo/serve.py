@@ -36,7 +36,7 @@ from flux_demo.errors import BackendUnavailable, FluxDemoError
 from flux_demo.modes import MODES
 from flux_demo.safety import ACCEPTED
 from flux_demo.serve_generator import Generator
-from flux_demo.serve_schema import SERVED, Options, document, faults, request_model
+from flux_demo.serve_schema import SERVED, Options, document, faults, parse, request_model
 from flux_demo.settings import ASSETS, BACKENDS, Settings
 from flux_demo.version import VERSION
 
@@ -45,6 +45,7 @@ MAX_BODY = 48 * 2**20  # bytes: the loader's limit for a picture, in base64, and
 STATUS_S = 1.0  # how long a look at the copies is believed
 HEALTH_S = 3.0  # between two looks whether a copy lives; one that died is replaced after the next
 IDLE_S = 0.3  # between two looks of a copy that is shut down whether its image is finished
+PATIENCE_S = 60.0  # that a request waits for the copies of a service that was just deployed anew
 DRAIN_S = 600.0  # that an image under way has to finish when its copy is shut down
 OURS = re.compile(r"(# \w+ )?ray_(serve|flux_demo)_")  # lines of Ray's metrics that are about the service
 DIED_TWICE = "The machine that worked on this image failed, and so did a second one. Try again in a minute."
@@ -58,10 +59,6 @@ api = FastAPI(title="FLUX.1 [dev]", version=VERSION, openapi_url=None, docs_url=
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """ASCII throughout, because a request may hold half of a surrogate pair and a refusal repeats it."""
     return Response(json.dumps(content, allow_nan=False), status, headers, "application/json")
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 @serve.ingress(api)
@@ -81,7 +78,7 @@ class Service:
 
     @api.post("/v1/infer")
     async def infer(self, request: Request) -> Response:
-        if self._model is None and (problem := await self._problem()):
+        if self._model is None and (problem := await self._problem(PATIENCE_S)):
             return _json({"detail": problem}, 503)
         asked, refused = await self._read(request)
         if refused is not None:
@@ -145,9 +142,7 @@ class Service:
             if len(body) > MAX_BODY:
                 return {}, _json({"detail": f"The request is larger than {MAX_BODY // 2**20} MiB. Send a smaller picture."}, 413)
         try:
-            if not request.headers.get("content-type", "").startswith("application/json"):
-                raise ValueError("not JSON")
-            asked = self._model.model_validate(json.loads(body, parse_constant=_refuse))
+            asked = parse(body, request.headers.get("content-type", ""), self._model)
             defaults = self._about["modes"][asked.mode]
             unset = {"cfg_scale": defaults["guidance"], "steps": defaults["steps"]}
             return asked.model_dump() | {name: value for name, value in unset.items() if name not in asked.model_fields_set}, None
@@ -168,20 +163,24 @@ class Service:
         finally:
             self._accepted -= 1
 
-    async def _problem(self) -> str | None:
-        """Why nothing can be generated now; None if it can."""
+    async def _problem(self, patience_s: float = 0) -> str | None:
+        """Why nothing can be generated now; None if it can. Waits so long for models that are being loaded."""
+        until = time.monotonic() + patience_s
+        while (loading := await self._is_loading()) and time.monotonic() < until:
+            await asyncio.sleep(0.1)
+        return LOADING if loading else self._about["problem"]
+
+    async def _is_loading(self) -> bool:
         now = time.monotonic()
         if now - self._running[0] > STATUS_S:
             status = await asyncio.to_thread(serve.status)
             copies = status.applications[self._application].deployments["Generator"]
             self._running = (now, copies.replica_states.get("RUNNING", 0))
-        if not self._running[1]:
-            return LOADING
-        if self._model is None:
+        if self._running[1] and self._model is None:
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.create_task(self._ask())
             await asyncio.wait([self._asking], timeout=1)
-        return None if self._model else self._about.get("problem") or LOADING
+        return not (self._running[1] and self._about)
 
     async def _ask(self) -> None:
         self._about = await self._generators.describe.remote()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
@@ -76,6 +77,17 @@ def request_model(modes: Mapping[str, Mapping[str, Any]], model: str) -> type[Ba
     }
     config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"x-flux-demo": beyond})
     return create_model("ImageRequest", __config__=config, **fields)
+
+
+def parse(body: bytes | bytearray, content_type: str, model: type[BaseModel]) -> Any:
+    """A request's values, an instance of the model. Raises ValidationError, and ValueError or RecursionError for what is not JSON."""
+    if not content_type.startswith("application/json"):
+        raise ValueError("not JSON")
+    return model.model_validate(json.loads(body, parse_constant=_refuse))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def faults(error: ValidationError) -> list[dict[str, Any]]:
