@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+
+if os.environ.get("SPACES_ZERO_GPU"):  # set by Hugging Face on a ZeroGPU Space
+    import spaces  # noqa: F401  before torch, whose CUDA it replaces
+
+import argparse
 import signal
 import sys
 import threading
@@ -51,7 +55,8 @@ def start(asked: argparse.Namespace):
     chosen = {"backend": asked.backend, "outputs": asked.outputs, "auth": asked.auth}
     settings = replace(settings, **{name: value for name, value in chosen.items() if value is not None})
     host, port = _address(asked)
-    settings = replace(settings, public=is_public(asked, settings), allow_unfiltered=asked.allow_unfiltered)
+    allow_unfiltered = asked.allow_unfiltered or settings.allow_unfiltered
+    settings = replace(settings, public=is_public(asked, settings), allow_unfiltered=allow_unfiltered)
     environment.prepare(own_hosts=(host,))
     environment.prepare_page()
     from flux_demo.studio import Studio
@@ -59,6 +64,7 @@ def start(asked: argparse.Namespace):
 
     global demo
     studio = Studio.from_settings(settings)
+    _prepare(studio)
     page = demo = build(studio)
     try:
         _, _, shared = page.launch(
@@ -82,7 +88,8 @@ def start(asked: argparse.Namespace):
         _print(ACCEPTED)
     if shared:
         _print(f"Running on {shared} for everybody who has the link")
-    threading.Thread(target=_warm_up, args=(studio,), daemon=True).start()
+    if not settings.zero_gpu:
+        threading.Thread(target=_warm_up, args=(studio,), daemon=True).start()
     return page
 
 
@@ -102,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def is_public(asked: argparse.Namespace, settings: Settings) -> bool:
     """Whether strangers can reach the page."""
-    return asked.share or bool(settings.space_id) or not listening.is_loopback(listening.without_brackets(_host(asked)))
+    return asked.share or settings.public or bool(settings.space_id) or not listening.is_loopback(listening.without_brackets(_host(asked)))
 
 
 def _host(asked: argparse.Namespace) -> str | None:
@@ -140,6 +147,18 @@ def _print(line: str, file=None) -> None:
 def _refuse(sentence: str) -> int:
     _print(sentence, sys.stderr)
     return 3
+
+
+def _prepare(studio) -> None:
+    """What has to be done on the main thread, before there is a page."""
+    if studio.settings.zero_gpu:  # a Space there needs a function that asks for a GPU, whatever runs
+        from flux_demo.backends.zero import ZeroGpu
+
+        ZeroGpu(studio.settings)
+    for backend in studio.backends:
+        backend.prepare()
+    if studio.settings.zero_gpu:
+        _warm_up(studio)  # not beside the page: a worker is forked at any moment, and inherits the locks of threads that load
 
 
 def _warm_up(studio) -> None:

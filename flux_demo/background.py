@@ -10,6 +10,7 @@ import queue
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, wait
+from contextvars import copy_context
 from typing import Generic, TypeVar
 
 from flux_demo.errors import Cancelled
@@ -21,7 +22,10 @@ Event = TypeVar("Event")
 
 
 def start(work: Callable[[], Result], name: str) -> Future[Result]:
-    """Run ``work`` in a daemon thread of that name; whatever it raises is in the future."""
+    """Run ``work`` in a daemon thread of that name; whatever it raises is in the future.
+
+    The caller's context variables go along: on ZeroGPU, Gradio's request in them says whose quota an image takes.
+    """
     future: Future[Result] = Future()
 
     def run() -> None:
@@ -30,7 +34,7 @@ def start(work: Callable[[], Result], name: str) -> Future[Result]:
         except BaseException as error:  # handed to whoever waits
             future.set_exception(error)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
     return future
 
 

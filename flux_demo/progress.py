@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,6 +31,14 @@ class Status:
 
     def __str__(self) -> str:
         return self.text
+
+
+class StepDone(NamedTuple):
+    """A denoising step that is done: what ``on_step`` is called with."""
+
+    done: int
+    of: int
+    preview: Image | None
 
 
 OnStep = Callable[[int, int, "Image | None"], None]

@@ -1,6 +1,7 @@
 """The filter that looks at FLUX's images before anybody sees them.
 
-The classifier is the one that black-forest-labs' own demo uses, with its threshold. It runs on the CPU, where it takes a fraction of a
+The classifier is the one that black-forest-labs' own demo uses, with its threshold: github.com/black-forest-labs/flux, demo_gr.py of commit
+191ba89, where an image is shown if its score for "nsfw" is below NSFW_THRESHOLD = 0.85. It runs on the CPU, where it takes a fraction of a
 second and none of the GPU's memory. Knows nothing of backends.
 """
 
@@ -18,7 +19,7 @@ from flux_demo.model_files import FILTER_FILES, FILTER_REPO
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-THRESHOLD = 0.85  # black-forest-labs/flux, demo_gr.py
+THRESHOLD = 0.85
 UNFILTERED = "unfiltered"  # in recipes
 CLAUSE = (
     "You may access, use, Distribute, or create Output of the FLUX Model or Derivatives if you: (i) (A) implement and maintain content "
@@ -28,7 +29,9 @@ CLAUSE = (
     "indication) that the Output was generated or modified using artificial intelligence technologies to the extent required under "
     "applicable law."
 )
-ACCEPTED = f'FLUX runs unfiltered on this page, as you chose with --allow-unfiltered. Its licence says: "{CLAUSE}"'
+ACCEPTED = (
+    f'FLUX runs unfiltered on this page, as you chose with --allow-unfiltered or FLUX_DEMO_ALLOW_UNFILTERED. Its licence says: "{CLAUSE}"'
+)
 
 
 @dataclass(frozen=True)

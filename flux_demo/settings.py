@@ -22,8 +22,10 @@ BACKENDS: dict[str, str] = {
     "providers": "flux_demo.backends.providers:Providers",
     "mini": "flux_demo.backends.diffusion:mini",
 }
+ZERO_SIZES = ("large", "xlarge")  # GPUs that a ZeroGPU Space can borrow
 DEVICES = ("auto", "cpu")  # where local FLUX runs: auto is the GPU
 ONLY_BY_NAME = frozenset({"providers"})  # never part of ``auto``: what costs somebody money is chosen by name
+ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 ASSETS = Path(__file__).resolve().parent.parent / "assets"  # what is shipped: the mini, examples, the page's style
 HOSTED_URL = "https://ai.api.nvidia.com/v1/genai/black-forest-labs/flux.1-dev"
 
@@ -38,6 +40,16 @@ class Variable(NamedTuple):
 
 def _variable(name: str, default: str | None, purpose: str, secret: bool = False):
     return field(default=default, repr=not secret, metadata={"variable": Variable(name, default, purpose)})
+
+
+def _switch(name: str, purpose: str):
+    return field(default=False, metadata={"variable": Variable(name, None, purpose)})
+
+
+def _is_on(name: str, value: str) -> bool:
+    if value.lower() not in ON + OFF:
+        raise InvalidRequest(f"{name} is neither on nor off. Set it to 1, or leave it out.")
+    return value.lower() in ON
 
 
 @dataclass(frozen=True)
@@ -61,13 +73,17 @@ class Settings:
     hf_provider: str = _variable(
         "FLUX_DEMO_HF_PROVIDER", "auto", "which of Hugging Face's Inference Providers; auto is the first that serves FLUX"
     )
+    zero_gpu: str | None = _variable("SPACES_ZERO_GPU", None, "`true` on a Space with ZeroGPU, set by Hugging Face there")
+    zero_size: str = _variable("FLUX_DEMO_ZEROGPU", "large", "large: one mode on ZeroGPU; xlarge: all three, at twice the quota")
     space_id: str | None = _variable("SPACE_ID", None, "the name of the Space, set by Hugging Face there")
     hosts: str | None = _variable("FLUX_DEMO_HOSTS", None, "other names under which the page is reached, such as studio.example.org")
     root_path: str | None = _variable("GRADIO_ROOT_PATH", None, "the path or address under which a proxy serves the page")
     space_host: str | None = _variable("SPACE_HOST", None, "set by Hugging Face Spaces: the page's name there")
     hf_home: str | None = _variable("HF_HOME", None, "where Hugging Face keeps downloaded weights")
-    public: bool = False  # strangers can reach the page: set by whoever opens it to them
-    allow_unfiltered: bool = False  # they may see FLUX's images unfiltered: --allow-unfiltered
+    public: bool = _switch("FLUX_DEMO_PUBLIC", "1: strangers reach the page, through a proxy of your own on this machine")
+    allow_unfiltered: bool = _switch(
+        "FLUX_DEMO_ALLOW_UNFILTERED", "1: they may see FLUX's images without the content filter, as `--allow-unfiltered`"
+    )
 
     def __post_init__(self) -> None:
         if self.backend not in ("auto", *BACKENDS):
@@ -80,6 +96,9 @@ class Settings:
             )
         if self.device not in DEVICES:
             raise InvalidRequest(f"{self.device!r} is not a device. Set FLUX_DEMO_DEVICE to {' or '.join(DEVICES)}, or leave it out.")
+
+        if self.zero_size not in ZERO_SIZES:
+            raise InvalidRequest(f"{self.zero_size!r} is not a size of ZeroGPU. Set FLUX_DEMO_ZEROGPU to {' or '.join(ZERO_SIZES)}.")
 
     @property
     def login(self) -> tuple[str, str] | None:
@@ -98,6 +117,9 @@ class Settings:
         given = {row.name: read(row.metadata["variable"].name) for row in fields(cls) if row.metadata}
         models = {mode.name: read(mode.model_variable) for mode in MODES.values()}
         chosen: dict = {name: value for name, value in given.items() if value}
+        for row in fields(cls):
+            if row.default is False and row.name in chosen:
+                chosen[row.name] = _is_on(row.metadata["variable"].name, chosen[row.name])
         return cls(**chosen, models={mode: name for mode, name in models.items() if name})
 
     @classmethod

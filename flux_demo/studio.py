@@ -181,10 +181,9 @@ class Studio:
 
                 name = self.settings.depth_estimator
                 folder = local_folder(name, ESTIMATOR_FILES)
-                if folder is not None:
-                    self._estimator = Estimator(folder, os.path.basename(os.path.normpath(name)) if os.path.isdir(name) else name)
-                else:
-                    self._estimator = Estimator(ASSETS / "mini" / "depth_estimator", "mini")
+                title = os.path.basename(os.path.normpath(name)) if os.path.isdir(name) else name
+                found = (folder, title) if folder is not None else (ASSETS / "mini" / "depth_estimator", "mini")
+                self._estimator = Estimator(*found, may_use_gpu=not self.settings.zero_gpu)
             return self._estimator
 
     def fetch_size(self, what: str) -> Download:

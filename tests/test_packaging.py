@@ -65,6 +65,7 @@ def test_what_the_program_imports_is_required_and_what_is_required_is_used():
     named = set(requirements("requirements.txt")) | set(requirements("requirements-serve.txt"))
     brought = {"tqdm", "tokenizers"}  # by huggingface_hub and transformers, and used only with them
     brought |= {"starlette", "python-multipart"}  # by gradio: what it serves with and reads uploads with
+    brought |= {"spaces"}  # by Hugging Face to Spaces with ZeroGPU, and imported only there
     assert used - brought <= named
     assert named - used <= NEVER_IMPORTED | ({"ray"} if find_spec("ray") is None else set())  # its files are known only where it is
 

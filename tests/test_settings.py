@@ -29,3 +29,16 @@ def test_an_unknown_backend_is_answered_with_the_list():
 def test_secrets_stay_out_of_its_text():
     text = repr(Settings.from_env({"NVIDIA_API_KEY": "nvapi-secret", "HF_TOKEN": "hf_secret"}))
     assert "secret" not in text
+
+
+def test_a_switch_is_on_off_or_refused():
+    assert Settings.from_env({"FLUX_DEMO_ALLOW_UNFILTERED": "1"}).allow_unfiltered
+    assert not Settings.from_env({"FLUX_DEMO_ALLOW_UNFILTERED": "False"}).allow_unfiltered
+    with pytest.raises(InvalidRequest, match="FLUX_DEMO_ALLOW_UNFILTERED is neither on nor off"):
+        Settings.from_env({"FLUX_DEMO_ALLOW_UNFILTERED": "maybe"})
+
+
+def test_zero_gpu_has_two_sizes():
+    assert Settings.from_env({}).zero_size == "large"
+    with pytest.raises(InvalidRequest, match="large or xlarge"):
+        Settings.from_env({"FLUX_DEMO_ZEROGPU": "huge"})

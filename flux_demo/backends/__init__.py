@@ -76,6 +76,9 @@ class Backend(ABC):
         """What is being loaded at this moment, as a sentence; None where nothing is."""
         return None
 
+    def prepare(self) -> None:  # noqa: B027  most need nothing
+        """What has to be done on the main thread, before a page is there. Called once, before the first mode is asked about."""
+
     def warm_up(self, mode: Mode) -> None:  # noqa: B027  what has no models to load does nothing
         """Load what the mode needs, so that its first image need not wait. Takes as long as loading does. Raises FluxDemoError."""
 

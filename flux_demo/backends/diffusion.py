@@ -74,8 +74,12 @@ class Weights(Protocol):
         """What to say after memory ran out; the next cache has a tighter plan."""
 
 
-def local(settings: Settings) -> Diffusion:
-    """FLUX on this machine's GPU, or on its CPU."""
+def local(settings: Settings) -> Backend:
+    """FLUX on this machine's GPU, on its CPU, or on the GPU that a ZeroGPU Space borrows."""
+    if settings.zero_gpu and settings.device != "cpu":
+        from flux_demo.backends.zero import ZeroGpu
+
+        return ZeroGpu(settings)
     return Diffusion(Local(settings))
 
 

@@ -38,7 +38,7 @@ SLOW_CARD = "The {} (compute capability {}.{}) has no units for bfloat16, so ima
 
 NO_FILTER = (
     "Strangers can reach this page, and the filter that FLUX's licence asks for is not here. "
-    "Run `python -m flux_demo fetch filter`, or start with --allow-unfiltered if you review what is shown."
+    "Run `python -m flux_demo fetch filter`, or start with --allow-unfiltered (FLUX_DEMO_ALLOW_UNFILTERED=1 where there are no options) if you review what is shown."
 )
 
 

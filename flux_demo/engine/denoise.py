@@ -5,13 +5,14 @@ Nothing in it waits for the device: previews are copied away while it works (see
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flux_demo.engine.modulation import PrecomputedModulation
+from flux_demo.progress import StepDone
 
 
 def denoise(
@@ -22,11 +23,11 @@ def denoise(
     control: Tensor | None,
     text_position_ids: Tensor,
     image_position_ids: Tensor,
-    report: Callable[[int, Tensor, Tensor, Tensor], None],
-) -> Tensor:
-    """Packed noise -> packed latents. ``control`` is what a mode adds: packed latents of the map, concatenated to each token's own.
+    report: Callable[[int, Tensor, Tensor, Tensor], StepDone | None],
+) -> Generator[StepDone, None, Tensor]:
+    """Packed noise -> packed latents, the generator's value. ``control`` is what a mode adds: packed latents of the map, concatenated to each token's own.
 
-    ``report(step, latents, velocity, sigma)`` after each step, with the latents before it.
+    ``report(step, latents, velocity, sigma)`` after each step, with the latents before it; what it returns is yielded.
     """
     for step, timestep in enumerate(scheduler.timesteps):
         modulation.set_step(step)
@@ -39,5 +40,6 @@ def denoise(
             return_dict=False,
         )[0]
         seen, latents = latents, scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-        report(step, seen, velocity, scheduler.sigmas[step])
+        if done := report(step, seen, velocity, scheduler.sigmas[step]):
+            yield done
     return latents

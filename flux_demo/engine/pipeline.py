@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL.Image import Image
@@ -17,8 +18,10 @@ from flux_demo.engine.prompts import TextEncoders
 from flux_demo.engine.schedule import set_schedule
 from flux_demo.engine.vae import decode, encode_map
 from flux_demo.errors import GenerationFailed
-from flux_demo.progress import OnStatus, OnStep, Phase, Status
+from flux_demo.progress import OnStatus, OnStep, Phase, Status, StepDone
 from flux_demo.request import GenerationRequest
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -48,23 +51,32 @@ class Pipeline:
         return self.transformer.config.in_channels > self.transformer.out_channels
 
 
-@torch.no_grad()
 def generate(pipeline: Pipeline, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Image:
     """Run a complete request: RGB, its size. Whatever the callbacks raise ends the run and comes through. Raises GenerationFailed."""
+    return _follow(run(pipeline, request), on_step, on_status)
+
+
+def generate_latents(pipeline: Pipeline, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Tensor:
+    """The packed latents of the image that ``generate`` returns."""
+    return _follow(_run_to_latents(pipeline, request), on_step, on_status)
+
+
+@torch.no_grad()
+def run(pipeline: Pipeline, request: GenerationRequest) -> Generator[Status | StepDone, None, Image]:
+    """``generate`` as a generator of what happens, whose value is the image; closing it ends the run. Raises GenerationFailed."""
     assert request.size
-    latents = generate_latents(pipeline, request, on_step, on_status)
+    latents = yield from _run_to_latents(pipeline, request)
     # 7. Decode
-    on_status(Status(Phase.DECODING, "Decoding the image"))
+    yield Status(Phase.DECODING, "Decoding the image")
     return decode(pipeline.shared.vae, unpack(latents, request.size.width, request.size.height))
 
 
 @torch.no_grad()
-def generate_latents(pipeline: Pipeline, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Tensor:
-    """The packed latents of the image that ``generate`` returns."""
+def _run_to_latents(pipeline: Pipeline, request: GenerationRequest) -> Generator[Status | StepDone, None, Tensor]:
     assert request.size and request.seed is not None and request.steps and request.guidance is not None
     width, height, shared, device = request.size.width, request.size.height, pipeline.shared, pipeline.shared.device
     # 1. Encode the prompt
-    on_status(Status(Phase.ENCODING, "Reading the prompt"))
+    yield Status(Phase.ENCODING, "Reading the prompt")
     prompt = shared.encoders.encode(request.prompt, device)
     dtype = prompt.embeds.dtype
     # 2. Encode the map, if there is one. It draws from the generator before the noise does
@@ -81,12 +93,29 @@ def generate_latents(pipeline: Pipeline, request: GenerationRequest, on_step: On
     timesteps = pipeline.scheduler.timesteps
     pipeline.modulation.prepare(prompt.embeds, prompt.pooled, request.guidance, timesteps, torch.cat([text_ids, image_ids]), key)
     # 6. Denoise
-    on_status(Status(Phase.DENOISING, "Denoising"))
-    reporter = PreviewReporter(request.steps, width, height, shared.colours, on_step)
-    latents = denoise(pipeline.transformer, pipeline.modulation, pipeline.scheduler, latents, control, text_ids, image_ids, reporter)
-    reporter.finish()
+    yield Status(Phase.DENOISING, "Denoising")
+    reporter = PreviewReporter(request.steps, width, height, shared.colours)
+    latents = yield from denoise(
+        pipeline.transformer, pipeline.modulation, pipeline.scheduler, latents, control, text_ids, image_ids, reporter
+    )
+    if last := reporter.finish():
+        yield last
     if not torch.isfinite(latents).all():
         raise GenerationFailed(
             "The run did not give an image: the model's values went out of range. Try another seed or a lower guidance; if it stays, fetch or copy the model again."
         )
     return latents
+
+
+def _follow(events: Generator[Status | StepDone, None, Result], on_step: OnStep, on_status: OnStatus) -> Result:
+    try:
+        while True:
+            event = next(events)
+            if isinstance(event, Status):
+                on_status(event)
+            else:
+                on_step(*event)
+    except StopIteration as end:
+        return end.value
+    finally:
+        events.close()

@@ -7,7 +7,6 @@ the VAE in use, by least squares, on a few smooth coloured images.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flux_demo.engine.latents import PIXELS_PER_LATENT, PIXELS_PER_TOKEN
+from flux_demo.progress import StepDone
 
 SAMPLES, SIDE = 6, 128  # images to fit to, and their pixels
 
@@ -53,36 +53,36 @@ def estimate(latents: Tensor, velocity: Tensor, sigma: Tensor, colours: Tensor, 
 
 
 class PreviewReporter:
-    """Reports each step with its preview.
+    """Makes of each step what is reported of it, with its preview.
 
-    On a GPU the preview is copied asynchronously and reported while the next step is already queued, so the device never idles for it; the
-    last one is reported by ``finish``. On the CPU, which runs synchronously, it is reported at once.
+    On a GPU the preview is copied asynchronously and returned while the next step is already queued, so the device never idles for it; the
+    last one is returned by ``finish``. On the CPU, which runs synchronously, it is returned at once.
     """
 
-    def __init__(
-        self, steps: int, width: int, height: int, colours: Tensor, on_step: Callable[[int, int, Image.Image | None], None]
-    ) -> None:
-        self._steps, self._width, self._height, self._colours, self._on_step = steps, width, height, colours, on_step
+    def __init__(self, steps: int, width: int, height: int, colours: Tensor) -> None:
+        self._steps, self._width, self._height, self._colours = steps, width, height, colours
         self._pending: tuple[int, Tensor, Any] | None = None
 
-    def __call__(self, step: int, latents: Tensor, velocity: Tensor, sigma: Tensor) -> None:
+    def __call__(self, step: int, latents: Tensor, velocity: Tensor, sigma: Tensor) -> StepDone | None:
+        """The newest step whose preview is complete."""
         pixels = estimate(latents, velocity, sigma, self._colours, self._width, self._height)
         if pixels.device.type == "cpu":
-            self._tell(step, pixels)
-            return
+            return self._done(step, pixels)
         copied = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
         copied.copy_(pixels, non_blocking=True)
         done = torch.cuda.Event()
         done.record()
-        self.finish()
+        before = self.finish()
         self._pending = (step, copied, done)
+        return before
 
-    def finish(self) -> None:
-        """Report the preview that is still pending."""
-        if self._pending is not None:
-            (step, pixels, done), self._pending = self._pending, None
-            done.synchronize()
-            self._tell(step, pixels)
+    def finish(self) -> StepDone | None:
+        """The step whose preview is still pending; None if there is none."""
+        if self._pending is None:
+            return None
+        (step, pixels, done), self._pending = self._pending, None
+        done.synchronize()
+        return self._done(step, pixels)
 
-    def _tell(self, step: int, pixels: Tensor) -> None:
-        self._on_step(step + 1, self._steps, Image.fromarray(pixels.numpy()))
+    def _done(self, step: int, pixels: Tensor) -> StepDone:
+        return StepDone(step + 1, self._steps, Image.fromarray(pixels.numpy()))

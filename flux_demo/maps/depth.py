@@ -27,9 +27,10 @@ KEPT = 8  # estimates kept, so that moving near and far does not run the model a
 class Estimator:
     """A depth model, loaded at its first use and kept. Threads may share it; it runs for one at a time."""
 
-    def __init__(self, folder: Path, title: str):
+    def __init__(self, folder: Path, title: str, may_use_gpu: bool = True):
         self.folder = folder
         self.title = title  # a Hub name, a folder's name or "mini": in recipes and on the page
+        self._may_use_gpu = may_use_gpu  # False where torch claims a GPU that threads cannot use: on ZeroGPU
         self._lock = threading.Lock()
         self._loaded: tuple[Any, Any] | None = None
         self._estimates: OrderedDict[bytes, np.ndarray] = OrderedDict()
@@ -52,7 +53,7 @@ class Estimator:
         model, processor = self._load()
         inputs = processor(images=Image.fromarray(pixels), return_tensors="pt")
         with torch.inference_mode():
-            outputs = _run_on(_device(), model, inputs)
+            outputs = _run_on(_device() if self._may_use_gpu else torch.device("cpu"), model, inputs)
         # bicubic back to the photo's size, as black-forest-labs/flux does
         result = processor.post_process_depth_estimation(outputs, target_sizes=[pixels.shape[:2]])[0]
         return result["predicted_depth"].float().cpu().numpy()
