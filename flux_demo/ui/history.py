@@ -17,6 +17,7 @@ from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, ShownMap, new_file, publish_kept, received, still_kept
 from flux_demo.ui.visitor_store import Kept, VisitorStore
 
+MANY = 500  # entries after which those without a file are forgotten
 THUMB = 176  # pixels of a thumbnail's longer side, twice what the page shows
 
 
@@ -51,8 +52,7 @@ class Album:
         """Keep a new image for a visitor, and remember the map and the photo that are on the page."""
         self.visitors.add(key, made.path, made.recipe, Path(shown.path) if shown else None)
         entry = self._entry(Kept(made.path, made.recipe, None))
-        with self._lock:
-            self._entries[key, made.path.name] = replace(entry, shown=shown, photo=shown.drawn_from.photo if shown else None)
+        self._remember(key, replace(entry, shown=shown, photo=shown.drawn_from.photo if shown else None))
 
     def entries(self, key: str) -> list[Entry]:
         """The visitor's images, newest first."""
@@ -62,8 +62,7 @@ class Album:
                 entry = self._entries.get((key, kept.path.name))
             if entry is None or not still_kept(entry.path) or not still_kept(entry.thumb):
                 entry = self._entry(kept)
-                with self._lock:
-                    self._entries[key, kept.path.name] = entry
+                self._remember(key, entry)
             found.append(entry)
         return found
 
@@ -92,6 +91,13 @@ class Album:
                 if kept.map_path:
                     archive.write(kept.map_path, f"{kept.path.stem}-map.png")
         return str(path)
+
+    def _remember(self, key: str, entry: Entry) -> None:
+        assert entry.name
+        with self._lock:
+            self._entries[key, entry.name] = entry
+            if len(self._entries) > MANY:  # those of visitors who have gone: their copies have been cleared away
+                self._entries = {each: kept for each, kept in self._entries.items() if still_kept(kept.path)}
 
     def _entry(self, kept: Kept) -> Entry:
         path = publish_kept(kept.path)
