@@ -7,6 +7,7 @@ import gradio
 
 from flux_demo.errors import FluxDemoError
 from flux_demo.settings import ASSETS
+from flux_demo.ui import mcp
 from flux_demo.ui.page import build
 from flux_demo.ui.temporary import remove as remove_temporary
 
@@ -33,7 +34,7 @@ def launch_options() -> dict[str, Any]:
         "run_history": False,  # else every input and picture is kept in the visitor's browser
         "ssr_mode": False,
         "pwa": False,
-        "mcp_server": False,
+        "mcp_server": mcp.available(),
         "enable_monitoring": False,
         "show_error": False,
         "max_file_size": UPLOAD_LIMIT,

@@ -26,6 +26,25 @@ NOT_FROM_A_FORM = DrawnFrom(None, None, None, False, ())
 IMAGE_AND_RECIPE = Iterator[tuple[gr.FileData, dict]]
 
 
+# What a model reads of each parameter when it calls the endpoint as a tool.
+MEANS = {
+    "prompt": "What the image shows, in English, in a sentence or a few phrases.",
+    "size": 'Width and height in pixels, such as "1024x768", multiples of 16; empty or "match" for the default.',
+    "seed": "A whole number from 0 to 4294967295 as text; the same seed gives the same image. Empty for a random one.",
+    "steps": "How many denoising steps; more take longer. Leave it out for the default.",
+    "guidance": "How closely the image follows the prompt. Leave it out for the default.",
+    "photo": "The photo: an address that a tool of this page returned, or a data: URI in base64.",
+    "map": "The map to follow, as the map's tool returned it: its address, or a data: URI in base64.",
+    "picture": "A PNG that was generated here: its address, or a data: URI in base64.",
+    "fit": "What to do where the photo has another shape than the size: crop, pad or stretch.",
+    "low": "Lower threshold of the edges, 0 to 1000; a lower one keeps fainter lines.",
+    "high": "Upper threshold of the edges, 0 to 1000; a lower one starts more lines.",
+    "near": "Share of the depth, 0 to 1, below which everything is white.",
+    "far": "Share of the depth, 0 to 1, above which everything is black.",
+    "invert": "Exchange near and far.",
+}
+
+
 def _parameter(name: str, kind: Any, default: Any = Parameter.empty) -> Parameter:
     return Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
 
@@ -112,7 +131,8 @@ def _endpoint(handler: Callable, name: str, about: str, returns: Any, *parameter
             yield from handler(**arguments(values))
 
     endpoint: Any = stream if isgeneratorfunction(handler) else call
-    endpoint.__name__, endpoint.__doc__, endpoint.__signature__ = name, about, signature
+    means = "".join(f"\n    {each.name}: {MEANS.get(each.name, each.name)}" for each in parameters)
+    endpoint.__name__, endpoint.__doc__, endpoint.__signature__ = name, f"{about}\n\nArgs:{means}" if means else about, signature
     endpoint.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": returns}
     return endpoint
 

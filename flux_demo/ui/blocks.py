@@ -12,7 +12,7 @@ import gradio as gr
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.settings import Settings
-from flux_demo.ui import html, temporary
+from flux_demo.ui import html, mcp, temporary
 from flux_demo.ui.files import received
 from flux_demo.ui.guard import Guard
 from flux_demo.ui.hosts import Hosts
@@ -116,6 +116,9 @@ async def served(app: Any) -> AsyncIterator[None]:
     """While the app is served: the guard stands before everything else, and the temporary folder is cleared."""
     page = app.get_blocks()
     logging.getLogger("uvicorn.error").addFilter(_one_line)
+    if page.mcp_server_obj:
+        mcp.adapt(page.mcp_server_obj)
+        page.mcp_server = False  # it is served; Gradio would print lines of its own about it
     app.middleware_stack = Guard(app.middleware_stack, page)  # outside Gradio's own middleware, which answers some requests itself
     stopped = threading.Event()
     temporary.clear_often(page.clear_temporary, stopped)

@@ -48,7 +48,8 @@ MAX_UPLOADS = {"address": 8, "all": 32}  # at once
 MAX_WAITING = 64  # events of one address in Gradio's queue
 MAX_ADDRESS = 8_000  # characters of a path with its query
 PAUSE_S = 20.0  # between two pieces of a body
-WHOLE_S = {"json": 30.0, "upload": 600.0}
+MAX_BODY = {"json": MAX_JSON, "upload": MAX_UPLOAD, "mcp": 16 * 2**20}  # a tool's picture comes in base64, and whole into memory
+WHOLE_S = {"json": 30.0, "upload": 600.0, "mcp": 120.0}
 
 WORDS = {
     400: "The request cannot be read. Send JSON with a list named data, as /gradio_api/info describes it.",
@@ -94,14 +95,14 @@ class Guard:
             self._check(scope)
             kind = _kind(scope)
             address = scope["client"][0] if scope.get("client") else ""
-            if kind == "upload":
+            if kind in ("upload", "mcp"):
                 self._take_place(address)
             try:
                 self.page.listeners.opened(listened) if listened else None
                 await self.app(scope, body_of(scope, receive, kind, answer) if kind else receive, answer.send)
             finally:
                 self.page.listeners.closed(listened) if listened else None
-                if kind == "upload":
+                if kind in ("upload", "mcp"):
                     self._uploads[address] -= 1
                     self._uploads += Counter()  # drops those that are zero
         except Refused as refusal:
@@ -132,9 +133,20 @@ class Guard:
         first = parts[0] if parts[0] != PREFIX else (parts[1] if len(parts) > 1 else "").partition("=")[0]
         if first not in (API if parts[0] == PREFIX else ROOT) or (first == "file" and "://" in path) or _is_fetched(path):
             raise Refused(404, WORDS[404])
+        if first == "mcp":
+            self._check_mcp(scope)
         _forget_deep_link(scope)
         if scope["method"] == "POST" and first in ("queue", "call", "run", "api"):
             self._check_waiting(scope)
+
+    def _check_mcp(self, scope: Message) -> None:
+        """Of Gradio's MCP server only calls are served: no streams that stay open, no page that repeats headers. It knows no login."""
+        if self.page.auth:
+            raise Refused(403, "MCP is not served where people log in. Use the API with the user's name and password.")
+        if scope["path"].rstrip("/").rpartition("/")[2] != "mcp":
+            raise Refused(404, WORDS[404])
+        if scope["method"] != "POST":
+            raise Refused(405, "MCP is served over streamable HTTP. Send POST requests to /gradio_api/mcp.")
 
     def _check_waiting(self, scope: Message) -> None:
         """Raise Refused when an address has many events in Gradio's queue already, which all visitors share."""
@@ -197,7 +209,7 @@ class Answer:
 
 def body_of(scope: Message, receive: Receive, kind: str, answer: Answer) -> Receive:
     """``receive`` with a limit of bytes, of files and of time; whatever is beyond it raises Refused and is the answer."""
-    limit = MAX_UPLOAD if kind == "upload" else MAX_JSON
+    limit = MAX_BODY[kind]
     headers = Headers(scope=scope)
     boundary = _boundary(headers.get("content-type", "")) if kind == "upload" else b""
     began = time.monotonic()
@@ -237,10 +249,11 @@ def body_of(scope: Message, receive: Receive, kind: str, answer: Answer) -> Rece
 
 
 def _kind(scope: Message) -> str | None:
-    """What kind of body a request has: an upload, JSON, or none."""
+    """What kind of body a request has: an upload, a call of a tool, other JSON, or none."""
     if scope["method"] in ("GET", "HEAD", "OPTIONS"):
         return None
-    return "upload" if scope["path"].rstrip("/").endswith(f"/{PREFIX}/upload") else "json"
+    path = scope["path"].rstrip("/")
+    return "upload" if path.endswith(f"/{PREFIX}/upload") else "mcp" if path.endswith(f"/{PREFIX}/mcp") else "json"
 
 
 def _boundary(content_type: str) -> bytes:

@@ -1,0 +1,70 @@
+"""The API's endpoints as tools of the Model Context Protocol, through Gradio's own server for it.
+
+What Gradio would fetch from an address, keep outside our folder, or pass on from the caller's request is replaced here.
+"""
+
+import asyncio
+import base64
+import binascii
+import importlib.util
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from flux_demo.errors import InvalidPicture
+from flux_demo.maps.photo import MAX_BYTES
+from flux_demo.ui.files import new_file, received
+
+HOW = "Give an address that a tool of this page returned, or a data: URI with the picture in base64."
+
+
+def available() -> bool:
+    """Whether the package that Gradio needs for it is installed."""
+    return importlib.util.find_spec("mcp") is not None
+
+
+def adapt(server: Any) -> None:
+    """Make Gradio's server take files our way, and call our endpoints without the caller's headers, which name another host."""
+    prepare = server._prepare_tool_call_args
+
+    def prepared(name: str, arguments: dict[str, Any]) -> tuple[Any, ...]:
+        endpoint, values, _, fn = prepare(name, arguments)
+        return endpoint, values, {}, fn
+
+    async def outputs_of(job: Any) -> list[Any]:
+        result = await asyncio.to_thread(job.result)
+        return list(result) if isinstance(result, tuple | list) else [result]  # Gradio's own gives several outputs as one text
+
+    server._prepare_tool_call_args = prepared
+    server._execute_tool_without_progress = outputs_of
+    server.convert_strings_to_filedata = with_files
+
+
+def with_files(arguments: dict[str, Any], places: list[list[str | int]]) -> dict[str, Any]:
+    """The arguments with the files that they name. Nothing is fetched. Raises InvalidPicture."""
+    files = {place[0] for place in places if len(place) == 1}
+    return {name: _file(value) if name in files else value for name, value in arguments.items()}
+
+
+def _file(value: Any) -> dict[str, Any]:
+    if isinstance(value, str) and value.startswith("data:"):
+        path = _written(value)
+    elif isinstance(value, str) and "/file=" in value:
+        path = str(received(unquote(urlsplit(value).path).partition("/file=")[2]))
+    else:
+        raise InvalidPicture(f"This is not a picture that can be opened here. {HOW}")
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def _written(uri: str) -> str:
+    kind, _, data = uri.partition(",")
+    if not kind.endswith(";base64"):
+        raise InvalidPicture(f"The data: URI is not in base64. {HOW}")
+    try:
+        content = base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidPicture(f"The data: URI is damaged: its base64 cannot be read. {HOW}") from error
+    if len(content) > MAX_BYTES:
+        raise InvalidPicture("The picture is too large. Send one of at most 32 MiB.")
+    path = new_file("picture")
+    path.write_bytes(content)
+    return str(path)

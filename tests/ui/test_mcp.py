@@ -1,0 +1,74 @@
+"""The endpoints as tools, called by the Model Context Protocol's own client; and what a stranger may not do with them."""
+
+import asyncio
+import base64
+
+import httpx
+import pytest
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+
+from tests.ui.conftest import SMALL
+
+CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+
+
+def with_tools(address, use):
+    """``await use(session)`` with a client that is connected."""
+
+    async def connected():
+        async with streamable_http_client(f"{address}gradio_api/mcp") as (read, write, _), ClientSession(read, write) as session:
+            await session.initialize()
+            return await use(session)
+
+    return asyncio.run(connected())
+
+
+def said(answer):
+    return " ".join(part.text for part in answer.content if part.type == "text")
+
+
+def test_a_model_finds_the_tools_and_goes_from_a_photo_to_an_image(address, studio, photo, photo_file):
+    uri = f"data:image/png;base64,{base64.b64encode(photo_file.read_bytes()).decode()}"
+
+    async def use(session):
+        tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+        assert set(tools) == {"text", "canny", "depth", "canny_map", "depth_map", "restore", "status"}
+        for tool in tools.values():
+            assert len(tool.description) > 40
+            assert all(each["description"] for each in tool.inputSchema["properties"].values())
+        drawn = await session.call_tool("canny_map", {"photo": uri, "size": SMALL})
+        assert drawn.content[0].type == "image" and drawn.content[0].mimeType == "image/png"
+        where = said(drawn).partition("Image URL: ")[2]
+        made = await session.call_tool("canny", {"prompt": "a red cube", "map": where, "seed": "5", "steps": 1})
+        assert not made.isError and made.content[0].type == "image"
+        assert studio.preview("canny", photo, SMALL).sha256 in said(made) and "'seed': 5" in said(made)
+        return [await session.call_tool("canny_map", {"photo": each}) for each in ("/etc/passwd", "http://127.0.0.1:9/x.png", "data:,x")]
+
+    for refused in with_tools(address, use):
+        assert refused.isError and "Give an address that a tool of this page returned" in said(refused)
+
+
+def test_only_calls_from_this_page_are_served(address):
+    endpoint = f"{address}gradio_api/mcp"
+    with httpx.Client(trust_env=False, timeout=30) as web:
+        assert web.post(endpoint + "/", json=CALL, headers=ACCEPT).status_code == 200
+        assert web.get(endpoint + "/", headers={"Accept": "text/event-stream"}).status_code == 405
+        assert web.get(endpoint + "/").status_code == 405
+        assert web.get(endpoint + "/sse").status_code == web.post(endpoint + "/messages/").status_code == 404
+        for header in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
+            assert web.post(endpoint + "/", json=CALL, headers=ACCEPT | header).status_code == 403
+        assert web.post(endpoint + "/", content=b"x" * (17 * 2**20), headers=ACCEPT).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "file", ["/etc/passwd", "file:///etc/passwd", "http://127.0.0.1/gradio_api/file=/etc/passwd", "data:image/png;base64,%%"]
+)
+def test_a_file_of_the_machine_is_no_picture(file, page):
+    from flux_demo.errors import InvalidPicture
+    from flux_demo.ui.mcp import with_files
+
+    with pytest.raises(InvalidPicture):
+        with_files({"photo": file}, [["photo"]])
+    assert with_files({"size": file}, [["photo"]]) == {"size": file}
