@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-NEVER_IMPORTED = {"accelerate"}  # diffusers and transformers load large weights with it
+NEVER_IMPORTED = {"accelerate", "mcp"}  # diffusers and transformers load large weights with the one, Gradio serves tools with the other
 
 
 def lines(name: str) -> list[str]:
