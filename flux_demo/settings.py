@@ -76,6 +76,9 @@ class Settings:
     zero_gpu: str | None = _variable("SPACES_ZERO_GPU", None, "`true` on a Space with ZeroGPU, set by Hugging Face there")
     zero_size: str = _variable("FLUX_DEMO_ZEROGPU", "large", "large: one mode on ZeroGPU; xlarge: all three, at twice the quota")
     space_id: str | None = _variable("SPACE_ID", None, "the name of the Space, set by Hugging Face there")
+    oauth_client: str | None = _variable(
+        "OAUTH_CLIENT_ID", None, "set by Hugging Face on a Space with `hf_oauth: true`: there visitors sign in, and pay for `providers`"
+    )
     hosts: str | None = _variable("FLUX_DEMO_HOSTS", None, "other names under which the page is reached, such as studio.example.org")
     root_path: str | None = _variable("GRADIO_ROOT_PATH", None, "the path or address under which a proxy serves the page")
     space_host: str | None = _variable("SPACE_HOST", None, "set by Hugging Face Spaces: the page's name there")
@@ -99,6 +102,11 @@ class Settings:
 
         if self.zero_size not in ZERO_SIZES:
             raise InvalidRequest(f"{self.zero_size!r} is not a size of ZeroGPU. Set FLUX_DEMO_ZEROGPU to {' or '.join(ZERO_SIZES)}.")
+
+    @property
+    def visitors_pay(self) -> bool:
+        """Whether each visitor signs in at Hugging Face, and images are charged to that account."""
+        return self.backend == "providers" and self.oauth_client is not None
 
     @property
     def login(self) -> tuple[str, str] | None:

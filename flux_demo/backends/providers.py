@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -32,10 +33,15 @@ ONLY_TEXT = (
     "For edges and depth use a GPU, a NIM or the mini: leave --backend and FLUX_DEMO_BACKEND out."
 )
 NO_TOKEN = f"There is no Hugging Face token whose account could pay. Make one that may call Inference Providers at {TOKEN_PAGE}, and set HF_TOKEN to it."
+SIGN_IN = (
+    "You are not signed in, so there is no account that could pay. Sign in with Hugging Face at the top of the page, and generate again."
+)
 ODD_TOKEN = f"HF_TOKEN is not a Hugging Face token: those begin with hf_. Copy it again from {TOKEN_PAGE}."
 MAX_GUIDANCE = 10.0  # of the strictest of them
 READ_S = 120.0  # without a byte
 WHOLE_S = 600.0  # for one image
+
+visitor_token: ContextVar[str | None] = ContextVar("visitor_token", default=None)  # of the visitor who signed in and asks for this image
 
 
 @dataclass(frozen=True)
@@ -66,39 +72,41 @@ class Providers(Backend):
     name = "providers"
     concurrency = 4
 
-    def __init__(self, settings: Settings, token: str | None = None, account: str = "the account of HF_TOKEN") -> None:
-        """``token`` is a visitor's own; without one the owner's token is used, because the owner chose this backend by name."""
+    def __init__(self, settings: Settings) -> None:
         self._model = settings.model("text")
         self._provider = settings.hf_provider
-        self._given = token or settings.hf_token
-        self._account = account
+        self._owners = settings.hf_token  # used because the owner chose this backend by name; never for visitors who sign in
+        self._visitors_pay = settings.visitors_pay
         self.title = WHO if self._provider == "auto" else f"{WHO} ({self._provider})"
 
     @property
     def notice(self) -> str:
-        return f"Each image is charged to {self._account} at Hugging Face."
+        account = "the account that you sign in with" if self._visitors_pay else "the account of HF_TOKEN"
+        return f"Each image is charged to {account} at Hugging Face."
 
     def refusal(self, mode: Mode) -> Refusal | None:
-        problem = self._problem(mode)
+        problem = self._problem(mode, signed_in=not self._visitors_pay)
         return Refusal(problem) if problem else None
 
-    def _problem(self, mode: Mode) -> str | None:
+    def _problem(self, mode: Mode, signed_in: bool = True) -> str | None:
         if mode.control is not None:
             return ONLY_TEXT
         if self._provider != "auto" and self._provider not in PROVIDERS:
             return (
                 f"{self._provider!r} is not a provider that this program knows. Set FLUX_DEMO_HF_PROVIDER to auto, {', '.join(PROVIDERS)}."
             )
+        if not signed_in:  # the tab is for everybody; who runs is asked then
+            return None
         token = self._token()
         if not token:
-            return NO_TOKEN
+            return SIGN_IN if self._visitors_pay else NO_TOKEN
         # Another token would be sent to the provider itself, as if it were a key of its own.
         return None if token.startswith("hf_") and token.isascii() and token.isprintable() and " " not in token else ODD_TOKEN
 
     def _token(self) -> str | None:
         from huggingface_hub import get_token
 
-        return self._given or get_token()
+        return visitor_token.get() if self._visitors_pay else self._owners or get_token()
 
     def dials(self, mode: Mode) -> Dials:
         chosen = PROVIDERS.get(self._provider, PROVIDERS["fal-ai"])

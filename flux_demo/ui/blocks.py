@@ -10,13 +10,14 @@ from typing import Any
 
 import gradio as gr
 
+from flux_demo.backends.providers import visitor_token
 from flux_demo.errors import InvalidRequest
 from flux_demo.settings import Settings
 from flux_demo.ui import html, mcp, temporary
 from flux_demo.ui.files import received
 from flux_demo.ui.guard import Guard
 from flux_demo.ui.hosts import Hosts
-from flux_demo.ui.visitors import Caller, Listeners, current, visitor_of
+from flux_demo.ui.visitors import Caller, Listeners, current, token_of, visitor_of
 
 MAX_TEXT = 20_000  # characters of one string; a prompt may have 10,000
 
@@ -37,6 +38,8 @@ class Page(gr.Blocks):
         session, event = named.get("session_hash"), named.get("event_id")
         fn = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
         caller = current.set(self._caller(named.get("request"), session, event))
+        if self.settings.visitors_pay:
+            visitor_token.set(token_of(named.get("request")))
         ended = True
         try:
             if named.get("iterator") is None and not fn.cancels:

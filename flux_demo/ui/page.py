@@ -42,6 +42,8 @@ def build(studio: Studio) -> gr.Blocks:
     """The page and its API; nothing heavy is loaded. Where strangers reach it, what they made is gone after a day."""
     with Page(studio.settings, title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.HTML(f"<h1>{TITLE}</h1>", elem_id="title")
+        if studio.settings.visitors_pay:
+            gr.LoginButton(size="sm", elem_id="sign-in")
         everywhere: Form = {
             "history": gr.State([]),
             "visitor": gr.BrowserState("", storage_key="flux_demo_visitor", secret="flux_demo"),  # the secret is sent to every browser

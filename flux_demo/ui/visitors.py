@@ -4,6 +4,9 @@ import time
 from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
 
 from flux_demo.backends.queue import Visitor
 from flux_demo.errors import GenerationFailed
@@ -53,3 +56,9 @@ current: ContextVar[Caller | None] = ContextVar("caller", default=None)
 def visitor_of(address: str, session: str | None, event: str | None) -> Visitor:
     """A call without a session of its own, whose name is then the event's, counts for its address."""
     return Visitor(address, "" if session == event else session or "")
+
+
+def token_of(request: Any) -> str | None:
+    """The token of whoever signed in with Gradio's LoginButton; None for everybody else, and once it has expired."""
+    signed_in = request.request.session.get("oauth_info") if isinstance(request, gr.Request) and request.request else None
+    return signed_in["access_token"] if signed_in and signed_in.get("expires_at", 0) > time.time() else None

@@ -4,6 +4,7 @@ import threading
 import time
 from dataclasses import replace
 
+import httpx
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.inference._providers import _common
@@ -70,14 +71,46 @@ def test_each_form_brings_the_image_and_its_recipe(router, chosen, provider, tit
 
 def test_who_pays_is_said(chosen):
     assert Providers(chosen).notice == "Each image is charged to the account of HF_TOKEN at Hugging Face."
-    assert "charged to ana" in Providers(chosen, "hf_visitor", "ana").notice
+    assert "charged to the account that you sign in with" in Providers(replace(chosen, oauth_client="space")).notice
 
 
-def test_the_visitors_token_is_the_one_that_is_sent(router, settings):
-    backend = Providers(replace(settings, hf_token="hf_owner", hf_provider="together"), TOKEN, "ana")
-    request = backend.dials(MODES["text"]).complete(GenerationRequest("text", "a fox", size=SIZE))
-    backend.generate(request, lambda *step: None, lambda status: None)
-    assert router.posts()[0].headers["authorization"] == f"Bearer {TOKEN}"
+@pytest.fixture
+def signed_in_page(router, chosen, monkeypatch, tmp_path):
+    """A page whose visitors sign in, by the mock that Gradio has for pages that run on no Space. The owner's token is another one."""
+    from gradio import oauth
+
+    from flux_demo.ui import build, launch_options
+
+    account = {"access_token": TOKEN, "userinfo": {"preferred_username": "ana"}, "scope": "inference-api"}
+    monkeypatch.setattr(oauth, "_get_mocked_oauth_info", lambda: account)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    page = build(Studio.from_settings(replace(chosen, hf_token="hf_owner", oauth_client="space", hf_provider="together")))
+    try:
+        _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
+        yield url.rstrip("/")
+    finally:
+        page.close(verbose=False)
+
+
+@pytest.mark.filterwarnings("ignore:Gradio does not support OAuth:UserWarning")  # outside of a Space, where it mocks it
+def test_a_visitor_who_signs_in_pays_and_nobody_else(router, signed_in_page, tmp_path):
+    from gradio_client import Client
+
+    def ask(cookie=None):
+        client = Client(signed_in_page, verbose=False, headers={"Cookie": cookie} if cookie else {}, download_files=str(tmp_path))
+        return client.predict("a fox", "512x256", "7", 4, api_name="/text")
+
+    with pytest.raises(Exception, match="You are not signed in"):
+        ask()
+    assert router.posts() == [], "the owner's token was used"
+    signed_in = httpx.get(f"{signed_in_page}/login/callback", trust_env=False)
+    cookie = signed_in.headers["set-cookie"].partition(";")[0]
+    assert ask(cookie)[1]["backend"] == "providers"
+    assert [sent.headers["authorization"] for sent in router.posts()] == [f"Bearer {TOKEN}"]
+    with pytest.raises(Exception, match="You are not signed in"):
+        ask()
+    text = httpx.get(f"{signed_in_page}/config", trust_env=False).text
+    assert "Sign in with Hugging Face" in text and "charged to the account that you sign in with" in text
 
 
 def test_what_a_provider_ignores_is_said_and_not_in_the_recipe(chosen, tmp_path, photo, monkeypatch):
