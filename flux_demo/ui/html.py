@@ -80,11 +80,12 @@ def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None
     terms = f'<p class="where">{escape(route.backend.notice)}</p>' if route.backend.notice else ""
     if not route.dials.can_stop:
         terms += '<p class="where">A request cannot be cancelled once it was sent.</p>'
-    page = LICENSE_PAGE.replace("FLUX.1-dev", mode.repo.rpartition("/")[2])
-    terms += (
-        '<p class="where">Images and model are under the '
-        f'<a href="{page}" target="_blank" rel="noopener noreferrer">FLUX.1 [dev] Non-Commercial License</a>.</p>'
-    )
+    if route.backend.model_name(mode) != "mini":  # a service of one's own may run it
+        page = LICENSE_PAGE.replace("FLUX.1-dev", mode.repo.rpartition("/")[2])
+        terms += (
+            '<p class="where">Images and model are under the '
+            f'<a href="{page}" target="_blank" rel="noopener noreferrer">FLUX.1 [dev] Non-Commercial License</a>.</p>'
+        )
     line = f"Runs on {escape(_lower_first(route.backend.title))}"
     return f'<details class="where"><summary>{line}. <span>Why?</span>{now}</summary>{reasons}</details>{terms}'
 

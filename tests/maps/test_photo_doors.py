@@ -49,13 +49,12 @@ def difference(one, other):
 
 @pytest.mark.parametrize("metadata", ["profile", "text", "many texts"])
 def test_metadata_that_nobody_needs_does_not_hide_the_pixels(photo, metadata):
-    info = PngImagePlugin.PngInfo()
+    info, profile = PngImagePlugin.PngInfo(), SRGB + bytes(1_500_000) if metadata == "profile" else None
     if metadata == "text":
         info.add_itxt("workflow", "x" * 3_000_000, zip=True)
     elif metadata == "many texts":
         for n in range(90):
             info.add_text(f"t{n}", "x" * 1_000_000, zip=True)
-    profile = SRGB + bytes(1_500_000) if metadata == "profile" else None
     data = encoded(photo, "PNG", pnginfo=info, icc_profile=profile)
     assert open_photo(data).tobytes() == photo.tobytes()
     assert "recipe" not in open_png_text(data)
@@ -238,8 +237,7 @@ def test_a_refusal_keeps_no_pixels_alive(photo, monkeypatch):
 @pytest.mark.parametrize(("mode", "transparent"), [("P", True), ("1", False)])
 def test_a_large_picture_with_a_palette_is_averaged_like_its_colours(mode, transparent):
     stripes = Image.radial_gradient("L").resize((4101, 6000)).convert(mode)
-    options = {"transparency": 0} if transparent else {}
-    options["compress_level"] = 1
+    options = {"compress_level": 1} | ({"transparency": 0} if transparent else {})
     palette = stripes if mode == "1" else stripes.convert("RGB").quantize(16, dither=Image.Dither.NONE)
     file = encoded(palette, "PNG", **options)
     with Image.open(io.BytesIO(file)) as opened:
@@ -252,8 +250,7 @@ def test_a_large_picture_with_a_palette_is_averaged_like_its_colours(mode, trans
 def test_a_large_picture_waits_before_it_is_decoded_and_comes_out_smaller(monkeypatch):
     """And at most two are decoded at a time, a large one alone."""
     data = encoded(Image.new("L", (8000, 8000), 200), "PNG", compress_level=1)
-    now, most = [], []
-    original = loader._decoded
+    now, most, original = [], [], loader._decoded
 
     def watched(opened, data):
         now.append(opened.size)

@@ -31,6 +31,14 @@ def test_the_hosted_service_is_offered_its_samples_and_no_photo(tmp_path):
     assert state["guidance"]["minimum"] > 1
 
 
+def test_a_service_of_ones_own_that_runs_the_mini_names_no_licence_of_flux(tmp_path, recording_backend):
+    backend = recording_backend("nim")
+    studio = Studio(Settings(outputs=str(tmp_path)), [backend], Gallery(tmp_path))
+    assert "License" in tab_state(studio, MODES["text"])["where"]["value"]
+    backend.model_name = lambda mode: "mini"
+    assert "License" not in tab_state(studio, MODES["text"])["where"]["value"]
+
+
 def test_without_a_backend_the_tab_says_why_where_the_run_button_would_be(tmp_path):
     studio = Studio.from_settings(Settings(backend="nim", outputs=str(tmp_path)))
     state = tab_state(studio, MODES["depth"])
