@@ -71,7 +71,7 @@ def request_model(modes: Mapping[str, Mapping[str, Any]], model: str) -> type[Ba
         "height": (sides, height),
         "cfg_scale": (Annotated[float, Field(**guidance)], dials["guidance"]),
         "steps": (Annotated[int, Field(ge=dials["step_range"][0], le=dials["step_range"][1])], dials["steps"]),
-        "seed": (Annotated[int, Field(ge=0, le=MAX_SEED, description="0: a random one")], 0),
+        "seed": (Annotated[int, Field(ge=0, lt=MAX_SEED + 1, description="0: a random one")], 0),
         "samples": (Annotated[int, Field(ge=1, le=1)], 1),
         "disable_safety_checker": (bool, False),
     }

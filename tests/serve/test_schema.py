@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from flux_demo.backends.diffusion import mini
 from flux_demo.modes import MODES
 from flux_demo.serve_schema import Options, faults, request_model
+from stand_ins import nvidia_schema
+from stand_ins.nvidia_schema import NIM_ONLY, SHARED
 from tests.serve.running import SMALL
 
 
@@ -32,7 +34,7 @@ def model(settings):
         ({"steps": 101}, {("less_than_equal", "steps")}),
         ({"steps": True}, {("int_type", "steps")}),
         ({"seed": -1}, {("greater_than_equal", "seed")}),
-        ({"seed": 2**32}, {("less_than_equal", "seed")}),
+        ({"seed": 2**32}, {("less_than", "seed")}),
         ({"samples": 2}, {("less_than_equal", "samples")}),
         ({"negative_prompt": "blurry"}, {("extra_forbidden", "negative_prompt")}),
         ({"image": 7}, {("string_type", "image")}),
@@ -46,6 +48,37 @@ def test_it_refuses_fields_as_nvidias_contract_says(model, change, expected):
     assert {(fault["type"], fault["loc"][-1]) for fault in detail} == expected
     assert all(fault["loc"][0] == "body" and fault["msg"] for fault in detail)
     json.dumps(detail, allow_nan=False)
+
+
+def test_with_a_nims_limits_it_refuses_in_a_nims_words():
+    """Compared with the stand-in, which keeps to NVIDIA's contract to the letter, one wrong value after the other and all together."""
+    sizes = {"sizes": ["1024x1024"], "max_pixels": 2**24, "sides": [768, 1344, 64]}
+    dials = sizes | {"guidance": 3.5, "steps": 50, "guidance_range": [1, 9], "guidance_open": True, "step_range": [5, 100]}
+    model = request_model({mode.nim: dials for mode in MODES.values()}, "FLUX")
+    sound = {"prompt": "x", "width": 1344, "height": 768, "cfg_scale": 3.5, "steps": 50, "seed": 0}
+    wrong = {
+        "prompt": ("x" * 10_001, 3, None),
+        "image": (7, []),
+        "width": (1000, "1024", 768.5),
+        "height": (0, True),
+        "cfg_scale": (1, 10, "3.5", True),
+        "steps": (4, 101, 50.5, "50"),
+        "seed": (-1, 2**32, "7"),
+        "samples": (0, 2),
+        "preprocess_image": ("yes", 1),
+        "disable_safety_checker": ("no",),
+        "negative_prompt": ("blurry",),
+    }
+    assert nvidia_schema.faults(sound, SHARED + NIM_ONLY) == [] and model.model_validate(sound)
+    payloads = [sound | {name: value} for name, values in wrong.items() for value in values]
+    payloads += [sound | {name: values[0] for name, values in wrong.items()}, {"mode": "base"}]
+    for payload in payloads:
+        with pytest.raises(ValidationError) as refused:
+            model.model_validate(payload)
+        ours, theirs = faults(refused.value), nvidia_schema.faults(payload, SHARED + NIM_ONLY)
+        assert {(each["type"], *each["loc"], each["msg"]) for each in ours} == {
+            (each["type"], *each["loc"], each["msg"]) for each in theirs
+        }
 
 
 def test_what_is_left_out_takes_the_defaults(model):
