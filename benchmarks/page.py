@@ -43,7 +43,7 @@ MOVE = """async ([slider, image]) => {
     for (;;) {
         const now = document.querySelector(`${image} img`);
         if (now && now.src !== before && now.complete) return performance.now() - started;
-        await new Promise(requestAnimationFrame);
+        await new Promise((again) => setTimeout(again, 4));
     }
 }"""
 CLICK = """async () => {
@@ -55,7 +55,7 @@ CLICK = """async () => {
         const done = find("#status-text .say")?.textContent.startsWith("Done in");
         const now = document.querySelector("#picture-text img");
         if (done && now && now.src !== before && now.complete) return performance.now() - started;
-        await new Promise(requestAnimationFrame);
+        await new Promise((again) => setTimeout(again, 4));
     }
 }"""
 
