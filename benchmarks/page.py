@@ -132,13 +132,18 @@ class Bench:
         steps = page.get_by_label("number input for Steps").locator("visible=true")
         steps.fill("100")
         steps.press("Tab")
-        page.get_by_role("radio", name="4", exact=True).locator("visible=true").check()
-        page.locator("button.run:visible").click()
-        page.locator("#status-canny").get_by_text("of 100").wait_for()
-        found["map_256_during_a_run_ms"] = self.median(lambda: self.move(page))
-        assert page.locator("button.stop:visible").is_enabled(), "the run ended before the maps were measured"
-        page.locator("button.stop:visible").click()
-        page.locator("#status-canny").get_by_text("Stopped").wait_for()
+        stop = page.locator("button.stop:visible")
+
+        def move_during_a_run() -> float:
+            if not stop.is_enabled():
+                page.locator("button.run:visible").click()
+                page.locator("#status-canny").get_by_text("of 100").wait_for()
+            return self.move(page)
+
+        found["map_256_during_a_run_ms"] = self.median(move_during_a_run)
+        if stop.is_enabled():
+            stop.click()
+            page.locator("#status-canny .say").get_by_text("Stop").wait_for()
         page.context.close()
         page = self.with_photo(photo, self.large)
         self.choose_size(page, "1024x1024")
@@ -229,7 +234,8 @@ def main() -> None:
     asked = parser.parse_args()
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
-        parser.error("there is no Chromium on this machine; install it")
+        print("There is no Chromium on this machine, so the page is not measured. Install it and try again.")
+        return
     os.environ["NO_PROXY"] = "127.0.0.1,localhost"
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
