@@ -130,3 +130,13 @@ def cuda_visible_devices(environ: Mapping[str, str] = os.environ) -> str | None:
 def cuda_device_order(environ: Mapping[str, str] = os.environ) -> str | None:
     """In which order CUDA numbers them: PCI_BUS_ID, or, by default, the fastest first."""
     return environ.get("CUDA_DEVICE_ORDER")
+
+
+def named_compiler(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The C++ compiler that torch.compile is told to call, if any."""
+    return environ.get("CXX") or None
+
+
+def keep_compiled_code(folder: str | os.PathLike, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Let torch.compile keep what it makes there, if the person has not said where: its own place is emptied at a restart."""
+    environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.fspath(folder))

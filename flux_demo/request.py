@@ -170,6 +170,7 @@ class Dials:
     sample_pictures: int = 0  # how many sample images the service has
     can_stop: bool = True  # False: a request cannot be cancelled once it was sent
     presets: tuple[str, ...] = ()  # rows of engine.presets, the default first
+    unusable_presets: Mapping[str, str] = field(default_factory=dict)  # those that cannot be used, with the sentences that say why
 
     def complete(self, request: GenerationRequest) -> GenerationRequest:
         """Fill in what was left out and check the whole against these dials. Raises InvalidRequest naming the dial."""
@@ -198,6 +199,8 @@ class Dials:
             raise InvalidRequest(
                 f"Seed {request.seed} means a random seed on this service. Give a seed from {self.first_seed} to {MAX_SEED}, or none."
             )
+        if request.preset is not None and request.preset in self.unusable_presets:
+            raise InvalidRequest(self.unusable_presets[request.preset])
         if request.preset is not None and request.preset not in self.presets:
             known = ", ".join(self.presets) or "none, the service decides"
             raise InvalidRequest(f"{shortened(request.preset)} is not a preset here. Presets of this backend: {known}.")

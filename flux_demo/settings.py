@@ -58,7 +58,7 @@ class Settings:
 
     backend: str = _variable("FLUX_DEMO_BACKEND", "auto", f"where to run: auto, {', '.join(BACKENDS)}")
     device: str = _variable("FLUX_DEMO_DEVICE", "auto", "auto, or cpu: local FLUX on the processor, minutes per image at full size")
-    preset: str | None = _variable("FLUX_DEMO_PRESET", None, "the preset of local FLUX")
+    preset: str | None = _variable("FLUX_DEMO_PRESET", None, "the preset of local FLUX: exact or compiled")
     nim_url: str | None = _variable("FLUX_DEMO_NIM_URL", None, "address of your own NVIDIA NIM, for example http://localhost:8000")
     hosted_url: str = _variable("FLUX_DEMO_HOSTED_URL", HOSTED_URL, "the address that hosted requests are posted to")
     outputs: str = _variable("FLUX_DEMO_OUTPUTS", "outputs", "folder where images are kept")

@@ -11,6 +11,7 @@ import pytest
 import app
 from flux_demo.backends import Backend
 from flux_demo.cli import parser, run
+from flux_demo.engine.presets import PRESETS
 from flux_demo.modes import ESTIMATOR_REPO, MODES
 from flux_demo.settings import BACKENDS, Settings
 from tests.test_app import free_port, started
@@ -75,6 +76,10 @@ def test_the_table_of_settings_is_the_programs():
     assert rows("`[A-Z_]+`") == [
         [f"`{row.name}`", f"`{row.default}`" if row.default else "not set", row.purpose] for row in Settings.variables()
     ]
+
+
+def test_the_table_of_presets_is_the_programs():
+    assert rows("`(?:exact|compiled)`") == [[f"`{row.name}`", row.changes, row.needs] for row in PRESETS.values()]
 
 
 def test_every_backend_is_in_the_first_table_in_the_order_of_the_choice():

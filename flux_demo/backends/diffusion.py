@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from flux_demo.backends import Backend, Refusal
 from flux_demo.backends.local import Local
 from flux_demo.backends.mini import LIBRARIES, Mini
 from flux_demo.engine.failures import Failure, failure_of
-from flux_demo.engine.presets import PRESETS
+from flux_demo.engine.presets import COMPILED, EXACT
 from flux_demo.errors import BackendUnavailable, GenerationFailed, OutOfMemory
 from flux_demo.model_files import ModelFiles
 from flux_demo.modes import Mode, find_mode
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from flux_demo.engine.model_cache import ModelCache
+    from flux_demo.engine.pipeline import Pipeline
 
 
 class Weights(Protocol):
@@ -48,6 +49,12 @@ class Weights(Protocol):
         """Whether images may be seen while they are generated, before a filter can look at them."""
 
     def refusal(self, mode: Mode) -> Refusal | None: ...
+
+    def presets(self, mode: Mode) -> tuple[str, ...]:
+        """The presets that the mode can use, the default first."""
+
+    def unusable_presets(self, mode: Mode) -> Mapping[str, str]:
+        """Those that it cannot use, and why, with the remedy."""
 
     def files(self, mode: Mode, say: Callable[[str], None]) -> ModelFiles:
         """The mode's files; ``say`` is told what takes long. Raises FluxDemoError when they are not all here."""
@@ -115,7 +122,8 @@ class Diffusion(Backend):
             guidance_range=(1, 100),
             size_limits=self._weights.size_limits,
             quality_steps=mode.quality_steps,
-            presets=tuple(PRESETS),
+            presets=self._weights.presets(mode),
+            unusable_presets=self._weights.unusable_presets(mode),
         )
 
     def model_name(self, mode: Mode) -> str | None:
@@ -153,17 +161,18 @@ class Diffusion(Backend):
         pipeline = self._cache.load(files)
         tile(pipeline.shared.vae, tiled=plan.tiles(request.size.pixels))
         shown = on_step if self._weights.shows_previews else lambda done, of, preview: on_step(done, of, None)
-        image = generate(pipeline, request, shown, on_status)
+        with _preset(pipeline, request) as (preset, notes):
+            image = generate(pipeline, request, shown, on_status)
         safety = self._weights.judged(image)
         ignored = pipeline.shared.encoders.tokens_ignored(request.prompt)
         return DrawnImage(
             image,
             files.model,
-            request.preset or next(iter(PRESETS)),
+            preset,
             plan.sentence_for(request.size.pixels),
             {library: version(library) for library in LIBRARIES},
             safety=safety,
-            notes=(f"The prompt is too long for the model: its last {ignored} tokens were ignored.",) if ignored else (),
+            notes=(*notes, *([f"The prompt is too long for the model: its last {ignored} tokens were ignored."] if ignored else [])),
         )
 
     @contextmanager
@@ -234,6 +243,23 @@ class Diffusion(Backend):
 
     def _say(self, sentence: str) -> None:
         self._loading_text = sentence
+
+
+@contextmanager
+def _preset(pipeline: Pipeline, request: GenerationRequest) -> Iterator[tuple[str, Sequence[str]]]:
+    """Run with the preset that is asked for; gives the one that is really used, and what the person should know of it."""
+    assert request.size
+    blocks = pipeline.blocks
+    if request.preset != COMPILED or blocks is None:
+        yield EXACT, ()
+        return
+    with blocks.running(compiled=True, tokens=request.size.pixels // 256) as compiled:
+        if compiled:
+            yield COMPILED, ()
+        elif blocks.failure:
+            yield EXACT, (f"The model could not be compiled ({blocks.failure}), so the preset exact was used.",)
+        else:
+            yield EXACT, ("The model is compiled for this size after this image, so the preset exact was used.",)
 
 
 def _ignore(status: Status) -> None:

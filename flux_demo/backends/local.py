@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from flux_demo.backends.machine import Machine, this_machine
 from flux_demo.backends.mini import missing_libraries
 from flux_demo.engine import memory
 from flux_demo.engine.failures import MAIN_MEMORY, Failure
-from flux_demo.engine.presets import PRESETS
+from flux_demo.engine.presets import COMPILED, PRESETS, why_not_compiled
 from flux_demo.engine.sizes import sizes_of
 from flux_demo.errors import BackendUnavailable, ContentRefused, GenerationFailed, OutOfMemory
 from flux_demo.model_files import ModelFiles, with_texts_files
@@ -80,7 +80,24 @@ class Local:
         if refused := missing_libraries() if self.on_cpu else self._machine_refusal(machine):
             return refused
         found = self._models.find(mode)
-        return found if isinstance(found, Refusal) else self._memory_refusal(machine, found) or self._filter_refusal()
+        if isinstance(found, Refusal):
+            return found
+        if preset and (why := self.unusable_presets(mode).get(preset)):
+            return Refusal(why)
+        return self._memory_refusal(machine, found) or self._filter_refusal()
+
+    def presets(self, mode: Mode) -> tuple[str, ...]:
+        unusable, chosen = self.unusable_presets(mode), self._settings.preset
+        return tuple(sorted((name for name in PRESETS if name not in unusable), key=lambda name: name != chosen))
+
+    def unusable_presets(self, mode: Mode) -> Mapping[str, str]:
+        files = self._models.find(mode)
+        try:
+            quantised = files.model if isinstance(files, ModelFiles) and sizes_of(files).quantised else None
+        except ValueError:
+            quantised = None
+        why = why_not_compiled(on_cpu=self.on_cpu, quantised=quantised)
+        return {COMPILED: why} if why else {}
 
     def files(self, mode: Mode, say: Callable[[str], None]) -> ModelFiles:
         files = self._models.find(mode)

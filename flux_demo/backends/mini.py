@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flux_demo.backends import Refusal
 from flux_demo.engine.failures import Failure
 from flux_demo.engine.memory import CPU_PLAN
+from flux_demo.engine.presets import COMPILED, EXACT
 from flux_demo.errors import OutOfMemory
 from flux_demo.model_files import MINI, ModelFiles, lacking, mini_files, wrong_kind
 from flux_demo.modes import DEFAULT_SIZES, Mode
@@ -46,6 +47,12 @@ class Mini:
                 "Copy that folder again from where you got this program."
             )
         return None
+
+    def presets(self, mode: Mode) -> tuple[str, ...]:
+        return (EXACT,)
+
+    def unusable_presets(self, mode: Mode) -> Mapping[str, str]:
+        return {COMPILED: "Compiling the mini takes longer than its images do. Choose the preset exact."}
 
     def files(self, mode: Mode, say: Callable[[str], None]) -> ModelFiles:
         return mini_files(mode, self._folder)

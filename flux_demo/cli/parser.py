@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable
 
+from flux_demo.engine.presets import PRESETS
 from flux_demo.experiments.axes import axis_names
 from flux_demo.maps.fit import FITS
 from flux_demo.modes import MODES, Control, Mode
@@ -136,7 +137,8 @@ def _add_settings(parser: argparse.ArgumentParser, mode: Mode) -> None:
     parser.add_argument(
         "--guidance", type=number, metavar="G", help=f"how closely to follow the prompt (default with local FLUX: {mode.guidance:g})"
     )
-    parser.add_argument("--preset", metavar="NAME", help="how fast and how exactly local FLUX runs")
+    presets = " ".join(f"{preset.name}: {preset.changes}" for preset in PRESETS.values()).replace("%", "%%")
+    parser.add_argument("--preset", metavar="NAME", help=f"how local FLUX runs, and what that changes. {presets}")
 
 
 def _add_grid(commands) -> None:

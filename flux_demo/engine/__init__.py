@@ -15,6 +15,7 @@ Read in this order; each file is one thing that FLUX does:
     memory.py        what fits where: arithmetic only
     placement.py     carries out a memory plan
     presets.py       ways of running, as data
+    compiled.py      the preset that compiles the transformer's blocks
 
 The models themselves are diffusers' and transformers'. With the preset ``exact`` every image is, bit for bit, the one that the
 stock ``FluxPipeline`` and ``FluxControlPipeline`` generate from the same seed.

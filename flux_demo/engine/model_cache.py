@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from flux_demo.engine.compiled import RepeatedBlocks
 from flux_demo.engine.load import load_encoders, load_scheduler, load_transformer, load_vae
 from flux_demo.engine.memory import Plan
 from flux_demo.engine.modulation import PrecomputedModulation
@@ -62,8 +63,11 @@ class ModelCache:
             files.transformer, self._dtype, place, on_bytes, mapped=mapped, lora=files.lora, components=files.shared
         )
         modulation = PrecomputedModulation(transformer)
+        # Before anything is streamed: group offload wraps what may be compiled.
+        quantised = any(hasattr(weight, "quant_type") for weight in transformer.parameters())
+        blocks = None if quantised else RepeatedBlocks(transformer, self._device)
         place_transformer(transformer, modulation, self.plan, self._device)
-        return Pipeline(shared, transformer, modulation, load_scheduler(files.scheduler))
+        return Pipeline(shared, transformer, modulation, load_scheduler(files.scheduler), blocks)
 
 
 def free_memory() -> None:

@@ -10,6 +10,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from flux_demo.engine.compiled import RepeatedBlocks
 from flux_demo.engine.denoise import denoise
 from flux_demo.engine.latents import draw_noise, image_position_ids, pack, text_position_ids, unpack
 from flux_demo.engine.modulation import PrecomputedModulation
@@ -45,6 +46,7 @@ class Pipeline:
     transformer: Any
     modulation: PrecomputedModulation
     scheduler: Any
+    blocks: RepeatedBlocks | None = None  # None where they cannot be compiled
 
     @property
     def follows_map(self) -> bool:
