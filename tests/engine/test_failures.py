@@ -7,6 +7,7 @@ import pytest
 from flux_demo.engine.failures import FAILURES, GPU_MEMORY, MAIN_MEMORY, failure_of
 from flux_demo.engine.load import reading
 from flux_demo.errors import GenerationFailed
+from flux_demo.settings import ASSETS
 
 CASES = [
     (OSError("The paging file is too small for this operation to complete. (os error 1455)"), "paging file", MAIN_MEMORY),
@@ -64,3 +65,9 @@ def test_an_unknown_error_is_a_damaged_file_and_a_circle_ends():
 
 def test_every_sentence_says_what_to_do():
     assert all(failure.ran_out or failure.sentence.rstrip(".").count(". ") == 1 for failure in FAILURES)
+
+
+def test_the_page_of_troubleshooting_has_every_failure():
+    page = (ASSETS.parent / "docs" / "troubleshooting.md").read_text("utf-8")
+    for failure in FAILURES:
+        assert f"| {failure.sentence.partition('. ')[0].removesuffix('.')}. |" in page, failure.sentence
