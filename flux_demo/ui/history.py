@@ -117,7 +117,8 @@ def _shown_map(kept: Kept) -> ShownMap | None:
     return ShownMap(str(path), drawn_from, control.kind, options, control.fit, control.estimator, control.sha256)
 
 
-def _thumbnail(image: Path) -> str:
+def _thumbnail(image: Path) -> str | None:
+    """A small copy of a served image; None where the temporary folder takes no more, and the image itself stands for it."""
     from PIL import Image
 
     with Image.open(image) as opened:
@@ -125,7 +126,11 @@ def _thumbnail(image: Path) -> str:
         small = io.BytesIO()
         opened.convert("RGB").save(small, "WEBP", quality=82)
     path = image.with_name("thumb.webp")
-    path.write_bytes(small.getvalue())
+    try:
+        path.write_bytes(small.getvalue())
+    except OSError:
+        path.unlink(missing_ok=True)
+        return None
     return str(path)
 
 

@@ -1,6 +1,8 @@
 """The page's sentences as HTML. Everything that a person or another program wrote is escaped here."""
 
+import errno
 import logging
+import os
 import re
 import traceback
 from collections.abc import Sequence
@@ -18,6 +20,8 @@ from flux_demo.request import Size
 RECENT = 20  # prompts to go back to
 LICENSE_PAGE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md"
 BUG = "Something went wrong inside the program, and this run has ended. Try again; if it happens again, the server's log names the place."
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+FULL = "The temporary folder takes no files ({}). Free some space there, or set GRADIO_TEMP_DIR to another folder."
 
 log = logging.getLogger("flux_demo.ui")
 
@@ -28,6 +32,8 @@ def sentence(error: BaseException) -> str:
     """
     if isinstance(error, FluxDemoError):
         return str(error)
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return FULL.format(os.strerror(error.errno).lower())
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     log.error("%s at %s", type(error).__name__, " > ".join(f"{Path(frame.filename).stem}:{frame.lineno}" for frame in frames))
     return BUG

@@ -195,3 +195,12 @@ def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form
         show_progress="hidden",
         api_visibility="private",
     )
+
+    def arrived(visitor: str, tab: str) -> None:
+        """A tab that was chosen before the page knew its visitor is remembered too."""
+        if is_key(visitor) and "tab" not in services.album.visitors.form(visitor, ""):
+            services.album.visitors.keep_form(visitor, "", {"tab": tab})
+
+    everywhere["visitor"].change(
+        arrived, [everywhere["visitor"], before], None, preprocess=False, queue=False, show_progress="hidden", api_visibility="private"
+    )

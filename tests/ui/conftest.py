@@ -92,6 +92,7 @@ def visit(address, chromium):
         page.get_by_role("tab", name=tab, exact=True).click()
         page.locator(".prompt textarea:visible").wait_for()
         page.locator("#voice").wait_for(state="attached")  # the page's own script has run: keys and drops are heard
+        page.wait_for_function("localStorage.flux_demo_visitor")  # the page knows its visitor: what is chosen is remembered
         return page
 
     yield open_page
