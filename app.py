@@ -154,7 +154,8 @@ def _prepare(studio) -> None:
     if studio.settings.zero_gpu:  # a Space there needs a function that asks for a GPU, whatever runs
         from flux_demo.backends.zero import ZeroGpu
 
-        ZeroGpu(studio.settings)
+        if not any(isinstance(backend, ZeroGpu) for backend in studio.backends):
+            ZeroGpu(studio.settings)
     for backend in studio.backends:
         backend.prepare()
     if studio.settings.zero_gpu:

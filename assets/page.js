@@ -23,7 +23,7 @@
         }
     }, true);
 
-    // A click before the page knows whose it is waits for that, as long as it may take. A browser that keeps nothing is not waited for.
+    // A click before the page knows whose it is waits for that, ten seconds at most. A browser that keeps nothing is not waited for.
     const knowsVisitor = () => {
         try {
             return Boolean(localStorage.getItem("flux_demo_visitor"));
@@ -32,16 +32,19 @@
         }
     };
     const starts = "button.run, .run button, button.compare, .compare button";
-    let waited = false;
+    let held = false, waited = false;
     document.addEventListener("click", (event) => {
         const start = event.target.closest?.(starts);
         if (!start || waited || knowsVisitor()) return;
         event.preventDefault();
         event.stopImmediatePropagation();
+        if (held) return;
+        held = true;
         const until = performance.now() + 10_000;
         const again = () => {
             waited = performance.now() > until;
-            waited || knowsVisitor() ? start.click() : setTimeout(again, 50);
+            held = !(waited || knowsVisitor());
+            held ? setTimeout(again, 50) : start.click();
         };
         again();
     }, true);

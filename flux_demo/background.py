@@ -73,6 +73,17 @@ class Reporter(Generic[Event]):
             return event
 
 
+def run_out(events: Generator[Event, None, Result], on_event: Callable[[Event], object]) -> Result:
+    """Hand every event of a generator to ``on_event``, and return the generator's value. Whatever ``on_event`` raises closes it."""
+    try:
+        while True:
+            on_event(next(events))
+    except StopIteration as end:
+        return end.value
+    finally:
+        events.close()
+
+
 def follow(work: Callable[[Reporter[Event]], Result], name: str) -> Generator[Event | None, None, Result]:
     """Run ``work(report)`` in a thread and yield its newest event, or None as a heartbeat; the generator's value is the result.
 

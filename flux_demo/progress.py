@@ -33,12 +33,13 @@ class Status:
         return self.text
 
 
-class StepDone(NamedTuple):
-    """A denoising step that is done: what ``on_step`` is called with."""
+class Step(NamedTuple):
+    """A denoising step that is done."""
 
     done: int
     of: int
     preview: Image | None
+    seconds_left: float | None = None  # where somebody counts: from the steps done so far, so not at the first
 
 
 OnStep = Callable[[int, int, "Image | None"], None]

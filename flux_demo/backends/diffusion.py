@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from importlib.metadata import version
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from flux_demo import background
-from flux_demo.backends import Backend, Refusal
+from flux_demo.backends import Backend, Refusal, own_engine
 from flux_demo.backends.local import Local
-from flux_demo.backends.mini import LIBRARIES, Mini
+from flux_demo.backends.mini import Mini
 from flux_demo.engine.failures import Failure, failure_of
 from flux_demo.engine.presets import COMPILED, EXACT
 from flux_demo.errors import BackendUnavailable, GenerationFailed, OutOfMemory
@@ -50,11 +50,12 @@ class Weights(Protocol):
 
     def refusal(self, mode: Mode) -> Refusal | None: ...
 
-    def presets(self, mode: Mode) -> tuple[str, ...]:
-        """The presets that the mode can use, the default first."""
+    @property
+    def preset(self) -> str | None:
+        """The preset that is taken by default; None: the first that can be used."""
 
     def unusable_presets(self, mode: Mode) -> Mapping[str, str]:
-        """Those that it cannot use, and why, with the remedy."""
+        """The presets that the mode cannot use, and why, with the remedy."""
 
     def files(self, mode: Mode, say: Callable[[str], None]) -> ModelFiles:
         """The mode's files; ``say`` is told what takes long. Raises FluxDemoError when they are not all here."""
@@ -115,16 +116,7 @@ class Diffusion(Backend):
         return self._weights.refusal(mode)
 
     def dials(self, mode: Mode) -> Dials:
-        return Dials(
-            steps=mode.steps,
-            guidance=mode.guidance,
-            step_range=range(1, 101),
-            guidance_range=(1, 100),
-            size_limits=self._weights.size_limits,
-            quality_steps=mode.quality_steps,
-            presets=self._weights.presets(mode),
-            unusable_presets=self._weights.unusable_presets(mode),
-        )
+        return own_engine.dials(mode, self._weights.size_limits, self._weights.unusable_presets(mode), self._weights.preset)
 
     def model_name(self, mode: Mode) -> str | None:
         return self._weights.model_name(mode)
@@ -163,17 +155,8 @@ class Diffusion(Backend):
         shown = on_step if self._weights.shows_previews else lambda done, of, preview: on_step(done, of, None)
         with _preset(pipeline, request) as (preset, notes):
             image = generate(pipeline, request, shown, on_status)
-        safety = self._weights.judged(image)
-        ignored = pipeline.shared.encoders.tokens_ignored(request.prompt)
-        return DrawnImage(
-            image,
-            files.model,
-            preset,
-            plan.sentence_for(request.size.pixels),
-            {library: version(library) for library in LIBRARIES},
-            safety=safety,
-            notes=(*notes, *([f"The prompt is too long for the model: its last {ignored} tokens were ignored."] if ignored else [])),
-        )
+        drawn = own_engine.drawn_image(image, request, pipeline, files.model, plan, preset, notes)
+        return replace(drawn, safety=self._weights.judged(image))
 
     @contextmanager
     def _models_to_myself(self, on_status: OnStatus) -> Iterator[None]:
@@ -253,7 +236,7 @@ def _preset(pipeline: Pipeline, request: GenerationRequest) -> Iterator[tuple[st
     if request.preset != COMPILED or blocks is None:
         yield EXACT, ()
         return
-    with blocks.running(compiled=True, tokens=request.size.pixels // 256) as compiled:
+    with blocks.running(compiled=True, pixels=request.size.pixels) as compiled:
         if compiled:
             yield COMPILED, ()
         elif blocks.failure:

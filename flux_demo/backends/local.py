@@ -10,7 +10,7 @@ from flux_demo.backends import Refusal
 from flux_demo.backends.cards import SUPPORTED, Card
 from flux_demo.backends.local_models import LocalModels
 from flux_demo.backends.machine import Machine, this_machine
-from flux_demo.backends.mini import missing_libraries
+from flux_demo.backends.own_engine import missing_libraries
 from flux_demo.engine import memory
 from flux_demo.engine.failures import MAIN_MEMORY, Failure
 from flux_demo.engine.presets import COMPILED, PRESETS, why_not_compiled
@@ -86,9 +86,9 @@ class Local:
             return Refusal(why)
         return self._memory_refusal(machine, found) or self._filter_refusal()
 
-    def presets(self, mode: Mode) -> tuple[str, ...]:
-        unusable, chosen = self.unusable_presets(mode), self._settings.preset
-        return tuple(sorted((name for name in PRESETS if name not in unusable), key=lambda name: name != chosen))
+    @property
+    def preset(self) -> str | None:
+        return self._settings.preset
 
     def unusable_presets(self, mode: Mode) -> Mapping[str, str]:
         files = self._models.find(mode)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_demo.backends import Refusal
+from flux_demo.backends.own_engine import missing_libraries
 from flux_demo.engine.failures import Failure
 from flux_demo.engine.memory import CPU_PLAN
-from flux_demo.engine.presets import COMPILED, EXACT
+from flux_demo.engine.presets import COMPILED
 from flux_demo.errors import OutOfMemory
 from flux_demo.model_files import MINI, ModelFiles, lacking, mini_files, wrong_kind
 from flux_demo.modes import DEFAULT_SIZES, Mode
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 
     from flux_demo.engine.model_cache import ModelCache
 
-LIBRARIES = ("torch", "diffusers", "transformers")
-
 
 class Mini:
     name = "mini"
     notice = None
+    preset = None
     shows_previews = True
     title = "The built-in mini FLUX (CPU)"
     # FLUX's shapes at a quarter of the side, as the mini was trained on them.
@@ -47,9 +46,6 @@ class Mini:
                 "Copy that folder again from where you got this program."
             )
         return None
-
-    def presets(self, mode: Mode) -> tuple[str, ...]:
-        return (EXACT,)
 
     def unusable_presets(self, mode: Mode) -> Mapping[str, str]:
         return {COMPILED: "Compiling the mini takes longer than its images do. Choose the preset exact."}
@@ -81,11 +77,3 @@ class Mini:
 
     def ran_out(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
         return OutOfMemory("The main memory ran out. Close other programs or choose a smaller size, and try again.")
-
-
-def missing_libraries() -> Refusal | None:
-    """A refusal naming the libraries that cannot be imported; None if all are here."""
-    absent = [library for library in LIBRARIES if find_spec(library) is None]
-    if not absent:
-        return None
-    return Refusal(f"The Python package {absent[0]} is missing. Install what the program needs with `pip install -r requirements.txt`.")

@@ -10,21 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import spaces  # before torch: without its own environment variables it changes nothing
 
 from flux_demo import background, errors
-from flux_demo.backends import Backend, Refusal
+from flux_demo.backends import Backend, Refusal, own_engine
 from flux_demo.backends.local import Local
 from flux_demo.backends.machine import Card, Machine, main_memory
-from flux_demo.backends.mini import LIBRARIES
 from flux_demo.engine.failures import failure_of
 from flux_demo.engine.memory import CPU_PLAN, MEGAPIXEL, PLANS, Plan
-from flux_demo.engine.presets import PRESETS
+from flux_demo.engine.presets import COMPILED, EXACT
 from flux_demo.modes import MODES, Mode, find_mode
-from flux_demo.progress import OnStatus, OnStep, Phase, Status, StepDone
+from flux_demo.progress import OnStatus, OnStep, Phase, Status, Step
 from flux_demo.request import Dials, DrawnImage, GenerationRequest
 from flux_demo.settings import Settings
 
@@ -41,6 +39,7 @@ STEP_S = 0.8  # of a denoising step, for each megapixel
 DECODING_S = 4.0
 MAP_S = 2.0  # where a map is encoded too
 
+NOT_COMPILED = {COMPILED: "A GPU that is lent for one image has no time to compile the model. Choose the preset exact."}
 ASK_AGAIN = "Sign in to Hugging Face for more of its quota, or try again later."
 
 
@@ -55,7 +54,7 @@ class Failed:
         return getattr(errors, self.kind)(self.sentence)
 
 
-Event = Status | StepDone | Failed | DrawnImage
+Event = Status | Step | Failed | DrawnImage
 
 
 @dataclass(frozen=True)
@@ -101,14 +100,8 @@ def _draw(request: GenerationRequest) -> Iterator[Event]:
     shared.device = shared.vae.device  # only the worker knows the real one
     tile(shared.vae, tiled=loaded.plan.tiles(request.size.pixels))
     image = yield from run(loaded.pipeline, request)
-    ignored = shared.encoders.tokens_ignored(request.prompt)
-    yield DrawnImage(
-        image,
-        loaded.model,
-        next(iter(PRESETS)),
-        loaded.plan.sentence_for(request.size.pixels),
-        {library: version(library) for library in (*LIBRARIES, "spaces")},
-        notes=(f"The prompt is too long for the model: its last {ignored} tokens were ignored.",) if ignored else (),
+    yield own_engine.drawn_image(
+        image, request, loaded.pipeline, loaded.model, loaded.plan, EXACT, libraries=(*own_engine.LIBRARIES, "spaces")
     )
 
 
@@ -144,15 +137,7 @@ class ZeroGpu(Backend):
         )
 
     def dials(self, mode: Mode) -> Dials:
-        return Dials(
-            steps=mode.steps,
-            guidance=mode.guidance,
-            step_range=range(1, 101),
-            guidance_range=(1, 100),
-            size_limits=self._weights.size_limits,
-            quality_steps=mode.quality_steps,
-            presets=(next(iter(PRESETS)),),
-        )
+        return own_engine.dials(mode, self._weights.size_limits, NOT_COMPILED)
 
     def model_name(self, mode: Mode) -> str | None:
         return _loaded[mode.name].model if mode.name in _loaded else None
@@ -181,25 +166,25 @@ class ZeroGpu(Backend):
         """Follow a call from a thread of its own, because waiting for a GPU can last a minute and must be stoppable."""
         if request.mode not in _loaded and (refused := self.refusal(find_mode(request.mode))):
             raise errors.BackendUnavailable(refused.reason)
-        drawn: DrawnImage | None = None
-        status: Status | None = Status(Phase.QUEUED, "Waiting for a GPU of Hugging Face's")
-        events = background.follow(lambda report: self._ask(request, report), "zero")
-        try:
-            while True:
-                event = next(events) or status
-                if isinstance(event, StepDone):
-                    status = None  # a step follows soon
-                    on_step(event.done, event.of, event.preview if self._weights.shows_previews else None)
-                elif event:
-                    status = event
-                    on_status(event)
-        except StopIteration as end:
-            drawn = end.value
-        finally:
-            events.close()
+        said: Status | None = Status(Phase.QUEUED, "Waiting for a GPU of Hugging Face's")
+
+        def work(report: background.Reporter[Status | Step]) -> DrawnImage:
+            return self._ask(request, report)
+
+        def tell(event: Status | Step | None) -> None:
+            nonlocal said
+            if isinstance(event, Step):
+                said = None  # a step follows soon
+                on_step(event.done, event.of, event.preview if self._weights.shows_previews else None)
+            elif status := event or said:  # what was said last is said again at every heartbeat
+                said = status
+                on_status(status)
+
+        events = background.follow(work, "zero")
+        drawn = background.run_out(events, tell)
         return replace(drawn, safety=self._weights.judged(drawn.image))
 
-    def _ask(self, request: GenerationRequest, report: background.Reporter[Status | StepDone]) -> DrawnImage:
+    def _ask(self, request: GenerationRequest, report: background.Reporter[Status | Step]) -> DrawnImage:
         """Call the GPU and report what it says; once nobody follows any more, it ends at its next step."""
         calls = self._call(request)
         try:

@@ -41,11 +41,11 @@ class RepeatedBlocks:
                 block.forward = _Forward(block, self)
 
     @contextmanager
-    def running(self, *, compiled: bool, tokens: int) -> Iterator[bool]:
-        """Run the blocks compiled, if that is wanted and they are ready for so many image tokens; yields whether they are. If they are not, the
+    def running(self, *, compiled: bool, pixels: int) -> Iterator[bool]:
+        """Run the blocks compiled, if that is wanted and they are ready for an image of so many pixels; yields whether they are. If they are not, the
         run teaches them what they will be called with, and they are compiled after it.
         """
-        self.compiled = ready = compiled and tokens in self._ready
+        self.compiled = ready = compiled and pixels in self._ready
         self.watching = compiled and not ready
         self._seen.clear()
         try:
@@ -54,7 +54,7 @@ class RepeatedBlocks:
             self.compiled = self.watching = False
         if compiled and not ready and self.failure is None and (self._preparing is None or self._preparing.done()):
             calls = list(self._seen.values())
-            self._preparing = background.start(lambda: self._prepare(calls, tokens), "compiling")
+            self._preparing = background.start(lambda: self._prepare(calls, pixels), "compiling")
 
     def wait(self) -> None:
         """Until what is being compiled is ready, or has failed."""
@@ -67,7 +67,7 @@ class RepeatedBlocks:
         self._seen.setdefault((type(forward.block), str(described)), (forward, described))
 
     @torch.no_grad()
-    def _prepare(self, calls: Sequence[tuple[_Forward, Any]], tokens: int) -> None:
+    def _prepare(self, calls: Sequence[tuple[_Forward, Any]], pixels: int) -> None:
         keep_compiled_code(cache_folder().parent / CACHE)
         try:
             for forward, described in calls:
@@ -76,7 +76,7 @@ class RepeatedBlocks:
         except Exception as error:  # whatever a compiler raises: runs go on uncompiled, and say so
             self.failure = type(error).__name__
         else:
-            self._ready.add(tokens)
+            self._ready.add(pixels)
 
 
 class _Forward:

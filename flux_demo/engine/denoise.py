@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from flux_demo.engine.modulation import PrecomputedModulation
-from flux_demo.progress import StepDone
+from flux_demo.progress import Step
 
 
 def denoise(
@@ -23,8 +23,8 @@ def denoise(
     control: Tensor | None,
     text_position_ids: Tensor,
     image_position_ids: Tensor,
-    report: Callable[[int, Tensor, Tensor, Tensor], StepDone | None],
-) -> Generator[StepDone, None, Tensor]:
+    report: Callable[[int, Tensor, Tensor, Tensor], Step | None],
+) -> Generator[Step, None, Tensor]:
     """Packed noise -> packed latents, the generator's value. ``control`` is what a mode adds: packed latents of the map, concatenated to each token's own.
 
     ``report(step, latents, velocity, sigma)`` after each step, with the latents before it; what it returns is yielded.

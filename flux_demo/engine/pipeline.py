@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from flux_demo import background
 from flux_demo.engine.compiled import RepeatedBlocks
 from flux_demo.engine.denoise import denoise
 from flux_demo.engine.latents import draw_noise, image_position_ids, pack, text_position_ids, unpack
@@ -19,10 +20,8 @@ from flux_demo.engine.prompts import TextEncoders
 from flux_demo.engine.schedule import set_schedule
 from flux_demo.engine.vae import decode, encode_map
 from flux_demo.errors import GenerationFailed
-from flux_demo.progress import OnStatus, OnStep, Phase, Status, StepDone
+from flux_demo.progress import OnStatus, OnStep, Phase, Status, Step
 from flux_demo.request import GenerationRequest
-
-Result = TypeVar("Result")
 
 
 @dataclass
@@ -55,16 +54,16 @@ class Pipeline:
 
 def generate(pipeline: Pipeline, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Image:
     """Run a complete request: RGB, its size. Whatever the callbacks raise ends the run and comes through. Raises GenerationFailed."""
-    return _follow(run(pipeline, request), on_step, on_status)
+    return background.run_out(run(pipeline, request), _tell(on_step, on_status))
 
 
 def generate_latents(pipeline: Pipeline, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Tensor:
     """The packed latents of the image that ``generate`` returns."""
-    return _follow(_run_to_latents(pipeline, request), on_step, on_status)
+    return background.run_out(_run_to_latents(pipeline, request), _tell(on_step, on_status))
 
 
 @torch.no_grad()
-def run(pipeline: Pipeline, request: GenerationRequest) -> Generator[Status | StepDone, None, Image]:
+def run(pipeline: Pipeline, request: GenerationRequest) -> Generator[Status | Step, None, Image]:
     """``generate`` as a generator of what happens, whose value is the image; closing it ends the run. Raises GenerationFailed."""
     assert request.size
     latents = yield from _run_to_latents(pipeline, request)
@@ -74,7 +73,7 @@ def run(pipeline: Pipeline, request: GenerationRequest) -> Generator[Status | St
 
 
 @torch.no_grad()
-def _run_to_latents(pipeline: Pipeline, request: GenerationRequest) -> Generator[Status | StepDone, None, Tensor]:
+def _run_to_latents(pipeline: Pipeline, request: GenerationRequest) -> Generator[Status | Step, None, Tensor]:
     assert request.size and request.seed is not None and request.steps and request.guidance is not None
     width, height, shared, device = request.size.width, request.size.height, pipeline.shared, pipeline.shared.device
     # 1. Encode the prompt
@@ -109,15 +108,11 @@ def _run_to_latents(pipeline: Pipeline, request: GenerationRequest) -> Generator
     return latents
 
 
-def _follow(events: Generator[Status | StepDone, None, Result], on_step: OnStep, on_status: OnStatus) -> Result:
-    try:
-        while True:
-            event = next(events)
-            if isinstance(event, Status):
-                on_status(event)
-            else:
-                on_step(*event)
-    except StopIteration as end:
-        return end.value
-    finally:
-        events.close()
+def _tell(on_step: OnStep, on_status: OnStatus) -> Callable[[Status | Step], None]:
+    def tell(event: Status | Step) -> None:
+        if isinstance(event, Status):
+            on_status(event)
+        else:
+            on_step(event.done, event.of, event.preview)
+
+    return tell

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flux_demo.engine.latents import PIXELS_PER_LATENT, PIXELS_PER_TOKEN
-from flux_demo.progress import StepDone
+from flux_demo.progress import Step
 
 SAMPLES, SIDE = 6, 128  # images to fit to, and their pixels
 
@@ -63,7 +63,7 @@ class PreviewReporter:
         self._steps, self._width, self._height, self._colours = steps, width, height, colours
         self._pending: tuple[int, Tensor, Any] | None = None
 
-    def __call__(self, step: int, latents: Tensor, velocity: Tensor, sigma: Tensor) -> StepDone | None:
+    def __call__(self, step: int, latents: Tensor, velocity: Tensor, sigma: Tensor) -> Step | None:
         """The newest step whose preview is complete."""
         pixels = estimate(latents, velocity, sigma, self._colours, self._width, self._height)
         if pixels.device.type == "cpu":
@@ -76,7 +76,7 @@ class PreviewReporter:
         self._pending = (step, copied, done)
         return before
 
-    def finish(self) -> StepDone | None:
+    def finish(self) -> Step | None:
         """The step whose preview is still pending; None if there is none."""
         if self._pending is None:
             return None
@@ -84,5 +84,5 @@ class PreviewReporter:
         done.synchronize()
         return self._done(step, pixels)
 
-    def _done(self, step: int, pixels: Tensor) -> StepDone:
-        return StepDone(step + 1, self._steps, Image.fromarray(pixels.numpy()))
+    def _done(self, step: int, pixels: Tensor) -> Step:
+        return Step(step + 1, self._steps, Image.fromarray(pixels.numpy()))

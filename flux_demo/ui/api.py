@@ -3,7 +3,7 @@
 Gradio reads a function's signature and does not check the values that arrive: everything is checked here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import Parameter, Signature, isgeneratorfunction
 from typing import Any
@@ -13,17 +13,22 @@ import gradio as gr
 from flux_demo.errors import shortened
 from flux_demo.gallery import GeneratedImage
 from flux_demo.maps.photo import open_photo
-from flux_demo.modes import MODES, Mode
+from flux_demo.modes import MODES, Mode, Option
+from flux_demo.progress import Step
 from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.studio import EMPTY, Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, keep_map, publish_kept, received
 from flux_demo.ui.generate import request_of
-from flux_demo.ui.run import MAX_RUNS, Step, follow
+from flux_demo.ui.run import MAX_RUNS, follow
 
 NOT_FROM_A_FORM = DrawnFrom(None, None, None, False, ())
 IMAGE_AND_RECIPE = Iterator[tuple[gr.FileData, dict]]
+
+
+def _meaning(option: Option) -> str:
+    return f"{option.label}: {option.help}." + ("" if option.is_switch else f" {option.minimum:g} to {option.maximum:g}.")
 
 
 # What a model reads of each parameter when it calls the endpoint as a tool.
@@ -37,11 +42,6 @@ MEANS = {
     "map": "The map to follow, as the map's tool returned it: its address, or a data: URI in base64.",
     "picture": "A PNG that was generated here: its address, or a data: URI in base64.",
     "fit": "What to do where the photo has another shape than the size: crop, pad or stretch.",
-    "low": "Lower threshold of the edges, 0 to 1000; a lower one keeps fainter lines.",
-    "high": "Upper threshold of the edges, 0 to 1000; a lower one starts more lines.",
-    "near": "Share of the depth, 0 to 1, below which everything is white.",
-    "far": "Share of the depth, 0 to 1, above which everything is black.",
-    "invert": "Exchange near and far.",
 }
 
 
@@ -106,12 +106,13 @@ def _map_drawing(studio: Studio, mode: Mode) -> Callable:
         return gr.FileData(path=keep_map(drawn, NOT_FROM_A_FORM).path)
 
     options = [_parameter(option.name, bool if option.is_switch else float, option.default) for option in control.options]
+    means = MEANS | {option.name: _meaning(option) for option in control.options}
     about = f"Draw the {control.kind} map of a photo: PNG, RGB, exactly what /{mode.name} follows. {control.sees}."
     photo, size, fit = _parameter("photo", gr.FileData), _parameter("size", str, "match"), _parameter("fit", str, "crop")
-    return _endpoint(draw, f"{mode.name}_map", about, gr.FileData, photo, size, fit, *options)
+    return _endpoint(draw, f"{mode.name}_map", about, gr.FileData, photo, size, fit, *options, means=means)
 
 
-def _endpoint(handler: Callable, name: str, about: str, returns: Any, *parameters: Parameter) -> Callable:
+def _endpoint(handler: Callable, name: str, about: str, returns: Any, *parameters: Parameter, means: Mapping[str, str] = MEANS) -> Callable:
     """``handler(**values)`` as a function of exactly these parameters, whose names and types Gradio's clients see, and whose errors are
     the sentences that they shall read.
     """
@@ -131,8 +132,8 @@ def _endpoint(handler: Callable, name: str, about: str, returns: Any, *parameter
             yield from handler(**arguments(values))
 
     endpoint: Any = stream if isgeneratorfunction(handler) else call
-    means = "".join(f"\n    {each.name}: {MEANS.get(each.name, each.name)}" for each in parameters)
-    endpoint.__name__, endpoint.__doc__, endpoint.__signature__ = name, f"{about}\n\nArgs:{means}" if means else about, signature
+    lines = "".join(f"\n    {each.name}: {means.get(each.name, each.name)}" for each in parameters)
+    endpoint.__name__, endpoint.__doc__, endpoint.__signature__ = name, f"{about}\n\nArgs:{lines}" if lines else about, signature
     endpoint.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": returns}
     return endpoint
 

@@ -16,8 +16,8 @@ from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap, map_to_send, new_file
 from flux_demo.ui.generate import FAILED, Services, check_filled, request_of, watch
 from flux_demo.ui.history import Entry, displayed
-from flux_demo.ui.preview import draw, drawn_from, is_current
-from flux_demo.ui.workshop import MAP, in_sight, with_paint
+from flux_demo.ui.preview import draw, drawn_from, map_to_follow
+from flux_demo.ui.workshop import MAP
 
 MADE = "The comparison is below the tabs."
 
@@ -49,10 +49,9 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
             now = drawn_from(mode, photo, size, fit, as_map, options)
             if as_map:
                 raise InvalidRequest("A ready-made map cannot be compared with the other modes. Give the photo that it was drawn from.")
-            if not is_current(shown, now) or shown is None or now.photo is None:
-                shown = draw(studio, mode, now)
-            shown = with_paint(shown, painter, painting)
-            yield in_sight(view, shown) | {"shown": shown, "map_note": html.map_note(shown.note, shown.keeps)}
+            # A map without its photo is drawn anew, which says that the photo is missing.
+            shown, changed = map_to_follow(studio, mode, now, shown if now.photo else None, view, painter, painting)
+            yield changed
             maps = _maps(studio, mode, shown, photo, fit)
             chosen = parse_seed(seed)
             chosen = random_seed() if chosen is None else chosen

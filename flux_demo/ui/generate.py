@@ -11,15 +11,16 @@ import gradio as gr
 from flux_demo.errors import Cancelled, InvalidRequest
 from flux_demo.gallery import ORIGIN, write_png
 from flux_demo.modes import Mode
+from flux_demo.progress import Step
 from flux_demo.recipe import CHUNK, PARAMETERS, recipe_of
 from flux_demo.request import MAX_SEED, ControlMap, DrawnImage, GenerationRequest, Size, parse_seed, random_seed
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap, map_to_send, new_file
 from flux_demo.ui.history import Album, Entry, displayed, history_shown
-from flux_demo.ui.preview import draw, drawn_from, is_current
-from flux_demo.ui.run import Run, Runs, Step
-from flux_demo.ui.workshop import MAP, PAINT, in_sight, with_paint
+from flux_demo.ui.preview import drawn_from, map_to_follow
+from flux_demo.ui.run import Run, Runs
+from flux_demo.ui.workshop import MAP
 from flux_demo.version import VERSION
 
 IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False), "run_state": "idle"}
@@ -95,13 +96,8 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
                 sample = None
                 now = drawn_from(mode, photo, size, fit, as_map, options)
                 _prompt_first(prompt)
-                if not is_current(shown, now):  # the click was faster than the live map: draw it, show it, then send it
-                    shown = draw(studio, mode, now)
-                    yield in_sight(view, shown) | {"shown": shown, "map_note": html.map_note(shown.note, shown.keeps)}
-                elif shown and view == PAINT and (painted := with_paint(shown, painter, painting)) is not shown:
-                    shown = painted
-                    yield {"map": shown.path, "painting": shown.sha256, "shown": shown, "map_note": html.map_note(shown.note, shown.keeps)}
-                assert shown
+                shown, changed = map_to_follow(studio, mode, now, shown, view, painter, painting)
+                yield changed
                 control = map_to_send(shown)
             request = request_of(mode, prompt, seed, steps, guidance, preset, None if control else size, control, sample)
             requests = [dials.complete(each) for each in consecutive(request, count)]

@@ -17,7 +17,7 @@ from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, ShownMap, new_file, publish_kept, received, still_kept
 from flux_demo.ui.visitor_store import Kept, VisitorStore
 
-MANY = 500  # entries after which those without a file are forgotten
+MANY = 500  # entries, from which on those without a file are looked for
 THUMB = 176  # pixels of a thumbnail's longer side, twice what the page shows
 
 
@@ -46,6 +46,7 @@ class Album:
         self.visitors = visitors
         self._gallery, self._titles = gallery, titles
         self._entries: dict[tuple[str, str], Entry] = {}  # by visitor and file name
+        self._too_many = MANY
         self._lock = threading.Lock()
 
     def add(self, key: str, made: GeneratedImage, shown: ShownMap | None) -> None:
@@ -96,8 +97,9 @@ class Album:
         assert entry.name
         with self._lock:
             self._entries[key, entry.name] = entry
-            if len(self._entries) > MANY:  # those of visitors who have gone: their copies have been cleared away
+            if len(self._entries) > self._too_many:  # of visitors who have gone: their copies have been cleared away
                 self._entries = {each: kept for each, kept in self._entries.items() if still_kept(kept.path)}
+                self._too_many = max(MANY, 2 * len(self._entries))
 
     def _entry(self, kept: Kept) -> Entry:
         path = publish_kept(kept.path)

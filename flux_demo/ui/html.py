@@ -21,7 +21,7 @@ RECENT = 20  # prompts to go back to
 LICENSE_PAGE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md"
 BUG = "Something went wrong inside the program, and this run has ended. Try again; if it happens again, the server's log names the place."
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-FULL = "The temporary folder takes no files ({}). Free some space there, or set GRADIO_TEMP_DIR to another folder."
+FULL = "A disk takes no more files ({}). Free some space, or set GRADIO_TEMP_DIR and FLUX_DEMO_OUTPUTS to folders on another one."
 
 log = logging.getLogger("flux_demo.ui")
 

@@ -19,7 +19,7 @@ from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import map_note
-from flux_demo.ui.workshop import MAP, in_sight, seen
+from flux_demo.ui.workshop import MAP, in_sight, seen, with_paint
 
 NEARLY_NONE, NEARLY_ALL = 0.005, 0.4  # shares of edge pixels of which a map says little
 SAME_SHAPE = 0.01  # a difference of one hundredth is rounding, not a crop
@@ -72,6 +72,19 @@ def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
     look = None if now.as_map or not facts.looks_like else LOOKS.get((control.kind, facts.looks_like))
     shown = keep_map(control, now, _note(facts, control, fit, now.as_map, look))
     return replace(shown, looks_like=look, keeps=_kept(facts, control) if fit == "crop" else None)
+
+
+def map_to_follow(
+    studio: Studio, mode: Mode, now: DrawnFrom, shown: ShownMap | None, view: Any, painter: Any, painting: str | None
+) -> tuple[ShownMap, dict[str, Any]]:
+    """The map as the form and the editor have it at a click, and what the page shows if it is another one than before. Raises FluxDemoError."""
+    if shown is None or not is_current(shown, now):  # the click was faster than the live map: draw it, show it, then send it
+        found = draw(studio, mode, now)
+        answer = in_sight(view, found)
+    else:
+        found = with_paint(shown, painter, painting)
+        answer = {"map": found.path, "painting": found.sha256}
+    return found, {} if found is shown else answer | {"shown": found, "map_note": html.map_note(found.note, found.keeps)}
 
 
 def live_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:

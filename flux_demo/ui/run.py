@@ -16,7 +16,7 @@ from flux_demo import background
 from flux_demo.backends.queue import MAX_IN_ALL, Visitor
 from flux_demo.errors import Cancelled, GenerationFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
-from flux_demo.progress import Phase, Status
+from flux_demo.progress import Phase, Status, Step
 from flux_demo.request import GenerationRequest
 from flux_demo.studio import Studio
 from flux_demo.ui.visitor_store import is_key
@@ -25,16 +25,6 @@ from flux_demo.ui.visitors import current
 MAX_RUNS = MAX_IN_ALL + 4  # that hold a thread of Gradio's: all that a queue takes, and some that it is about to refuse
 UNWATCHED_S = 60.0  # a run goes on so long while nobody looks
 KEPT_S = 10.0  # a run that has ended can be found so long, by a page that did not see its end
-
-
-@dataclass(frozen=True)
-class Step:
-    """A denoising step that is done."""
-
-    done: int
-    of: int
-    preview: Image | None
-    seconds_left: float | None = None  # from the steps done so far; None after the first, which may have compiled or loaded something
 
 
 @dataclass

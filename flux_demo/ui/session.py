@@ -1,6 +1,7 @@
 """Nothing is lost: a page that opens gets back what its visitor typed, made, and left running. And a link's query fills in the form."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -37,6 +38,8 @@ def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, b
         shown = [*displayed_names(), *fields_of(mode), "run", "stop", "run_state", "status", "following"]
         outputs += [f"{name}__{each}" for each in shown]
         _bind_form(services, mode, forms[name] | everywhere)
+        if mode.control:
+            _bind_photo(services, mode, forms[name] | everywhere)
     loaded = bind([blocks.load], opening(services), flat, outputs, queue=False, js=LOAD_JS)
     for name, mode in MODES.items():
         following = [*SHOWN_BY_A_RUN, *actions()]
@@ -93,12 +96,17 @@ def _photo_again(services: Services, visitor: str, mode: Mode) -> str | None:
     return publish(photo) if photo else None
 
 
-def _keep_photo(services: Services, visitor: str, mode: Mode, path: Any) -> None:
-    """Keep the photo for after a restart. A full disk is no reason to lose the rest of the form."""
-    try:
-        services.album.visitors.keep_photo(visitor, mode.name, received(path) if path else None)
-    except (InvalidPicture, OSError):
-        return
+def _bind_photo(services: Services, mode: Mode, form: Form) -> None:
+    """Keep a photo for after a restart. A full disk is no reason to bother the person with it."""
+
+    def changed(visitor: Any, photo: Any) -> None:
+        if is_key(visitor):
+            with suppress(InvalidPicture, OSError):
+                services.album.visitors.keep_photo(visitor, mode.name, received(photo) if photo else None)
+
+    form["photo"].change(
+        changed, [form["visitor"], form["photo"]], None, preprocess=False, queue=False, show_progress="hidden", api_visibility="private"
+    )
 
 
 def _from_query(query: Any) -> dict[str, Any]:
@@ -137,8 +145,6 @@ def _bind_form(services: Services, mode: Mode, form: Form) -> None:
             photo = fields.get("photo")
             fields["photo"] = photo.get("path") if isinstance(photo, dict) else photo
             services.album.visitors.keep_form(visitor, mode.name, {name: fields.get(name) for name in names})
-            if mode.control:
-                _keep_photo(services, visitor, mode, fields["photo"])
         answer = {"status": html.says(""), "run_state": "idle"} if run_state == "failed" else {}
         return answer | ({"image_head": html.image_head(_stale(last, fields))} if last else {})
 

@@ -108,16 +108,16 @@ class VisitorStore:
                 return
             folder = self._folder(_hashed(key))
             folder.mkdir(parents=True, exist_ok=True)
-            place = folder / f"photo-{mode}{photo.suffix.lower()[:8]}"  # browsers show an image by its file's ending
+            place = folder / f"photo-{mode}{photo.suffix.lower()[:8] or '.photo'}"  # browsers show an image by its file's ending
             shutil.copy2(photo, place)
             if place == known:
                 return
         if known:
-            known.unlink()
+            known.unlink(missing_ok=True)
 
     def photo(self, key: str, mode: str) -> Path | None:
         """The photo that was kept."""
-        return next(self._folder(_hashed(key)).glob(f"photo-{mode}*"), None)
+        return next(self._folder(_hashed(key)).glob(f"photo-{mode}.*"), None)
 
     def _forget_old(self) -> None:
         if not self._shared:

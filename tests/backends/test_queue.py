@@ -7,11 +7,11 @@ import pytest
 from flux_demo.backends.queue import MAX_IN_ALL, MAX_OF_A_VISITOR, MAX_OF_AN_ADDRESS, Visitor
 from flux_demo.errors import Busy, Cancelled, GenerationFailed
 from flux_demo.gallery import Gallery
-from flux_demo.progress import Phase, Status
+from flux_demo.progress import Phase, Status, Step
 from flux_demo.request import GenerationRequest
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
-from flux_demo.ui.run import Step, follow
+from flux_demo.ui.run import follow
 from flux_demo.ui.visitors import Caller, Listeners, current
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from flux_demo.backends import zero
 from flux_demo.errors import BackendUnavailable, Cancelled, GenerationFailed
 from flux_demo.modes import MODES
-from flux_demo.progress import StepDone
+from flux_demo.progress import Step
 from flux_demo.request import ControlMap, DrawnImage, GenerationRequest, Size
 from flux_demo.settings import Settings
 from tests.engine.tiny import build, split
@@ -55,7 +55,7 @@ def backend(models, settings, monkeypatch):
 def test_everything_that_leaves_the_worker_can_be_pickled(backend):
     *events, drawn = pickle.loads(pickle.dumps(list(zero.draw(request_for("depth")))))
     assert isinstance(drawn, DrawnImage) and drawn.image.size == (256, 256) and drawn.model == "my-depth"
-    assert [event.preview.size for event in events if isinstance(event, StepDone)] == [(32, 32)] * 2
+    assert [event.preview.size for event in events if isinstance(event, Step)] == [(32, 32)] * 2
 
 
 def test_previews_arrive_and_stop_ends_a_call_within_a_step(backend):

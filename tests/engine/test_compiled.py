@@ -33,7 +33,7 @@ def quick(monkeypatch, tmp_path):
 
 
 def run(pipeline, preset, size=(64, 48)):
-    with pipeline.blocks.running(compiled=preset == "compiled", tokens=size[0] * size[1] // 256) as compiled:
+    with pipeline.blocks.running(compiled=preset == "compiled", pixels=size[0] * size[1]) as compiled:
         return compiled, generate_latents(pipeline, "a cube", *size, 1, 2, 3.5)
 
 

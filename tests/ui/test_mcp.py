@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -22,7 +23,8 @@ def with_tools(address, use):
             await session.initialize()
             return await use(session)
 
-    return asyncio.run(connected())
+    with ThreadPoolExecutor(1) as pool:  # the browser's tests leave an event loop running in this thread
+        return pool.submit(asyncio.run, connected()).result()
 
 
 def said(answer):
