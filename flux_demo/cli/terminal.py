@@ -32,22 +32,25 @@ class Terminal:
 
     def result(self, text: str, value: Mapping[str, Any]) -> bool:
         """Print the one result: the text, or with ``--json`` the object. False, and a sentence, if standard output does not take it."""
+        return self._print(json.dumps(value, indent=2) if self.as_json else text, f" It is {text}" if "\n" not in text else "")
+
+    def line(self, text: str) -> None:
+        """One of several results, as soon as it is there."""
+        self._print(text)
+
+    def _print(self, text: str, otherwise: str = "") -> bool:
+        """Print to standard output. What was done is not lost because it cannot be told: where that takes nothing, this says so once."""
         self._clear()
         try:
-            print(json.dumps(value, indent=2) if self.as_json else text, flush=True)
+            print(text, flush=True)
         except BrokenPipeError:  # nobody reads standard output any more
             forget_output()
         except OSError as error:
             forget_output()
             why = (error.strerror or "it refuses").lower()
-            self.say(f"The result cannot be written to standard output: {why}." + (f" It is {text}" if "\n" not in text else ""))
+            self.say(f"The result cannot be written to standard output: {why}.{otherwise}")
             return False
         return True
-
-    def line(self, text: str) -> None:
-        """One of several results, as soon as it is there."""
-        self._clear()
-        print(text, flush=True)
 
     def fail(self, sentence: str, code: int, before: str = "") -> int:
         """Print what went wrong, after ``before``, and return the exit code."""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from flux_demo.environment import named_compiler
 
@@ -38,6 +35,10 @@ COMPILERS = {"Windows": "cl", "Darwin": "clang++"}  # that torch.compile calls w
 
 def why_not_compiled(*, on_cpu: bool, quantised: str | None) -> str | None:
     """Why the preset ``compiled`` cannot be used, with the remedy; None if it can. ``quantised``: the name of a quantised model."""
+    import platform  # these three would take a tenth of --help
+    import shutil
+    from importlib.util import find_spec
+
     remedy = "Choose the preset exact"
     if quantised:
         return f"The preset compiled cannot run {quantised}, because torch.compile cannot unpack its quantised layers. {remedy}."

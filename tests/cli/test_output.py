@@ -67,6 +67,17 @@ def test_a_full_disk_under_standard_output_is_said_and_the_image_is_kept(place):
     assert shell("$FD map canny photo.jpg --size 128x128 2> /dev/full", place).returncode == 0
 
 
+@pytest.mark.parametrize("output", ["| true", "> /dev/full"])
+@needs_full
+def test_a_list_goes_on_when_nobody_takes_its_lines(place, output):
+    line = {"mode": "text", "prompt": "a red cube", "steps": 1, "size": "128x128"}
+    (place / "list.jsonl").write_text("\n".join(json.dumps(line | {"seed": seed}) for seed in (1, 2)))
+    done = shell(f"{{ $FD batch list.jsonl --backend mini --json; echo $? > code; }} {output}", place)
+    assert (place / "code").read_text() == "0\n", done.stderr
+    results = (place / "outputs" / "list.results.jsonl").read_text().splitlines()
+    assert [json.loads(result)["recipe"]["seed"] for result in results] == [1, 2]
+
+
 @pytest.mark.parametrize("letter", ["a", "é", "照"])
 def test_a_long_name_is_shortened(place, letter, capsys):
     stem = letter * (250 // len(letter.encode()))

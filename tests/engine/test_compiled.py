@@ -88,5 +88,5 @@ def test_what_cannot_be_compiled_is_said_before_the_run(tiny, tmp_path, monkeypa
     assert "needs a C++ compiler, and g++" in why_not_compiled(on_cpu=True, quantised=None).replace("clang++", "g++")
     monkeypatch.setenv("CXX", "/opt/mine/my-compiler")
     assert "and my-compiler is not" in why_not_compiled(on_cpu=True, quantised=None)
-    monkeypatch.setattr("flux_demo.engine.presets.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "triton" in why_not_compiled(on_cpu=False, quantised=None)
