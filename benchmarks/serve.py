@@ -36,8 +36,9 @@ def main() -> None:
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     start(Options("mini", "1", public=False), "127.0.0.1", port, cpus=2)
-    infer(url, 1)
-    rows = [infer(url, seed) for seed in range(1, ROUNDS + 1)]
+    with httpx.Client() as client:  # kept, as any client does: making one takes longer than the service's own work
+        infer(client, url, 1)
+        rows = [infer(client, url, seed) for seed in range(1, ROUNDS + 1)]
     own = statistics.median(waited - worked for waited, worked in rows)
     share = statistics.median((waited - worked) / worked for waited, worked in rows)
     added = through_a_studio(url)
@@ -58,19 +59,19 @@ def main() -> None:
     )
 
 
-def infer(url: str, seed: int) -> tuple[float, float]:
+def infer(client: httpx.Client, url: str, seed: int) -> tuple[float, float]:
     """Seconds that the client waited, and that the copy worked."""
     began = time.perf_counter()
-    answer = httpx.post(f"{url}/v1/infer", json=ASKED | {"seed": seed}, timeout=300)
+    answer = client.post(f"{url}/v1/infer", json=ASKED | {"seed": seed}, timeout=300)
     answer.raise_for_status()
     return time.perf_counter() - began, float(answer.headers["x-flux-demo-seconds"])
 
 
 def images_a_second(url: str, clients: int) -> float:
-    began = time.perf_counter()
-    with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(lambda seed: infer(url, seed), range(1, ROUNDS + 1)))
-    return ROUNDS / (time.perf_counter() - began)
+    with httpx.Client() as client, ThreadPoolExecutor(clients) as pool:
+        began = time.perf_counter()
+        list(pool.map(lambda seed: infer(client, url, seed), range(1, ROUNDS + 1)))
+        return ROUNDS / (time.perf_counter() - began)
 
 
 def through_a_studio(url: str) -> float:
