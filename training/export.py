@@ -63,6 +63,8 @@ def export(work: Path, target: Path) -> None:
         size={"height": stage_estimator.SIDE, "width": stage_estimator.SIDE},
         ensure_multiple_of=14,
         keep_aspect_ratio=True,
+        image_mean=list(stage_estimator.MEAN),
+        image_std=list(stage_estimator.DEVIATION),
     ).save_pretrained(fresh / "depth_estimator")
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(fresh.iterdir()):

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from training import data, loop, muon, networks, sheets
 
 SIDE = 196  # pixels of the shorter side of its input
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # DPTImageProcessor's defaults, which Depth Anything uses
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as Depth Anything has them; not DPTImageProcessor's defaults
 
 
 def train(run: loop.Run, batch: int) -> None:
