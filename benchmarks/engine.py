@@ -23,7 +23,7 @@ import torch
 from benchmarks.record import RESULTS, record
 from benchmarks.subjects import flux as flux_subject
 from flux_demo.engine import memory
-from flux_demo.engine.model_cache import free_memory
+from flux_demo.engine.allocators import free_memory
 from flux_demo.engine.pipeline import generate
 from flux_demo.engine.preview import estimate
 from flux_demo.modes import MODES

@@ -122,7 +122,7 @@ def _full_size(plan: Plan | None, modes: Sequence[str], device: torch.device) ->
         ),
         on_device,
     )
-    shared = SharedModels(TextEncoders(_clip_tokenizer(), clip, _t5_tokenizer(), t5, 512), vae, device)
+    shared = SharedModels(TextEncoders(_clip_tokenizer(), clip, _t5_tokenizer(), t5, 512), vae, device, streamed=plan is not None and plan.stream_t5)
     place_t5(t5, plan or PLANS[0], device)
 
     def read(mode: str) -> FluxTransformer2DModel:
@@ -169,7 +169,7 @@ def _both(
             subject.stock_pipelines[mode].set_progress_bar_config(disable=True)
         modulation = PrecomputedModulation(transformer.eval())
         place_transformer(transformer, modulation, plan, device)
-        subject.pipelines[mode] = Pipeline(shared, transformer, modulation, schedule())
+        subject.pipelines[mode] = Pipeline(shared, transformer, modulation, schedule(), streamed=plan.stream_body)
     return subject
 
 

@@ -149,13 +149,13 @@ class Diffusion(Backend):
         from flux_demo.engine.placement import tile
 
         assert self._cache and request.size
-        files, plan = self._files[request.mode], self._cache.plan
+        files = self._files[request.mode]
         pipeline = self._cache.load(files)
-        tile(pipeline.shared.vae, tiled=plan.tiles(request.size.pixels))
+        tile(pipeline.shared.vae, tiled=self._cache.plan.tiles(request.size.pixels))
         shown = on_step if self._weights.shows_previews else lambda done, of, preview: on_step(done, of, None)
         with _preset(pipeline, request) as (preset, notes):
             image = generate(pipeline, request, shown, on_status)
-        drawn = own_engine.drawn_image(image, request, pipeline, files.model, plan, preset, notes)
+        drawn = own_engine.drawn_image(image, request, pipeline, files.model, self._cache.plan, preset, notes)
         return replace(drawn, safety=self._weights.judged(image))
 
     @contextmanager
@@ -190,7 +190,7 @@ class Diffusion(Backend):
         self._let_go_of_models()
 
     def _let_go_of_models(self) -> None:
-        from flux_demo.engine.model_cache import free_memory
+        from flux_demo.engine.allocators import free_memory
 
         self._cache = None
         free_memory()

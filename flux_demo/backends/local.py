@@ -13,6 +13,7 @@ from flux_demo.backends.machine import Machine, this_machine
 from flux_demo.backends.own_engine import missing_libraries
 from flux_demo.engine import memory
 from flux_demo.engine.failures import MAIN_MEMORY, Failure
+from flux_demo.engine.pinning import Pinning
 from flux_demo.engine.presets import COMPILED, PRESETS, why_not_compiled
 from flux_demo.engine.sizes import sizes_of
 from flux_demo.errors import BackendUnavailable, ContentRefused, GenerationFailed, OutOfMemory
@@ -54,6 +55,7 @@ class Local:
         self._given = machine  # None: look when it is needed
         self._before_loading: Machine | None = None  # how it was found when nothing of ours was in memory yet
         self._too_roomy: memory.Plan | None = None  # the plan that ran out of memory
+        self._pinning = Pinning()
         self._filter: Filter | None = None  # kept once its files are here
 
     @property
@@ -144,7 +146,8 @@ class Local:
     def model_cache(self, files: ModelFiles) -> ModelCache:
         import torch
 
-        from flux_demo.engine.model_cache import ModelCache, free_memory
+        from flux_demo.engine.allocators import free_memory
+        from flux_demo.engine.model_cache import ModelCache
 
         machine = self._before_loading = self._given or this_machine()
         if self.on_cpu:
@@ -163,7 +166,7 @@ class Local:
         gpu_plan = self._plan(machine, sizes_of(files))
         if gpu_plan is None:
             raise OutOfMemory(memory.why_none(free_bytes, machine.memory_bytes, sizes_of(files)))
-        return ModelCache(gpu_plan, torch.device("cuda", index), torch.bfloat16, max_sequence_length=512)
+        return ModelCache(gpu_plan, torch.device("cuda", index), torch.bfloat16, 512, self._pinning)
 
     def ran_out(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
         """Remember the plan that was too roomy, and say what the next run does."""
@@ -182,9 +185,8 @@ class Local:
             return memory.cpu_plan(machine.memory_bytes, sizes, BFLOAT16)
         if machine.card is None:
             return None
-        plan = memory.plan(
-            free_for_flux(machine.card), machine.memory_bytes, below=self._too_roomy, sizes=sizes, pinnable_bytes=machine.pinnable_bytes
-        )
+        free_bytes, pinnable_bytes = free_for_flux(machine.card), machine.pinnable_bytes if self._pinning.works else 0
+        plan = memory.plan(free_bytes, machine.memory_bytes, below=self._too_roomy, sizes=sizes, pinnable_bytes=pinnable_bytes)
         return replace(plan, card=machine.card.name) if plan and machine.card.among > 1 else plan
 
     def _cpu_plan(self, machine: Machine, files: ModelFiles) -> memory.Plan:

@@ -28,7 +28,7 @@ class Sizes:
     modulation: float
     t5: float
     small: float  # CLIP and VAE
-    pinned: float  # the body in pinned memory, where torch rounds each weight up to a power of two
+    pinned: float  # the body in pinned memory, where torch rounds each block up to a power of two
     kind: str = "BF16"  # the type that most of the transformer is stored in
     quantised: bool = False  # its layers unpack their weights each time they are used
     in_files: bool = True  # what stays in main memory can be left in its files
@@ -39,7 +39,7 @@ class Sizes:
 
 
 BODY, MODULATION, T5 = 16.12, 6.05, 8.87
-FLUX = Sizes(BODY, MODULATION, T5, small=0.5, pinned=27.5)
+FLUX = Sizes(BODY, MODULATION, T5, small=0.5, pinned=19.0)
 
 # What a run needs beside them, GiB; the first two for each megapixel of the image
 DENOISING = 1.1
@@ -79,7 +79,13 @@ class Plan:
     def sentence(self) -> str:
         """What is where: on the page and in recipes."""
         which = f" Of several GPUs it runs on the {self.card}, which had the most free memory." if self.card else ""
-        return f"{self._placement}{which}"
+        slow = "" if self.pin_blocks or not self.stream_t5 else " No main memory can be pinned here, so streaming is slower."
+        return f"{self._placement}{slow}{which}"
+
+    @property
+    def unpinned(self) -> Plan:
+        """The plan where no main memory can be pinned."""
+        return replace(self, pin_body=False, pin_blocks=False)
 
     @property
     def _placement(self) -> str:

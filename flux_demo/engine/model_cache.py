@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from flux_demo.engine.allocators import free_memory
 from flux_demo.engine.compiled import RepeatedBlocks
 from flux_demo.engine.load import load_encoders, load_scheduler, load_transformer, load_vae
 from flux_demo.engine.memory import Plan
 from flux_demo.engine.modulation import PrecomputedModulation
+from flux_demo.engine.pinning import Pinning
 from flux_demo.engine.pipeline import Pipeline, SharedModels
 from flux_demo.engine.placement import device_of, place_t5, place_transformer
 from flux_demo.model_files import ModelFiles
@@ -21,11 +22,20 @@ from flux_demo.model_files import ModelFiles
 class ModelCache:
     """Loads what a mode needs and frees what the plan has no room for. One caller at a time."""
 
-    def __init__(self, plan: Plan, device: torch.device, dtype: torch.dtype, max_sequence_length: int) -> None:
-        self.plan = plan
+    def __init__(
+        self, plan: Plan, device: torch.device, dtype: torch.dtype, max_sequence_length: int, pinning: Pinning | None = None
+    ) -> None:
+        self._plan, self._pinning = plan, pinning or Pinning()
+        if not plan.pin_blocks:
+            self._pinning.works = False
         self._device, self._dtype, self._max_sequence_length = device, dtype, max_sequence_length
         self._shared: tuple[Path, SharedModels] | None = None
         self._pipelines: OrderedDict[ModelFiles, Pipeline] = OrderedDict()  # the least recently used first
+
+    @property
+    def plan(self) -> Plan:
+        """The plan, as it could be carried out so far."""
+        return self._plan if self._pinning.works else self._plan.unpinned
 
     def has(self, files: ModelFiles) -> bool:
         return files in self._pipelines
@@ -49,8 +59,8 @@ class ModelCache:
             free_memory()
             vae = load_vae(files.shared, self._dtype, self._device)
             encoders = load_encoders(files.shared, self._max_sequence_length, self._dtype, self._device)
-            place_t5(encoders.t5, self.plan, self._device)
-            self._shared = files.shared, SharedModels(encoders, vae, self._device)
+            place_t5(encoders.t5, self.plan, self._device, self._pinning)
+            self._shared = files.shared, SharedModels(encoders, vae, self._device, streamed=self.plan.stream_t5)
         return self._shared[1]
 
     def _load_pipeline(self, files: ModelFiles, shared: SharedModels, say: Callable[[str], None]) -> Pipeline:
@@ -66,15 +76,8 @@ class ModelCache:
         # Before anything is streamed: group offload wraps what may be compiled.
         quantised = any(hasattr(weight, "quant_type") for weight in transformer.parameters())
         blocks = None if quantised else RepeatedBlocks(transformer, self._device)
-        place_transformer(transformer, modulation, self.plan, self._device)
-        return Pipeline(shared, transformer, modulation, load_scheduler(files.scheduler), blocks)
-
-
-def free_memory() -> None:
-    """Give back what nothing refers to any more."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        place_transformer(transformer, modulation, self.plan, self._device, self._pinning)
+        return Pipeline(shared, transformer, modulation, load_scheduler(files.scheduler), blocks, streamed=self.plan.stream_body)
 
 
 def _amount(done: int, total: int) -> str:

@@ -11,10 +11,12 @@ from PIL.Image import Image
 from torch import Tensor
 
 from flux_demo import background
+from flux_demo.engine.allocators import empty_caches
 from flux_demo.engine.compiled import RepeatedBlocks
 from flux_demo.engine.denoise import denoise
 from flux_demo.engine.latents import draw_noise, image_position_ids, pack, text_position_ids, unpack
 from flux_demo.engine.modulation import PrecomputedModulation
+from flux_demo.engine.pinning import Pinning
 from flux_demo.engine.preview import PreviewReporter, fit_colours
 from flux_demo.engine.prompts import TextEncoders
 from flux_demo.engine.schedule import set_schedule
@@ -31,6 +33,8 @@ class SharedModels:
     encoders: TextEncoders
     vae: Any
     device: torch.device
+    streamed: bool = False  # whether T5's blocks come to the device as they are needed
+    pinning: Pinning = field(default_factory=Pinning)  # for previews: they are small
     colours: Tensor = field(init=False)  # linear map from latents to a preview's colours
 
     def __post_init__(self) -> None:
@@ -46,6 +50,7 @@ class Pipeline:
     modulation: PrecomputedModulation
     scheduler: Any
     blocks: RepeatedBlocks | None = None  # None where they cannot be compiled
+    streamed: bool = False  # whether the transformer's blocks come to the device as they are needed
 
     @property
     def follows_map(self) -> bool:
@@ -69,7 +74,10 @@ def run(pipeline: Pipeline, request: GenerationRequest) -> Generator[Status | St
     latents = yield from _run_to_latents(pipeline, request)
     # 7. Decode
     yield Status(Phase.DECODING, "Decoding the image")
-    return decode(pipeline.shared.vae, unpack(latents, request.size.width, request.size.height))
+    image = decode(pipeline.shared.vae, unpack(latents, request.size.width, request.size.height))
+    if pipeline.streamed or pipeline.shared.streamed:
+        empty_caches(pipeline.shared.device)
+    return image
 
 
 @torch.no_grad()
@@ -78,7 +86,10 @@ def _run_to_latents(pipeline: Pipeline, request: GenerationRequest) -> Generator
     width, height, shared, device = request.size.width, request.size.height, pipeline.shared, pipeline.shared.device
     # 1. Encode the prompt
     yield Status(Phase.ENCODING, "Reading the prompt")
+    encoded_before = shared.encoders.has_encoded(request.prompt)
     prompt = shared.encoders.encode(request.prompt, device)
+    if shared.streamed and not encoded_before:
+        empty_caches(device)  # the memory that blocks were streamed through
     dtype = prompt.embeds.dtype
     # 2. Encode the map, if there is one. It draws from the generator before the noise does
     generator = torch.Generator("cpu").manual_seed(request.seed)
@@ -95,12 +106,14 @@ def _run_to_latents(pipeline: Pipeline, request: GenerationRequest) -> Generator
     pipeline.modulation.prepare(prompt.embeds, prompt.pooled, request.guidance, timesteps, torch.cat([text_ids, image_ids]), key)
     # 6. Denoise
     yield Status(Phase.DENOISING, "Denoising")
-    reporter = PreviewReporter(request.steps, width, height, shared.colours)
+    reporter = PreviewReporter(request.steps, width, height, shared.colours, shared.pinning)
     latents = yield from denoise(
         pipeline.transformer, pipeline.modulation, pipeline.scheduler, latents, control, text_ids, image_ids, reporter
     )
     if last := reporter.finish():
         yield last
+    if pipeline.streamed:
+        empty_caches(device)
     if not torch.isfinite(latents).all():
         raise GenerationFailed(
             "The run did not give an image: the model's values went out of range. Try another seed or a lower guidance; if it stays, fetch or copy the model again."

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flux_demo.engine.latents import PIXELS_PER_LATENT, PIXELS_PER_TOKEN
+from flux_demo.engine.pinning import Pinning
 from flux_demo.progress import Step
 
 SAMPLES, SIDE = 6, 128  # images to fit to, and their pixels
@@ -59,8 +60,8 @@ class PreviewReporter:
     last one is returned by ``finish``. On the CPU, which runs synchronously, it is returned at once.
     """
 
-    def __init__(self, steps: int, width: int, height: int, colours: Tensor) -> None:
-        self._steps, self._width, self._height, self._colours = steps, width, height, colours
+    def __init__(self, steps: int, width: int, height: int, colours: Tensor, pinning: Pinning) -> None:
+        self._steps, self._width, self._height, self._colours, self._pinning = steps, width, height, colours, pinning
         self._pending: tuple[int, Tensor, Any] | None = None
 
     def __call__(self, step: int, latents: Tensor, velocity: Tensor, sigma: Tensor) -> Step | None:
@@ -68,7 +69,8 @@ class PreviewReporter:
         pixels = estimate(latents, velocity, sigma, self._colours, self._width, self._height)
         if pixels.device.type == "cpu":
             return self._done(step, pixels)
-        copied = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
+        pinned = self._pinning(lambda: torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True))
+        copied = torch.empty(pixels.shape, dtype=pixels.dtype) if pinned is None else pinned
         copied.copy_(pixels, non_blocking=True)
         done = torch.cuda.Event()
         done.record()

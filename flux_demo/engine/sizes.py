@@ -24,7 +24,7 @@ def is_modulation(name: str) -> bool:
 
 def sizes_of(files: ModelFiles, width: int = BF16) -> Sizes:
     """The sizes of a mode's model where a value takes ``width`` bytes. Raises ValueError for files that cannot be read."""
-    body, modulation, pinned, kinds = 0.0, 0.0, 0.0, Counter[str]()
+    body, modulation, blocks, kinds = 0.0, 0.0, Counter[str](), Counter[str]()
     for name, tensor, share in _weights(files.transformer):
         size = share * (tensor.size if tensor.quantised else width * tensor.values)
         kinds[tensor.kind] += int(size)
@@ -32,8 +32,8 @@ def sizes_of(files: ModelFiles, width: int = BF16) -> Sizes:
             modulation += size
             continue
         body += size
-        if re.match(r"\w*transformer_blocks\.\d+\.", name):
-            pinned += 2 ** (int(size) - 1).bit_length()  # as torch allocates it
+        if block := re.match(r"\w*transformer_blocks\.\d+\.", name):
+            blocks[block[0]] += int(size)
     if not kinds:
         raise ValueError("no weights")
     kind = kinds.most_common(1)[0][0]
@@ -43,7 +43,7 @@ def sizes_of(files: ModelFiles, width: int = BF16) -> Sizes:
         modulation / GIB,
         _folder_bytes(files.shared / "text_encoder_2", width) / GIB,
         sum(_folder_bytes(files.shared / name, width) for name in ("text_encoder", "vae")) / GIB + SMALL_LAYERS,
-        pinned / GIB,
+        sum(2 ** (size - 1).bit_length() for size in blocks.values()) / GIB,  # as torch allocates them
         kind,
         quantised,
         in_files=files.lora is None and all(each in (KINDS[width], "F32") or quantised for each in kinds),

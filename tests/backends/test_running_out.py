@@ -1,4 +1,6 @@
-"""A GPU whose memory runs out during a run, on the stand-in: everything is freed, and the next run takes a tighter plan."""
+"""Memory that runs out, on the stand-in for a GPU: after the GPU's, everything is freed and the next run takes a tighter plan; where none can be
+pinned, the run goes on, whatever CUDA calls it.
+"""
 
 import gc
 from concurrent.futures import Future
@@ -18,7 +20,11 @@ from flux_demo.request import GenerationRequest, Size
 from stand_ins.gpu import Gpu
 from tests.engine.tiny import build
 
-MACHINE = Machine(Card("NVIDIA Test", 24 * GIB), cuda_torch=True, memory_bytes=64 * GIB)
+
+def machine(card):
+    return Machine(Card("NVIDIA Test", card * GIB), cuda_torch=True, memory_bytes=64 * GIB)
+
+
 ASKED = GenerationRequest("text", "a red cube", 1, 2, 3.5, Size(256, 256))
 
 
@@ -28,10 +34,10 @@ def folder(tmp_path_factory):
 
 
 class OnStandIn(Local):
-    """A tiny FLUX with the plans of a 24 GB card."""
+    """A tiny FLUX with the plans of a larger card."""
 
-    def __init__(self, settings, gpu, folder):
-        super().__init__(settings, MACHINE)
+    def __init__(self, settings, gpu, folder, card=24):
+        super().__init__(settings, machine(card))
         self._gpu, self._folder = gpu, folder
 
     def refusal(self, mode):
@@ -44,8 +50,7 @@ class OnStandIn(Local):
         return True
 
     def model_cache(self, files):
-        plan = memory.plan(int(23.2 * GIB), MACHINE.memory_bytes, below=self._too_roomy)
-        return ModelCache(plan, self._gpu.device, torch.bfloat16, 64)
+        return ModelCache(self._plan(self._machine, memory.FLUX), self._gpu.device, torch.bfloat16, 64, self._pinning)
 
 
 def start_here(work, name):
@@ -66,7 +71,7 @@ def test_everything_is_freed_and_the_next_run_takes_a_tighter_plan(settings, fol
         backend = Diffusion(OnStandIn(settings, gpu, folder))
         assert backend.generate(ASKED, quiet, quiet).plan.startswith("One mode stays on the GPU")
         live_when_freed = []
-        monkeypatch.setattr("flux_demo.engine.model_cache.free_memory", lambda: live_when_freed.append((gc.collect(), gpu.live)[1]))
+        monkeypatch.setattr("flux_demo.engine.allocators.free_memory", lambda: live_when_freed.append((gc.collect(), gpu.live)[1]))
         gpu.capacity = gpu.peak - 100_000
         with pytest.raises(OutOfMemory, match="a tighter plan is used from now on. 47% of the model stays") as raised:
             backend.generate(ASKED, quiet, quiet)
@@ -74,3 +79,28 @@ def test_everything_is_freed_and_the_next_run_takes_a_tighter_plan(settings, fol
         del raised
         drawn = backend.generate(ASKED, quiet, quiet)
         assert drawn.plan.startswith("47% of the model stays") and drawn.image.size == (256, 256)
+
+
+@pytest.mark.parametrize("successes", [0, 5])  # while loading; while the prompt is read
+def test_a_failed_pin_is_not_a_full_gpu_and_is_not_tried_again(settings, folder, monkeypatch, successes):
+    pinned = []
+
+    def pin(tensor):
+        pinned.append(tensor.nbytes)
+        if len(pinned) > successes:
+            raise RuntimeError("CUDA error: out of memory")  # what CUDA says of main memory, too
+        return tensor
+
+    monkeypatch.setattr("flux_demo.background.start", start_here)
+    monkeypatch.setattr("stand_ins.gpu.pin", pin)
+    with Gpu() as gpu:
+        weights = OnStandIn(settings, gpu, folder, card=12)
+        backend = Diffusion(weights)
+        assert "pinned" not in backend.plan
+        drawn = backend.generate(ASKED, quiet, quiet)
+        assert drawn.image.size == (256, 256) and drawn.plan.endswith("No main memory can be pinned here, so streaming is slower.")
+        assert weights._too_roomy is None and backend.plan == drawn.plan
+        backend.close()
+        tried = len(pinned)
+        assert backend.plan == drawn.plan  # remembered for what is loaded next
+        assert backend.generate(ASKED, quiet, quiet).plan == drawn.plan and len(pinned) == tried + 1  # the previews', which are small

@@ -10,8 +10,9 @@ import pytest
 import torch
 from diffusers import FluxControlPipeline, FluxPipeline, FluxTransformer2DModel
 
+from flux_demo.engine.allocators import free_memory
 from flux_demo.engine.memory import PLANS
-from flux_demo.engine.model_cache import ModelCache, free_memory
+from flux_demo.engine.model_cache import ModelCache
 from flux_demo.errors import Cancelled
 from flux_demo.model_files import mini_files
 from flux_demo.modes import MODES

@@ -18,7 +18,7 @@ TABLE = [
     (16, 16, "mapped", 1, 11, 1024),
     (16, 32, "streamed", 1, 11, 1024),
     (16, 48, "streamed", 1, 11, 1024),
-    (20, 16, "mapped", 1, 15, 1024),
+    (20, 16, "streamed", 1, 15, 1024),
     (20, 48, "streamed", 1, 15, 1024),
     (24, 16, "body", 1, 0, 1152),
     (32, 16, "one-lean", 1, 0, 1024),
@@ -127,6 +127,9 @@ def test_nothing_is_pinned_where_nothing_can_be():
     assert (on_wsl.name, on_wsl.pin_body, on_wsl.pin_blocks) == ("mapped", False, False)
     assert plan(free(12), 64 * GIB, pinnable_bytes=10 * GIB).name == "mapped"  # a busy machine
     assert plan(free(12), 64 * GIB, pinnable_bytes=40 * GIB).name == "streamed"
+    for streamed in (on_wsl, plan(free(24), 64 * GIB, pinnable_bytes=0)):
+        assert streamed.sentence.endswith(". No main memory can be pinned here, so streaming is slower.")
+    assert "pinned" not in plan(free(80), 64 * GIB, pinnable_bytes=0).sentence
 
 
 def test_a_lora_is_merged_in_main_memory_that_the_plan_counts():
