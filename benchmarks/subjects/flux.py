@@ -122,7 +122,9 @@ def _full_size(plan: Plan | None, modes: Sequence[str], device: torch.device) ->
         ),
         on_device,
     )
-    shared = SharedModels(TextEncoders(_clip_tokenizer(), clip, _t5_tokenizer(), t5, 512), vae, device, streamed=plan is not None and plan.stream_t5)
+    shared = SharedModels(
+        TextEncoders(_clip_tokenizer(), clip, _t5_tokenizer(), t5, 512), vae, device, streamed=plan is not None and plan.stream_t5
+    )
     place_t5(t5, plan or PLANS[0], device)
 
     def read(mode: str) -> FluxTransformer2DModel:
