@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from flux_demo.errors import GenerationFailed
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.modes import MODES
 from flux_demo.recipe import Recipe
@@ -50,8 +51,8 @@ class Album:
         self._lock = threading.Lock()
 
     def add(self, key: str, made: GeneratedImage, shown: ShownMap | None) -> None:
-        """Keep a new image for a visitor, and remember the map and the photo that are on the page."""
-        self.visitors.add(key, made.path, made.recipe, Path(shown.path) if shown else None)
+        """Keep a new image for a visitor, and remember the map and the photo that are on the page. Raises GenerationFailed."""
+        self._list(key, made.path, made.recipe, shown)
         entry = self._entry(Kept(made.path, made.recipe, None))
         self._remember(key, replace(entry, shown=shown, photo=shown.drawn_from.photo if shown else None))
 
@@ -80,7 +81,7 @@ class Album:
     def keep(self, key: str, entry: Entry) -> None:
         """Keep a partial image: it goes to the gallery and to the visitor's images. Raises GenerationFailed, InvalidPicture."""
         path = self._gallery.adopt(received(entry.path), f"{entry.recipe.mode}-{entry.recipe.seed}-partial")
-        self.visitors.add(key, path, entry.recipe, Path(entry.shown.path) if entry.shown else None)
+        self._list(key, path, entry.recipe, entry.shown)
 
     def archive(self, key: str) -> str:
         """A zip of the visitor's images with their maps and recipes, as a file that the browser may fetch."""
@@ -92,6 +93,15 @@ class Album:
                 if kept.map_path:
                     archive.write(kept.map_path, f"{kept.path.stem}-map.png")
         return str(path)
+
+    def _list(self, key: str, image: Path, recipe: Recipe, shown: ShownMap | None) -> None:
+        try:
+            self.visitors.add(key, image, recipe, Path(shown.path) if shown else None)
+        except OSError as error:
+            raise GenerationFailed(
+                f"The image is finished and kept in the outputs folder as {image.name}, but it cannot be put into the history: "
+                f"the disk takes no files ({(error.strerror or 'unknown reason').lower()}). Free some space there, and drop the image here."
+            ) from error
 
     def _remember(self, key: str, entry: Entry) -> None:
         assert entry.name

@@ -4,14 +4,17 @@ A visitor is named by a random key that only their browser holds; here is only i
 visitor holds one small file for each image, the map that it followed or nothing, and with the recipes in the PNGs the index is rebuilt.
 """
 
+import errno
 import hashlib
 import json
+import os
 import secrets
 import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +29,12 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS images (visitor TEXT, file TEXT, created REAL, recipe TEXT, PRIMARY KEY (visitor, file));
 CREATE TABLE IF NOT EXISTS forms (visitor TEXT, mode TEXT, changed REAL, fields TEXT, PRIMARY KEY (visitor, mode));
 """
+REFUSED = {  # what SQLite says of a disk, and what the system would
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_CANTOPEN: errno.EROFS,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+}
 T = TypeVar("T")
 
 
@@ -49,7 +58,7 @@ def is_key(value: Any) -> bool:
 
 
 class VisitorStore:
-    """The visitors of one folder of images. Safe to use from several threads."""
+    """The visitors of one folder of images. Safe to use from several threads. Raises OSError when the disk refuses."""
 
     def __init__(self, outputs: Path, shared: bool = False) -> None:
         self._outputs, self._shared = outputs, shared
@@ -90,9 +99,10 @@ class VisitorStore:
                 self._unlink(visitor, name)
 
     def keep_form(self, key: str, mode: str, fields: dict[str, Any]) -> None:
-        """Keep what stands in a tab's form; ``mode`` "" is the page itself."""
+        """Keep what stands in a tab's form; ``mode`` "" is the page itself. A full disk is no reason to disturb whoever types."""
         row = (_hashed(key), mode, time.time(), json.dumps(fields))
-        self._run(lambda database: database.execute("INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?)", row))
+        with suppress(OSError):
+            self._run(lambda database: database.execute("INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?)", row))
 
     def form(self, key: str, mode: str) -> dict[str, Any]:
         """What was kept; empty if nothing was."""
@@ -146,8 +156,11 @@ class VisitorStore:
             try:
                 with self._open() as database:
                     return query(database)
-            except sqlite3.OperationalError:  # a full disk, a lock: not damage
-                raise
+            except sqlite3.OperationalError as error:  # a full disk, a lock: not damage
+                number = REFUSED.get(error.sqlite_errorcode & 0xFF)  # the rest of the code is a detail
+                if number is None:
+                    raise
+                raise OSError(number, os.strerror(number)) from error
             except sqlite3.DatabaseError:
                 self._put_aside()
                 with self._open() as database:

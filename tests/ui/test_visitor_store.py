@@ -2,12 +2,15 @@
 
 import os
 import time
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
+from flux_demo.errors import GenerationFailed
 from flux_demo.gallery import Gallery
 from flux_demo.request import DrawnImage, GenerationRequest, Size
+from flux_demo.ui.history import Album
 from flux_demo.ui.visitor_store import FOLDER, SHARED_S, VisitorStore, is_key, new_key
 
 
@@ -88,3 +91,19 @@ def test_a_photo_is_kept_privately_and_forgotten_with_its_place_in_the_form(tmp_
     assert later.photo(key, "canny") is None
     VisitorStore(tmp_path, shared=True).keep_photo(key, "canny", photo)
     assert later.photo(key, "canny") is None  # strangers could fill the disk
+
+
+def test_an_index_without_room_loses_no_image_and_disturbs_nobody_who_types(tmp_path, make):
+    visitors, key = VisitorStore(tmp_path), new_key()
+    image = make(1)
+    visitors.add(key, image.path, image.recipe)
+    pages = visitors._open().execute("PRAGMA page_count").fetchone()[0]
+    visitors._open().execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own way to run out of room
+    visitors.keep_form(key, "text", {"prompt": "x" * 20_000})
+    long = replace(image.recipe, prompt="x" * 20_000)
+    with pytest.raises(GenerationFailed, match=f"kept in the outputs folder as {image.path.name}.*no space left"):
+        Album(Gallery(tmp_path), visitors, {}).add(key, replace(image, recipe=long), None)
+    assert image.path.is_file() and visitors.form(key, "text") == {}
+    visitors._open().execute("PRAGMA max_page_count = 100000")
+    visitors.keep_form(key, "text", {"prompt": "a red cube"})
+    assert visitors.form(key, "text") == {"prompt": "a red cube"}
