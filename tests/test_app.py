@@ -212,6 +212,7 @@ def test_a_password_is_asked_for(way, tmp_path):
     with started("--port", str(free_port()), "--host", "0.0.0.0", *words, **environment) as (_, address, lines):
         assert len(lines) == 1  # nobody enters who does not know it, so there is nothing to warn of
         assert status_of(f"{address}config") == 401
+        assert status_of(f"{address}gradio_api/mcp/") == 403  # its calls could not say who they are
         with pytest.raises(Exception, match="(?i)auth|credential|401|login"):
             Client(address, verbose=False, download_files=str(tmp_path))
         client = Client(address, auth=("me", "pass:word"), verbose=False, download_files=str(tmp_path))
