@@ -9,15 +9,20 @@ create them. A real card also holds the CUDA context and the kernels' workspaces
 
 import json
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 
 from benchmarks.record import RESULTS, record
+from benchmarks.subjects import files
 from benchmarks.subjects import flux as flux_subject
 from flux_demo.backends.local import CONTEXT_BYTES
 from flux_demo.engine import memory
 from flux_demo.engine.pipeline import generate
 from flux_demo.engine.placement import tile
+from flux_demo.engine.sizes import sizes_of
 from flux_demo.modes import MODES
 from flux_demo.progress import Phase, Status
 from flux_demo.request import ControlMap, GenerationRequest, Size
@@ -27,11 +32,12 @@ SIDES = (1024, 1024)
 STEPS = 2  # from the second on, streamed blocks are prefetched
 CARDS = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141)
 MAIN_MEMORIES = (64, 32, 16)
+QUANTISED = ((8, "Q4_0"), (12, "Q8_0"), (16, "Q8_0"))  # cards, and the GGUF files that their owners run
 PHASES = {Phase.ENCODING: "reading", Phase.DENOISING: "denoising", Phase.DECODING: "decoding"}  # names in the results
 
 
 def main() -> None:
-    counted = {key(plan): count(plan) for _, plan in rows()}
+    counted = {key(plan): count(plan) for _, plan in (*rows(), *quantised_rows())}
     record("memory", {"size": SIDES[0], "stock_gib": count_stock(), "plans": counted})
 
 
@@ -43,8 +49,23 @@ def rows() -> Iterator[tuple[int, memory.Plan]]:
         yield from ((card, plan) for plan in plans.values())
 
 
+def quantised_rows() -> Iterator[tuple[int, memory.Plan]]:
+    for card, kind in QUANTISED:
+        if plan := memory.plan(card * memory.GIB - CONTEXT_BYTES, MAIN_MEMORIES[0] * memory.GIB, sizes=sizes(kind)):
+            yield card, plan
+
+
+@cache
+def sizes(kind: str) -> memory.Sizes:
+    with TemporaryDirectory() as folder:
+        return sizes_of(files.model_files(Path(folder), kind))
+
+
 def key(plan: memory.Plan) -> str:
-    return f"{plan.name}-{plan.kept}" if plan.kept else plan.name
+    """The plan's name in the results."""
+    tiles = "tiled" if plan.sizes.quantised and plan.tiles(SIDES[0] * SIDES[1]) else ""
+    parts = (plan.sizes.kind if plan.sizes.quantised else "", plan.name, str(plan.kept or ""), tiles)
+    return "-".join(part for part in parts if part)
 
 
 def count(plan: memory.Plan) -> dict[str, float]:
@@ -80,13 +101,25 @@ def table() -> str:
     """The plans for each size of card, for the README."""
     result = json.loads((RESULTS / "memory.json").read_text("utf-8"))
     lines = ["| card | plan | counted at 1024x1024 | allowed for | main memory |", "|---|---|---|---|---|"]
-    for card, plan in rows():
-        counted = most(result["plans"][key(plan)])
-        allowed, main = ((plan.device_bytes + plan.work_bytes()) / memory.GIB, plan.memory_bytes / memory.GIB)
-        lines.append(f"| {card} GB | {plan.sentence} | {counted:.1f} GiB | {allowed:.1f} GiB | {main:.0f} GiB |")
+    lines += [f"| {card} GB | {plan.sentence} | {figures(plan, result)} |" for card, plan in rows()]
     ratio = most(result["plans"]["body"]) / result["stock_gib"]
     lines += ["", f"In the same count the stock pipeline comes to {result['stock_gib']:.1f} GiB; the plan for 24 GB is {ratio:.2f} of it."]
     return "\n".join(lines)
+
+
+def quantised_table() -> str:
+    """The plans for GGUF files."""
+    result = json.loads((RESULTS / "memory.json").read_text("utf-8"))
+    lines = ["| card | plan | counted at 1024x1024 | allowed for | main memory |", "|---|---|---|---|---|"]
+    lines += [f"| {card} GB | {plan.sentence_for(SIDES[0] * SIDES[1])} | {figures(plan, result)} |" for card, plan in quantised_rows()]
+    return "\n".join(lines)
+
+
+def figures(plan: memory.Plan, result: dict) -> str:
+    """The last three cells of a plan's row."""
+    tiled = plan.sizes.quantised and plan.tiles(SIDES[0] * SIDES[1])
+    allowed, main = (plan.device_bytes + plan.work_bytes(tiled)) / memory.GIB, plan.memory_bytes / memory.GIB
+    return f"{most(result['plans'][key(plan)]):.1f} GiB | {allowed:.1f} GiB | {main:.0f} GiB"
 
 
 def most(counted: dict[str, float]) -> float:

@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks import engine, memory
+from benchmarks import advice, engine, memory
 from benchmarks.record import RESULTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,7 +17,15 @@ FEW_CARDS = (8, 12, 16, 24, 48)  # GB; the README's, the rest is in benchmarks/R
 
 def filled(text: str) -> str:
     """A page's text with its tables made from the results."""
-    tables = {"plans": plans(), "memory": memory.table(), "engine": engine.table(), "overhead": overhead()}
+    tables = {
+        "advice": advice.table(),
+        "plans": plans(),
+        "memory": memory.table(),
+        "gguf": memory.quantised_table(),
+        "loading": loading(),
+        "engine": engine.table(),
+        "overhead": overhead(),
+    }
     for name, table in tables.items():
         rows = table.strip() if table.strip().count("\n") > 1 else "Not recorded yet."
         body = f"<!-- {name} -->\n\n{rows}\n\n<!-- /{name} -->"
@@ -37,6 +45,16 @@ def plans() -> str:
         cards_of.setdefault(by_card[card], []).append(card)
     rows = [f"| {' to '.join(dict.fromkeys((str(cards[0]), str(cards[-1]))))} GB {rest}" for rest, cards in cards_of.items()]
     return "\n".join((title, rule, *rows))
+
+
+def loading() -> str:
+    """The main memory that reading a transformer takes at most."""
+    result = json.loads((RESULTS / "loading.json").read_text("utf-8"))
+    rows = [
+        f"| `{row['file']}` | {row['gib']:.2f} GiB | {row['peak_gib']:.2f} GiB | {row['beyond_gib']:.2f} GiB | {result['limit_gib']:g} GiB |"
+        for row in result["rows"]
+    ]
+    return "\n".join(["| file | its size | most memory | beyond the file | limit |", "|---|---|---|---|---|", *rows])
 
 
 def overhead() -> str:

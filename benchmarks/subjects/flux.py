@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxControlPipeline, FluxPipeline, FluxTransformer2DModel
+from diffusers.quantizers.gguf.utils import GGUFParameter
+from gguf import GGMLQuantizationType
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
@@ -18,9 +20,10 @@ from flux_demo.engine.modulation import PrecomputedModulation
 from flux_demo.engine.pipeline import Pipeline, SharedModels
 from flux_demo.engine.placement import device_of, place_t5, place_transformer
 from flux_demo.engine.prompts import TextEncoders
-from flux_demo.engine.weights import CPU, DeviceOf
+from flux_demo.engine.weights import CPU, DeviceOf, assign
 from flux_demo.model_files import MINI, mini_files
 from flux_demo.modes import MODES
+from flux_demo.tensor_files import GGUF_NUMBERS, GGUF_TYPES
 
 GPU = torch.device("cuda", 0)
 GUIDANCE = 3.5
@@ -100,43 +103,72 @@ def _full_size(plan: Plan | None, modes: Sequence[str], device: torch.device) ->
         return device
 
     t5 = make(
-        lambda: T5EncoderModel(T5Config(d_model=4096, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu")),
+        lambda: T5EncoderModel(t5_config()),
         lambda name: CPU if plan and plan.stream_t5 else device,
     )
     clip = make(
-        lambda: CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)),
+        lambda: CLIPTextModel(clip_config()),
         on_device,
     ).to(device)
-    vae = make(
-        lambda: AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(128, 256, 512, 512),
-            layers_per_block=2,
-            latent_channels=16,
-            sample_size=1024,
-            scaling_factor=0.3611,
-            shift_factor=0.1159,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-        ),
-        on_device,
-    )
+    vae = make(new_vae, on_device)
     shared = SharedModels(
         TextEncoders(_clip_tokenizer(), clip, _t5_tokenizer(), t5, 512), vae, device, streamed=plan is not None and plan.stream_t5
     )
     place_t5(t5, plan or PLANS[0], device)
 
     def read(mode: str) -> FluxTransformer2DModel:
-        return make(
-            lambda: FluxTransformer2DModel(in_channels=IN_CHANNELS[mode], out_channels=64, guidance_embeds=True),
-            device_of(plan or PLANS[0], device),
-        )
+        def new() -> FluxTransformer2DModel:
+            return FluxTransformer2DModel(in_channels=IN_CHANNELS[mode], out_channels=64, guidance_embeds=True)
+
+        place = device_of(plan or PLANS[0], device)
+        return _quantised(new, plan.sizes.kind, dtype, device, place) if plan and plan.sizes.quantised else make(new, place)
 
     def schedule() -> FlowMatchEulerDiscreteScheduler:
         return FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
 
     return _both(shared, 512, plan or PLANS[0], device, schedule, read, modes, stock=plan is None)
+
+
+def _quantised(
+    new: Callable[[], FluxTransformer2DModel], kind: str, dtype: torch.dtype, device: torch.device, device_of_weight: DeviceOf
+) -> FluxTransformer2DModel:
+    """With every matrix stored as that GGUF type, as the program reads it from a file; all of it zero."""
+    number = GGUF_NUMBERS[kind]
+    _, values, width = GGUF_TYPES[number]
+    with torch.device("meta"):
+        transformer = new()
+    weights = {}
+    for name, weight in transformer.named_parameters():
+        if weight.dim() == 2:
+            data = torch.zeros(weight.shape[0], weight.shape[1] // values * width, dtype=torch.uint8, device=device)
+            weights[name] = GGUFParameter(data.to(device_of_weight(name)), quant_type=GGMLQuantizationType(number))
+        else:
+            weights[name] = torch.zeros(weight.shape, dtype=dtype, device=device).to(device_of_weight(name))
+    assign(transformer, weights, dtype)
+    return transformer.eval()
+
+
+def t5_config() -> T5Config:
+    return T5Config(d_model=4096, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu")
+
+
+def clip_config() -> CLIPTextConfig:
+    return CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+
+
+def new_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        latent_channels=16,
+        sample_size=1024,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
 
 
 def _both(

@@ -91,7 +91,7 @@ def read_transformer(
     on_bytes(0, total)
     with ThreadPoolExecutor(len(source.files)) as pool:
         weights = {name: weight for part in pool.map(read_file, source.files) for name, weight in part.items()}
-    _assign(transformer, weights, dtype)
+    assign(transformer, weights, dtype)
     on_bytes(total, total)
     return transformer.eval()
 
@@ -220,7 +220,7 @@ def _to_device(weight: Tensor, device: torch.device) -> Tensor:
     return weight.to(device)
 
 
-def _assign(transformer: nn.Module, weights: dict[str, Tensor], dtype: torch.dtype) -> None:
+def assign(transformer: nn.Module, weights: dict[str, Tensor], dtype: torch.dtype) -> None:
     """Put the weights into the model, which must have exactly these. Layers with quantised weights become diffusers' GGUFLinear."""
     from diffusers.quantizers.gguf.utils import GGUFParameter, _replace_with_gguf_linear, dequantize_gguf_tensor
 
