@@ -70,7 +70,7 @@ class Gpu:
         torch.get_device_module.cache_clear()  # it remembers the stand-in before
         self._inside.callback(torch.get_device_module.cache_clear)
         self._inside.enter_context(patch.object(torch.cuda, "Event", _Stream))
-        self._inside.enter_context(patch.object(torch.accelerator, "empty_host_cache", self._empty_host_cache))
+        self._inside.enter_context(patch.object(torch.accelerator, "empty_host_cache", self._empty_host_cache, create=True))
         self._inside.enter_context(patch.object(torch.Tensor, "record_stream", lambda tensor, stream: None))
         self._inside.enter_context(patch.object(weights, "_to_device", self._read_to))
         self._inside.enter_context(_Operations(self))
