@@ -36,9 +36,12 @@ class RepeatedBlocks:
         self._seen: dict[Any, tuple[_Forward, Any]] = {}  # a call of each kind, by what a compiler looks at
         self._ready: set[int] = set()
         self._preparing: Future[None] | None = None
+        self._staying: dict[type, _Forward] = {}  # of each kind, a block whose weights stay on the device
         for block in transformer.modules():
             if type(block).__name__ in transformer._repeated_blocks:
-                block.forward = _Forward(block, self)
+                block.forward = forward = _Forward(block, self)
+                if all(weight.device == device for weight in block.parameters()):
+                    self._staying.setdefault(type(block), forward)
 
     @contextmanager
     def running(self, *, compiled: bool, pixels: int) -> Iterator[bool]:
@@ -62,9 +65,9 @@ class RepeatedBlocks:
             self._preparing.result()
 
     def saw(self, forward: _Forward, call: Any) -> None:
-        """A block was called so."""
-        described = tree_map(_described, call)
-        self._seen.setdefault((type(forward.block), str(described)), (forward, described))
+        """A block was called so. One that stays stands for all of its kind: to compile a streamed one takes its memory again."""
+        described, kind = tree_map(_described, call), type(forward.block)
+        self._seen.setdefault((kind, str(described)), (self._staying.get(kind, forward), described))
 
     @torch.no_grad()
     def _prepare(self, calls: Sequence[tuple[_Forward, Any]], pixels: int) -> None:

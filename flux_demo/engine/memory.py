@@ -48,6 +48,7 @@ DECODING_TILED = 1.5  # whatever the size
 STREAMED_BODY = 1.0  # the blocks in flight: one at work, one coming
 STREAMED_T5 = 1.2
 READING = 0.3  # T5's own work
+COMPILING = 0.45  # a double block's weights once more, beside a run, where none of its kind stays
 RESERVE = 0.5  # fragments, and the display
 DEQUANTISING = 0.5  # one layer, unpacked
 MAIN_MEMORY = 3.0  # Python, torch and the CUDA libraries
@@ -118,8 +119,13 @@ class Plan:
     def work_bytes(self, tiled: bool = False) -> int:
         """The most that an image of one megapixel needs beside them."""
         reading = STREAMED_T5 if self.stream_t5 else READING
-        denoising = DENOISING + self.stream_body * STREAMED_BODY + self.sizes.quantised * DEQUANTISING
+        denoising = DENOISING + self.stream_body * STREAMED_BODY + self.sizes.quantised * DEQUANTISING + self.compiling
         return _bytes(max(reading, denoising, DECODING_TILED if tiled else DECODING))
+
+    @property
+    def compiling(self) -> float:
+        """GiB that the preset ``compiled`` may need while it compiles. A quantised model cannot be compiled."""
+        return COMPILING if self.stream_body and not self.kept and not self.sizes.quantised else 0
 
     def needs(self, tiled: bool = False) -> int:
         """Free bytes on the device that it takes."""
@@ -194,7 +200,7 @@ def plan(
             fits_main_memory = not known or candidate.memory_bytes <= main_memory
             fits = fits_main_memory and free_bytes >= candidate.needs(tiled=tiled)
             if fits and (below is None or candidate.needs(tiled) < below.needs(tiled)):
-                room = free_bytes - candidate.device_bytes - _bytes(RESERVE)
+                room = free_bytes - candidate.device_bytes - _bytes(RESERVE + candidate.compiling)
                 return replace(candidate, tile_above=int(room / _bytes(DECODING) * MEGAPIXEL))
     return None
 

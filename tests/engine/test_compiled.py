@@ -3,6 +3,7 @@ without its code generator, which takes minutes on a CPU, the result is bit-equa
 """
 
 from dataclasses import replace
+from math import prod
 
 import gguf
 import numpy as np
@@ -10,15 +11,19 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
+from benchmarks.subjects.files import transformer_shapes
 from flux_demo import GenerationRequest, Studio
 from flux_demo.backends import all_backends
-from flux_demo.engine.memory import CPU_PLAN
+from flux_demo.engine.memory import COMPILING, CPU_PLAN, GIB, PLANS
+from flux_demo.engine.model_cache import ModelCache
 from flux_demo.engine.presets import why_not_compiled
+from flux_demo.engine.sizes import is_modulation
 from flux_demo.errors import InvalidRequest
 from flux_demo.model_files import mini_files
 from flux_demo.modes import MODES
 from flux_demo.request import Size
 from flux_demo.settings import Settings
+from stand_ins.gpu import Gpu
 from tests.engine.formats import in_bfl_layout, save_gguf, weights_of
 from tests.engine.runs import generate_latents
 from tests.engine.tiny import split
@@ -51,6 +56,29 @@ def test_a_streamed_model_is_compiled_after_the_first_image_and_the_next_waits_f
     assert counters["stats"]["unique_graphs"] == graphs  # everything was compiled before: nothing waited
     again, other = run(pipeline, "exact")
     assert not again and torch.equal(other, expected)
+
+
+@pytest.mark.parametrize("kept", [0, 10])
+def test_compiling_takes_memory_only_where_no_block_of_the_kind_stays(tiny, monkeypatch, kept):
+    twins = []
+    monkeypatch.setattr("flux_demo.background.start", lambda work, name: work())  # the stand-in sees this thread only
+    monkeypatch.setattr("flux_demo.engine.compiled._compiled", lambda forward: (twins.append(forward.__self__), forward)[1])
+    plan = replace(next(row for row in PLANS if row.stream_body), kept=kept)
+    with Gpu() as gpu:
+        pipeline = ModelCache(plan, gpu.device, torch.bfloat16, 64).load(mini_files(MODES["text"], tiny))
+        own = {id(weight) for weight in pipeline.transformer.parameters()}
+        run(pipeline, "compiled")
+        assert len({type(twin) for twin in twins}) == 2 and pipeline.blocks.failure is None
+        assert {id(weight) in own for twin in twins for weight in twin.parameters()} == {bool(kept)}
+    assert plan.work_bytes(tiled=True) - replace(plan, kept=1).work_bytes(tiled=True) == pytest.approx(
+        0 if kept else COMPILING * GIB, abs=2
+    )
+
+
+def test_the_plan_has_room_for_the_largest_block_twice():
+    weights = transformer_shapes(1, 1)
+    largest = sum(2 * prod(shape) for name, shape in weights.items() if name.startswith("transformer_blocks.") and not is_modulation(name))
+    assert 0.9 * COMPILING * GIB < largest < COMPILING * GIB
 
 
 def test_where_compiling_fails_images_go_on(tiny, new_model_cache, monkeypatch):
