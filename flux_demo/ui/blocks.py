@@ -76,6 +76,17 @@ class Page(gr.Blocks):
             self.state_holder.session_data.pop(session, None)
             self.state_holder.time_last_used.pop(session, None)
 
+    def track_nothing(self) -> None:
+        """Let Gradio's frontend follow no component through its events; the page shows its states itself.
+
+        It would keep every output of every event that ever ran, and at each event's start and end look each of them up in the whole page and
+        copy it with all that is inside, hidden or not: several hundred milliseconds between a slider and its map.
+        """
+        nowhere = gr.State(None)
+        self.children.insert(0, self.children.pop())  # where the frontend finds it at once
+        for fn in self.fns.values():
+            fn.show_progress_on = [nowhere]
+
     def clear_temporary(self, older_than_s: float = temporary.KEPT_S) -> None:
         """Delete what is older and in no history, and drop the sessions that were closed and whose states have expired."""
         for session, kept in list(self.state_holder.session_data.items()):

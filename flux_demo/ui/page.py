@@ -17,7 +17,7 @@ from flux_demo.ui.events import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, Services, run_handler, stop_handler
 from flux_demo.ui.history import Album, Entry, actions
 from flux_demo.ui.loading import bind_loading
-from flux_demo.ui.preview import apart, auto_thresholds, inverted, live_map, offers
+from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers
 from flux_demo.ui.prompt_meter import measure
 from flux_demo.ui.run import MAX_RUNS, Runs
 from flux_demo.ui.session import bind_session
@@ -30,6 +30,9 @@ from flux_demo.ui.workshop import VIEWED, choose_view
 TITLE = "FLUX.1 [dev]: Text, Canny, Depth"
 QUEUED = 256  # events that may wait in Gradio's queue together; runs wait in ours
 SHOWN_OF_A_MAP = (*VIEWED, "shown", "map_note", "use_as_map", "use_inverted")
+# Two sliders that must not cross: the one that moves pushes the other along, in the browser.
+PUSH_UP_JS = "(low, high) => Number.isFinite(low) && Number.isFinite(high) && low > high ? low : {__type__: 'update'}"
+PUSH_DOWN_JS = "(low, high) => Number.isFinite(low) && Number.isFinite(high) && low > high ? high : {__type__: 'update'}"
 COPY_LINK_JS = """(prompt, seed, size, steps, guidance) => {
     const mode = document.querySelector("[role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "") ?? "text";
     const link = new URL(location.pathname, location.origin);
@@ -74,6 +77,7 @@ def build(studio: Studio) -> gr.Blocks:
         bind_session(services, forms, everywhere, page)
         bind_loading(studio, forms)
         add_api(studio)
+        page.track_nothing()
     return page.queue(max_size=QUEUED, default_concurrency_limit=4, api_open=False)
 
 
@@ -171,8 +175,9 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
     bind([form["use_inverted"].click], inverted, form, ["photo", "as_map", "map_note", *offered])
     bind([form["view"].input], choose_view, form, [*VIEWED, "view", "shown", "map_note"])
     lower, upper = [option.name for option in mode.control.options if not option.is_switch]
-    for moved, pushed, handler in ((lower, upper, apart(lower, upper)), (upper, lower, apart(lower, upper, moves_upper=True))):
-        bind([form[moved].input], handler, form, [pushed], (lower, upper), queue=False, trigger_mode="always_last")
+    for moved, pushed, script in ((lower, upper, PUSH_UP_JS), (upper, lower, PUSH_DOWN_JS)):
+        both = [form[lower], form[upper]]
+        gr.on([form[moved].input], None, both, form[pushed], js=script, api_visibility="private", trigger_mode="always_last")
     if "auto" in form:
         bind([form["auto"].click], auto_thresholds, form, ["low", "high", "map_note"], queue=False)
 

@@ -216,18 +216,6 @@ def auto_thresholds(*, photo: Any) -> dict[str, Any]:
     return {"low": round(median * 2 / 3), "high": max(1, round(median * 4 / 3))}
 
 
-def apart(lower: str, upper: str, moves_upper: bool = False) -> Callable[..., dict[str, Any]]:
-    """Keeps two sliders from crossing: the handler of the one that moves pushes the other along."""
-
-    def push(**values: Any) -> dict[str, Any]:
-        low, high = values[lower], values[upper]
-        if not (isinstance(low, int | float) and isinstance(high, int | float)) or low <= high:
-            return {}
-        return {lower: high} if moves_upper else {upper: low}
-
-    return push
-
-
 def _shape_note(photo: float, picture: float, fit: str) -> str:
     wider = photo / picture
     if abs(wider - 1) <= SAME_SHAPE:
