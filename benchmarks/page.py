@@ -3,6 +3,8 @@
     python -m benchmarks.page
 
 Needs Chromium and playwright. The numbers are medians; the machine's load is recorded with them, because a busy one slows everything.
+What Gradio itself takes is measured beside ours, in turns: a slider that sets an image on a page with nothing else, and loading a page with
+the same components as ours but without events, style and script.
 """
 
 import argparse
@@ -79,22 +81,23 @@ class Bench:
     """A served page, a bare Gradio page beside it, and a browser."""
 
     def __init__(self, browser: Any, rounds: int, folder: Path) -> None:
-        import gradio as gr
-
+        from benchmarks.bare_pages import bare_copy, bare_page, bare_slider
         from flux_demo.gallery import Gallery
         from flux_demo.settings import Settings
         from flux_demo.studio import Studio
+        from flux_demo.ui import build
 
         self.rounds, self.browser = rounds, browser
         settings = Settings(backend="mini", outputs=str(folder))
         self.studio = Studio.from_settings(settings)
         self.address = self.served(self.studio)
         self.large = self.served(Studio(settings, [_Large()], Gallery(folder)))
-        with gr.Blocks(analytics_enabled=False) as bare:
-            prompt = gr.Textbox(label="Prompt", elem_classes="prompt")
-            gr.Button("Run").click(str.upper, prompt, gr.Textbox(label="Result"))
-        bare.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False)
-        self.bare = bare.local_url
+        self.bare, self.bare_slider = self.served_bare(bare_page()), self.served_bare(bare_slider())
+        self.bare_copy = self.served_bare(bare_copy(build(self.studio)))
+
+    def served_bare(self, page: Any) -> str:
+        page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False)
+        return page.local_url
 
     def served(self, studio: Any) -> str:
         from flux_demo.ui import build, launch_options
@@ -103,9 +106,10 @@ class Bench:
         page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
         return page.local_url
 
-    def median(self, measure: Callable[[], float]) -> float:
-        measure()  # what is done once
-        return statistics.median(measure() for _ in range(self.rounds))
+    def medians(self, **measures: Callable[[], float]) -> dict[str, float]:
+        """In turns, so that a busy machine slows all alike; the first turn, with what is done once, does not count."""
+        turns = [[measure() for measure in measures.values()] for _ in range(self.rounds + 1)][1:]
+        return dict(zip(measures, map(statistics.median, zip(*turns, strict=True)), strict=True))
 
     def visitor(self) -> Any:
         context = self.browser.new_context(viewport={"width": 1366, "height": 768})
@@ -127,7 +131,11 @@ class Bench:
     def map_ms(self, photo: Path) -> dict[str, float]:
         page = self.with_photo(photo, self.address)
         self.choose_size(page, "256x256")
-        found = {"map_256_ms": self.median(lambda: self.move(page))}
+        bare = self.visitor().new_page()
+        bare.goto(self.bare_slider)
+        bare.locator("#map-canny img").wait_for()
+        found = self.medians(map_256_ms=lambda: self.move(page), bare_slider_ms=lambda: self.move(bare))
+        bare.context.close()
         page.locator(".prompt textarea:visible").fill("a red cube")
         steps = page.get_by_label("number input for Steps").locator("visible=true")
         steps.fill("100")
@@ -140,14 +148,14 @@ class Bench:
                 page.locator("#status-canny").get_by_text("of 100").wait_for()
             return self.move(page)
 
-        found["map_256_during_a_run_ms"] = self.median(move_during_a_run)
+        found |= self.medians(map_256_during_a_run_ms=move_during_a_run)
         if stop.is_enabled():
             stop.click()
             page.locator("#status-canny .say").get_by_text("Stop").wait_for()
         page.context.close()
         page = self.with_photo(photo, self.large)
         self.choose_size(page, "1024x1024")
-        found["map_1024_ms"] = self.median(lambda: self.move(page))
+        found |= self.medians(map_1024_ms=lambda: self.move(page))
         page.context.close()
         return found
 
@@ -159,6 +167,7 @@ class Bench:
         return page
 
     def move(self, page: Any) -> float:
+        page.bring_to_front()
         page.wait_for_timeout(100)
         return page.evaluate(MOVE, [".drawing input[type=range]", "#map-canny"])
 
@@ -176,7 +185,7 @@ class Bench:
             newest = max(self.studio.gallery.folder.glob("*.png"), key=lambda path: path.stat().st_mtime_ns)
             return took - 1000 * read_recipe(newest).seconds
 
-        found = self.median(click)
+        found = self.medians(click=click)["click"]
         page.context.close()
         return found
 
@@ -191,22 +200,16 @@ class Bench:
         return took
 
     def loads(self) -> dict[str, float]:
-        """Interleaved, so that a busy machine slows all alike."""
-        full, empty, bare = self.visitor(), self.visitor(), self.visitor()
+        full, empty, bare, copy = (self.visitor() for _ in range(4))
         self.fill_history(full, 50)
         kinds = {
             "load_ms": (empty, self.address, "#voice"),
             "bare_load_ms": (bare, self.bare, ".prompt"),
+            "bare_load_of_the_same_components_ms": (copy, self.bare_copy, ".prompt"),
             "reload_with_50_images_ms": (full, self.address, "#history img"),
             "reload_with_none_ms": (empty, self.address, "#voice"),
         }
-        times: dict[str, list[float]] = {name: [] for name in kinds}
-        for round_number in range(self.rounds + 1):
-            for name, kind in kinds.items():
-                took = self.load_ms(*kind)
-                if round_number:
-                    times[name].append(took)
-        return {name: statistics.median(each) for name, each in times.items()}
+        return self.medians(**{name: lambda kind=kind: self.load_ms(*kind) for name, kind in kinds.items()})  # type: ignore[misc]
 
     def fill_history(self, context: Any, count: int) -> None:
         """Generate one image in the browser, and put copies of it beside it in the visitor's history."""
@@ -237,7 +240,7 @@ def main() -> None:
         print("There is no Chromium on this machine, so the page is not measured. Install it and try again.")
         return
     os.environ["NO_PROXY"] = "127.0.0.1,localhost"
-    before = os.getloadavg()[0]
+    load = os.getloadavg()[0]  # before the browser and the server that are measured make one themselves
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         os.environ["GRADIO_TEMP_DIR"] = folder
         bench = Bench(play.chromium.launch(executable_path=chromium), asked.rounds, Path(folder) / "outputs")
@@ -246,13 +249,13 @@ def main() -> None:
         found = bench.map_ms(ASSETS / "examples" / "two-on-wood.png")
         found["click_to_image_beyond_the_engine_ms"] = bench.click_ms()
         found |= bench.loads()
+    found["load_ratio_of_the_same_components"] = found["load_ms"] / found["bare_load_of_the_same_components_ms"]
     found["load_ratio"] = found["load_ms"] / found["bare_load_ms"]
     found["reload_with_50_images_ratio"] = found["reload_with_50_images_ms"] / found["reload_with_none_ms"]
-    load = max(before, os.getloadavg()[0])
     quiet = (
         "" if load <= BUSY else f"The machine was not quiet (load average {load:.1f} on {os.cpu_count()} cores): the times are too long."
     )
-    rounded = {name: round(value, 2 if name.endswith("ratio") else 1) for name, value in found.items()}
+    rounded = {name: round(value, 2 if "ratio" in name else 1) for name, value in found.items()}
     record("page", {"rounds": asked.rounds, "note": quiet, "limits": LIMITS, **rounded})
 
 

@@ -20,6 +20,7 @@ from flux_demo.ui.files import ShownMap, map_to_send, new_file
 from flux_demo.ui.history import Album, Entry, displayed, history_shown
 from flux_demo.ui.preview import drawn_from, map_to_follow
 from flux_demo.ui.run import Run, Runs
+from flux_demo.ui.turns import Turns
 from flux_demo.ui.workshop import MAP
 from flux_demo.version import VERSION
 
@@ -61,6 +62,7 @@ class Services:
     studio: Studio
     album: Album
     runs: Runs
+    turns: Turns
 
 
 def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:

@@ -89,7 +89,7 @@ class Guard:
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
-        answer = Answer(send, self.page.hosts.framed_by, worded="login" in scope["path"])
+        answer = Answer(send, self.page.hosts.framed_by, worded="login" in scope["path"], lasting=_lasts(scope["path"]))
         listened = _listened(scope)
         try:
             self._check(scope)
@@ -167,8 +167,8 @@ class Guard:
 class Answer:
     """What goes back: with the headers that no page of ours is without, and in words where Gradio has none."""
 
-    def __init__(self, send: Send, framed_by: str, worded: bool) -> None:
-        self._send, self._worded = send, worded  # worded: Gradio's own words are good enough
+    def __init__(self, send: Send, framed_by: str, worded: bool, lasting: bool) -> None:
+        self._send, self._worded, self._lasting = send, worded, lasting  # worded: Gradio's own words are good enough
         self.refusal: Refused | None = None
         self.started = self.ended = False
         self._headers = [(b"content-security-policy", f"frame-ancestors {framed_by}".encode()), (b"x-content-type-options", b"nosniff")]
@@ -184,7 +184,8 @@ class Answer:
                 self.refusal = Refused(status, WORDS[status])
             if self.refusal is not None:
                 return
-            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+            lasting = [(b"cache-control", b"public, max-age=31536000, immutable")] if self._lasting and status == 200 else []
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers, *lasting]}
             self.started = True
         if self.refusal is not None and not self.started:
             return
@@ -271,6 +272,11 @@ def _listened(scope: Message) -> str | None:
     if parts[-2:] == ["queue", "data"]:
         return dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"))).get("session_hash")
     return parts[-1] if "call" in parts[:-2] else None
+
+
+def _lasts(path: str) -> bool:
+    """Whether it is a file of Gradio's frontend, which has the hash of what is in it in its name."""
+    return "/assets/" in path and PREFIX not in path
 
 
 def _is_fetched(path: str) -> bool:

@@ -17,13 +17,14 @@ from flux_demo.ui.events import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, Services, run_handler, stop_handler
 from flux_demo.ui.history import Album, Entry, actions
 from flux_demo.ui.loading import bind_loading
-from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers
+from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers, photo_map
 from flux_demo.ui.prompt_meter import measure
 from flux_demo.ui.run import MAX_RUNS, Runs
 from flux_demo.ui.session import bind_session
 from flux_demo.ui.size_field import bind_size
 from flux_demo.ui.tab import build_tab
 from flux_demo.ui.tab_state import find_route
+from flux_demo.ui.turns import Turns
 from flux_demo.ui.visitor_store import VisitorStore
 from flux_demo.ui.workshop import VIEWED, choose_view
 
@@ -38,7 +39,8 @@ COPY_LINK_JS = """(prompt, seed, size, steps, guidance) => {
     const link = new URL(location.pathname, location.origin);
     for (const [name, value] of Object.entries({ mode, prompt, seed, size, steps, guidance })) if (value) link.searchParams.set(name, value);
     navigator.clipboard?.writeText(link.href);
-}"""
+    return SAID;
+}""".replace("SAID", repr(html.says("Link copied. It holds the prompt and the settings.")))
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -70,7 +72,9 @@ def build(studio: Studio) -> gr.Blocks:
         )
         _images(everywhere)
         backends = {backend.name: backend.title for backend in studio.backends}
-        services = Services(studio, Album(studio.gallery, VisitorStore(studio.gallery.folder, studio.settings.public), backends), Runs())
+        services = Services(
+            studio, Album(studio.gallery, VisitorStore(studio.gallery.folder, studio.settings.public), backends), Runs(), Turns()
+        )
         for mode in MODES.values():
             _bind_tab(services, mode, forms[mode.name] | everywhere)
         bind_across(services, forms, everywhere, page)
@@ -148,28 +152,15 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
     bind([form["reuse"].click], _reuse_seed, form, ["seed", "status"], queue=False)
     bind([form["renew"].click], _random_seed, form, ["seed", "status"], queue=False)
     link = [form[name] for name in ("prompt", "seed", "size", "steps", "guidance")]
-    gr.on([form["link"].click], None, link, None, js=COPY_LINK_JS, api_visibility="private")
-    bind(
-        [form["link"].click],
-        lambda: {"status": html.says("Link copied. It holds the prompt and the settings.")},
-        form,
-        ["status"],
-        queue=False,
-    )
+    gr.on([form["link"].click], None, link, form["status"], js=COPY_LINK_JS, api_visibility="private")
 
 
 def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ...]) -> None:
     assert mode.control
-    bind(
-        [form[name].change for name in ("photo", "as_map", "size", "fit", *options)],
-        live_map(services.studio, mode),
-        form,
-        [*SHOWN_OF_A_MAP, "photo"],
-        options,
-        trigger_mode="always_last",
-        concurrency_id="map",
-        concurrency_limit=2,
-    )
+    limits = {"trigger_mode": "always_last", "concurrency_id": "map", "concurrency_limit": 2}
+    bind([form["photo"].change], photo_map(services.studio, mode), form, [*SHOWN_OF_A_MAP, "photo"], options, **limits)
+    moved = [form[name].change for name in ("as_map", "size", "fit", *options)]
+    bind(moved, live_map(services.studio, mode, services.turns), form, [*SHOWN_OF_A_MAP], options, trigger_mode="always_last", queue=False)
     offered = ["use_as_map", "use_inverted"]
     bind([form["use_as_map"].click], lambda: {"as_map": True} | offers(None), form, ["as_map", *offered], queue=False)
     bind([form["use_inverted"].click], inverted, form, ["photo", "as_map", "map_note", *offered])

@@ -19,6 +19,8 @@ from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import map_note
+from flux_demo.ui.turns import Turns
+from flux_demo.ui.visitors import current
 from flux_demo.ui.workshop import MAP, in_sight, seen, with_paint
 
 NEARLY_NONE, NEARLY_ALL = 0.005, 0.4  # shares of edge pixels of which a map says little
@@ -87,32 +89,62 @@ def map_to_follow(
     return found, {} if found is shown else answer | {"shown": found, "map_note": html.map_note(found.note, found.keeps)}
 
 
-def live_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
-    """The handler for every change that the map depends on."""
+def photo_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
+    """The handler of a photo that came or went; it says that the map is being drawn, which may take a while."""
 
-    def redraw(
+    def draw_first(
         *, photo: Any, size: Any, fit: Any, as_map: Any, shown: ShownMap | None, wanted: str | None, view: Any, **options: Any
     ) -> Iterator[dict[str, Any]]:
         now = drawn_from(mode, photo, size, fit, as_map, options)
         if is_current(shown, now):
             return
-        if now.photo is None:
-            yield seen(MAP, None) | {"shown": None, "map_note": wanting(wanted) or map_note(mode)} | offers(None)
-            return
-        try:
-            if shown is None or shown.drawn_from.photo != now.photo:  # not while a slider moves
-                yield {"map_note": html.says("Drawing the map", "busy")}
+        if now.photo is not None:
+            yield {"map_note": html.says("Drawing the map", "busy")}
+            try:
                 if (copy := for_the_browser(received(now.photo))) is not None:
                     yield {"photo": copy}  # a change, of which the map is drawn
                     return
-            shown = draw(studio, mode, now)
-        except Exception as error:
-            yield seen(MAP, None) | {"shown": None, "map_note": html.says(html.sentence(error), "problem")} | offers(None)
-            return
-        note = html.map_note(f"{shown.note}{_compared(shown, wanted)}", shown.keeps)
-        yield in_sight(view, shown) | {"shown": shown, "map_note": note} | offers(shown.looks_like)
+            except Exception as error:
+                yield _no_map(html.says(html.sentence(error), "problem"))
+                return
+        yield _redrawn(studio, mode, now, wanted, view)
+
+    return draw_first
+
+
+def live_map(studio: Studio, mode: Mode, turns: Turns) -> Callable[..., dict[str, Any]]:
+    """The handler of every other change that the map depends on."""
+
+    def redraw(
+        *, photo: Any, size: Any, fit: Any, as_map: Any, shown: ShownMap | None, wanted: str | None, view: Any, **options: Any
+    ) -> dict[str, Any]:
+        now = drawn_from(mode, photo, size, fit, as_map, options)
+        if is_current(shown, now):
+            return {}
+        caller = current.get()
+        try:
+            with turns.turn(caller.visitor.address if caller else ""):
+                return _redrawn(studio, mode, now, wanted, view)
+        except InvalidRequest as error:
+            return {"map_note": html.says(str(error), "problem")}
 
     return redraw
+
+
+def _redrawn(studio: Studio, mode: Mode, now: DrawnFrom, wanted: str | None, view: Any) -> dict[str, Any]:
+    """What the page shows of the map that the form describes."""
+    if now.photo is None:
+        return _no_map(wanting(wanted) or map_note(mode))
+    try:
+        shown = draw(studio, mode, now)
+    except Exception as error:
+        return _no_map(html.says(html.sentence(error), "problem"))
+    note = html.map_note(f"{shown.note}{_compared(shown, wanted)}", shown.keeps)
+    return in_sight(view, shown) | {"shown": shown, "map_note": note} | offers(shown.looks_like)
+
+
+def _no_map(note: str) -> dict[str, Any]:
+    return seen(MAP, None) | {"shown": None, "map_note": note} | offers(None)
 
 
 def for_the_browser(photo: Path) -> str | None:

@@ -11,7 +11,6 @@ from flux_demo.modes import MAP_LIMITS, Mode
 from flux_demo.request import Size
 from flux_demo.studio import MATCH, Studio
 from flux_demo.ui import html
-from flux_demo.ui.events import bind
 from flux_demo.ui.tab_state import find_route, offered_sizes
 
 # FLUX's shapes under the names that people use; 1216 x 832 is 1.46 and called 3:2, as cameras do.
@@ -48,8 +47,14 @@ def build_size(form: dict[str, Any], state: dict) -> None:
 
 def bind_size(studio: Studio, mode: Mode, form: dict[str, Any]) -> Callable[..., dict[str, Any]]:
     """Bind the buttons, and return the handler that marks an illegal size at the field."""
-    for index, button in enumerate(form["ratios"]):
-        bind([button.click], _chooser(studio, mode, index), form, ["size"], queue=False)
+    numbers = {button._id: index for index, button in enumerate(form["ratios"])}
+
+    def choose(event: gr.EventData) -> str:
+        """The size of the button's number among those that the route offers at the click."""
+        return offered_sizes(find_route(studio, mode), mode)[numbers[event.target._id]][1]
+
+    clicks = [button.click for button in form["ratios"]]
+    gr.on(clicks, choose, None, form["size"], queue=False, show_progress="hidden", api_visibility="private")
     gr.on([form["swap"].click], None, form["size"], form["size"], js=SWAP_JS, api_visibility="private")
 
     def check(*, size: Any) -> dict[str, Any]:
@@ -60,11 +65,6 @@ def bind_size(studio: Studio, mode: Mode, form: dict[str, Any]) -> Callable[...,
         return {"size_note": html.says(f"{chosen.pixels / 1e6:.2f} megapixels" if chosen else "")}
 
     return check
-
-
-def _chooser(studio: Studio, mode: Mode, index: int) -> Callable[..., dict[str, Any]]:
-    """Chooses the offered size of that number, of the route as it is at the click."""
-    return lambda: {"size": offered_sizes(find_route(studio, mode), mode)[index][1]}
 
 
 def checked_size(studio: Studio, mode: Mode, size: Any) -> Size | None:

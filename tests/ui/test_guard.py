@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import time
 
@@ -88,6 +89,13 @@ def test_nobody_may_frame_the_page(web, path):
     assert headers["content-security-policy"] == "frame-ancestors 'none'"
     assert headers["x-frame-options"] == "DENY"
     assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_browsers_keep_the_files_that_are_named_by_their_content_and_no_others(web):
+    asset = re.search(r"assets/index-[\w-]+\.js", web.get("").text)[0]
+    assert "immutable" in web.get(asset).headers["cache-control"]
+    for path in ("", "config", "assets/nothing.js", "gradio_api/file=/assets/nothing.png"):
+        assert "immutable" not in web.get(path).headers.get("cache-control", "")
 
 
 @pytest.mark.parametrize(

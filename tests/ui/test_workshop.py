@@ -5,12 +5,14 @@ import io
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from playwright.sync_api import expect
 
 from flux_demo.maps.fit import fit
 from flux_demo.request import Size
 from tests.ui.driving import (
     changed,
     choose_size,
+    field,
     give_photo,
     made,
     pixels_hash,
@@ -52,6 +54,10 @@ def test_the_map_lies_over_the_photo_and_the_frame_shows_what_crop_keeps(visit, 
     left, right = (page.request.get(each.get_attribute("src")).body() for each in page.locator("#beside-canny img").all())
     assert np.array_equal(pixels(left), fit(photo, Size(256, 128)).pixels)
     assert right == map_png  # the very file that is sent
+    for moved, value, pushed in (("Low", 400, "High"), ("High", 100, "Low")):  # the sliders cannot cross
+        field(page, f"{moved} threshold").fill(str(value))
+        field(page, f"{moved} threshold").press("Tab")
+        expect(field(page, f"{pushed} threshold")).to_have_value(str(value))
 
 
 def test_a_photo_that_browsers_do_not_show_is_shown_and_followed(visit, studio, photo, tmp_path):
