@@ -159,8 +159,8 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
     assert mode.control
     limits = {"trigger_mode": "always_last", "concurrency_id": "map", "concurrency_limit": 2}
     bind([form["photo"].change], photo_map(services.studio, mode), form, [*SHOWN_OF_A_MAP, "photo"], options, **limits)
-    moved = [form[name].change for name in ("as_map", "size", "fit", *options)]
-    bind(moved, live_map(services.studio, mode, services.turns), form, [*SHOWN_OF_A_MAP], options, trigger_mode="always_last", queue=False)
+    others = [form[name].change for name in ("as_map", "size", "fit", *options)]
+    bind(others, live_map(services.studio, mode, services.turns), form, [*SHOWN_OF_A_MAP], options, trigger_mode="always_last", queue=False)
     offered = ["use_as_map", "use_inverted"]
     bind([form["use_as_map"].click], lambda: {"as_map": True} | offers(None), form, ["as_map", *offered], queue=False)
     bind([form["use_inverted"].click], inverted, form, ["photo", "as_map", "map_note", *offered])
