@@ -17,6 +17,7 @@ from typing import Any
 
 from flux_demo import background
 from flux_demo.errors import Cancelled, DownloadFailed
+from flux_demo.hub_parts import SUFFIX, fetch_large
 from flux_demo.settings import expanded
 
 TIMEOUT_S = 10.0  # for the Hub's answers; the files themselves may take as long as they need
@@ -31,7 +32,7 @@ class Download:
 
     name: str  # of the model on the Hub
     bytes_total: int  # of all files that are needed, here or not
-    bytes_left: int  # of those that are not here yet
+    bytes_left: int  # of those that are not here yet, without what an earlier try brought of them
     files: int  # how many are not here yet
 
 
@@ -127,7 +128,8 @@ def missing(name: str, patterns: Sequence[str], token: str | None = None) -> Dow
     if not files:
         raise DownloadFailed(f"{name} holds none of the files that are needed. Choose a model in diffusers' layout.")
     left = [file for file in files if file.will_download]
-    return Download(name, sum(file.file_size or 0 for file in files), sum(file.file_size or 0 for file in left), len(left))
+    bytes_left = sum(file.file_size or 0 for file in left) - _bytes_in(_home(name) / "blobs", f"*{SUFFIX}")
+    return Download(name, sum(file.file_size or 0 for file in files), max(bytes_left, len(left)), len(left))
 
 
 def fetch(name: str, patterns: Sequence[str], token: str | None = None, on_bytes: OnBytes | None = None) -> Path:
@@ -223,8 +225,12 @@ def _sentence_for(error: BaseException, name: str) -> str:
 def _download(name: str, patterns: Sequence[str], token: str | None, stop: threading.Event) -> Path:
     from huggingface_hub import snapshot_download
 
+    def ask(**options: Any) -> Any:
+        return snapshot_download(name, allow_patterns=list(patterns), token=token, tqdm_class=bar, etag_timeout=TIMEOUT_S, **options)
+
     bar = _silent_bar(stop)
-    return Path(snapshot_download(name, allow_patterns=list(patterns), token=token, tqdm_class=bar, etag_timeout=TIMEOUT_S))
+    fetch_large(name, ask(dry_run=True), _home(name) / "blobs", token, bar)
+    return Path(ask())
 
 
 def _silent_bar(stop: threading.Event) -> type:

@@ -17,7 +17,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and from t
     ("progress", "notebook", "background", "request"),
     ("modes",),
     ("settings", "environment", "listening", "mini_vocabulary"),
-    ("hub", "tensor_files", "layouts"),
+    ("hub", "hub_parts", "tensor_files", "layouts"),
     ("checkpoints",),
     ("model_files",),
     ("maps",),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flux_demo import hub
-from stand_ins.hub import COMMIT, Hub
+from stand_ins.hub import COMMIT, Hub, etag
 
 ROOT = Path(__file__).resolve().parent.parent
 PATTERNS = ["model_index.json", "transformer/*"]
@@ -93,7 +93,17 @@ def test_a_stopped_fetch_continues_where_it_ended(ask):
         assert ask(server.url, "here")[0] == "None"  # half a download is no download
         server.slow_s = 0
         folder, seen = ask(server.url, "fetch")
-        assert seen[0][0] > 0
+        assert seen[0][0] > len(WEIGHTS) // 8  # not from the beginning of its one large file
+        assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
+        assert not list(Path(folder).parents[1].rglob("*.part*"))
+
+
+def test_a_part_that_does_not_fit_is_fetched_again(ask, tmp_path):
+    with Hub({"us/model": FILES}) as server:
+        blobs = tmp_path / "home" / "hub" / "models--us--model" / "blobs"
+        blobs.mkdir(parents=True)
+        (blobs / f"{etag(WEIGHTS)}.part").write_bytes(b"something else")
+        folder, _ = ask(server.url, "fetch")
         assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
 
 

@@ -63,7 +63,7 @@ def test_constraints_are_exact():
 def test_what_the_program_imports_is_required_and_what_is_required_is_used():
     used = imported("app.py", "flux_demo/*.py", "flux_demo/[!m]*/**/*.py", "flux_demo/maps/*.py")
     named = set(requirements("requirements.txt")) | set(requirements("requirements-serve.txt"))
-    brought = {"tqdm", "tokenizers"}  # by huggingface_hub and transformers, and used only with them
+    brought = {"tqdm", "tokenizers", "filelock"}  # by huggingface_hub and transformers, and used only with them
     brought |= {"starlette", "python-multipart"}  # by gradio: what it serves with and reads uploads with
     brought |= {"spaces"}  # by Hugging Face to Spaces with ZeroGPU, and imported only there
     assert used - brought <= named

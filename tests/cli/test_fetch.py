@@ -2,17 +2,20 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from flux_demo.model_files import WHOLE
+from flux_demo.modes import MODES
 from stand_ins.hub import Hub
 from tests.cli.conftest import ROOT
 
-NAME = "black-forest-labs/FLUX.1-dev"
+NAME, LORA = MODES["text"].repo, MODES["canny"].lora
 WEIGHTS = bytes(range(256)) * 8192  # 2 MiB
 FILES = {pattern.replace("*", "config.json"): b"{}" for pattern in WHOLE} | {
     "transformer/model.safetensors": WEIGHTS,
@@ -58,6 +61,28 @@ def test_ctrl_c_stops_a_download_and_the_next_one_goes_on(start):
         assert (code, out, err) == (130, "", "Interrupted.\n")
         hub.slow_s = 0
         assert ended(start(hub, "text"))[0] == 0
+
+
+def test_a_control_lora_is_fetched_alone_and_goes_on_where_it_stopped(start, tmp_path):
+    weights = WEIGHTS * 11
+    models = {LORA: {"README.md": b"#" * 2000, "flux1-canny-dev-lora.safetensors": weights}, NAME: FILES, MODES["canny"].repo: FILES}
+    with Hub(models) as hub:
+        hub.slow_s = 0.002
+        process = start(hub, "canny", FLUX_DEMO_CANNY_MODEL=LORA)
+        assert process.stderr.readline() == f"{LORA}: 23 MB of 23 MB to fetch. An interrupted download continues where it stopped.\n"
+        while not any(file.stat().st_size > 5_000_000 for file in (tmp_path / "home").rglob("*.part")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        hub.slow_s = 60  # nothing more comes
+        process.send_signal(signal.SIGINT)
+        assert ended(process)[0] == 130
+        hub.slow_s = 0
+        code, out, err = ended(start(hub, "canny", FLUX_DEMO_CANNY_MODEL=LORA))
+        assert (code, out) == (0, f"{LORA}\n")
+        assert int(re.match(rf"{LORA}: (\d+) MB of 23 MB to fetch", err)[1]) <= 18
+        assert set(hub.downloads()) == {"flux1-canny-dev-lora.safetensors"} and all(LORA in path for _, path in hub.asked)
+    (file,) = (tmp_path / "home").rglob("flux1-canny-dev-lora.safetensors")
+    assert file.read_bytes() == weights
 
 
 def test_gated_weights_are_refused_with_the_page_and_the_variable(start):
