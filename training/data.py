@@ -1,7 +1,7 @@
 """The training images: rendered once and kept as bytes. Captions are not kept, because a seed gives its scene again.
 
 `WORK/data/256x256/00003.npy` holds the scenes 3·CHUNK to 4·CHUNK-1 as (CHUNK, H, W, 4) uint8: RGB and nearness, where 255 is nearest.
-Arrays of this form are named `rgbd`.
+Arrays of this form are named `rgbd`. `WORK/data/clutter` holds cluttered scenes in the same form, each file of one of CLUTTER_SIZES.
 """
 
 import os
@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import scenes
+from training import clutter, photographed, scenes
+from training.scenes import SQUARE
 
 CHUNK = 250
 HELD_OUT = 10_000_000  # seeds from here on are never trained on
+CLUTTER_SIZES = ((256, 256), (304, 208), (208, 304))  # width and height, by the number of a file
 
 
 def folder(work: Path, size: tuple[int, int]) -> Path:
@@ -34,6 +36,31 @@ def rendered(seeds: Iterable[int], size: tuple[int, int], device: str = "cpu", b
             rgbd = torch.cat((images, scenes.nearness(depth)[:, None]), 1)
             batches.append((rgbd * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
     return np.concatenate(batches)
+
+
+def cluttered(seeds: Iterable[int], size: tuple[int, int]) -> np.ndarray:
+    """(N, H, W, 4) uint8: RGB as a camera would have it, and nearness, of the cluttered scenes with these seeds."""
+    rows = []
+    for seed in seeds:
+        image, depth = photographed.render(clutter.sample(seed), *size)
+        near = scenes.nearness(torch.from_numpy(depth)).numpy()
+        taken = photographed.as_taken(image, depth, np.random.default_rng((21, seed)))
+        rows.append(np.dstack([taken, (near * 255).round().astype(np.uint8)]))
+    return np.stack(rows)
+
+
+def render_clutter(work: Path, count: int, workers: int, first_seed: int = 0) -> None:
+    """Render the cluttered scenes from `first_seed` on that `work` does not have. Can be stopped and run again at any time."""
+    check_first_seed(first_seed, {SQUARE: count})
+    end, jobs = first_seed + count, []
+    (work / "data" / "clutter").mkdir(parents=True, exist_ok=True)
+    for start in range(first_seed, end, CHUNK):
+        path = work / "data" / "clutter" / f"{start // CHUNK:05}.npy"
+        if not path.exists():
+            jobs.append((path, CLUTTER_SIZES[start // CHUNK % len(CLUTTER_SIZES)], range(start, min(start + CHUNK, end))))
+    with get_context("spawn").Pool(max(1, workers)) as pool:
+        for done, path in enumerate(pool.imap_unordered(_render_clutter_chunk, jobs), 1):
+            print(f"clutter: {done} of {len(jobs)} chunks ({path})", flush=True)
 
 
 def render_all(work: Path, counts: dict[tuple[int, int], int], device: str, workers: int, first_seed: int = 0) -> None:
@@ -72,6 +99,11 @@ def by_size(work: Path, most: int) -> list[np.ndarray]:
     return [load(work, size)[1] for size in available[:most]]
 
 
+def load_clutter(work: Path) -> list[np.ndarray]:
+    """The rgbd of every file of cluttered scenes, left on the disk."""
+    return [np.load(path, mmap_mode="r") for path in sorted((work / "data" / "clutter").glob("*.npy"))]
+
+
 def load(work: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Every rendered scene of this size: seeds (N,) and rgbd (N, H, W, 4). Raises FileNotFoundError if there is none."""
     paths = sorted(folder(work, size).glob("*.npy"))
@@ -97,7 +129,16 @@ def _render_chunk(job) -> Path:
     path, size, seeds, device = job
     if device == "cpu":
         torch.set_num_threads(1)
-    rgbd = rendered(seeds, size, device)
+    return _kept(path, rendered(seeds, size, device))
+
+
+def _render_clutter_chunk(job) -> Path:
+    path, size, seeds = job
+    torch.set_num_threads(1)
+    return _kept(path, cluttered(seeds, size))
+
+
+def _kept(path: Path, rgbd: np.ndarray) -> Path:
     partial = path.with_suffix(f".{os.getpid()}.part")
     with partial.open("wb") as file:
         np.save(file, rgbd)

@@ -104,20 +104,20 @@ def depth_estimator() -> DepthAnythingForDepthEstimation:
     backbone = Dinov2Config(
         image_size=196,
         patch_size=14,
-        hidden_size=96,
-        num_hidden_layers=4,
-        num_attention_heads=4,
+        hidden_size=144,
+        num_hidden_layers=6,
+        num_attention_heads=6,
         mlp_ratio=2,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
+        out_features=["stage1", "stage3", "stage5", "stage6"],
         apply_layernorm=True,
         reshape_hidden_states=False,
     )
     return DepthAnythingForDepthEstimation(
         DepthAnythingConfig(
             backbone_config=backbone,
-            reassemble_hidden_size=96,
+            reassemble_hidden_size=144,
             patch_size=14,
-            neck_hidden_sizes=[24, 32, 48, 64],
+            neck_hidden_sizes=[32, 48, 64, 96],
             reassemble_factors=[4, 2, 1, 0.5],
             fusion_hidden_size=32,
             head_hidden_size=16,

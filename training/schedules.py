@@ -11,6 +11,7 @@ OTHERS = tuple(size for size in SIZES if size != SQUARE)
 @dataclass(frozen=True)
 class Schedule:
     scenes: dict[tuple[int, int], int]  # how many are rendered, by size
+    clutter: int  # how many cluttered scenes are rendered
     encoded: dict[tuple[int, int], int]  # how many of these become latents, each also mirrored
     steps: dict[str, int]  # by stage
     batch: dict[str, int]  # by stage, but for the transformers'
@@ -24,6 +25,7 @@ def _counts(square: int, other: int) -> dict[tuple[int, int], int]:
 SCHEDULES = {
     "quick": Schedule(
         scenes={SQUARE: 16, (336, 192): 8},
+        clutter=6,
         encoded={HALF: 16, (336, 192): 8},
         batch_factor=0,
         steps=dict.fromkeys(
@@ -45,23 +47,25 @@ SCHEDULES = {
     ),
     "cpu": Schedule(
         scenes=_counts(5750, 1000),
+        clutter=12000,
         encoded={HALF: 4000} | _counts(400, 64),
         steps={
             "vae": 2600,
             "text": 450,
             "base": 2400,
             "base_real": 1000,
-            "estimator": 850,
+            "estimator": 5000,
             "distil_text": 120,
             "distil_canny": 90,
             "distil_depth": 90,
             "vae_decoder": 1500,
             "judge": 1750,
         },
-        batch={"vae": 8, "text": 48, "estimator": 6, "judge": 16},
+        batch={"vae": 8, "text": 48, "estimator": 8, "judge": 16},
     ),
     "gpu": Schedule(
         scenes=_counts(40000, 4000),
+        clutter=60000,
         encoded={HALF: 40000} | _counts(40000, 4000),
         batch_factor=8,
         steps={
@@ -69,7 +73,7 @@ SCHEDULES = {
             "text": 2000,
             "base": 12000,
             "base_real": 12000,
-            "estimator": 4000,
+            "estimator": 12000,
             "distil_text": 2000,
             "distil_canny": 1500,
             "distil_depth": 1500,

@@ -40,6 +40,7 @@ def stages(
         "data": lambda: data.render_all(work, schedule.scenes, device, os.cpu_count() or 1, first_seed),
         "vae": lambda: stage_vae.train(run("vae"), batch["vae"]),
         "text": lambda: stage_text.train(run("text"), batch["text"]),
+        "clutter": lambda: data.render_clutter(work, schedule.clutter, os.cpu_count() or 1, first_seed),
         "estimator": lambda: stage_estimator.train(run("estimator"), batch["estimator"]),
         "latents": lambda: latents.make(work, schedule.encoded, device),
         **{stage: transformer(stage) for stage in stage_transformer.STAGES},
