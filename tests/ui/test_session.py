@@ -6,7 +6,7 @@ import zipfile
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.driving import give_photo, made, open_settings, prompt_field, run, seed_field, set_steps
+from tests.ui.driving import choose_size, give_photo, made, open_settings, prompt_field, run, seed_field, set_steps
 
 pytestmark = pytest.mark.browser
 
@@ -17,6 +17,7 @@ def test_a_reload_in_mid_run_brings_back_form_images_and_run(visit):
     set_steps(page, 1)
     run(page)
     made(page, "text")
+    choose_size(page, "512x512")  # slow enough not to be done before the page is there again, however busy the machine is
     set_steps(page, 100)
     run(page)
     page.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
