@@ -59,13 +59,24 @@ def loading() -> str:
 
 def overhead() -> str:
     """What the program itself costs, and its limits."""
-    names = ("startup", "maps", "nvidia", "grid")
-    startup, maps, nvidia, grid = (json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in names)
+    names = ("startup", "maps", "nvidia", "grid", "page")
+    startup, maps, nvidia, grid, page = (json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in names)
     slowest = max(nvidia["rows"], key=lambda row: row["work_ms"] / row["goal_ms"])
     rows = [
         ("`import flux_demo`, beyond bare Python", f"{startup['import_extra_seconds'] * 1000:.0f} ms", "50 ms"),
         ("`python -m flux_demo --help`", f"{startup['help_seconds'] * 1000:.0f} ms", "300 ms"),
         ("time until the page answers, relative to a bare Gradio page", f"{startup['page_ratio']:.2f} times", "1.3 times"),
+        (
+            f"a slider's way to its map of 256x256, in Chromium; {page['bare_slider_ms']:.0f} ms from a slider to an image on a bare Gradio page",
+            f"{page['map_256_ms']:.0f} ms",
+            f"{page['limits']['map_256_ms']} ms",
+        ),
+        (
+            "the page's load in Chromium, relative to a bare Gradio page; "
+            f"{page['load_ratio_of_the_same_components']:.2f} times a page of the same components",
+            f"{page['load_ratio']:.2f} times",
+            f"{page['limits']['load_ratio']} times",
+        ),
         (f"edge map of a {maps['photo']} photo, relative to the bare OpenCV calls", f"{maps['ratio']:.2f} times", "1.2 times"),
         (
             f"a grid of {grid['cells']} cells, relative to as many calls of `generate`",
