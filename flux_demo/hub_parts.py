@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,8 +28,17 @@ def fetch_large(name: str, files: Iterable[Any], blobs: Path, token: str | None,
                 raise
             except Exception:  # a network that fails, a full disk, another process that fetches the same file
                 return
-    for part in blobs.glob(f"*{SUFFIX}*"):  # of older versions of the model
-        part.unlink(missing_ok=True)
+    _clear(blobs)
+
+
+def _clear(blobs: Path) -> None:
+    """Delete the parts of older versions of the model, but for those that another process is fetching."""
+    from filelock import FileLock, Timeout
+
+    for part in {path.with_name(path.name.removesuffix(".lock")) for path in blobs.glob(f"*{SUFFIX}*")}:
+        with suppress(Timeout, OSError), FileLock(f"{part}.lock", timeout=0):
+            part.unlink(missing_ok=True)
+            Path(f"{part}.lock").unlink(missing_ok=True)
 
 
 def _fetch(name: str, filename: str, commit: str, blobs: Path, token: str | None, bar: type) -> None:

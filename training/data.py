@@ -5,7 +5,8 @@ Arrays of this form are named `rgbd`. `WORK/data/clutter` holds cluttered scenes
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor
 
 from training import clutter, photographed, scenes
-from training.scenes import SQUARE
 
 CHUNK = 250
 HELD_OUT = 10_000_000  # seeds from here on are never trained on
@@ -49,47 +49,30 @@ def cluttered(seeds: Iterable[int], size: tuple[int, int]) -> np.ndarray:
     return np.stack(rows)
 
 
-def render_clutter(work: Path, count: int, workers: int, first_seed: int = 0) -> None:
-    """Render the cluttered scenes from `first_seed` on that `work` does not have. Can be stopped and run again at any time."""
-    check_first_seed(first_seed, {SQUARE: count})
-    end, jobs = first_seed + count, []
-    (work / "data" / "clutter").mkdir(parents=True, exist_ok=True)
-    for start in range(first_seed, end, CHUNK):
-        path = work / "data" / "clutter" / f"{start // CHUNK:05}.npy"
-        if not path.exists():
-            jobs.append((path, CLUTTER_SIZES[start // CHUNK % len(CLUTTER_SIZES)], range(start, min(start + CHUNK, end))))
-    with get_context("spawn").Pool(max(1, workers)) as pool:
-        for done, path in enumerate(pool.imap_unordered(_render_clutter_chunk, jobs), 1):
-            print(f"clutter: {done} of {len(jobs)} chunks ({path})", flush=True)
-
-
 def render_all(work: Path, counts: dict[tuple[int, int], int], device: str, workers: int, first_seed: int = 0) -> None:
     """Render the scenes from `first_seed` on, `counts` of each size, that `work` does not have. Can be stopped and run again at any time.
 
     Raises ValueError for a first seed that `check_first_seed` refuses.
     """
-    check_first_seed(first_seed, counts)
-    jobs = []
-    for size, count in counts.items():
-        folder(work, size).mkdir(parents=True, exist_ok=True)
-        end = first_seed + count
-        for start in range(first_seed, end, CHUNK):
-            jobs.append((folder(work, size) / f"{start // CHUNK:05}.npy", size, range(start, min(start + CHUNK, end)), device))
-    jobs = [job for job in sorted(jobs, key=lambda job: job[2].start) if not job[0].exists()]
-    if device != "cpu" or workers <= 1:
-        for job in jobs:
-            _render_chunk(job)
-        return
-    with get_context("spawn").Pool(workers) as pool:
-        for done, path in enumerate(pool.imap_unordered(_render_chunk, jobs), 1):
-            print(f"data: {done} of {len(jobs)} chunks ({path})", flush=True)
+    check_first_seed(first_seed, max(counts.values()))
+    chunks = [(path, seeds, size) for size, count in counts.items() for path, seeds in _chunks(folder(work, size), first_seed, count)]
+    chunks.sort(key=lambda chunk: chunk[1].start)
+    _render([(path, partial(rendered, seeds, size, device)) for path, seeds, size in chunks], workers if device == "cpu" else 1)
 
 
-def check_first_seed(first_seed: int, counts: dict[tuple[int, int], int]) -> None:
-    """Raise ValueError, in words, unless chunks can begin at this seed and no scene is a held-out one."""
+def render_clutter(work: Path, count: int, workers: int, first_seed: int = 0) -> None:
+    """The same for cluttered scenes, each chunk in the next of CLUTTER_SIZES."""
+    check_first_seed(first_seed, count)
+    sizes = [CLUTTER_SIZES[start // CHUNK % len(CLUTTER_SIZES)] for start in range(first_seed, first_seed + count, CHUNK)]
+    chunks = zip(_chunks(work / "data" / "clutter", first_seed, count), sizes, strict=True)
+    _render([(path, partial(cluttered, seeds, size)) for (path, seeds), size in chunks], workers)
+
+
+def check_first_seed(first_seed: int, count: int) -> None:
+    """Raise ValueError, in words, unless chunks can begin at this seed and none of so many scenes is a held-out one."""
     if first_seed < 0 or first_seed % CHUNK:
         raise ValueError(f"{first_seed} is not a valid first seed. Give a multiple of {CHUNK}, from 0 up.")
-    if first_seed + max(counts.values()) > HELD_OUT:
+    if first_seed + count > HELD_OUT:
         raise ValueError(f"Seeds from {HELD_OUT} on are held out for the evaluation. Give a smaller first seed.")
 
 
@@ -125,22 +108,29 @@ def as_depth_maps(rgbd: np.ndarray) -> Tensor:
     return near.expand(-1, 3, -1, -1)
 
 
-def _render_chunk(job) -> Path:
-    path, size, seeds, device = job
-    if device == "cpu":
-        torch.set_num_threads(1)
-    return _kept(path, rendered(seeds, size, device))
+def _chunks(place: Path, first_seed: int, count: int) -> list[tuple[Path, range]]:
+    """The files of so many scenes, and the seeds of each."""
+    end = first_seed + count
+    return [(place / f"{start // CHUNK:05}.npy", range(start, min(start + CHUNK, end))) for start in range(first_seed, end, CHUNK)]
 
 
-def _render_clutter_chunk(job) -> Path:
-    path, size, seeds = job
-    torch.set_num_threads(1)
-    return _kept(path, cluttered(seeds, size))
+def _render(chunks: Sequence[tuple[Path, Callable[[], np.ndarray]]], workers: int) -> None:
+    """Write the files that are not here yet."""
+    missing = [chunk for chunk in chunks if not chunk[0].exists()]
+    if workers <= 1:
+        for chunk in missing:
+            _write(chunk)
+        return
+    with get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
+        for done, path in enumerate(pool.imap_unordered(_write, missing), 1):
+            print(f"data: {done} of {len(missing)} chunks ({path})", flush=True)
 
 
-def _kept(path: Path, rgbd: np.ndarray) -> Path:
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    with partial.open("wb") as file:
-        np.save(file, rgbd)
-    partial.rename(path)
+def _write(chunk: tuple[Path, Callable[[], np.ndarray]]) -> Path:
+    path, render = chunk
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_path = path.with_suffix(f".{os.getpid()}.part")
+    with partial_path.open("wb") as file:
+        np.save(file, render())
+    partial_path.rename(path)
     return path

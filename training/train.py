@@ -67,7 +67,7 @@ def main() -> None:
     if arguments.steps:
         schedule = replace(schedule, steps=dict.fromkeys(schedule.steps, arguments.steps))
     try:
-        data.check_first_seed(arguments.first_seed, schedule.scenes)
+        data.check_first_seed(arguments.first_seed, max(*schedule.scenes.values(), schedule.clutter))
     except ValueError as error:
         parser.error(str(error))
     distributed.init()

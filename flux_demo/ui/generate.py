@@ -116,7 +116,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
 def watch(services: Services, visitor: str, run: Run, last: Entry | None, shown: ShownMap | None = None) -> Iterator[dict[str, Any]]:
     """Show a run until it ends: its steps, each image when it is ready, and how it ended."""
     seen, told = 0, None
-    for _ in run.news():
+    for _ in run.looks():
         if run.done.is_set():
             break
         if seen < len(run.images):

@@ -1,5 +1,6 @@
 """The page: a tab for each mode, this visitor's images below, and what each control does."""
 
+import json
 from typing import Any
 
 import gradio as gr
@@ -40,7 +41,7 @@ COPY_LINK_JS = """(prompt, seed, size, steps, guidance) => {
     for (const [name, value] of Object.entries({ mode, prompt, seed, size, steps, guidance })) if (value) link.searchParams.set(name, value);
     navigator.clipboard?.writeText(link.href);
     return SAID;
-}""".replace("SAID", repr(html.says("Link copied. It holds the prompt and the settings.")))
+}""".replace("SAID", json.dumps(html.says("Link copied. It holds the prompt and the settings.")))
 
 
 def build(studio: Studio) -> gr.Blocks:

@@ -24,6 +24,7 @@ from flux_demo.ui.visitors import current
 
 MAX_RUNS = MAX_IN_ALL + 4  # that hold a thread of Gradio's: all that a queue takes, and some that it is about to refuse
 UNWATCHED_S = 60.0  # a run goes on so long while nobody looks
+LOOK_S = 0.2  # between two looks at a run: one that streams less often cannot be closed, and each look costs the browser as much as a step of the mini
 KEPT_S = 10.0  # a run that has ended can be found so long, by a page that did not see its end
 
 
@@ -41,7 +42,6 @@ class Run:
     done: threading.Event = field(default_factory=threading.Event)
     done_at: float = math.inf
     watched_at: float = field(default_factory=time.monotonic)
-    _news: threading.Condition = field(default_factory=threading.Condition)
 
     @property
     def request(self) -> GenerationRequest:
@@ -57,17 +57,15 @@ class Run:
         """Let the run end at its next step."""
         self.stopping = True
 
-    def news(self) -> Iterator[None]:
-        """Yield whenever something has changed, and at every heartbeat, until the run has ended; whoever iterates is looking."""
+    def looks(self) -> Iterator[None]:
+        """Yield now and then until the run has ended, and once more; whoever iterates is looking."""
         caller = current.get()
         while not self.done.is_set():
             if caller:
                 caller.check_listening()
             self.watched_at = time.monotonic()
             yield
-            with self._news:
-                if not self.done.is_set():
-                    self._news.wait(background.HEARTBEAT_S)
+            self.done.wait(LOOK_S)
         yield
 
     def work(self, studio: Studio, on_image: Callable[[GeneratedImage], object]) -> None:
@@ -85,7 +83,6 @@ class Run:
         finally:
             self.done_at = time.monotonic()
             self.done.set()
-            self._tell()
 
     def _report(self, event: Step | Status) -> None:
         if self.stopping or time.monotonic() - self.watched_at > UNWATCHED_S:
@@ -93,11 +90,6 @@ class Run:
         if isinstance(event, Step):
             self.last_step = event
         self.at = event
-        self._tell()
-
-    def _tell(self) -> None:
-        with self._news:
-            self._news.notify_all()
 
 
 class Runs:

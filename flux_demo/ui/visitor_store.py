@@ -157,7 +157,7 @@ class VisitorStore:
                 with self._open() as database:
                     return query(database)
             except sqlite3.OperationalError as error:  # a full disk, a lock: not damage
-                number = REFUSED.get(error.sqlite_errorcode & 0xFF)  # the rest of the code is a detail
+                number = REFUSED.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)  # the rest of the code is a detail
                 if number is None:
                     raise
                 raise OSError(number, os.strerror(number)) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from flux_demo.engine.memory import CPU_PLAN
 from flux_demo.engine.model_cache import ModelCache
 from flux_demo.model_files import mini_files
 from flux_demo.modes import MODES
+from stand_ins.gpu import Gpu
 from tests.engine.tiny import build
 
 CPU = torch.device("cpu")
@@ -30,6 +31,12 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with ``transformer``, ``transformer_canny``, ``transformer_depth`` and everything they share; float32."""
     return build(tmp_path_factory.mktemp("tiny"), torch.float32)
+
+
+@pytest.fixture
+def gpu() -> Iterator[Gpu]:
+    with Gpu() as gpu:
+        yield gpu
 
 
 @pytest.fixture(scope="session")

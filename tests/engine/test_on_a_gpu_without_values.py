@@ -22,12 +22,6 @@ HALF = replace(BY_NAME["streamed"], name="half", kept=10)
 
 
 @pytest.fixture
-def gpu():
-    with Gpu() as gpu:
-        yield gpu
-
-
-@pytest.fixture
 def model_cache(gpu):
     return lambda plan: ModelCache(plan, gpu.device, torch.bfloat16, 64)
 

@@ -14,19 +14,13 @@ from flux_demo.engine.sizes import sizes_of
 from flux_demo.model_files import ModelFiles, mini_files
 from flux_demo.modes import MODES
 from flux_demo.progress import Phase
-from stand_ins.gpu import Gpu, round_up
+from stand_ins.gpu import round_up
 from tests.engine.formats import in_bfl_layout, save_gguf, weights_of
 from tests.engine.runs import generate
 
 SIZE = (64, 48)
 STREAMED, MAPPED = (replace(row, modes=1) for row in PLANS if row.stream_body)
 UNPINNED = "No main memory can be pinned here"
-
-
-@pytest.fixture
-def gpu():
-    with Gpu() as gpu:
-        yield gpu
 
 
 @pytest.fixture

@@ -56,11 +56,11 @@ def test_a_seed_is_one_scene_and_every_kind_of_scene_has_near_and_far():
 
 def test_the_estimator_learns_from_both_kinds_of_scenes(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "CHUNK", 4)
+    monkeypatch.setattr(data, "CLUTTER_SIZES", ((64, 64), (96, 64)))
     data.render_all(tmp_path, {(256, 256): 4}, "cpu", 1)
-    known = stages(tmp_path, SCHEDULES["quick"], "cpu", tmp_path / "out")
-    (tmp_path / "data" / "clutter").mkdir()
-    data._kept(tmp_path / "data" / "clutter" / "00000.npy", data.cluttered(range(4), (64, 64)))
-    known["estimator"]()
+    data.render_clutter(tmp_path, 6, 1, first_seed=4)
+    assert [rows.shape for rows in data.load_clutter(tmp_path)] == [(4, 64, 96, 4), (2, 64, 64, 4)]
+    stages(tmp_path, SCHEDULES["quick"], "cpu", tmp_path / "out")["estimator"]()
     assert loop.reached(tmp_path / "estimator.pt") == 2
     assert (tmp_path / "samples" / "estimator-000002.png").is_file()
 
