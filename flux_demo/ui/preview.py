@@ -1,6 +1,6 @@
 """The live map: drawn again when anything that it depends on changes, and never sent when it is out of date."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -89,38 +89,18 @@ def map_to_follow(
     return found, {} if found is shown else answer | {"shown": found, "map_note": html.map_note(found.note, found.keeps)}
 
 
-def photo_map(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
-    """The handler of a photo that came or went; it says that the map is being drawn, which may take a while."""
-
-    def draw_first(
-        *, photo: Any, size: Any, fit: Any, as_map: Any, shown: ShownMap | None, wanted: str | None, view: Any, **options: Any
-    ) -> Iterator[dict[str, Any]]:
-        now = drawn_from(mode, photo, size, fit, as_map, options)
-        if is_current(shown, now):
-            return
-        if now.photo is not None:
-            yield {"map_note": html.says("Drawing the map", "busy")}
-            try:
-                if (copy := for_the_browser(received(now.photo))) is not None:
-                    yield {"photo": copy}  # a change, of which the map is drawn
-                    return
-            except Exception as error:
-                yield _no_map(html.says(html.sentence(error), "problem"))
-                return
-        yield _redrawn(studio, mode, now, wanted, view)
-
-    return draw_first
-
-
 def live_map(studio: Studio, mode: Mode, turns: Turns) -> Callable[..., dict[str, Any]]:
-    """The handler of every other change that the map depends on."""
+    """The handler of every change that the map depends on.
+
+    It is to be bound as one event, of which the browser has one under way at a time: of two, the older answer could come last and stay.
+    """
 
     def redraw(
         *, photo: Any, size: Any, fit: Any, as_map: Any, shown: ShownMap | None, wanted: str | None, view: Any, **options: Any
     ) -> dict[str, Any]:
         now = drawn_from(mode, photo, size, fit, as_map, options)
-        if is_current(shown, now):
-            return {}
+        if shown is not None and is_current(shown, now):
+            return {"map_note": note_of(shown, wanted)}
         caller = current.get()
         try:
             with turns.turn(caller.visitor.address if caller else ""):
@@ -136,11 +116,17 @@ def _redrawn(studio: Studio, mode: Mode, now: DrawnFrom, wanted: str | None, vie
     if now.photo is None:
         return _no_map(wanting(wanted) or map_note(mode))
     try:
+        if (copy := for_the_browser(received(now.photo))) is not None:
+            return {"photo": copy}  # a change, of which the map is drawn
         shown = draw(studio, mode, now)
     except Exception as error:
         return _no_map(html.says(html.sentence(error), "problem"))
-    note = html.map_note(f"{shown.note}{_compared(shown, wanted)}", shown.keeps)
-    return in_sight(view, shown) | {"shown": shown, "map_note": note} | offers(shown.looks_like)
+    return in_sight(view, shown) | {"shown": shown, "map_note": note_of(shown, wanted)} | offers(shown.looks_like)
+
+
+def note_of(shown: ShownMap, wanted: str | None) -> str:
+    """The line under a map."""
+    return html.map_note(f"{shown.note}{_compared(shown, wanted)}", shown.keeps)
 
 
 def _no_map(note: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import publish, received, still_kept
 from flux_demo.ui.history import Entry, displayed
-from flux_demo.ui.preview import drawn_from, wanting
+from flux_demo.ui.preview import drawn_from, note_of, wanting
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import find_route, map_note
 from flux_demo.ui.workshop import MAP, seen
@@ -64,8 +64,9 @@ def _map_of(mode: Mode, entry: Entry, history: Sequence[Entry], size: str) -> di
         if shown and shown.sha256 == control.sha256 and still_kept(shown.path):
             photo = still_kept(known.photo)
             shown = replace(shown, drawn_from=drawn_from(mode, photo, size, fit, as_map, options))
-            note = html.says(f"{shown.note} It is the map of the recipe.")
-            return form | seen(MAP, shown) | {"photo": photo, "shown": shown, "wanted": None, "map_note": note}
+            return (
+                form | seen(MAP, shown) | {"photo": photo, "shown": shown, "wanted": shown.sha256, "map_note": note_of(shown, shown.sha256)}
+            )
     return (form | seen(MAP, None)) | {
         "photo": None,
         "shown": None,

@@ -6,7 +6,8 @@ import zipfile
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.driving import choose_size, give_photo, made, open_settings, prompt_field, run, seed_field, set_steps
+from tests.ui.conftest import SMALL
+from tests.ui.driving import choose_size, give_photo, made, open_settings, prompt_field, run, seed_field, served, set_steps
 
 pytestmark = pytest.mark.browser
 
@@ -38,11 +39,14 @@ def test_a_photo_and_its_map_come_back_and_the_prompt_follows_to_another_tab(vis
     prompt_field(page).fill("a red cube")
     page.get_by_role("tab", name="Canny", exact=True).click()
     expect(page.locator("#prompt-canny textarea")).to_have_value("a red cube")
-    give_photo(page, "canny", photo_file)
-    page.locator("#map-canny img").wait_for()
-    page.wait_for_timeout(1000)
+    choose_size(page, SMALL)  # also drawn anew when the form is back, before the photo is
+    with page.expect_response(
+        lambda response: all(each in (response.request.post_data or "") for each in ("a red cube", SMALL, photo_file.name))
+    ):
+        give_photo(page, "canny", photo_file)
+    sent = served(page, "#map-canny")
     page.reload()
-    page.locator("#map-canny img").wait_for()
+    assert served(page, "#map-canny") == sent
     page.locator("#photo-canny img").wait_for()
 
 

@@ -5,10 +5,16 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.conftest import PATIENCE_MS
-from tests.ui.driving import changed, made, prompt_field, read_recipe_of, run, set_steps, source
+from tests.ui.conftest import PATIENCE_MS, SMALL
+from tests.ui.driving import changed, choose_size, made, prompt_field, read_recipe_of, run, set_steps, source
 
 pytestmark = pytest.mark.browser
+
+
+def set_long_run(page):
+    """Enough work not to be done before the page has shown a step, however busy the machine is."""
+    choose_size(page, "512x512")
+    set_steps(page, 100)
 
 
 def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_person_keeps_it(visit, studio):
@@ -17,11 +23,11 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     set_steps(page, 1)
     run(page)
     made(page, "text")
-    set_steps(page, 100)
+    set_long_run(page)
     before = source(page, "#picture-text")
     run(page)
     page.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100, about \d+ s left")).wait_for()
-    assert "of 100" in page.title()
+    expect(page).to_have_title(re.compile("of 100"))
     files = len(list(studio.gallery.folder.glob("*.png")))
     page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     page.locator("#status-text").get_by_text("Stopped at step").wait_for()
@@ -34,6 +40,7 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     page.get_by_role("button", name="Keep partial image", exact=True).locator("visible=true").click()
     expect(page.locator("#history img")).to_have_count(2)
     assert len(list(studio.gallery.folder.glob("*.png"))) == files + 1
+    choose_size(page, SMALL)
     set_steps(page, 1)
     run(page)
     expect(page.locator("#history img")).to_have_count(3)
@@ -41,7 +48,7 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
 
 def test_the_keyboard_alone_runs_and_stops(visit):
     page = visit()
-    set_steps(page, 100)
+    set_long_run(page)
     prompt_field(page).focus()
     page.keyboard.type("a white cube")
     page.keyboard.press("Control+Enter")
@@ -61,7 +68,7 @@ def test_the_keyboard_alone_runs_and_stops(visit):
 def test_focus_goes_to_stop_and_back(visit):
     page = visit()
     prompt_field(page).fill("a white cube")
-    set_steps(page, 100)
+    set_long_run(page)
     page.locator("button.run:visible").focus()
     page.keyboard.press("Enter")
     expect(page.locator("button.stop:visible")).to_be_focused()
@@ -74,7 +81,7 @@ def test_focus_goes_to_stop_and_back(visit):
 def test_who_waits_is_told_the_place_in_the_line_and_can_leave_it(visit):
     first, second = visit(), visit()
     prompt_field(first).fill("a white cube")
-    set_steps(first, 100)
+    set_long_run(first)
     run(first)
     first.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
     prompt_field(second).fill("a black cube")
