@@ -6,16 +6,20 @@ where it yields, so whoever streams to a browser yields at each step too.
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
 from flux_demo.errors import Cancelled
 
 HEARTBEAT_S = 0.1  # between two signs of life while something is waited for
+NICENESS = 10  # of a thread that gives way: it gets about a tenth of a processor that another thread wants too
 
 Result = TypeVar("Result")
 Event = TypeVar("Event")
@@ -36,6 +40,17 @@ def start(work: Callable[[], Result], name: str) -> Future[Result]:
 
     threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
     return future
+
+
+def give_way() -> None:
+    """Let every other thread go before this one, and before those that torch starts for it, where they want the same processor.
+
+    Only on Linux: elsewhere niceness belongs to the whole process.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def wait_for(future: Future[Result], on_heartbeat: Callable[[], object]) -> Result:

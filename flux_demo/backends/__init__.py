@@ -44,6 +44,7 @@ class Backend(ABC):
     name: str  # "local", "nim", "hosted", "mini": in recipes and settings
     title: str  # "This machine's GPU": on the page
     concurrency: int = 1  # how many runs it takes at once; the others wait in its queue
+    on_cpu: bool = False  # whether it is this machine's processor that generates
 
     @property
     def notice(self) -> str | None:

@@ -39,6 +39,7 @@ class Weights(Protocol):
 
     name: str
     title: str
+    on_cpu: bool
     size_limits: SizeLimits
 
     @property
@@ -100,7 +101,7 @@ class Diffusion(Backend):
     """Generates through the engine, one image at a time."""
 
     def __init__(self, weights: Weights):
-        self.name, self.title = weights.name, weights.title
+        self.name, self.title, self.on_cpu = weights.name, weights.title, weights.on_cpu
         self._weights = weights
         self._models = threading.Lock()  # held by whoever loads or runs the models
         self._loading: Future[None] | None = None  # goes on after its caller has been stopped

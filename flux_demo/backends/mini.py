@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 class Mini:
     name = "mini"
+    on_cpu = True
     notice = None
     preset = None
     shows_previews = True

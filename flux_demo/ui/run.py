@@ -16,7 +16,7 @@ from flux_demo import background
 from flux_demo.backends.queue import MAX_IN_ALL, Visitor
 from flux_demo.errors import Cancelled, GenerationFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
-from flux_demo.progress import Phase, Status, Step
+from flux_demo.progress import OnStatus, OnStep, Phase, Status, Step
 from flux_demo.request import GenerationRequest
 from flux_demo.studio import Studio
 from flux_demo.ui.visitor_store import is_key
@@ -74,7 +74,7 @@ class Run:
             for request in self.requests:
                 self.last_step = None
                 clock = _Clock()
-                made = studio.generate(request, lambda *step, clock=clock: self._report(clock.step(*step)), self._report, self.caller)  # type: ignore[misc]
+                made = _generate(studio, request, lambda *step, clock=clock: self._report(clock.step(*step)), self._report, self.caller)  # type: ignore[misc]
                 on_image(made)
                 self.images.append(made)
                 self.last_step = None
@@ -131,6 +131,13 @@ class Runs:
         self._runs = {each: run for each, run in self._runs.items() if run.done_at > before}
 
 
+def _generate(studio: Studio, request: GenerationRequest, on_step: OnStep, on_status: OnStatus, visitor: Visitor | None) -> GeneratedImage:
+    """``Studio.generate``; where the processor generates, the page's answers go first."""
+    if studio.route(request.mode).backend.on_cpu:
+        background.give_way()
+    return studio.generate(request, on_step, on_status, visitor)
+
+
 class _Clock:
     """Adds the time that is left to each step."""
 
@@ -156,7 +163,7 @@ def follow(studio: Studio, request: GenerationRequest) -> Generator[Step | Statu
     visitor = caller.visitor if caller else None
 
     def run(report: background.Reporter[Step | Status]) -> GeneratedImage:
-        return studio.generate(request, lambda done, of, preview: report(Step(done, of, preview)), report, visitor)
+        return _generate(studio, request, lambda done, of, preview: report(Step(done, of, preview)), report, visitor)
 
     queued = False
     events = background.follow(run, f"run-{request.mode}")

@@ -1,10 +1,14 @@
 """Runs that go on by themselves: followed, left alone, stopped."""
 
+import os
+import sys
+import threading
 import time
 from dataclasses import replace
 
 import pytest
 
+from flux_demo.background import NICENESS
 from flux_demo.errors import Cancelled, InvalidRequest
 from flux_demo.gallery import Gallery
 from flux_demo.request import MAX_SEED, GenerationRequest, Size
@@ -13,7 +17,7 @@ from flux_demo.studio import Studio
 from flux_demo.ui import run as run_module
 from flux_demo.ui.generate import consecutive
 from flux_demo.ui.html import step_of
-from flux_demo.ui.run import Runs
+from flux_demo.ui.run import Runs, follow
 from flux_demo.ui.visitor_store import new_key
 
 ME, YOU = new_key(), new_key()
@@ -93,3 +97,25 @@ def test_seeds_are_consecutive_and_never_pass_the_last_one():
             consecutive(REQUEST, count)
     with pytest.raises(InvalidRequest, match="last seed"):
         consecutive(GenerationRequest("text", "a cube", seed=MAX_SEED), 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere niceness belongs to the whole process")
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_a_run_on_the_processor_gives_way_to_the_page(recording_backend, tmp_path, on_cpu):
+    def niceness():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    class Noting(recording_backend):
+        def generate(self, request, on_step, on_status):
+            seen.append(niceness())
+            return super().generate(request, on_step, on_status)
+
+    seen, own = [], niceness()
+    backend = Noting("mini", step_range=range(1, 1001))
+    backend.on_cpu = on_cpu
+    studio = Studio(Settings(outputs=str(tmp_path)), [backend], Gallery(tmp_path))
+    runs = Runs()
+    assert runs.start(ME, studio, [REQUEST], print).done.wait(10)
+    list(follow(studio, REQUEST))
+    assert seen == [max(own, NICENESS) if on_cpu else own] * 2
+    assert niceness() == own
