@@ -1,6 +1,8 @@
 """One prompt and one seed in every mode, from one photo, as a labelled strip."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -67,7 +69,9 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
                 own = next(made for made in run.images if made.request.mode == mode.name).path.name
                 entry = next((each for each in services.album.entries(visitor) if each.name == own), None)
                 answer |= displayed(entry) if entry else {}
-                answer |= {"strip": gr.update(value=_strip(run.images), visible=True), "status": html.says(MADE)}
+                strip = _strip(run.images)
+                _keep(services, visitor, strip)
+                answer |= {"strip": gr.update(value=strip, visible=True), "status": html.says(MADE)}
             yield answer
 
     return compare
@@ -112,3 +116,10 @@ def _strip(images: Sequence[GeneratedImage]) -> str:
     with path.open("wb") as file:
         write_png(sheet, file, ORIGIN)
     return str(path)
+
+
+def _keep(services: Services, visitor: str, strip: str) -> None:
+    """Keep the strip for a reload. A full disk is no reason to withhold it now."""
+    services.album.visitors.change_form(visitor, "", {"strip": strip})
+    with suppress(OSError):
+        services.album.visitors.keep_file(visitor, "strip", Path(strip))

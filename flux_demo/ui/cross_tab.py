@@ -169,6 +169,8 @@ def _bind_history(services: Services, flat: Form) -> None:
         if not sure or not is_key(visitor):
             return {}
         services.album.remove(visitor, [entry.name for entry in services.album.entries(visitor) if entry.name])
+        services.album.visitors.change_form(visitor, "", {"strip": None})
+        services.album.visitors.keep_file(visitor, "strip", None)
         gone = {f"{mode}__{name}": value for mode in MODES for name, value in nothing_displayed().items()}
         return gone | history_shown([]) | {"strip": gr.update(value=None, visible=False)}
 

@@ -33,7 +33,7 @@ def bind(triggers: list | Callable, handler: Callable, form: Form, outputs: list
         if unknown := answer.keys() - targets.keys():
             raise KeyError(f"{handler.__qualname__} returns {', '.join(sorted(unknown))}, which are not among its outputs")
         if not answer:
-            return gr.skip()
+            return gr.skip() if targets else None
         values = [answer.get(name, gr.skip()) for name in targets]
         return values[0] if len(values) == 1 else values
 

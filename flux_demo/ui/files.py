@@ -67,6 +67,11 @@ def still_kept(path: str | None) -> str | None:
         return None
 
 
+def served_again(path: str | None, kept: Path | None) -> str | None:
+    """The path that a page had once, or a copy of the file that was kept for it: a restart of the program empties the temporary folder."""
+    return path and (still_kept(path) or (publish(kept) if kept else None))
+
+
 def publish(source: Path, name: str | None = None) -> str:
     """Copy a file to where the browser may fetch it; only whoever knows the name can."""
     path = new_file(name or source.name)

@@ -18,6 +18,7 @@ from flux_demo.ui.events import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, Services, run_handler, stop_handler
 from flux_demo.ui.history import Album, Entry, actions
 from flux_demo.ui.loading import bind_loading
+from flux_demo.ui.painted import stroke_handler
 from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers
 from flux_demo.ui.prompt_meter import measure
 from flux_demo.ui.run import MAX_RUNS, Runs
@@ -162,12 +163,13 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
     assert mode.control
     gr.on([form["photo"].change], None, form["photo"], form["map_note"], js=DRAWING_JS, api_visibility="private")
     changes = [form[name].change for name in ("photo", "as_map", "size", "fit", *options)]
-    redraw = live_map(services.studio, mode, services.turns)
+    redraw = live_map(services.studio, mode, services.turns, services.album.visitors)
     bind(changes, redraw, form, [*SHOWN_OF_A_MAP, "photo"], options, trigger_mode="always_last", queue=False)
     offered = ["use_as_map", "use_inverted"]
     bind([form["use_as_map"].click], lambda: {"as_map": True} | offers(None), form, ["as_map", *offered], queue=False)
     bind([form["use_inverted"].click], inverted, form, ["photo", "as_map", "map_note", *offered])
     bind([form["view"].input], choose_view, form, [*VIEWED, "view", "shown", "map_note"])
+    bind([form["painter"].input], stroke_handler(services.album.visitors, mode), form, [], queue=False, trigger_mode="always_last")
     lower, upper = [option.name for option in mode.control.options if not option.is_switch]
     for moved, pushed, script in ((lower, upper, PUSH_UP_JS), (upper, lower, PUSH_DOWN_JS)):
         both = [form[lower], form[upper]]

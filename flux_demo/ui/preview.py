@@ -17,9 +17,11 @@ from flux_demo.request import ControlMap
 from flux_demo.studio import EMPTY, Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received
+from flux_demo.ui.painted import painted_before
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import map_note
 from flux_demo.ui.turns import Turns
+from flux_demo.ui.visitor_store import VisitorStore
 from flux_demo.ui.visitors import current
 from flux_demo.ui.workshop import MAP, in_sight, seen, with_paint
 
@@ -89,14 +91,23 @@ def map_to_follow(
     return found, {} if found is shown else answer | {"shown": found, "map_note": html.map_note(found.note, found.keeps)}
 
 
-def live_map(studio: Studio, mode: Mode, turns: Turns) -> Callable[..., dict[str, Any]]:
+def live_map(studio: Studio, mode: Mode, turns: Turns, visitors: VisitorStore) -> Callable[..., dict[str, Any]]:
     """The handler of every change that the map depends on.
 
     It is to be bound as one event, of which the browser has one under way at a time: of two, the older answer could come last and stay.
     """
 
     def redraw(
-        *, photo: Any, size: Any, fit: Any, as_map: Any, shown: ShownMap | None, wanted: str | None, view: Any, **options: Any
+        *,
+        visitor: Any,
+        photo: Any,
+        size: Any,
+        fit: Any,
+        as_map: Any,
+        shown: ShownMap | None,
+        wanted: str | None,
+        view: Any,
+        **options: Any,
     ) -> dict[str, Any]:
         now = drawn_from(mode, photo, size, fit, as_map, options)
         if shown is not None and is_current(shown, now):
@@ -104,21 +115,23 @@ def live_map(studio: Studio, mode: Mode, turns: Turns) -> Callable[..., dict[str
         caller = current.get()
         try:
             with turns.turn(caller.visitor.address if caller else ""):
-                return _redrawn(studio, mode, now, wanted, view)
+                return _redrawn(studio, mode, now, wanted, view, lambda: painted_before(visitors, visitor, mode, now))
         except InvalidRequest as error:
             return {"map_note": html.says(str(error), "problem")}
 
     return redraw
 
 
-def _redrawn(studio: Studio, mode: Mode, now: DrawnFrom, wanted: str | None, view: Any) -> dict[str, Any]:
+def _redrawn(
+    studio: Studio, mode: Mode, now: DrawnFrom, wanted: str | None, view: Any, painted: Callable[[], ShownMap | None]
+) -> dict[str, Any]:
     """What the page shows of the map that the form describes."""
     if now.photo is None:
         return _no_map(wanting(wanted) or map_note(mode))
     try:
         if (copy := for_the_browser(received(now.photo))) is not None:
             return {"photo": copy}  # a change, of which the map is drawn
-        shown = draw(studio, mode, now)
+        shown = painted() or draw(studio, mode, now)
     except Exception as error:
         return _no_map(html.says(html.sentence(error), "problem"))
     return in_sight(view, shown) | {"shown": shown, "map_note": note_of(shown, wanted)} | offers(shown.looks_like)

@@ -12,7 +12,7 @@ from flux_demo.modes import MODES, Mode
 from flux_demo.request import MAX_PROMPT, Size
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.files import publish, received, still_kept
+from flux_demo.ui.files import received, served_again
 from flux_demo.ui.generate import SHOWN_BY_A_RUN, Services, watch
 from flux_demo.ui.history import Entry, actions, displayed, history_shown
 from flux_demo.ui.run import MAX_RUNS
@@ -32,7 +32,7 @@ def fields_of(mode: Mode) -> tuple[str, ...]:
 def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, blocks: gr.Blocks) -> None:
     """Bind what keeps the forms, and what brings them back."""
     flat = everywhere | {f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items()}
-    outputs = ["visitor", "history", "gallery", "recent", "tabs"]
+    outputs = ["visitor", "history", "gallery", "recent", "tabs", "strip"]
     for name, mode in MODES.items():
         forms[name]["following"] = flat[f"{name}__following"] = gr.State(None)
         shown = [*displayed_names(), *fields_of(mode), "run", "stop", "run_state", "status", "following"]
@@ -75,8 +75,12 @@ def opening(services: Services) -> Callable[..., dict[str, Any]]:
                 busy = {"run": gr.update(interactive=False), "stop": gr.update(interactive=True), "run_state": "running"}
                 values |= busy | {"following": id(run), "status": html.says("Finding your run", "busy")}
             answer |= {f"{name}__{each}": value for each, value in values.items()}
-        if (tab := services.album.visitors.form(visitor, "").get("tab")) in MODES:
+        kept = services.album.visitors.form(visitor, "")
+        if (tab := kept.get("tab")) in MODES:
             answer["tabs"] = gr.Tabs(selected=tab)
+        if strip := kept.get("strip"):
+            strip = served_again(strip, services.album.visitors.file(visitor, "strip"))
+            answer["strip"] = gr.update(value=strip, visible=strip is not None)
         return answer | _from_query(query)
 
     return open_page
@@ -86,14 +90,8 @@ def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
     known = fields_of(mode)
     kept = {name: value for name, value in services.album.visitors.form(visitor, mode.name).items() if name in known}
     if "photo" in kept:
-        kept["photo"] = still_kept(kept["photo"]) or _photo_again(services, visitor, mode)
+        kept["photo"] = served_again(kept["photo"], services.album.visitors.file(visitor, f"photo-{mode.name}"))
     return kept
-
-
-def _photo_again(services: Services, visitor: str, mode: Mode) -> str | None:
-    """The photo after a restart of the program, which has emptied the temporary folder."""
-    photo = services.album.visitors.photo(visitor, mode.name)
-    return publish(photo) if photo else None
 
 
 def _bind_photo(services: Services, mode: Mode, form: Form) -> None:
@@ -102,7 +100,7 @@ def _bind_photo(services: Services, mode: Mode, form: Form) -> None:
     def changed(visitor: Any, photo: Any) -> None:
         if is_key(visitor):
             with suppress(InvalidPicture, OSError):
-                services.album.visitors.keep_photo(visitor, mode.name, received(photo) if photo else None)
+                services.album.visitors.keep_file(visitor, f"photo-{mode.name}", received(photo) if photo else None)
 
     form["photo"].change(
         changed, [form["visitor"], form["photo"]], None, preprocess=False, queue=False, show_progress="hidden", api_visibility="private"
@@ -182,7 +180,7 @@ def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form
     def chosen(event: gr.SelectData, visitor: Any, old: str, came: dict, *values: Any) -> list[Any]:
         new = next((name for name, mode in MODES.items() if mode.title == event.value), modes[0])
         if is_key(visitor):
-            services.album.visitors.keep_form(visitor, "", {"tab": new})
+            services.album.visitors.change_form(visitor, "", {"tab": new})
         table = {mode: dict(zip(FOLLOWING, values[index * 3 : index * 3 + 3], strict=True)) for index, mode in enumerate(modes)}
         came = dict(came or {})
         answer: dict[tuple[str, str], Any] = {}
@@ -205,7 +203,7 @@ def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form
     def arrived(visitor: str, tab: str) -> None:
         """A tab that was chosen before the page knew its visitor is remembered too."""
         if is_key(visitor) and "tab" not in services.album.visitors.form(visitor, ""):
-            services.album.visitors.keep_form(visitor, "", {"tab": tab})
+            services.album.visitors.change_form(visitor, "", {"tab": tab})
 
     everywhere["visitor"].change(
         arrived, [everywhere["visitor"], before], None, preprocess=False, queue=False, show_progress="hidden", api_visibility="private"

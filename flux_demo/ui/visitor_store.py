@@ -98,36 +98,41 @@ class VisitorStore:
             if self._delete(visitor, name):
                 self._unlink(visitor, name)
 
-    def keep_form(self, key: str, mode: str, fields: dict[str, Any]) -> None:
-        """Keep what stands in a tab's form; ``mode`` "" is the page itself. A full disk is no reason to disturb whoever types."""
-        row = (_hashed(key), mode, time.time(), json.dumps(fields))
+    def keep_form(self, key: str, name: str, fields: dict[str, Any]) -> None:
+        """Keep what stands in a tab's form, or what else is kept under a name; "" is the page itself. A full disk is no reason to disturb whoever types."""
+        row = (_hashed(key), name, time.time(), json.dumps(fields))
         with suppress(OSError):
             self._run(lambda database: database.execute("INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?)", row))
 
-    def form(self, key: str, mode: str) -> dict[str, Any]:
+    def change_form(self, key: str, name: str, fields: dict[str, Any]) -> None:
+        """Keep some fields anew, and the others as they were."""
+        with self._lock, suppress(OSError):
+            self.keep_form(key, name, self.form(key, name) | fields)
+
+    def form(self, key: str, name: str) -> dict[str, Any]:
         """What was kept; empty if nothing was."""
         query = "SELECT fields FROM forms WHERE visitor = ? AND mode = ?"
-        row = self._run(lambda database: database.execute(query, (_hashed(key), mode)).fetchone())
+        row = self._run(lambda database: database.execute(query, (_hashed(key), name)).fetchone())
         return json.loads(row[0]) if row else {}
 
-    def keep_photo(self, key: str, mode: str, photo: Path | None) -> None:
-        """Keep the photo of a tab's form, or forget it; on a shared page none is kept, since any stranger could fill the disk with them."""
-        known = self.photo(key, mode)
-        if photo is not None and not self._shared:
-            if known and (known.stat().st_size, known.stat().st_mtime_ns) == (photo.stat().st_size, photo.stat().st_mtime_ns):
+    def keep_file(self, key: str, name: str, file: Path | None) -> None:
+        """Keep a file of the page under a name, or forget it; on a shared page none is kept, since any stranger could fill the disk with them."""
+        known = self.file(key, name)
+        if file is not None and not self._shared:
+            if known and (known.stat().st_size, known.stat().st_mtime_ns) == (file.stat().st_size, file.stat().st_mtime_ns):
                 return
             folder = self._folder(_hashed(key))
             folder.mkdir(parents=True, exist_ok=True)
-            place = folder / f"photo-{mode}{photo.suffix.lower()[:8] or '.photo'}"  # browsers show an image by its file's ending
-            shutil.copy2(photo, place)
+            place = folder / f"{name}{file.suffix.lower()[:8] or '.photo'}"  # browsers show an image by its file's ending
+            shutil.copy2(file, place)
             if place == known:
                 return
         if known:
             known.unlink(missing_ok=True)
 
-    def photo(self, key: str, mode: str) -> Path | None:
-        """The photo that was kept."""
-        return next(self._folder(_hashed(key)).glob(f"photo-{mode}.*"), None)
+    def file(self, key: str, name: str) -> Path | None:
+        """The file that was kept."""
+        return next(self._folder(_hashed(key)).glob(f"{name}.*"), None)
 
     def _forget_old(self) -> None:
         if not self._shared:

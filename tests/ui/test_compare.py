@@ -24,7 +24,8 @@ def test_one_photo_becomes_a_strip_of_three_with_one_seed(visit, studio, photo_f
     set_steps(page, 1)
     compare.click()
     page.locator("#status-depth").get_by_text("comparison is below").wait_for()
-    with Image.open(io.BytesIO(served(page, "#strip"))) as strip:
+    made = served(page, "#strip")
+    with Image.open(io.BytesIO(made)) as strip:
         assert strip.width > 3 * 128 and strip.height > 128
     recipes = [read_recipe(path) for path in set(studio.gallery.folder.glob("*.png")) - before]
     assert sorted(recipe.mode for recipe in recipes) == ["canny", "depth", "text"]
@@ -33,5 +34,7 @@ def test_one_photo_becomes_a_strip_of_three_with_one_seed(visit, studio, photo_f
     own = next(recipe for recipe in recipes if recipe.mode == "depth")
     expect(page.locator("#history img")).to_have_count(3)
     expect(page.locator("#caption-depth")).to_contain_text(f"Seed {own.seed}")
+    page.reload()
+    assert served(page, "#strip") == made
     run(page)  # and the tab is ready for the next one
     expect(page.locator("#history img")).to_have_count(4)

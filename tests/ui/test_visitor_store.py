@@ -83,14 +83,14 @@ def test_the_key_is_random_and_not_on_the_disk(tmp_path, make):
 def test_a_photo_is_kept_privately_and_forgotten_with_its_place_in_the_form(tmp_path):
     photo, key = tmp_path / "photo.jpg", new_key()
     photo.write_bytes(b"pixels")
-    VisitorStore(tmp_path).keep_photo(key, "canny", photo)
+    VisitorStore(tmp_path).keep_file(key, "photo-canny", photo)
     later = VisitorStore(tmp_path)  # after a restart
-    assert later.photo(key, "canny").read_bytes() == b"pixels"
-    assert later.photo(key, "depth") is None and later.photo(new_key(), "canny") is None
-    later.keep_photo(key, "canny", None)
-    assert later.photo(key, "canny") is None
-    VisitorStore(tmp_path, shared=True).keep_photo(key, "canny", photo)
-    assert later.photo(key, "canny") is None  # strangers could fill the disk
+    assert later.file(key, "photo-canny").read_bytes() == b"pixels"
+    assert later.file(key, "photo-depth") is None and later.file(new_key(), "photo-canny") is None
+    later.keep_file(key, "photo-canny", None)
+    assert later.file(key, "photo-canny") is None
+    VisitorStore(tmp_path, shared=True).keep_file(key, "photo-canny", photo)
+    assert later.file(key, "photo-canny") is None  # strangers could fill the disk
 
 
 def test_an_index_without_room_loses_no_image_and_disturbs_nobody_who_types(tmp_path, make):

@@ -96,6 +96,13 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     assert control.sha256 == pixels_hash(sent) and control.options["painted"] is True
     differs = (pixels(sent) != drawn).any(axis=2)
     assert 20 < differs.sum() < 2000 and (pixels(sent)[differs] == 255).all()
+    page.reload()
+    assert served(page, "#map-depth") == sent
+    expect(page.get_by_text("Painted by hand.").locator("visible=true")).to_be_visible()
+    before = source(page, "#map-depth")
+    field(page, "Near clip").fill("0.5")
+    field(page, "Near clip").press("Tab")
+    assert not (pixels(changed(page, "#map-depth", before))[differs] == 255).all()
 
 
 def test_a_map_in_black_on_white_can_be_used_the_other_way_round(visit, studio, photo, tmp_path):

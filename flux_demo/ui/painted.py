@@ -1,0 +1,71 @@
+"""A map that was painted on outlives a reload: it is kept, with what it was drawn from, until a map is drawn from something else."""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from flux_demo.errors import InvalidPicture
+from flux_demo.modes import Mode
+from flux_demo.ui.files import DrawnFrom, ShownMap, received, served_again
+from flux_demo.ui.visitor_store import VisitorStore, is_key
+from flux_demo.ui.workshop import PAINTED, with_paint
+
+
+def stroke_handler(visitors: VisitorStore, mode: Mode) -> Callable[..., dict[str, Any]]:
+    """The handler of every stroke."""
+
+    def stroke(*, visitor: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
+        if not is_key(visitor) or shown is None or shown.drawn_from.photo is None:
+            return {}
+        with suppress(InvalidPicture, OSError):  # a full disk is no reason to disturb whoever paints
+            found = with_paint(shown, painter, painting)
+            if PAINTED in found.options:
+                _keep(visitors, visitor, mode, found)
+            else:
+                _forget(visitors, visitor, mode)
+        return {}
+
+    return stroke
+
+
+def painted_before(visitors: VisitorStore, visitor: Any, mode: Mode, now: DrawnFrom) -> ShownMap | None:
+    """The visitor's painted map if it was drawn from what the form describes. If it was drawn from something else, it is forgotten."""
+    kept = visitors.form(visitor, _name(mode)) if is_key(visitor) else {}
+    if not kept:
+        return None
+    path = served_again(kept["path"], visitors.file(visitor, _name(mode))) if kept["drawn_from"] == _id(now) else None
+    if path is None:
+        _forget(visitors, visitor, mode)
+        return None
+    return ShownMap(**{**kept, "path": path, "drawn_from": now})
+
+
+def _keep(visitors: VisitorStore, visitor: str, mode: Mode, shown: ShownMap) -> None:
+    visitors.keep_form(visitor, _name(mode), asdict(shown) | {"drawn_from": _id(shown.drawn_from)})
+    visitors.keep_file(visitor, _name(mode), Path(shown.path))
+
+
+def _forget(visitors: VisitorStore, visitor: str, mode: Mode) -> None:
+    if visitors.form(visitor, _name(mode)):
+        visitors.keep_form(visitor, _name(mode), {})
+        visitors.keep_file(visitor, _name(mode), None)
+
+
+def _name(mode: Mode) -> str:
+    return f"painted-{mode.name}"
+
+
+def _id(drawn_from: DrawnFrom) -> list[Any]:
+    """What a map was drawn from, with the photo by its content: the same photo has another path after a restart."""
+    photo = received(drawn_from.photo)
+    options = [list(option) for option in drawn_from.options]
+    return [_sha256(str(photo), photo.stat().st_mtime_ns), drawn_from.size, drawn_from.fit, drawn_from.as_map, options]
+
+
+@lru_cache(maxsize=32)
+def _sha256(path: str, modified: int) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
