@@ -23,6 +23,17 @@
         }
     }, true);
 
+    // What a person does while the page still opens counts more than what was remembered: ui/session.py brings it back then.
+    window.doneWhileOpening = { tab: null, prompts: {} };
+    document.addEventListener("click", (event) => {
+        const tab = event.target.closest?.("#modes [role=tab]");
+        if (tab) window.doneWhileOpening.tab = tab.id;
+    }, true);
+    document.addEventListener("input", (event) => {
+        const prompt = event.target.closest?.(".prompt");
+        if (prompt) window.doneWhileOpening.prompts[prompt.id] = event.target.value;
+    }, true);
+
     // A click before the page knows whose it is waits for that, ten seconds at most. A browser that keeps nothing is not waited for.
     const knowsVisitor = () => {
         try {

@@ -16,9 +16,10 @@ from flux_demo.request import GenerationRequest, Size, parse_seed, random_seed
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap, map_to_send, new_file
-from flux_demo.ui.generate import FAILED, Services, check_filled, request_of, watch
+from flux_demo.ui.generate import FAILED, check_filled, request_of, watch
 from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.preview import draw, drawn_from, map_to_follow
+from flux_demo.ui.services import Services
 from flux_demo.ui.workshop import MAP
 
 MADE = "The comparison is below the tabs."

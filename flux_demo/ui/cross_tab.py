@@ -16,9 +16,10 @@ from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.fetch import every_tab, fetch_handler
 from flux_demo.ui.files import received, still_kept
-from flux_demo.ui.generate import SHOWN_BY_A_RUN, Services, ended
+from flux_demo.ui.generate import SHOWN_BY_A_RUN, ended
 from flux_demo.ui.history import Entry, actions, displayed, history_shown, nothing_displayed
 from flux_demo.ui.restore import across, from_other_program, opened
+from flux_demo.ui.services import Services
 from flux_demo.ui.tab_state import tab_state
 from flux_demo.ui.visitor_store import is_key
 from flux_demo.ui.workshop import VIEWED

@@ -1,7 +1,7 @@
 """The run button: form -> request -> run -> image. The form stays as it is, whatever happens."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from flux_demo.request import MAX_SEED, ControlMap, DrawnImage, GenerationReques
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap, map_to_send, new_file
-from flux_demo.ui.history import Album, Entry, displayed, history_shown
+from flux_demo.ui.history import Entry, displayed, history_shown
 from flux_demo.ui.preview import drawn_from, map_to_follow
-from flux_demo.ui.run import Run, Runs
-from flux_demo.ui.turns import Turns
+from flux_demo.ui.run import Run
+from flux_demo.ui.services import Services
 from flux_demo.ui.workshop import MAP
 from flux_demo.version import VERSION
 
@@ -53,16 +53,6 @@ BEGIN_JS = f"""() => [
     "running",
 ]"""
 STOP_JS = f"""() => [{html.says("Stopping", "busy")!r}, {{__type__: "update", interactive: false}}, "stopping"]"""
-
-
-@dataclass(frozen=True)
-class Services:
-    """What all tabs share."""
-
-    studio: Studio
-    album: Album
-    runs: Runs
-    turns: Turns
 
 
 def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:

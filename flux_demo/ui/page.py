@@ -15,13 +15,14 @@ from flux_demo.ui.blocks import Page
 from flux_demo.ui.compare import compare_handler
 from flux_demo.ui.cross_tab import bind_across, bind_end
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, Services, run_handler, stop_handler
+from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, run_handler, stop_handler
 from flux_demo.ui.history import Album, Entry, actions
 from flux_demo.ui.loading import bind_loading
 from flux_demo.ui.painted import stroke_handler
-from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers
+from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers, photo_map
 from flux_demo.ui.prompt_meter import measure
 from flux_demo.ui.run import MAX_RUNS, Runs
+from flux_demo.ui.services import Services
 from flux_demo.ui.session import bind_session
 from flux_demo.ui.size_field import bind_size
 from flux_demo.ui.tab import build_tab
@@ -36,8 +37,6 @@ SHOWN_OF_A_MAP = (*VIEWED, "shown", "map_note", "use_as_map", "use_inverted")
 # Two sliders that must not cross: the one that moves pushes the other along, in the browser.
 PUSH_UP_JS = "(low, high) => Number.isFinite(low) && Number.isFinite(high) && low > high ? low : {__type__: 'update'}"
 PUSH_DOWN_JS = "(low, high) => Number.isFinite(low) && Number.isFinite(high) && low > high ? high : {__type__: 'update'}"
-# Said in the browser, since a depth map takes a while.
-DRAWING_JS = "(photo) => photo ? SAID : {__type__: 'update'}".replace("SAID", json.dumps(html.says("Drawing the map", "busy")))
 COPY_LINK_JS = """(prompt, seed, size, steps, guidance) => {
     const mode = document.querySelector("[role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "") ?? "text";
     const link = new URL(location.pathname, location.origin);
@@ -161,10 +160,10 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
 
 def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ...]) -> None:
     assert mode.control
-    gr.on([form["photo"].change], None, form["photo"], form["map_note"], js=DRAWING_JS, api_visibility="private")
-    changes = [form[name].change for name in ("photo", "as_map", "size", "fit", *options)]
-    redraw = live_map(services.studio, mode, services.turns, services.album.visitors)
-    bind(changes, redraw, form, [*SHOWN_OF_A_MAP, "photo"], options, trigger_mode="always_last", queue=False)
+    limits = {"trigger_mode": "always_last", "concurrency_id": "map", "concurrency_limit": 2}
+    bind([form["photo"].change], photo_map(services, mode), form, [*SHOWN_OF_A_MAP, "photo"], options, **limits)
+    others = [form[name].change for name in ("as_map", "size", "fit", *options)]
+    bind(others, live_map(services, mode), form, [*SHOWN_OF_A_MAP], options, trigger_mode="always_last", queue=False)
     offered = ["use_as_map", "use_inverted"]
     bind([form["use_as_map"].click], lambda: {"as_map": True} | offers(None), form, ["as_map", *offered], queue=False)
     bind([form["use_inverted"].click], inverted, form, ["photo", "as_map", "map_note", *offered])

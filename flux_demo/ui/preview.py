@@ -1,6 +1,6 @@
 """The live map: drawn again when anything that it depends on changes, and never sent when it is out of date."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,10 +18,9 @@ from flux_demo.studio import EMPTY, Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received
 from flux_demo.ui.painted import painted_before
+from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import map_note
-from flux_demo.ui.turns import Turns
-from flux_demo.ui.visitor_store import VisitorStore
 from flux_demo.ui.visitors import current
 from flux_demo.ui.workshop import MAP, in_sight, seen, with_paint
 
@@ -91,10 +90,46 @@ def map_to_follow(
     return found, {} if found is shown else answer | {"shown": found, "map_note": html.map_note(found.note, found.keeps)}
 
 
-def live_map(studio: Studio, mode: Mode, turns: Turns, visitors: VisitorStore) -> Callable[..., dict[str, Any]]:
-    """The handler of every change that the map depends on.
+def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
+    """The handler of a photo that came or went; it says that the map is being drawn, which may take a while.
 
-    It is to be bound as one event, of which the browser has one under way at a time: of two, the older answer could come last and stay.
+    It is to be bound to Gradio's queue. Without it, each answer makes Gradio's image panel report its photo as changed again, for seconds.
+    """
+
+    def draw_first(
+        *,
+        visitor: Any,
+        photo: Any,
+        size: Any,
+        fit: Any,
+        as_map: Any,
+        shown: ShownMap | None,
+        wanted: str | None,
+        view: Any,
+        **options: Any,
+    ) -> Iterator[dict[str, Any]]:
+        now = drawn_from(mode, photo, size, fit, as_map, options)
+        if is_current(shown, now):
+            return
+        if now.photo is None:
+            yield _no_map(wanting(wanted) or map_note(mode))
+            return
+        yield {"map_note": html.says("Drawing the map", "busy")}
+        try:
+            copy = for_the_browser(received(now.photo))
+        except Exception as error:
+            yield _no_map(html.says(html.sentence(error), "problem"))
+            return
+        yield (
+            {"photo": copy} if copy else _redrawn(services, visitor, mode, now, wanted, view)
+        )  # a new photo is a change, of which the map is drawn
+
+    return draw_first
+
+
+def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
+    """The handler of every other change that the map depends on. Without a photo there is nothing to draw, and nothing to take away:
+    when a page opens, its other fields may be there before its photo.
     """
 
     def redraw(
@@ -110,28 +145,22 @@ def live_map(studio: Studio, mode: Mode, turns: Turns, visitors: VisitorStore) -
         **options: Any,
     ) -> dict[str, Any]:
         now = drawn_from(mode, photo, size, fit, as_map, options)
-        if shown is not None and is_current(shown, now):
-            return {"map_note": note_of(shown, wanted)}
+        if now.photo is None or is_current(shown, now):
+            return {}
         caller = current.get()
         try:
-            with turns.turn(caller.visitor.address if caller else ""):
-                return _redrawn(studio, mode, now, wanted, view, lambda: painted_before(visitors, visitor, mode, now))
+            with services.turns.turn(caller.visitor.address if caller else ""):
+                return _redrawn(services, visitor, mode, now, wanted, view)
         except InvalidRequest as error:
             return {"map_note": html.says(str(error), "problem")}
 
     return redraw
 
 
-def _redrawn(
-    studio: Studio, mode: Mode, now: DrawnFrom, wanted: str | None, view: Any, painted: Callable[[], ShownMap | None]
-) -> dict[str, Any]:
+def _redrawn(services: Services, visitor: Any, mode: Mode, now: DrawnFrom, wanted: str | None, view: Any) -> dict[str, Any]:
     """What the page shows of the map that the form describes."""
-    if now.photo is None:
-        return _no_map(wanting(wanted) or map_note(mode))
     try:
-        if (copy := for_the_browser(received(now.photo))) is not None:
-            return {"photo": copy}  # a change, of which the map is drawn
-        shown = painted() or draw(studio, mode, now)
+        shown = painted_before(services.album.visitors, visitor, mode, now) or draw(services.studio, mode, now)
     except Exception as error:
         return _no_map(html.says(html.sentence(error), "problem"))
     return in_sight(view, shown) | {"shown": shown, "map_note": note_of(shown, wanted)} | offers(shown.looks_like)

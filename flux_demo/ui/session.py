@@ -1,5 +1,6 @@
 """Nothing is lost: a page that opens gets back what its visitor typed, made, and left running. And a link's query fills in the form."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -13,14 +14,20 @@ from flux_demo.request import MAX_PROMPT, Size
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.files import received, served_again
-from flux_demo.ui.generate import SHOWN_BY_A_RUN, Services, watch
+from flux_demo.ui.generate import SHOWN_BY_A_RUN, watch
 from flux_demo.ui.history import Entry, actions, displayed, history_shown
 from flux_demo.ui.run import MAX_RUNS
+from flux_demo.ui.services import Services
 from flux_demo.ui.visitor_store import is_key, new_key
 
 FIELDS = ("prompt", "seed", "steps", "guidance", "size", "preset", "count", "fit", "as_map", "photo")
 FOLLOWING = ("prompt", "seed", "size")  # go along from tab to tab
 LOAD_JS = "(visitor, query) => [visitor, window.location.search]"
+DONE_WHILE_OPENING_JS = """() => {
+    const { tab, prompts } = window.doneWhileOpening;
+    document.getElementById(tab)?.click();
+    return MODES.map((mode) => prompts[`prompt-${mode}`] ?? { __type__: "update" });
+}""".replace("MODES", json.dumps(list(MODES)))
 
 
 def fields_of(mode: Mode) -> tuple[str, ...]:
@@ -41,6 +48,7 @@ def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, b
         if mode.control:
             _bind_photo(services, mode, forms[name] | everywhere)
     loaded = bind([blocks.load], opening(services), flat, outputs, queue=False, js=LOAD_JS)
+    loaded.then(None, None, [form["prompt"] for form in forms.values()], js=DONE_WHILE_OPENING_JS, api_visibility="private")
     for name, mode in MODES.items():
         following = [*SHOWN_BY_A_RUN, *actions()]
         bind(

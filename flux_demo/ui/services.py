@@ -1,0 +1,18 @@
+"""What all tabs of a page share."""
+
+from dataclasses import dataclass
+
+from flux_demo.studio import Studio
+from flux_demo.ui.history import Album
+from flux_demo.ui.run import Runs
+from flux_demo.ui.turns import Turns
+
+
+@dataclass(frozen=True)
+class Services:
+    """What all tabs share."""
+
+    studio: Studio
+    album: Album
+    runs: Runs
+    turns: Turns
