@@ -58,8 +58,12 @@ class Page(gr.Blocks):
                 self._forget_unless_used(session)
 
     def _caller(self, request: Any, session: str | None, event: str | None) -> Caller:
-        address = self.hosts.address_of(request) if isinstance(request, gr.Request) else ""
-        return Caller(visitor_of(address, session, event), (session or "", event or ""), self.listeners)
+        names = (session or "", event or "")
+        if not isinstance(request, gr.Request):
+            return Caller(visitor_of("", session, event), names, self.listeners)
+        if (address := mcp.address_of_caller(request)) is not None:
+            return Caller(visitor_of(address, None, None), names, self.listeners)
+        return Caller(visitor_of(self.hosts.address_of(request), session, event), names, self.listeners)
 
     @property
     def hosts(self) -> Hosts:
@@ -131,7 +135,7 @@ async def served(app: Any) -> AsyncIterator[None]:
     page = app.get_blocks()
     logging.getLogger("uvicorn.error").addFilter(_one_line)
     if page.mcp_server_obj:
-        mcp.adapt(page.mcp_server_obj)
+        mcp.adapt(page.mcp_server_obj, lambda request: page.hosts.address_of(request))
         page.mcp_server = False  # it is served; Gradio would print lines of its own about it
     app.middleware_stack = Guard(app.middleware_stack, page)  # outside Gradio's own middleware, which answers some requests itself
     stopped = threading.Event()

@@ -7,6 +7,8 @@ import asyncio
 import base64
 import binascii
 import importlib.util
+import secrets
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -14,6 +16,8 @@ from flux_demo.errors import InvalidPicture
 from flux_demo.maps.photo import MAX_BYTES
 from flux_demo.ui.files import new_file, received
 
+CALLER = "x-flux-demo-caller"  # the header in which a tool's call to its endpoint, from this very machine, says who asked
+SECRET = secrets.token_urlsafe(24)  # before the address, so that nobody else can say it
 HOW = "Give an address that a tool of this page returned, or a data: URI with the picture in base64."
 
 
@@ -22,13 +26,16 @@ def available() -> bool:
     return importlib.util.find_spec("mcp") is not None
 
 
-def adapt(server: Any) -> None:
-    """Make Gradio's server take files our way, and call our endpoints without the caller's headers, which name another host."""
+def adapt(server: Any, address_of: Callable[[Any], str]) -> None:
+    """Make Gradio's server take files our way, and call our endpoints without the caller's headers, which name another host.
+
+    Of the caller only the network address goes along.
+    """
     prepare = server._prepare_tool_call_args
 
     def prepared(name: str, arguments: dict[str, Any]) -> tuple[Any, ...]:
         endpoint, values, _, fn = prepare(name, arguments)
-        return endpoint, values, {}, fn
+        return endpoint, values, {CALLER: f"{SECRET} {address_of(server.mcp_server.request_context.request)}"}, fn
 
     async def outputs_of(job: Any) -> list[Any]:
         result = await asyncio.to_thread(job.result)
@@ -37,6 +44,12 @@ def adapt(server: Any) -> None:
     server._prepare_tool_call_args = prepared
     server._execute_tool_without_progress = outputs_of
     server.convert_strings_to_filedata = with_files
+
+
+def address_of_caller(request: Any) -> str | None:
+    """The address of whoever called a tool, where that tool sent the request."""
+    secret, _, address = str(request.headers.get(CALLER, "")).partition(" ")
+    return address if secrets.compare_digest(secret.encode(), SECRET.encode()) else None
 
 
 def with_files(arguments: dict[str, Any], places: list[list[str | int]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -15,11 +16,16 @@ CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 
-def with_tools(address, use):
-    """``await use(session)`` with a client that is connected."""
+def with_tools(address, use, comes_from=None):
+    """``await use(session)`` with a client that is connected, from one of this machine's own addresses."""
 
     async def connected():
-        async with streamable_http_client(f"{address}gradio_api/mcp") as (read, write, _), ClientSession(read, write) as session:
+        way = httpx.AsyncHTTPTransport(local_address=comes_from)
+        async with (
+            httpx.AsyncClient(transport=way, timeout=60) as web,
+            streamable_http_client(f"{address}gradio_api/mcp", http_client=web) as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
             await session.initialize()
             return await use(session)
 
@@ -50,6 +56,23 @@ def test_a_model_finds_the_tools_and_goes_from_a_photo_to_an_image(address, stud
 
     for refused in with_tools(address, use):
         assert refused.isError and "Give an address that a tool of this page returned" in said(refused)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="only 127.0.0.1 is there by default")
+def test_callers_from_two_addresses_are_two_visitors(address, studio, monkeypatch):
+    visitors, generate = [], studio.generate
+    monkeypatch.setattr(studio, "generate", lambda *given: visitors.append(given[-1]) or generate(*given))
+
+    async def use(session):
+        return await session.call_tool("text", {"prompt": "a red cube", "size": SMALL, "steps": 1})
+
+    for comes_from in ("127.0.0.2", "127.0.0.3"):
+        assert not with_tools(address, use, comes_from).isError
+    assert visitors == [("127.0.0.2", ""), ("127.0.0.3", "")]
+    forged = {"x-flux-demo-caller": "guessed 10.0.0.1"}
+    event = httpx.post(f"{address}gradio_api/call/text", json={"data": ["a cube", SMALL, "1", 1, None]}, headers=forged, trust_env=False)
+    httpx.get(f"{address}gradio_api/call/text/{event.json()['event_id']}", trust_env=False, timeout=60)
+    assert visitors[-1].address == "127.0.0.1"
 
 
 def test_only_calls_from_this_page_are_served(address):
