@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from flux_demo.modes import Mode
 from flux_demo.ui.files import DrawnFrom, ShownMap, received, served_again
 from flux_demo.ui.visitor_store import VisitorStore, is_key
 from flux_demo.ui.workshop import PAINTED, with_paint
+
+FIELDS = {field.name for field in fields(ShownMap)}  # another version of the program may have kept others
 
 
 def stroke_handler(visitors: VisitorStore, mode: Mode) -> Callable[..., dict[str, Any]]:
@@ -33,15 +35,20 @@ def stroke_handler(visitors: VisitorStore, mode: Mode) -> Callable[..., dict[str
 
 
 def painted_before(visitors: VisitorStore, visitor: Any, mode: Mode, now: DrawnFrom) -> ShownMap | None:
-    """The visitor's painted map if it was drawn from what the form describes. If it was drawn from something else, it is forgotten."""
-    kept = visitors.form(visitor, _name(mode)) if is_key(visitor) else {}
-    if not kept:
+    """The visitor's painted map if it was drawn from what the form describes. If it was drawn from something else, it is forgotten.
+
+    Raises InvalidPicture when the form's photo is gone.
+    """
+    if not is_key(visitor):
         return None
-    path = served_again(kept["path"], visitors.file(visitor, _name(mode))) if kept["drawn_from"] == _id(now) else None
-    if path is None:
+    with suppress(OSError):  # a disk that refuses is no reason not to draw the map
+        if not (kept := visitors.form(visitor, _name(mode))):
+            return None
+        path = served_again(kept["path"], visitors.file(visitor, _name(mode))) if kept["drawn_from"] == _id(now) else None
+        if path is not None and kept.keys() == FIELDS:
+            return ShownMap(**{**kept, "path": path, "drawn_from": now})
         _forget(visitors, visitor, mode)
-        return None
-    return ShownMap(**{**kept, "path": path, "drawn_from": now})
+    return None
 
 
 def _keep(visitors: VisitorStore, visitor: str, mode: Mode, shown: ShownMap) -> None:

@@ -1,0 +1,66 @@
+"""Painted maps are kept with what they were drawn from."""
+
+import shutil
+
+import pytest
+from PIL import Image
+
+from flux_demo.modes import MODES
+from flux_demo.request import ControlMap
+from flux_demo.ui.files import DrawnFrom, keep_map, new_file
+from flux_demo.ui.painted import painted_before, stroke_handler
+from flux_demo.ui.visitor_store import VisitorStore, new_key
+from flux_demo.ui.workshop import PAINTED
+
+DEPTH, ME = MODES["depth"], new_key()
+
+
+def saved(name, colour):
+    path = new_file(name)
+    Image.new("RGB", (64, 64), colour).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def shown(tmp_path, monkeypatch):
+    """A black map of a grey photo."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    drawn_from = DrawnFrom(saved("photo.png", "grey"), "64x64", "crop", False, (("near", 0),))
+    return keep_map(ControlMap("depth", Image.new("RGB", (64, 64)), {"near": 0}), drawn_from)
+
+
+def paint(visitors, shown, colour="white"):
+    composite = {"composite": {"path": saved("composite.png", colour)}}
+    stroke_handler(visitors, DEPTH)(visitor=ME, shown=shown, painter=composite, painting=shown.sha256)
+
+
+def test_the_same_photo_under_another_path_finds_it_and_another_photo_forgets_it(shown, tmp_path):
+    visitors, now = VisitorStore(tmp_path), shown.drawn_from
+    assert painted_before(visitors, ME, DEPTH, now) is None
+    paint(visitors, shown)
+    again = str(new_file("photo.png"))
+    shutil.copyfile(now.photo, again)
+    found = painted_before(VisitorStore(tmp_path), ME, DEPTH, now._replace(photo=again))
+    assert Image.open(found.path).getpixel((0, 0)) == (255, 255, 255)
+    assert found.options == {"near": 0, PAINTED: True} and found.drawn_from.photo == again
+    assert painted_before(visitors, new_key(), DEPTH, now) is None and painted_before(visitors, ME, MODES["canny"], now) is None
+    assert painted_before(visitors, ME, DEPTH, now._replace(photo=saved("photo.png", "red"))) is None
+    assert painted_before(visitors, ME, DEPTH, now) is None  # drawn anew meanwhile
+
+
+def test_strokes_that_are_taken_back_are_forgotten(shown, tmp_path):
+    visitors = VisitorStore(tmp_path)
+    paint(visitors, shown)
+    paint(visitors, shown, "black")
+    assert painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
+
+
+def test_a_disk_that_refuses_and_fields_of_another_version_are_no_reason_not_to_draw(shown, tmp_path):
+    visitors = VisitorStore(tmp_path)
+    paint(visitors, shown)
+    visitors.change_form(ME, "painted-depth", {"colour": "red"})
+    assert painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
+    (tmp_path / "file").touch()
+    refusing = VisitorStore(tmp_path / "file")
+    paint(refusing, shown)
+    assert painted_before(refusing, ME, DEPTH, shown.drawn_from) is None
