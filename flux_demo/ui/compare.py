@@ -53,7 +53,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
             if as_map:
                 raise InvalidRequest("A ready-made map cannot be compared with the other modes. Give the photo that it was drawn from.")
             # A map without its photo is drawn anew, which says that the photo is missing.
-            shown, changed = map_to_follow(studio, mode, now, shown if now.photo else None, view, painter, painting)
+            shown, changed = map_to_follow(services, visitor, mode, now, shown if now.photo else None, view, painter, painting)
             yield changed
             maps = _maps(studio, mode, shown, photo, fit)
             chosen = parse_seed(seed)

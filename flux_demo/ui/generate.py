@@ -88,7 +88,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
                 sample = None
                 now = drawn_from(mode, photo, size, fit, as_map, options)
                 _prompt_first(prompt)
-                shown, changed = map_to_follow(studio, mode, now, shown, view, painter, painting)
+                shown, changed = map_to_follow(services, visitor, mode, now, shown, view, painter, painting)
                 yield changed
                 control = map_to_send(shown)
             request = request_of(mode, prompt, seed, steps, guidance, preset, None if control else size, control, sample)
@@ -106,7 +106,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
 def watch(services: Services, visitor: str, run: Run, last: Entry | None, shown: ShownMap | None = None) -> Iterator[dict[str, Any]]:
     """Show a run until it ends: its steps, each image when it is ready, and how it ended."""
     seen, told = 0, None
-    for _ in run.looks():
+    for _ in run.watched():
         if run.done.is_set():
             break
         if seen < len(run.images):

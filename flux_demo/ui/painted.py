@@ -14,7 +14,7 @@ from flux_demo.ui.files import DrawnFrom, ShownMap, received, served_again
 from flux_demo.ui.visitor_store import VisitorStore, is_key
 from flux_demo.ui.workshop import PAINTED, with_paint
 
-FIELDS = {field.name for field in fields(ShownMap)}  # another version of the program may have kept others
+RECORD = {field.name for field in fields(ShownMap)}  # another version of the program may have kept others
 
 
 def stroke_handler(visitors: VisitorStore, mode: Mode) -> Callable[..., dict[str, Any]]:
@@ -39,13 +39,13 @@ def painted_before(visitors: VisitorStore, visitor: Any, mode: Mode, now: DrawnF
 
     Raises InvalidPicture when the form's photo is gone.
     """
-    if not is_key(visitor):
+    if not is_key(visitor) or now.photo is None:
         return None
     with suppress(OSError):  # a disk that refuses is no reason not to draw the map
         if not (kept := visitors.form(visitor, _name(mode))):
             return None
         path = served_again(kept["path"], visitors.file(visitor, _name(mode))) if kept["drawn_from"] == _id(now) else None
-        if path is not None and kept.keys() == FIELDS:
+        if path is not None and kept.keys() == RECORD:
             return ShownMap(**{**kept, "path": path, "drawn_from": now})
         _forget(visitors, visitor, mode)
     return None

@@ -77,12 +77,17 @@ def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
     return replace(shown, looks_like=look, keeps=_kept(facts, control) if fit == "crop" else None)
 
 
+def map_of(services: Services, visitor: Any, mode: Mode, now: DrawnFrom) -> ShownMap:
+    """The map that the form describes: the one that the visitor painted on, or drawn. Raises FluxDemoError."""
+    return painted_before(services.album.visitors, visitor, mode, now) or draw(services.studio, mode, now)
+
+
 def map_to_follow(
-    studio: Studio, mode: Mode, now: DrawnFrom, shown: ShownMap | None, view: Any, painter: Any, painting: str | None
+    services: Services, visitor: Any, mode: Mode, now: DrawnFrom, shown: ShownMap | None, view: Any, painter: Any, painting: str | None
 ) -> tuple[ShownMap, dict[str, Any]]:
     """The map as the form and the editor have it at a click, and what the page shows if it is another one than before. Raises FluxDemoError."""
     if shown is None or not is_current(shown, now):  # the click was faster than the live map: draw it, show it, then send it
-        found = draw(studio, mode, now)
+        found = map_of(services, visitor, mode, now)
         answer = in_sight(view, found)
     else:
         found = with_paint(shown, painter, painting)
@@ -120,16 +125,19 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
         except Exception as error:
             yield _no_map(html.says(html.sentence(error), "problem"))
             return
-        yield (
-            {"photo": copy} if copy else _redrawn(services, visitor, mode, now, wanted, view)
-        )  # a new photo is a change, of which the map is drawn
+        if copy:
+            yield {"photo": copy}  # a change, of which the map is drawn
+            return
+        yield _redrawn(services, visitor, mode, now, wanted, view)
 
     return draw_first
 
 
 def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
-    """The handler of every other change that the map depends on. Without a photo there is nothing to draw, and nothing to take away:
-    when a page opens, its other fields may be there before its photo.
+    """The handler of every other change that the map depends on.
+
+    Without a photo it answers nothing: when a page opens, its other fields may be there before its photo, and an answer could take the
+    photo's map away.
     """
 
     def redraw(
@@ -160,7 +168,7 @@ def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
 def _redrawn(services: Services, visitor: Any, mode: Mode, now: DrawnFrom, wanted: str | None, view: Any) -> dict[str, Any]:
     """What the page shows of the map that the form describes."""
     try:
-        shown = painted_before(services.album.visitors, visitor, mode, now) or draw(services.studio, mode, now)
+        shown = map_of(services, visitor, mode, now)
     except Exception as error:
         return _no_map(html.says(html.sentence(error), "problem"))
     return in_sight(view, shown) | {"shown": shown, "map_note": note_of(shown, wanted)} | offers(shown.looks_like)

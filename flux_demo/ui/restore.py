@@ -64,9 +64,8 @@ def _map_of(mode: Mode, entry: Entry, history: Sequence[Entry], size: str) -> di
         if shown and shown.sha256 == control.sha256 and still_kept(shown.path):
             photo = still_kept(known.photo)
             shown = replace(shown, drawn_from=drawn_from(mode, photo, size, fit, as_map, options))
-            return (
-                form | seen(MAP, shown) | {"photo": photo, "shown": shown, "wanted": shown.sha256, "map_note": note_of(shown, shown.sha256)}
-            )
+            map_shown = {"shown": shown, "wanted": control.sha256, "map_note": note_of(shown, control.sha256)}
+            return form | seen(MAP, shown) | map_shown | {"photo": photo}
     return (form | seen(MAP, None)) | {
         "photo": None,
         "shown": None,

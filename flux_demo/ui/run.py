@@ -24,7 +24,7 @@ from flux_demo.ui.visitors import current
 
 MAX_RUNS = MAX_IN_ALL + 4  # that hold a thread of Gradio's: all that a queue takes, and some that it is about to refuse
 UNWATCHED_S = 60.0  # a run goes on so long while nobody looks
-LOOK_S = 0.2  # between two looks at a run: one that streams less often cannot be closed, and each look costs the browser as much as a step of the mini
+WATCH_S = 0.18  # between two answers of a stream: with more than 0.2 s it closes too late, and each costs the browser a step of the mini
 KEPT_S = 10.0  # a run that has ended can be found so long, by a page that did not see its end
 
 
@@ -57,15 +57,15 @@ class Run:
         """Let the run end at its next step."""
         self.stopping = True
 
-    def looks(self) -> Iterator[None]:
-        """Yield now and then until the run has ended, and once more; whoever iterates is looking."""
+    def watched(self) -> Iterator[None]:
+        """Yield now and then until the run has ended, and once more; whoever iterates is watching."""
         caller = current.get()
         while not self.done.is_set():
             if caller:
                 caller.check_listening()
             self.watched_at = time.monotonic()
             yield
-            self.done.wait(LOOK_S)
+            self.done.wait(WATCH_S)
         yield
 
     def work(self, studio: Studio, on_image: Callable[[GeneratedImage], object]) -> None:

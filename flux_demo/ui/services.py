@@ -10,7 +10,7 @@ from flux_demo.ui.turns import Turns
 
 @dataclass(frozen=True)
 class Services:
-    """What all tabs share."""
+    """Handed to whatever makes a handler."""
 
     studio: Studio
     album: Album

@@ -1,14 +1,17 @@
 """Painted maps are kept with what they were drawn from."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from flux_demo.errors import InvalidRequest
 from flux_demo.modes import MODES
 from flux_demo.request import ControlMap
-from flux_demo.ui.files import DrawnFrom, keep_map, new_file
+from flux_demo.ui.files import DrawnFrom, keep_map, map_to_send, new_file
 from flux_demo.ui.painted import painted_before, stroke_handler
+from flux_demo.ui.preview import map_to_follow
 from flux_demo.ui.visitor_store import VisitorStore, new_key
 from flux_demo.ui.workshop import PAINTED
 
@@ -46,6 +49,16 @@ def test_the_same_photo_under_another_path_finds_it_and_another_photo_forgets_it
     assert painted_before(visitors, new_key(), DEPTH, now) is None and painted_before(visitors, ME, MODES["canny"], now) is None
     assert painted_before(visitors, ME, DEPTH, now._replace(photo=saved("photo.png", "red"))) is None
     assert painted_before(visitors, ME, DEPTH, now) is None  # drawn anew meanwhile
+
+
+def test_a_click_before_the_map_is_there_again_sends_the_painted_one(shown, tmp_path):
+    visitors = VisitorStore(tmp_path)
+    paint(visitors, shown)
+    services = SimpleNamespace(album=SimpleNamespace(visitors=visitors), studio=None)  # nothing is drawn
+    found, changed = map_to_follow(services, ME, DEPTH, shown.drawn_from, None, "map", None, None)
+    assert map_to_send(found).image.getpixel((0, 0)) == (255, 255, 255) and changed["map"] == found.path
+    with pytest.raises(InvalidRequest, match="no photo to follow"):
+        map_to_follow(services, ME, DEPTH, shown.drawn_from._replace(photo=None), None, "map", None, None)
 
 
 def test_strokes_that_are_taken_back_are_forgotten(shown, tmp_path):

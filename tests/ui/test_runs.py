@@ -38,11 +38,11 @@ def slow(recording_backend, tmp_path):
 def test_a_run_goes_on_while_nobody_looks_and_is_found_again(slow):
     runs, kept = Runs(), []
     run = runs.start(ME, slow, consecutive(REQUEST, 2), kept.append)
-    looking = run.looks()
+    looking = run.watched()
     next(looking)
     looking.close()  # the page is gone
     assert runs.find(ME, "text") is run and runs.find(YOU, "text") is None
-    for _ in runs.find(ME, "text").looks():
+    for _ in runs.find(ME, "text").watched():
         pass
     assert run.error is None and [made.recipe.seed for made in kept] == [5, 6]
     assert runs.find(ME, "text") is run  # for a page whose stream was closed just before the end
@@ -62,7 +62,7 @@ def test_stop_says_at_which_step_and_one_visitor_runs_once_per_mode(slow):
     with pytest.raises(InvalidRequest, match="not finished yet"):
         runs.start(ME, slow, [REQUEST], print)
     other = None
-    for _ in run.looks():
+    for _ in run.watched():
         other = other or (run.last_step and runs.start(YOU, slow, [long], print))  # in the queue behind the first, not by chance before it
         if run.last_step and run.last_step.done >= 3:
             run.stop()
@@ -81,7 +81,7 @@ def test_without_a_key_nothing_runs(slow):
 
 def test_the_time_left_comes_from_the_steps_done(slow):
     run = Runs().start(ME, slow, [REQUEST], print)
-    for _ in run.looks():
+    for _ in run.watched():
         if run.last_step and run.last_step.done >= 20:
             run.stop()
     assert 1 < run.last_step.seconds_left < 30  # 180 steps of 10 ms on an idle machine
