@@ -80,6 +80,23 @@ def test_no_model_library_is_loaded_before_the_page_answers():
         assert not before & {"torch", "diffusers", "transformers", "cv2"}
 
 
+def test_gradio_checks_no_files_for_editors_when_the_page_starts():
+    """It would parse and print the source of each of its components; that alone took longer than all of our own start."""
+    code = """import ast, inspect
+segment, getfile, read = ast.get_source_segment, inspect.getfile, []
+ast.get_source_segment = lambda *given: read.append(given) or segment(*given)
+import flux_demo.ui
+print(len(read), inspect.getfile is getfile)
+from gradio import component_meta
+from gradio.components import textbox
+component_meta.extract_class_source_code(inspect.getsource(textbox), "Textbox")
+print(len(read))"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    before, put_back, after = done.stdout.split()
+    assert int(before) <= 2, "our own page is a class of Gradio's Blocks, which is read twice; no component is"
+    assert (put_back, int(after) - int(before)) == ("True", 1), "what was replaced is back, and Gradio reads as it is counted here"
+
+
 def test_gradios_own_variables_decide_when_no_address_is_given():
     port = free_port()
     with started(GRADIO_SERVER_PORT=str(port), GRADIO_SERVER_NAME="0.0.0.0") as (_, address, _lines):

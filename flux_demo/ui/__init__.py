@@ -1,9 +1,11 @@
 """The page and its API. The only importer of Gradio."""
 
+from flux_demo.ui.lean_gradio import gradio  # before any other import of it
+
+# isort: split
+
 from pathlib import Path
 from typing import Any
-
-import gradio
 
 from flux_demo.errors import FluxDemoError
 from flux_demo.settings import ASSETS
