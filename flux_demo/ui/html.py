@@ -10,6 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from gradio.i18n import I18nData
+
 from flux_demo.backends import PassedOver, Route
 from flux_demo.engine.presets import PRESETS
 from flux_demo.errors import FluxDemoError
@@ -17,6 +19,7 @@ from flux_demo.modes import Mode
 from flux_demo.recipe import Recipe
 from flux_demo.request import Size
 
+YOURS = ("Your images", "Only you see them. Drop one on the page to get its settings back.")
 RECENT = 20  # prompts to go back to
 LICENSE_PAGE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md"
 BUG = "Something went wrong inside the program, and this run has ended. Try again; if it happens again, the server's log names the place."
@@ -116,9 +119,14 @@ def sample_note(count: int) -> str:
     )
 
 
+def heading(text: str, explained: str | None = None) -> str:
+    """The heading of a part of the page, and what it is about."""
+    return f"<h2>{text}</h2>" + (f"<p class='explains'>{explained}</p>" if explained else "")
+
+
 def image_head(note: str = "") -> str:
-    """The heading over the image, with a note when the form has changed since."""
-    return f"<h2>Image{f' <small>{escape(note)}</small>' if note else ''}</h2>"
+    """The heading over the image, with a note when the form has changed since. The browser translates it, see languages.py."""
+    return f"<h2>{I18nData('Image')}{f' <small>{escape(note)}</small>' if note else ''}</h2>"
 
 
 def caption(recipe: Recipe, title: str) -> str:

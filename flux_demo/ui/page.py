@@ -17,6 +17,7 @@ from flux_demo.ui.cross_tab import bind_across, bind_end
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, run_handler, stop_handler
 from flux_demo.ui.history import Album, Entry, actions
+from flux_demo.ui.languages import mark
 from flux_demo.ui.loading import bind_loading
 from flux_demo.ui.painted import stroke_handler
 from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers, photo_map
@@ -85,6 +86,7 @@ def build(studio: Studio) -> gr.Blocks:
         bind_loading(studio, forms)
         add_api(studio)
         page.track_nothing()
+        mark(page)
     return page.queue(max_size=QUEUED, default_concurrency_limit=4, api_open=False)
 
 
@@ -97,7 +99,7 @@ def _images(everywhere: Form) -> None:
                 everywhere[f"offer_{mode.name}"] = gr.Button(f"Use as photo in {mode.title}", size="sm", visible=False)
     with gr.Column(elem_classes="pictures"):
         with gr.Row(elem_classes="pictures-head"):
-            gr.HTML("<h2>Your images</h2><p class='explains'>Only you see them. Drop one on the page to get its settings back.</p>")
+            gr.HTML(html.heading(*html.YOURS))
             everywhere["dropped"] = gr.UploadButton(
                 "Load settings from PNG", file_types=["image"], type="filepath", size="sm", elem_id="restore", elem_classes="open"
             )

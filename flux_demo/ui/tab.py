@@ -47,7 +47,7 @@ def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
     assert mode.control
     with gr.Row(elem_classes="pair"):
         with gr.Column(elem_classes="pane", min_width=0):
-            gr.HTML("<h2>Photo</h2>")
+            gr.HTML(html.heading("Photo"))
             with gr.Column(elem_classes="own", min_width=0, **state["own"]) as form["own"]:
                 form["photo"] = gr.Image(
                     type="filepath",
@@ -67,7 +67,7 @@ def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
             form["sample_note"] = gr.HTML(**state["sample_note"])
             form["sample"] = gr.Radio(label="Sample image", elem_classes="choices", **state["sample"])
         with gr.Column(elem_classes="pane", min_width=0):
-            gr.HTML(f"<h2>{mode.control.title}</h2>")
+            gr.HTML(html.heading(mode.control.title))
             form["map"] = gr.Image(
                 interactive=False,
                 format="png",

@@ -80,11 +80,11 @@ def chromium():
 
 @pytest.fixture
 def visit(address, chromium):
-    """``visit(width, tab)`` opens the page for a new visitor and chooses a tab."""
+    """``visit(width, tab)`` opens the page for a new visitor and chooses a tab; what else is given is the browser's, such as its locale."""
     visitors = []
 
-    def open_page(width=1280, tab="Text"):
-        visitor = chromium.new_context(viewport={"width": width, "height": 900}, accept_downloads=True)
+    def open_page(width=1280, tab="Text", **browser):
+        visitor = chromium.new_context(viewport={"width": width, "height": 900}, accept_downloads=True, **browser)
         visitor.set_default_timeout(PATIENCE_MS)
         visitors.append(visitor)
         page = visitor.new_page()

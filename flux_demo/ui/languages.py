@@ -1,0 +1,65 @@
+"""The page's labels in the visitor's language, as data: one file of `assets/languages` for each, named after it.
+
+The code has the English text, which is the key of its translations; `mark` lets the browser look each of them up, and shows the
+key itself where its language has none. What the program says about a run is English everywhere.
+"""
+
+import json
+from pathlib import Path
+
+import gradio as gr
+from gradio.i18n import I18nData
+
+from flux_demo.errors import FluxDemoError
+from flux_demo.settings import ASSETS
+from flux_demo.ui import html
+
+FOLDER = ASSETS / "languages"
+SHOWN = ("label", "info", "placeholder", "value")  # what Gradio's frontend looks up
+STYLED = {  # in place of a panel that is empty
+    "--no-map": "The map appears here",
+    "--no-image": "The image appears here",
+    "--no-images": "The images you generate appear here.",
+}
+TITLES = (gr.Button, gr.HTML)  # whose value is a text of the page, and nothing that a person chooses
+
+
+def languages() -> gr.I18n:
+    """Every language there is a file for. Raises FluxDemoError for a file that is not an object of texts."""
+    return gr.I18n(**{path.stem: _with_headings(_read(path)) for path in sorted(FOLDER.glob("*.json"))})
+
+
+def mark(page: gr.Blocks) -> None:
+    """Let the browser look up each text of the page that any language translates."""
+    known = {key for words in languages().translations.values() for key in words}
+    for block in page.blocks.values():
+        for name in SHOWN:
+            text = getattr(block, name, None)
+            if isinstance(text, str) and text in known and (name != "value" or isinstance(block, TITLES)):
+                setattr(block, name, str(I18nData(text)))
+
+
+def style() -> str:
+    """The style sheet's own texts in every language."""
+    rules = []
+    for language, words in languages().translations.items():
+        texts = "; ".join(f"{name}: {json.dumps(words[text], ensure_ascii=False)}" for name, text in STYLED.items() if text in words)
+        rules.append(f":lang({language}) {{ {texts} }}")
+    return "\n".join(rules)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FluxDemoError(f"assets/languages/{path.name} cannot be read: {error}. Mend it, or delete it.") from error
+    if not isinstance(words, dict) or not all(isinstance(word, str) for word in words.values()):
+        raise FluxDemoError(f"assets/languages/{path.name} is not an object of texts, English to translated. Mend it, or delete it.")
+    return words
+
+
+def _with_headings(words: dict[str, str]) -> dict[str, str]:
+    """The words, and the markup of every heading made from them."""
+    headings = {html.heading(word): html.heading(translated) for word, translated in words.items()}
+    yours = html.heading(*(words.get(word, word) for word in html.YOURS))
+    return words | headings | {html.heading(*html.YOURS): yours}

@@ -1,0 +1,99 @@
+"""The page in the languages that there are files for: labels, choices, buttons and empty panels, and no text forgotten."""
+
+import json
+
+import gradio as gr
+import pytest
+from gradio.i18n import I18nData
+from playwright.sync_api import expect
+
+from flux_demo.errors import FluxDemoError
+from flux_demo.modes import MODES
+from flux_demo.settings import Settings
+from flux_demo.studio import Studio
+from flux_demo.ui import build, examples, html, languages
+from flux_demo.ui.size_field import RATIOS
+from tests.ui.conftest import SMALL
+from tests.ui.driving import made, prompt_field
+
+FILES = sorted(languages.FOLDER.glob("*.json"))
+WORDS = {path.stem: json.loads(path.read_text("utf-8")) for path in FILES}
+NOT_SHOWN = {"Query", "Run state"}
+
+
+@pytest.fixture(scope="module")
+def blocks(studio, tmp_path_factory):
+    """The components of a page with the mini, and of one with NVIDIA's hosted service."""
+    hosted = Settings(backend="hosted", nvidia_api_key="nvapi-x", outputs=str(tmp_path_factory.mktemp("hosted")))
+    pages = [build(studio), build(Studio.from_settings(hosted))]
+    return [block for page in pages for block in page.blocks.values() if block.get_block_name() not in ("api", "state", "browserstate")]
+
+
+def texts(blocks):
+    """What the browser is given to show: labels, help, placeholders, and what stands on buttons."""
+    for block in blocks:
+        for name in ("label", "info", "placeholder", *(["value"] if isinstance(block, gr.Button) else [])):
+            if isinstance(text := getattr(block, name, None), str) and text:
+                yield text
+
+
+def choices(blocks):
+    return {words for block in blocks if isinstance(block, gr.Radio | gr.Dropdown) for words, _ in block.choices}
+
+
+def marked(words):
+    return {str(I18nData(word)) for word in words}
+
+
+def test_every_language_has_the_same_texts():
+    assert {"de", "fr", "es", "ja", "zh-CN"} <= WORDS.keys()
+    (keys,) = {tuple(sorted(words)) for words in WORDS.values()}
+    assert all(word.strip() for words in WORDS.values() for word in words.values())
+    assert len(keys) > 60
+
+
+def test_no_text_of_the_page_is_forgotten(blocks, studio):
+    prompts = {prompt for mode in MODES.values() for name in ("mini", "hosted") for prompt in examples.prompts(name, mode)}
+    names = {mode.title for mode in MODES.values()} | set(RATIOS.values()) | {f"Fetch FLUX for {mode}" for mode in MODES}
+    left = set(texts(blocks)) - marked(WORDS["de"]) - prompts - names - NOT_SHOWN
+    assert not left
+
+
+def test_no_translation_is_of_a_text_that_is_gone(blocks):
+    headings = {*html.YOURS, "Image", "Photo"} | {mode.control.title for mode in MODES.values() if mode.control}
+    shown = set(texts(blocks)) | marked(choices(blocks) | set(languages.STYLED.values()) | headings)
+    gone = marked(WORDS["de"]) - shown
+    assert not gone
+
+
+def test_the_page_is_in_the_browsers_language(visit):
+    page = visit(tab="Canny", locale="de-DE")
+    for text in ("Kantenkarte", "Untere Schwelle", "niedriger behält schwächere Linien", "Zuschneiden", "Wie das Foto", "Ihre Bilder"):
+        expect(page.get_by_text(text, exact=True).locator("visible=true").first).to_be_visible()
+    expect(page.locator("#prompt-canny textarea")).to_have_attribute("placeholder", "Beschreiben Sie das Bild, auf Englisch")
+    empty = page.locator("#picture-canny .empty").evaluate("e => getComputedStyle(e, '::after').content")
+    assert "Hier erscheint das Bild" in empty
+    page.get_by_role("tab", name="Text", exact=True).click()
+    prompt_field(page).fill("a red cube")
+    page.get_by_label("Größe", exact=True).locator("visible=true").fill(SMALL)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Erzeugen", exact=True).locator("visible=true").click()
+    made(page, "text")
+    expect(
+        page.get_by_role("heading", name="Bild", exact=True).locator("visible=true")
+    ).to_be_visible()  # the server sent that heading anew
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"Size": 3}', b"\xff"], ids=repr)
+def test_a_damaged_file_is_named(content, tmp_path, monkeypatch):
+    (tmp_path / "it.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    monkeypatch.setattr(languages, "FOLDER", tmp_path)
+    with pytest.raises(FluxDemoError, match=r"assets/languages/it\.json"):
+        languages.languages()
+
+
+def test_a_language_is_one_file(tmp_path, monkeypatch):
+    (tmp_path / "it.json").write_text(json.dumps({"Size": "Formato", "The map appears here": 'Qui appare "la mappa"'}), "utf-8")
+    monkeypatch.setattr(languages, "FOLDER", tmp_path)
+    assert languages.languages().translations["it"]["Size"] == "Formato"
+    assert languages.style() == r""":lang(it) { --no-map: "Qui appare \"la mappa\"" }"""
