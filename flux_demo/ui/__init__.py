@@ -33,6 +33,7 @@ def launch_options() -> dict[str, Any]:
         "theme": theme(),
         "css": style(),
         "css_paths": [_shipped(ASSETS / "style.css")],
+        "head": f"<script>{_shipped(ASSETS / 'opening.js').read_text(encoding='utf-8')}</script>",
         "js": _shipped(ASSETS / "page.js").read_text(encoding="utf-8"),
         "i18n": languages(),
         "footer_links": [],
