@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from flux_demo.errors import FluxDemoError
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -62,8 +64,8 @@ def refusal(*words: str, **environment: str) -> str:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_the_page_answers_at_the_printed_address_and_ends_cleanly(number):
     port = free_port()
-    with started("--port", str(port)) as (process, address, _):
-        assert address == f"http://127.0.0.1:{port}/"
+    with started("--port", str(port)) as (process, address, lines):
+        assert address == f"http://127.0.0.1:{port}/" and len(lines) == 1
         assert answers(address)
         process.send_signal(number)
         rest = process.stdout.read()
@@ -112,10 +114,13 @@ def directly(address: str) -> bool:
 @pytest.mark.parametrize(
     "environment",
     [
-        {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "NO_PROXY": "example.org"},
-        {"ALL_PROXY": "socks://127.0.0.1:9/"},
-        {"all_proxy": "socks5://127.0.0.1:9", "no_proxy": "localhost,[::1]"},
-        {"GRADIO_SERVER_PORT": "http", "HOME": "/nowhere"},
+        {
+            "HTTP_PROXY": "http://127.0.0.1:9",
+            "http_proxy": "http://127.0.0.1:9",
+            "ALL_PROXY": "socks://127.0.0.1:9/",
+            "NO_PROXY": "example.org",
+        },
+        {"all_proxy": "socks5://127.0.0.1:9", "no_proxy": "localhost,[::1]", "GRADIO_SERVER_PORT": "http", "HOME": "/nowhere"},
     ],
     ids=lambda value: " ".join(value),
 )
@@ -152,21 +157,17 @@ def test_what_a_library_cannot_read_is_one_sentence_with_the_variables_name(vari
 
 
 @pytest.mark.parametrize("name", ["style.css", "opening.js", "page.js"])
-def test_a_missing_file_of_the_page_is_named(name, tmp_path):
-    for each in ("app.py", "flux_demo"):
-        (tmp_path / each).symlink_to(ROOT / each)
-    (tmp_path / "assets").mkdir()
+def test_a_missing_file_of_the_page_is_named(name, tmp_path, monkeypatch):
+    import flux_demo.ui
+
+    assets = tmp_path / "assets"
+    assets.mkdir()
     for path in (ROOT / "assets").iterdir():
         if path.name != name:
-            (tmp_path / "assets" / path.name).symlink_to(path)
-    code = f"""import pathlib, sys
-sys.path.insert(0, {str(ROOT)!r})
-import flux_demo.settings
-flux_demo.settings.ASSETS = pathlib.Path({str(tmp_path / "assets")!r})
-import app
-sys.exit(app.main(["--backend", "mini", "--port", "{free_port()}"]))"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 3 and f"assets/{name} is missing" in done.stderr and len(done.stderr.splitlines()) == 1
+            (assets / path.name).symlink_to(path)
+    monkeypatch.setattr(flux_demo.ui, "ASSETS", assets)
+    with pytest.raises(FluxDemoError, match=rf"assets/{name} is missing"):
+        flux_demo.ui.launch_options()
 
 
 def test_the_page_starts_without_standard_streams():
@@ -217,16 +218,12 @@ def status_of(url: str, **headers: str) -> int:
 def test_whoever_opens_the_page_to_others_is_told_once_and_how_to_close_it():
     with started("--port", str(free_port()), "--host", "0.0.0.0") as (_, _, lines):
         assert [line for line in lines if "--auth USER:PASSWORD" in line] == lines[:1]
-    with started("--port", str(free_port())) as (_, _, lines):
-        assert len(lines) == 1
 
 
-@pytest.mark.parametrize("way", ["option", "variable"])
-def test_a_password_is_asked_for(way, tmp_path):
+def test_a_password_is_asked_for(tmp_path):
     from gradio_client import Client
 
-    words, environment = (("--auth", "me:pass:word"), {}) if way == "option" else ((), {"FLUX_DEMO_AUTH": "me:pass:word"})
-    with started("--port", str(free_port()), "--host", "0.0.0.0", *words, **environment) as (_, address, lines):
+    with started("--port", str(free_port()), "--host", "0.0.0.0", FLUX_DEMO_AUTH="me:pass:word") as (_, address, lines):
         assert len(lines) == 1  # nobody enters who does not know it, so there is nothing to warn of
         assert status_of(f"{address}config") == 401
         assert status_of(f"{address}gradio_api/mcp/") == 403  # its calls could not say who they are
@@ -236,11 +233,12 @@ def test_a_password_is_asked_for(way, tmp_path):
         assert client.predict(api_name="/status")["modes"]["text"]["backend"] == "mini"
 
 
-def test_pictures_go_to_the_folder_that_is_named(tmp_path):
+def test_images_go_to_the_folder_that_is_named_and_to_whoever_has_the_password(tmp_path):
     from gradio_client import Client
 
-    with started("--port", str(free_port()), "--outputs", str(tmp_path / "mine")) as (_, address, _lines):
-        client = Client(address, verbose=False, download_files=str(tmp_path / "client"))
+    words = ("--outputs", str(tmp_path / "mine"), "--auth", "me:pass:word")
+    with started("--port", str(free_port()), *words) as (_, address, _lines):
+        client = Client(address, auth=("me", "pass:word"), verbose=False, download_files=str(tmp_path / "client"))
         client.predict("a red cube", size="128x128", steps=2, api_name="/text")
         client.close()
     assert len(list((tmp_path / "mine").glob("*.png"))) == 1

@@ -172,16 +172,16 @@ def test_a_broken_photo_gets_a_sentence_and_takes_the_old_map_away(visit, photo_
     page.locator("#status-canny").get_by_text("The image cannot be opened").wait_for()
 
 
-@pytest.mark.parametrize(("seed", "said"), [("abc", "is not a valid seed"), ("4294967296", "is not a valid seed")])
-def test_a_wrong_seed_gets_a_sentence_and_the_form_stays(visit, seed, said):
+def test_a_wrong_seed_gets_a_sentence_and_the_form_stays(visit):
     page = visit()
     prompt_field(page).fill("a red <b>cube</b> ${1+1}")
     open_settings(page)
-    seed_field(page).fill(seed)
-    run(page)
-    page.locator("#status-text").get_by_text(said).wait_for()
-    expect(prompt_field(page)).to_have_value("a red <b>cube</b> ${1+1}")
-    expect(page.get_by_role("button", name="Generate").locator("visible=true")).to_be_enabled()
+    for seed in ("abc", "4294967296"):
+        seed_field(page).fill(seed)
+        run(page)
+        page.locator("#status-text").get_by_text(re.compile(f"{seed}.{{0,2}} is not a valid seed")).wait_for()
+        expect(prompt_field(page)).to_have_value("a red <b>cube</b> ${1+1}")
+        expect(page.get_by_role("button", name="Generate").locator("visible=true")).to_be_enabled()
 
 
 def test_words_that_the_mini_does_not_know_are_named_and_escaped(visit):
@@ -218,10 +218,11 @@ def test_a_ready_made_map_is_noticed_and_followed_as_it_is(visit, studio, photo,
     assert pixels_hash(changed(page, "#map-canny", before)) == ready.sha256
 
 
-@pytest.mark.parametrize("tab", ["Text", "Canny", "Depth"])
-def test_a_phone_needs_no_sideways_scrolling(visit, tab):
-    page = visit(width=390, tab=tab)
-    open_settings(page)
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
-    picture = page.locator(".box.large:visible").bounding_box()
-    assert picture["width"] > 340
+def test_a_phone_needs_no_sideways_scrolling(visit):
+    page = visit(width=390)
+    for tab in ("Text", "Canny", "Depth"):
+        page.get_by_role("tab", name=tab, exact=True).click()
+        page.locator(f"#prompt-{tab.lower()} textarea:visible").wait_for()
+        open_settings(page)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.locator(".box.large:visible").bounding_box()["width"] > 340
