@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import time
+from functools import partial
 
 import pytest
 from gradio_client import Client
@@ -22,6 +24,25 @@ PATIENCE_MS = 90_000  # the mini draws in seconds, also on a machine that is bus
 SMALL = "128x128"
 
 
+pause = {"seconds": 0.0}  # after each step
+
+
+def paced(generate):
+    def wait(on_step, *step):
+        on_step(*step)
+        time.sleep(pause["seconds"])
+
+    return lambda request, on_step, on_status: generate(request, partial(wait, on_step), on_status)
+
+
+@pytest.fixture
+def slow_steps():
+    """Runs of the mini that last, however fast the machine is, and leave the processor to the browser."""
+    pause["seconds"] = 0.3
+    yield
+    pause["seconds"] = 0.0
+
+
 @pytest.fixture(scope="package")
 def studio(tmp_path_factory):
     """The mini, on one thread of the processor: two of them wait for each other where a third program is busy."""
@@ -30,6 +51,8 @@ def studio(tmp_path_factory):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     studio = Studio.from_settings(Settings(backend="mini", outputs=str(tmp_path_factory.mktemp("outputs"))))
+    (mini,) = studio.backends
+    mini.generate = paced(mini.generate)
     studio.generate(
         GenerationRequest("text", "a red cube", steps=1, size=Size(128, 128))
     )  # loads the libraries, so that no test waits for them
@@ -58,9 +81,9 @@ def address(page):
     return page.local_url
 
 
-@pytest.fixture
-def client(address, tmp_path):
-    return Client(address, verbose=False, download_files=str(tmp_path / "downloads"))
+@pytest.fixture(scope="module")
+def client(address, tmp_path_factory):
+    return Client(address, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
 
 
 @pytest.fixture(scope="package")

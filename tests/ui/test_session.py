@@ -18,13 +18,13 @@ CLICK_DEPTH_AT_ONCE = """new MutationObserver((_, observer) => {
 }).observe(document, { childList: true, subtree: true })"""
 
 
-def test_a_reload_in_mid_run_brings_back_form_images_and_run(visit):
+def test_a_reload_in_mid_run_brings_back_form_images_and_run(visit, slow_steps):
     page = visit()
     prompt_field(page).fill("a blue cone")
     set_steps(page, 1)
     run(page)
     made(page, "text")
-    choose_size(page, "512x512")  # slow enough not to be done before the page is there again, however busy the machine is
+    choose_size(page, SMALL)
     set_steps(page, 100)
     run(page)
     page.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()

@@ -8,12 +8,11 @@ from playwright.sync_api import expect
 from tests.ui.conftest import PATIENCE_MS, SMALL
 from tests.ui.driving import changed, choose_size, made, prompt_field, read_recipe_of, run, set_steps, source
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("slow_steps")]
 
 
 def set_long_run(page):
-    """Enough work not to be done before the page has shown a step, however busy the machine is."""
-    choose_size(page, "512x512")
+    choose_size(page, SMALL)
     set_steps(page, 100)
 
 
