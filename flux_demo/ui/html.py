@@ -19,7 +19,6 @@ from flux_demo.modes import Mode
 from flux_demo.recipe import Recipe
 from flux_demo.request import Size
 
-YOURS = ("Your images", "Only you see them. Drop one on the page to get its settings back.")
 RECENT = 20  # prompts to go back to
 LICENSE_PAGE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md"
 BUG = "Something went wrong inside the program, and this run has ended. Try again; if it happens again, the server's log names the place."
@@ -119,13 +118,18 @@ def sample_note(count: int) -> str:
     )
 
 
-def heading(text: str, explained: str | None = None) -> str:
-    """The heading of a part of the page, and what it is about."""
-    return f"<h2>{text}</h2>" + (f"<p class='explains'>{explained}</p>" if explained else "")
+def heading(text: str) -> str:
+    """The heading of a part of the page, in the visitor's language. Gradio's frontend translates one text in a component."""
+    return f"<h2>{I18nData(text)}</h2>"
+
+
+def explanation(text: str) -> str:
+    """What a part of the page is about, below its heading, in the visitor's language."""
+    return f'<p class="explains">{I18nData(text)}</p>'
 
 
 def image_head(note: str = "") -> str:
-    """The heading over the image, with a note when the form has changed since. The browser translates it, see languages.py."""
+    """The heading over the image, with a note when the form has changed since."""
     return f"<h2>{I18nData('Image')}{f' <small>{escape(note)}</small>' if note else ''}</h2>"
 
 

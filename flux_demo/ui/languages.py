@@ -12,21 +12,19 @@ from gradio.i18n import I18nData
 
 from flux_demo.errors import FluxDemoError
 from flux_demo.settings import ASSETS
-from flux_demo.ui import html
 
 FOLDER = ASSETS / "languages"
-SHOWN = ("label", "info", "placeholder", "value")  # what Gradio's frontend looks up
+SHOWN = ("label", "info", "placeholder", "value")  # where texts stand; a value only on buttons, elsewhere it is the visitor's
 STYLED = {  # in place of a panel that is empty
     "--no-map": "The map appears here",
     "--no-image": "The image appears here",
     "--no-images": "The images you generate appear here.",
 }
-TITLES = (gr.Button, gr.HTML)  # whose value is a text of the page, and nothing that a person chooses
 
 
 def languages() -> gr.I18n:
     """Every language there is a file for. Raises FluxDemoError for a file that is not an object of texts."""
-    return gr.I18n(**{path.stem: _with_headings(_read(path)) for path in sorted(FOLDER.glob("*.json"))})
+    return gr.I18n(**{path.stem: _read(path) for path in sorted(FOLDER.glob("*.json"))})
 
 
 def mark(page: gr.Blocks) -> None:
@@ -35,7 +33,7 @@ def mark(page: gr.Blocks) -> None:
     for block in page.blocks.values():
         for name in SHOWN:
             text = getattr(block, name, None)
-            if isinstance(text, str) and text in known and (name != "value" or isinstance(block, TITLES)):
+            if isinstance(text, str) and text in known and (name != "value" or isinstance(block, gr.Button)):
                 setattr(block, name, str(I18nData(text)))
 
 
@@ -56,10 +54,3 @@ def _read(path: Path) -> dict[str, str]:
     if not isinstance(words, dict) or not all(isinstance(word, str) for word in words.values()):
         raise FluxDemoError(f"assets/languages/{path.name} is not an object of texts, English to translated. Mend it, or delete it.")
     return words
-
-
-def _with_headings(words: dict[str, str]) -> dict[str, str]:
-    """The words, and the markup of every heading made from them."""
-    headings = {html.heading(word): html.heading(translated) for word, translated in words.items()}
-    yours = html.heading(*(words.get(word, word) for word in html.YOURS))
-    return words | headings | {html.heading(*html.YOURS): yours}

@@ -99,7 +99,9 @@ def _images(everywhere: Form) -> None:
                 everywhere[f"offer_{mode.name}"] = gr.Button(f"Use as photo in {mode.title}", size="sm", visible=False)
     with gr.Column(elem_classes="pictures"):
         with gr.Row(elem_classes="pictures-head"):
-            gr.HTML(html.heading(*html.YOURS))
+            with gr.Column(min_width=0, elem_classes="yours"):
+                gr.HTML(html.heading("Your images"))
+                gr.HTML(html.explanation("Only you see them. Drop one on the page to get its settings back."))
             everywhere["dropped"] = gr.UploadButton(
                 "Load settings from PNG", file_types=["image"], type="filepath", size="sm", elem_id="restore", elem_classes="open"
             )

@@ -1,6 +1,7 @@
 """The page in the languages that there are files for: labels, choices, buttons and empty panels, and no text forgotten."""
 
 import json
+import re
 
 import gradio as gr
 import pytest
@@ -11,7 +12,7 @@ from flux_demo.errors import FluxDemoError
 from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
-from flux_demo.ui import build, examples, html, languages
+from flux_demo.ui import build, examples, languages
 from flux_demo.ui.size_field import RATIOS
 from tests.ui.conftest import SMALL
 from tests.ui.driving import made, prompt_field
@@ -41,6 +42,10 @@ def choices(blocks):
     return {words for block in blocks if isinstance(block, gr.Radio | gr.Dropdown) for words, _ in block.choices}
 
 
+def marks_in(markup):
+    return re.findall(r"__i18n__\{.*?\}", markup or "")
+
+
 def marked(words):
     return {str(I18nData(word)) for word in words}
 
@@ -60,8 +65,8 @@ def test_no_text_of_the_page_is_forgotten(blocks, studio):
 
 
 def test_no_translation_is_of_a_text_that_is_gone(blocks):
-    headings = {*html.YOURS, "Image", "Photo"} | {mode.control.title for mode in MODES.values() if mode.control}
-    shown = set(texts(blocks)) | marked(choices(blocks) | set(languages.STYLED.values()) | headings)
+    shown = set(texts(blocks)) | marked(choices(blocks) | set(languages.STYLED.values()))
+    shown |= {mark for block in blocks if isinstance(block, gr.HTML) for mark in marks_in(block.value)}
     gone = marked(WORDS["de"]) - shown
     assert not gone
 
