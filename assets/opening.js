@@ -1,7 +1,24 @@
 // Runs before there is a page: in the head, where page.js runs half a second after the first tab can be clicked.
 (() => {
-    // What a person does while the page still opens counts more than what was remembered: ui/session.py brings it back then.
-    window.doneWhileOpening = { tab: null, prompts: {} };
+    // A browser that keeps nothing, cookies and site data blocked, refuses even to be asked. Gradio's frontend would end there.
+    try {
+        localStorage.getItem("flux_demo_visitor");
+    } catch {
+        const kept = new Map();
+        Object.defineProperty(window, "localStorage", {
+            value: {
+                getItem: (name) => kept.get(name) ?? null,
+                setItem: (name, value) => void kept.set(name, String(value)),
+                removeItem: (name) => void kept.delete(name),
+                clear: () => kept.clear(),
+                key: (index) => [...kept.keys()][index] ?? null,
+                get length() { return kept.size; },
+            },
+        });
+    }
+
+    // The tab and the prompts of a person who is faster than the page count more than those that were remembered; ui/session.py brings them back.
+    window.doneWhileOpening = { tab: null, prompts: {}, over: false };
     document.addEventListener("click", (event) => {
         const tab = event.target.closest?.("#modes [role=tab]");
         if (tab) window.doneWhileOpening.tab = tab.id;
@@ -11,19 +28,13 @@
         if (prompt) window.doneWhileOpening.prompts[prompt.id] = event.target.value;
     }, true);
 
-    // A click before the page knows whose it is waits for that, ten seconds at most. A browser that keeps nothing is not waited for.
-    const knowsVisitor = () => {
-        try {
-            return Boolean(localStorage.getItem("flux_demo_visitor"));
-        } catch {
-            return true;
-        }
-    };
+    // A click on Generate waits until the form is as it was left and the page knows whose it is, ten seconds at most.
+    const isReady = () => window.doneWhileOpening.over && localStorage.getItem("flux_demo_visitor");
     const starts = "button.run, .run button, button.compare, .compare button";
     let held = false, waited = false;
     document.addEventListener("click", (event) => {
         const start = event.target.closest?.(starts);
-        if (!start || waited || knowsVisitor()) return;
+        if (!start || waited || isReady()) return;
         event.preventDefault();
         event.stopImmediatePropagation();
         if (held) return;
@@ -31,7 +42,7 @@
         const until = performance.now() + 10_000;
         const again = () => {
             waited = performance.now() > until;
-            held = !(waited || knowsVisitor());
+            held = !(waited || isReady());
             held ? setTimeout(again, 50) : start.click();
         };
         again();

@@ -9,8 +9,9 @@
 
     // Ctrl+Enter runs the tab in sight. Escape stops it, but only when it means nothing else: no list, dialog or full screen is open and no
     // input method is composing.
+    // Gradio leaves a list open that was left with Tab, so a list counts only while its field has the focus.
     const somethingOpen = () => document.fullscreenElement || document.querySelector(".fullscreen, dialog[open], [role=dialog]")
-        || shown("[role=listbox], ul.options").length > 0;
+        || document.activeElement?.matches("[role=combobox][aria-expanded=true]");
     document.addEventListener("keydown", (event) => {
         if (event.isComposing || event.keyCode === 229) return;
         if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from flux_demo.backends.following import only_samples
@@ -14,15 +15,18 @@ from flux_demo.errors import DownloadFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
 from flux_demo.modes import Control, Mode, find_mode
 from flux_demo.request import ControlMap, GenerationRequest, Size
+from flux_demo.seeds import consecutive
 from flux_demo.settings import Settings
 from flux_demo.streams import takes_any_text
 from flux_demo.studio import EMPTY, MATCH, Studio
 
+MOST = 100  # images of one command; more are a list, see batch
+
 
 def generate(args: argparse.Namespace, terminal: Terminal) -> int:
-    """A mode's name: generate an image. The result is its path."""
+    """A mode's name: generate one image or several. The result is their paths."""
     mode = find_mode(args.command)
-    target = output.checked(args.output, args.photo if mode.control else None)
+    targets = _targets(args, mode)
     request = GenerationRequest(mode.name, args.prompt, seed=args.seed, steps=args.steps, guidance=args.guidance, preset=args.preset)
     size = _size(args.size)
     if size == MATCH and mode.control is None:
@@ -40,14 +44,36 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
         request = sized
     terminal.say(f"Runs on: {route.backend.title}.")
     _say_unknown_words(route.backend.name, args.prompt, terminal)
-    image = studio.generate(request, terminal.steps, terminal.status)
-    path = image.path
-    if target is not None:
-        output.write(target, lambda file: file.write(image.path.read_bytes()))
-        path = target
-    terminal.say(" ".join((_caption(image), *image.notes)))
-    terminal.result(str(path), {"path": str(path), "recipe": image.recipe.to_dict(), "seconds": image.seconds})
+    made = []
+    for each, target in zip(consecutive(request, args.count, MOST), targets, strict=True):
+        image = studio.generate(each, terminal.steps, terminal.status)
+        path = image.path
+        if target is not None:
+            _copy(image, target)
+            path = target
+        terminal.say(" ".join((_caption(image), *image.notes)))
+        made.append({"path": str(path), "recipe": image.recipe.to_dict(), "seconds": image.seconds})
+        if args.count == 1:
+            terminal.result(str(path), made[0])
+        elif not terminal.as_json:
+            terminal.line(str(path))
+    if args.count > 1 and terminal.as_json:
+        terminal.result("", {"images": made})
     return 0
+
+
+def _copy(image: GeneratedImage, target: Path) -> None:
+    output.write(target, lambda file: file.write(image.path.read_bytes()))
+
+
+def _targets(args: argparse.Namespace, mode: Mode) -> list[Path | None]:
+    """Where each image is written besides the outputs folder: ``-o``, with the image's number if there are several. Raises InvalidRequest."""
+    photo = args.photo if mode.control else None
+    consecutive(GenerationRequest(mode.name, "of any prompt", seed=args.seed), args.count, MOST)  # refuses the number before any work
+    if args.count == 1 or args.output is None:
+        return [output.checked(args.output, photo)] * args.count
+    named = Path(args.output)
+    return [output.checked(str(named.with_name(f"{named.stem}-{number}{named.suffix}")), photo) for number in range(1, args.count + 1)]
 
 
 def draw_map(args: argparse.Namespace, terminal: Terminal) -> int:
@@ -123,12 +149,12 @@ def _map(studio: Studio, args: argparse.Namespace, mode: Mode, control: Control,
             raise InvalidRequest(
                 f"--as-map uses the file as the map, but --{next(iter(options))} is for drawing one. Leave one of them out."
             )
-        return studio.as_map(mode.name, photo, size, args.fit)
+        return studio.as_map(mode.name, photo, size, args.fit or "crop")
     if as_map is not None and (look := looks_like_map(photo)):
         way = "invert it to white lines on black and add" if look == "inverted canny" else "add"
         terminal.say(f"The photo already looks like a map. If it is one, {way} --as-map to use it as is.")
     terminal.say_status("Drawing the map")
-    return studio.preview(mode.name, photo, size, args.fit, **options)
+    return studio.preview(mode.name, photo, size, args.fit or "crop", **options)
 
 
 def _describe(control: ControlMap) -> Mapping[str, Any]:

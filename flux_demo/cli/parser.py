@@ -117,6 +117,9 @@ def _add_generation(commands, mode: Mode) -> None:
         parser.add_argument("photo", metavar="PHOTO", help="the photo to follow, in any format that Pillow reads")
     parser.add_argument("prompt", metavar="PROMPT", help="what the image should show")
     _add_settings(parser, mode)
+    parser.add_argument(
+        "--count", type=number, default=1, metavar="N", help="how many images, with consecutive seeds; with -o out.png out-1.png and so on"
+    )
     _backend(parser)
     parser.add_argument("-o", "--output", metavar="OUT.png", help="where to write the image (default: the outputs folder)")
 
@@ -189,7 +192,7 @@ def _map_options(parser: argparse.ArgumentParser, control: Control) -> None:
             parser.add_argument(f"--{option.name}", action="store_true", default=None, help=option.help)
         else:
             parser.add_argument(f"--{option.name}", type=number, metavar="N", help=f"{option.help} (default: {option.default:g})")
-    parser.add_argument("--fit", choices=FITS, default="crop", help="how to bring a photo of another shape to the size (default: crop)")
+    parser.add_argument("--fit", choices=FITS, help="how to bring a photo of another shape to the size (default: crop)")
 
 
 def _size(parser: argparse.ArgumentParser, *, is_map: bool) -> None:

@@ -236,9 +236,7 @@ def _bind_send(mode: str, other: Mode, flat: Form) -> None:
 def _bind_example_photos(form: Form) -> None:
     paths = form["example_paths"]
 
-    def choose(event: gr.SelectData) -> tuple[str, None]:
-        return paths[event.index], None
+    def choose(event: gr.SelectData) -> str:
+        return paths[event.index]
 
-    form["example_photos"].select(
-        choose, None, [form["photo"], form["wanted"]], queue=False, show_progress="hidden", api_visibility="private"
-    )
+    form["example_photos"].select(choose, None, form["photo"], queue=False, show_progress="hidden", api_visibility="private")

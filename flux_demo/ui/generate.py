@@ -1,7 +1,6 @@
 """The run button: form -> request -> run -> image. The form stays as it is, whatever happens."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ from flux_demo.gallery import ORIGIN, write_png
 from flux_demo.modes import Mode
 from flux_demo.progress import Step
 from flux_demo.recipe import CHUNK, PARAMETERS, recipe_of
-from flux_demo.request import MAX_SEED, ControlMap, DrawnImage, GenerationRequest, Size, parse_seed, random_seed
+from flux_demo.request import ControlMap, DrawnImage, GenerationRequest, Size, parse_seed
+from flux_demo.seeds import consecutive
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap, map_to_send, new_file
 from flux_demo.ui.history import Entry, displayed, history_shown
 from flux_demo.ui.preview import drawn_from, map_to_follow
-from flux_demo.ui.run import Run
+from flux_demo.ui.run import MOST_AT_ONCE, Run
 from flux_demo.ui.services import Services
 from flux_demo.ui.workshop import MAP
 from flux_demo.version import VERSION
@@ -92,7 +92,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
                 yield changed
                 control = map_to_send(shown)
             request = request_of(mode, prompt, seed, steps, guidance, preset, None if control else size, control, sample)
-            requests = [dials.complete(each) for each in consecutive(request, count)]
+            requests = [dials.complete(each) for each in consecutive(request, whole(count), MOST_AT_ONCE)]
             follows = shown if control else None
             run = services.runs.start(visitor, studio, requests, lambda made: services.album.add(visitor, made, follows))
         except Exception as error:
@@ -176,21 +176,6 @@ def request_of(
         sample=sample,
         preset=None if preset in (None, "") else preset,
     )
-
-
-def consecutive(request: GenerationRequest, count: Any) -> list[GenerationRequest]:
-    """The request once for each image, with consecutive seeds. Raises InvalidRequest when the seeds would pass their end."""
-    number = whole(count)
-    if type(number) is not int or not 1 <= number <= 4:
-        raise InvalidRequest(f"{str(count)[:40]!r} is not a valid number of images. Choose 1 to 4.")
-    if number == 1:
-        return [request]
-    seed = request.seed if request.seed is not None else random_seed()
-    if request.seed is None:
-        seed = min(seed, MAX_SEED - number + 1)
-    if seed + number - 1 > MAX_SEED:
-        raise InvalidRequest(f"{number} images from seed {seed} would pass the last seed, {MAX_SEED}. Give a smaller seed.")
-    return [replace(request, seed=seed + each) for each in range(number)]
 
 
 def whole(value: Any) -> Any:

@@ -38,13 +38,25 @@ SHOWN_OF_A_MAP = (*VIEWED, "shown", "map_note", "use_as_map", "use_inverted")
 # Two sliders that must not cross: the one that moves pushes the other along, in the browser.
 PUSH_UP_JS = "(low, high) => Number.isFinite(low) && Number.isFinite(high) && low > high ? low : {__type__: 'update'}"
 PUSH_DOWN_JS = "(low, high) => Number.isFinite(low) && Number.isFinite(high) && low > high ? high : {__type__: 'update'}"
-COPY_LINK_JS = """(prompt, seed, size, steps, guidance) => {
+# Without https, as in a home network, a browser has no clipboard for pages, but the older way of copying.
+COPY_LINK_JS = """async (prompt, seed, size, steps, guidance) => {
     const mode = document.querySelector("[role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "") ?? "text";
     const link = new URL(location.pathname, location.origin);
     for (const [name, value] of Object.entries({ mode, prompt, seed, size, steps, guidance })) if (value) link.searchParams.set(name, value);
-    navigator.clipboard?.writeText(link.href);
-    return SAID;
-}""".replace("SAID", json.dumps(html.says("Link copied. It holds the prompt and the settings.")))
+    try {
+        await navigator.clipboard.writeText(link.href);
+        return SAID;
+    } catch {
+        const field = document.body.appendChild(document.createElement("textarea"));
+        field.value = link.href;
+        field.select();
+        const copied = document.execCommand("copy");
+        field.remove();
+        return copied ? SAID : REFUSED;
+    }
+}""".replace("SAID", json.dumps(html.says("Link copied. It holds the prompt and the settings."))).replace(
+    "REFUSED", json.dumps(html.says("The browser does not let this page copy. Allow it the clipboard, and try again.", "problem"))
+)
 
 
 def build(studio: Studio) -> gr.Blocks:

@@ -10,7 +10,8 @@ import gradio as gr
 
 from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.modes import MODES, Mode
-from flux_demo.request import MAX_PROMPT, Size
+from flux_demo.request import MAX_PROMPT, Size, parse_seed
+from flux_demo.studio import MATCH, Studio
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.files import received, served_again
@@ -18,16 +19,24 @@ from flux_demo.ui.generate import SHOWN_BY_A_RUN, watch
 from flux_demo.ui.history import Entry, actions, displayed, history_shown
 from flux_demo.ui.run import MAX_RUNS
 from flux_demo.ui.services import Services
+from flux_demo.ui.size_field import checked_size
+from flux_demo.ui.tab_state import tab_state
 from flux_demo.ui.visitor_store import is_key, new_key
 
 FIELDS = ("prompt", "seed", "steps", "guidance", "size", "preset", "count", "fit", "as_map", "photo")
 FOLLOWING = ("prompt", "seed", "size")  # go along from tab to tab
 LOAD_JS = "(visitor, query) => [visitor, window.location.search]"
+LINKED = ("mode", "prompt", "seed", "size", "steps", "guidance")  # what a link may say
+# The link has been read: a reload is to bring back what the person made of it, and not the link once more.
 DONE_WHILE_OPENING_JS = """() => {
     const { tab, prompts } = window.doneWhileOpening;
+    window.doneWhileOpening.over = true;
+    const address = new URL(location.href);
+    for (const name of LINKED) address.searchParams.delete(name);
+    if (address.href !== location.href) history.replaceState(history.state, "", address);
     document.getElementById(tab)?.click();
     return MODES.map((mode) => prompts[`prompt-${mode}`] ?? { __type__: "update" });
-}""".replace("MODES", json.dumps(list(MODES)))
+}""".replace("MODES", json.dumps(list(MODES))).replace("LINKED", json.dumps(LINKED))
 
 
 def fields_of(mode: Mode) -> tuple[str, ...]:
@@ -71,8 +80,12 @@ def opening(services: Services) -> Callable[..., dict[str, Any]]:
     """What a page shows when it opens: to a new visitor a new key and nothing else."""
 
     def open_page(*, visitor: Any, query: Any) -> dict[str, Any]:
-        if not is_key(visitor):
-            return {"visitor": new_key()} | _from_query(query)
+        mode_of_link, linked = from_query(services.studio, query)
+        key = visitor if is_key(visitor) else new_key()
+        if mode_of_link:
+            services.album.visitors.change_form(key, "", {"tab": mode_of_link})
+        if key != visitor:
+            return {"visitor": key} | linked
         history = services.album.entries(visitor)
         answer: dict[str, Any] = {"visitor": visitor, **history_shown(history)}
         for name, mode in MODES.items():
@@ -89,7 +102,7 @@ def opening(services: Services) -> Callable[..., dict[str, Any]]:
         if strip := kept.get("strip"):
             strip = served_again(strip, services.album.visitors.file(visitor, "strip"))
             answer["strip"] = gr.update(value=strip, visible=strip is not None)
-        return answer | _from_query(query)
+        return answer | linked
 
     return open_page
 
@@ -115,19 +128,25 @@ def _bind_photo(services: Services, mode: Mode, form: Form) -> None:
     )
 
 
-def _from_query(query: Any) -> dict[str, Any]:
-    """The form's values from a link, for the whole page. What cannot be used is left out, and said."""
+def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
+    """The mode of a link and the form's values, for the whole page. What cannot be used is left out, and said."""
     if not isinstance(query, str) or not query.strip("?"):
-        return {}
-    given = {name: values[0] for name, values in parse_qs(query.lstrip("?")[: 4 * MAX_PROMPT]).items()}
-    if not given.keys() & {"prompt", "seed", "size", "steps", "guidance", "mode"}:
-        return {}
-    mode = given.get("mode", "text")
-    if mode not in MODES:
-        return {}
-    values: dict[str, Any] = {name: given[name] for name in ("prompt", "seed") if name in given}
-    wrong = []
-    for name, read in (("size", _size), ("steps", int), ("guidance", float)):
+        return None, {}
+    given = {name: values[0] for name, values in parse_qs(query.lstrip("?")[: 4 * MAX_PROMPT]).items() if name in LINKED}
+    if not given:
+        return None, {}
+    wrong = [] if given.get("mode", "text").lower() in MODES else ["mode"]
+    mode = MODES["text"] if wrong else MODES[given.get("mode", "text").lower()]
+    state = tab_state(studio, mode)
+    readers: dict[str, Callable[[str], Any]] = {
+        "prompt": str,
+        "seed": lambda text: str(parse_seed(text)),
+        "size": lambda text: MATCH if text == MATCH and mode.control else str(checked_size(studio, mode, str(Size.parse(text)))),
+        "steps": lambda text: _within(int(text), state["steps"]),
+        "guidance": lambda text: _within(float(text), state["guidance"]),
+    }
+    values: dict[str, Any] = {}
+    for name, read in readers.items():
         if name in given:
             try:
                 values[name] = read(given[name])
@@ -135,11 +154,14 @@ def _from_query(query: Any) -> dict[str, Any]:
                 wrong.append(name)
     said = f"The link's {', '.join(wrong)} cannot be used. Check it before you generate." if wrong else "Settings filled in from the link."
     values["status"] = html.says(said, "problem" if wrong else "quiet")
-    return {f"{mode}__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected=mode)}
+    return mode.name, {f"{mode.name}__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected=mode.name)}
 
 
-def _size(text: str) -> str:
-    return text if text == "match" else str(Size.parse(text))
+def _within(number: float, slider: dict[str, Any]) -> float:
+    """The number again. Raises ValueError for one that the slider does not have."""
+    if not slider["minimum"] <= number <= slider["maximum"]:
+        raise ValueError(number)
+    return number
 
 
 def _bind_form(services: Services, mode: Mode, form: Form) -> None:

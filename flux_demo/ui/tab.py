@@ -13,6 +13,7 @@ from flux_demo.modes import MODES, Mode, Option
 from flux_demo.studio import Studio
 from flux_demo.ui import examples, html
 from flux_demo.ui.files import publish
+from flux_demo.ui.run import MOST_AT_ONCE
 from flux_demo.ui.size_field import build_size
 from flux_demo.ui.tab_state import FITS, find_route, tab_state
 from flux_demo.ui.workshop import build_views
@@ -22,7 +23,6 @@ Form = dict[str, Any]
 assert {name for _, name in FITS} == set(_FITS)
 
 NOTHING_SAID = '<p class="say"></p>'
-MOST_AT_ONCE = 4  # images of one click
 
 
 def build_tab(studio: Studio, mode: Mode) -> Form:

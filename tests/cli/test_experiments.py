@@ -28,6 +28,12 @@ def test_a_grid_is_a_sheet_its_cells_and_a_json(place, capsys):
     assert min(Image.open(place / "grid.png").size) > 256
 
 
+def test_the_fit_can_be_varied(place):
+    assert run(["grid", "canny", "photo.jpg", "a red cube", "--vary", "fit=crop,pad", *QUICK, "-o", "fits.png"]) == 0
+    noted = json.loads((place / "fits.json").read_text())
+    assert [cell["recipe"]["control"]["fit"] for cell in noted["cells"]] == ["crop", "pad"]
+
+
 def test_an_interrupted_grid_keeps_what_is_done_and_continues(place, capsys, monkeypatch):
     generate, count = Studio.generate, []
 

@@ -37,6 +37,29 @@ def test_a_size_is_read_as_the_page_writes_it_and_what_a_long_prompt_loses_is_sa
     assert (recipe.width, recipe.height, recipe.prompt) == (128, 128, long)
 
 
+def test_several_images_have_consecutive_seeds_and_numbered_names(place, capsys):
+    assert run(["text", "a red cube", *QUICK, "--count", "2", "-o", "cube.png"]) == 0
+    assert capsys.readouterr().out.split() == ["cube-1.png", "cube-2.png"]
+    assert [read_recipe(place / f"cube-{number}.png").seed for number in (1, 2)] == [7, 8]
+    assert not (place / "cube.png").exists()
+    assert run(["--json", "text", "a red cube", *QUICK, "--count", "2"]) == 0
+    images = json.loads(capsys.readouterr().out)["images"]
+    assert [each["recipe"]["seed"] for each in images] == [7, 8] and all(Path(each["path"]).exists() for each in images)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--count", "0"), "number of images"),
+        (("--count", "1000000"), "number of images"),
+        (("--count", "2", "--seed", "4294967295"), "last seed"),
+    ],
+)
+def test_a_number_of_images_that_cannot_be_is_refused_before_any_work(place, capsys, words, said):
+    assert run(["text", "a red cube", *QUICK, *words, "-o", "cube.png"]) == 3
+    assert said in capsys.readouterr().err and not list(place.glob("*.png"))
+
+
 def test_an_image_goes_where_it_was_asked_for_with_its_recipe(place):
     done = typed("text", "a red cube", *QUICK, "-o", "cube.png", folder=place)
     assert (done.returncode, done.stdout) == (0, "cube.png\n")

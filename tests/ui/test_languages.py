@@ -91,14 +91,14 @@ def test_the_page_is_in_the_browsers_language(visit):
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"Size": 3}', b"\xff"], ids=repr)
 def test_a_damaged_file_is_named(content, tmp_path, monkeypatch):
-    (tmp_path / "it.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "nl.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     monkeypatch.setattr(languages, "FOLDER", tmp_path)
-    with pytest.raises(FluxDemoError, match=r"assets/languages/it\.json"):
+    with pytest.raises(FluxDemoError, match=r"assets/languages/nl\.json"):
         languages.languages()
 
 
 def test_a_language_is_one_file(tmp_path, monkeypatch):
-    (tmp_path / "it.json").write_text(json.dumps({"Size": "Formato", "The map appears here": 'Qui appare "la mappa"'}), "utf-8")
+    (tmp_path / "nl.json").write_text(json.dumps({"Size": "Formaat", "The map appears here": 'Hier komt "de kaart"'}), "utf-8")
     monkeypatch.setattr(languages, "FOLDER", tmp_path)
-    assert languages.languages().translations["it"]["Size"] == "Formato"
-    assert languages.style() == r""":lang(it) { --no-map: "Qui appare \"la mappa\"" }"""
+    assert languages.languages().translations["nl"]["Size"] == "Formaat"
+    assert languages.style() == r""":lang(nl) { --no-map: "Hier komt \"de kaart\"" }"""

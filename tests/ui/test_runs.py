@@ -12,10 +12,10 @@ from flux_demo.background import NICENESS
 from flux_demo.errors import Cancelled, InvalidRequest
 from flux_demo.gallery import Gallery
 from flux_demo.request import MAX_SEED, GenerationRequest, Size
+from flux_demo.seeds import consecutive
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui import run as run_module
-from flux_demo.ui.generate import consecutive
 from flux_demo.ui.html import step_of
 from flux_demo.ui.run import Runs, follow
 from flux_demo.ui.visitor_store import new_key
@@ -37,7 +37,7 @@ def slow(recording_backend, tmp_path):
 
 def test_a_run_goes_on_while_nobody_looks_and_is_found_again(slow):
     runs, kept = Runs(), []
-    run = runs.start(ME, slow, consecutive(REQUEST, 2), kept.append)
+    run = runs.start(ME, slow, consecutive(REQUEST, 2, 4), kept.append)
     looking = run.watched()
     next(looking)
     looking.close()  # the page is gone
@@ -91,12 +91,12 @@ def test_the_time_left_comes_from_the_steps_done(slow):
 
 
 def test_seeds_are_consecutive_and_never_pass_the_last_one():
-    assert [each.seed for each in consecutive(REQUEST, 4.0)] == [5, 6, 7, 8]
-    for count in (0, 5, "two", None, True):
+    assert [each.seed for each in consecutive(REQUEST, 4, 4)] == [5, 6, 7, 8]
+    for count in (0, 5, "two", None, True, 4.0):
         with pytest.raises(InvalidRequest, match="number of images"):
-            consecutive(REQUEST, count)
+            consecutive(REQUEST, count, 4)
     with pytest.raises(InvalidRequest, match="last seed"):
-        consecutive(GenerationRequest("text", "a cube", seed=MAX_SEED), 2)
+        consecutive(GenerationRequest("text", "a cube", seed=MAX_SEED), 2, 4)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere niceness belongs to the whole process")

@@ -1,5 +1,6 @@
 """Nothing is lost: a reload, a second tab, a link."""
 
+import json
 import re
 import threading
 import zipfile
@@ -7,8 +8,9 @@ import zipfile
 import pytest
 from playwright.sync_api import expect
 
+from flux_demo.ui.session import from_query
 from tests.ui.conftest import SMALL
-from tests.ui.driving import choose_size, give_photo, made, open_settings, prompt_field, run, seed_field, served, set_steps
+from tests.ui.driving import choose_size, give_photo, made, open_settings, prompt_field, read_recipe_of, run, seed_field, served, set_steps
 
 pytestmark = pytest.mark.browser
 
@@ -91,6 +93,78 @@ def test_a_link_fills_in_the_form_as_text(visit, address):
     expect(seed_field(page)).to_have_value("41")
     page.locator("#status-text").get_by_text("guidance cannot be used").wait_for()
     expect(page.get_by_label("number input for Steps").locator("visible=true")).to_have_value("2")
+
+
+def test_a_link_counts_once(visit, address):
+    page = visit()
+    page.goto(address + "?mode=canny&prompt=a+red+cube&seed=5&__theme=light")
+    page.locator("#status-canny").get_by_text("filled in from the link").wait_for()
+    page.wait_for_function("location.search === '?__theme=light'")
+    with page.expect_response(lambda response: "a white cone" in (response.request.post_data or "")):
+        page.locator("#prompt-canny textarea").fill("a white cone")
+    page.reload()
+    expect(page.locator("#prompt-canny textarea:visible")).to_have_value("a white cone")
+    open_settings(page)
+    expect(seed_field(page)).to_have_value("5")
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("steps=99999999999999999999999", "steps"),
+        ("steps=0&guidance=-7", "steps, guidance"),
+        ("guidance=nan&seed=abc", "seed, guidance"),
+        ("guidance=1e999&seed=99999999999&size=match", "seed, size, guidance"),
+        ("size=4096x4096&mode=foo", "mode, size"),
+    ],
+)
+def test_what_a_link_says_and_cannot_be_used_is_named(studio, query, wrong):
+    mode, values = from_query(studio, f"?prompt=a+cube&{query}")
+    assert mode == "text" and values["text__prompt"] == "a cube"
+    assert f"The link&#x27;s {wrong} cannot be used" in values["text__status"]
+    assert not {f"text__{name}" for name in wrong.split(", ")} & values.keys()
+    json.dumps([value for name, value in values.items() if name != "tabs"], allow_nan=False)
+
+
+def test_a_mode_in_a_link_may_be_written_as_its_tab(studio):
+    mode, values = from_query(studio, "?mode=Canny&size=match")
+    assert mode == "canny" and values["canny__size"] == "match"
+
+
+def test_a_click_on_generate_waits_for_the_form(visit):
+    page = visit()
+    prompt_field(page).fill("a red cube")
+    choose_size(page, SMALL)
+    with page.expect_response(lambda response: '"5"' in (response.request.post_data or "")):
+        seed_field(page).fill("5")
+    with page.expect_response(lambda response: response.request.method == "POST" and "a red cube" in (response.request.post_data or "")):
+        set_steps(page, 2)
+    page.add_init_script(
+        """new MutationObserver((_, observer) => {
+            const run = document.querySelector("button.run, .run button");
+            if (run) { observer.disconnect(); run.click(); }
+        }).observe(document, { childList: true, subtree: true })"""
+    )
+    page.reload()
+    recipe = read_recipe_of(made(page, "text"))
+    assert (recipe.prompt, recipe.seed, recipe.steps, recipe.width) == ("a red cube", 5, 2, 128)
+
+
+def test_a_browser_that_keeps_nothing_has_a_page(chromium, address):
+    visitor = chromium.new_context()
+    page = visitor.new_page()
+    page.add_init_script(
+        """Object.defineProperty(window, "localStorage", {
+            get() { throw new DOMException("Access is denied for this document.", "SecurityError"); }, configurable: true,
+        })"""
+    )
+    page.goto(address)
+    prompt_field(page).fill("a red cube")
+    choose_size(page, SMALL)
+    set_steps(page, 1)
+    run(page)
+    made(page, "text")
+    visitor.close()
 
 
 def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit, studio):
