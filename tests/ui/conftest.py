@@ -38,7 +38,7 @@ def paced(generate):
 @pytest.fixture
 def slow_steps():
     """Runs of the mini that last, however fast the machine is, and leave the processor to the browser."""
-    pause["seconds"] = 0.3
+    pause["seconds"] = 0.6
     yield
     pause["seconds"] = 0.0
 
