@@ -170,6 +170,23 @@ def test_a_missing_file_of_the_page_is_named(name, tmp_path, monkeypatch):
         flux_demo.ui.launch_options()
 
 
+def test_a_start_without_a_file_of_the_page_is_one_sentence(tmp_path):
+    for each in ("app.py", "flux_demo"):
+        (tmp_path / each).symlink_to(ROOT / each)
+    (tmp_path / "assets").mkdir()
+    for path in (ROOT / "assets").iterdir():
+        if path.name != "opening.js":
+            (tmp_path / "assets" / path.name).symlink_to(path)
+    code = f"""import pathlib, sys
+sys.path.insert(0, {str(ROOT)!r})
+import flux_demo.settings
+flux_demo.settings.ASSETS = pathlib.Path({str(tmp_path / "assets")!r})
+import app
+sys.exit(app.main(["--backend", "mini", "--port", "{free_port()}"]))"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 3 and "assets/opening.js is missing" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 def test_the_page_starts_without_standard_streams():
     port = free_port()
     command = f"exec {sys.executable} app.py --backend mini --port {port} <&- >&- 2>&-"
@@ -238,6 +255,7 @@ def test_images_go_to_the_folder_that_is_named_and_to_whoever_has_the_password(t
 
     words = ("--outputs", str(tmp_path / "mine"), "--auth", "me:pass:word")
     with started("--port", str(free_port()), *words) as (_, address, _lines):
+        assert status_of(f"{address}config") == 401
         client = Client(address, auth=("me", "pass:word"), verbose=False, download_files=str(tmp_path / "client"))
         client.predict("a red cube", size="128x128", steps=2, api_name="/text")
         client.close()

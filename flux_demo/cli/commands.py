@@ -26,8 +26,9 @@ MOST = 100  # images of one command; more are a list, see batch
 def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     """A mode's name: generate one image or several. The result is their paths."""
     mode = find_mode(args.command)
-    targets = _targets(args, mode)
     request = GenerationRequest(mode.name, args.prompt, seed=args.seed, steps=args.steps, guidance=args.guidance, preset=args.preset)
+    requests = consecutive(request, args.count, MOST)
+    targets = _targets(args, args.photo if mode.control else None)
     size = _size(args.size)
     if size == MATCH and mode.control is None:
         raise InvalidRequest(f"The {mode.name} mode has no photo whose shape the size could match. Give --size as WIDTHxHEIGHT.")
@@ -39,13 +40,14 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     if mode.control is not None:
         if not route.dials.own_photos:
             raise only_samples(route)
-        request = replace(request, control=_map(studio, args, mode, mode.control, terminal))
+        control = _map(studio, args, mode, mode.control, terminal)
+        requests = [replace(each, control=control) for each in requests]
     else:
-        request = sized
+        requests = [replace(each, size=sized.size) for each in requests]
     terminal.say(f"Runs on: {route.backend.title}.")
     _say_unknown_words(route.backend.name, args.prompt, terminal)
     made = []
-    for each, target in zip(consecutive(request, args.count, MOST), targets, strict=True):
+    for each, target in zip(requests, targets, strict=True):
         image = studio.generate(each, terminal.steps, terminal.status)
         path = image.path
         if target is not None:
@@ -66,14 +68,14 @@ def _copy(image: GeneratedImage, target: Path) -> None:
     output.write(target, lambda file: file.write(image.path.read_bytes()))
 
 
-def _targets(args: argparse.Namespace, mode: Mode) -> list[Path | None]:
+def _targets(args: argparse.Namespace, photo: str | None) -> list[Path | None]:
     """Where each image is written besides the outputs folder: ``-o``, with the image's number if there are several. Raises InvalidRequest."""
-    photo = args.photo if mode.control else None
-    consecutive(GenerationRequest(mode.name, "of any prompt", seed=args.seed), args.count, MOST)  # refuses the number before any work
-    if args.count == 1 or args.output is None:
-        return [output.checked(args.output, photo)] * args.count
-    named = Path(args.output)
-    return [output.checked(str(named.with_name(f"{named.stem}-{number}{named.suffix}")), photo) for number in range(1, args.count + 1)]
+    if args.count == 1:
+        return [output.checked(args.output, photo)]
+    named = output.checked(args.output)
+    if named is None:
+        return [None] * args.count
+    return [output.checked(str(named.with_stem(f"{named.stem}-{number}")), photo) for number in range(1, args.count + 1)]
 
 
 def draw_map(args: argparse.Namespace, terminal: Terminal) -> int:

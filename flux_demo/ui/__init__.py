@@ -29,13 +29,14 @@ def launch_options() -> dict[str, Any]:
     from flux_demo.ui.languages import languages, style
     from flux_demo.ui.theme import theme
 
+    translated = languages()
     return {
         "theme": theme(),
-        "css": style(),
+        "css": style(translated),
         "css_paths": [_shipped(ASSETS / "style.css")],
         "head": f"<script>{_shipped(ASSETS / 'opening.js').read_text(encoding='utf-8')}</script>",
         "js": _shipped(ASSETS / "page.js").read_text(encoding="utf-8"),
-        "i18n": languages(),
+        "i18n": translated,
         "footer_links": [],
         "run_history": False,  # else every input and picture is kept in the visitor's browser
         "ssr_mode": False,

@@ -37,10 +37,10 @@ def mark(page: gr.Blocks) -> None:
                 setattr(block, name, str(I18nData(text)))
 
 
-def style() -> str:
+def style(translated: gr.I18n) -> str:
     """The style sheet's own texts in every language."""
     rules = []
-    for language, words in languages().translations.items():
+    for language, words in translated.translations.items():
         texts = "; ".join(f"{name}: {json.dumps(words[text], ensure_ascii=False)}" for name, text in STYLED.items() if text in words)
         rules.append(f":lang({language}) {{ {texts} }}")
     return "\n".join(rules)

@@ -15,9 +15,9 @@ from flux_demo.request import GenerationRequest, Size
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import publish, received, still_kept
+from flux_demo.ui.filling import usable
 from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.preview import drawn_from, note_of, wanting
-from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import find_route, map_note
 from flux_demo.ui.workshop import MAP, seen
 
@@ -112,13 +112,10 @@ def from_other_program(studio: Studio, dropped: Any) -> dict[str, Any]:
         return {}
     text = MODES["text"]
     said = "Settings of another program filled in, as far as they are the same here."
-    values: dict[str, Any] = {"prompt": shared.prompt, "seed": "" if shared.seed is None else str(shared.seed)}
-    values |= {name: value for name, value in (("steps", shared.steps), ("guidance", shared.guidance)) if value is not None}
-    if shared.size:
-        try:
-            checked_size(studio, text, str(shared.size))
-            values["size"] = str(shared.size)
-        except InvalidRequest as error:
-            said += f" The size was left out: {error}"
+    given = {name: str(value) for name in ("prompt", "seed", "size", "steps", "guidance") if (value := getattr(shared, name)) is not None}
+    values, wrong = usable(studio, text, given)
+    if wrong:
+        said += f" Left out, because it cannot be used here: {', '.join(wrong)}."
+    values.setdefault("seed", "")
     values["status"] = html.says(said)
     return {f"text__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected="text"), "restore_note": html.says("")}

@@ -4,29 +4,24 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qs
 
 import gradio as gr
 
-from flux_demo.errors import InvalidPicture, InvalidRequest
+from flux_demo.errors import InvalidPicture
 from flux_demo.modes import MODES, Mode
-from flux_demo.request import MAX_PROMPT, Size, parse_seed
-from flux_demo.studio import MATCH, Studio
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.files import received, served_again
+from flux_demo.ui.filling import LINKED, from_query
 from flux_demo.ui.generate import SHOWN_BY_A_RUN, watch
 from flux_demo.ui.history import Entry, actions, displayed, history_shown
 from flux_demo.ui.run import MAX_RUNS
 from flux_demo.ui.services import Services
-from flux_demo.ui.size_field import checked_size
-from flux_demo.ui.tab_state import tab_state
 from flux_demo.ui.visitor_store import is_key, new_key
 
 FIELDS = ("prompt", "seed", "steps", "guidance", "size", "preset", "count", "fit", "as_map", "photo")
 FOLLOWING = ("prompt", "seed", "size")  # go along from tab to tab
 LOAD_JS = "(visitor, query) => [visitor, window.location.search]"
-LINKED = ("mode", "prompt", "seed", "size", "steps", "guidance")  # what a link may say
 # The link has been read: a reload is to bring back what the person made of it, and not the link once more.
 DONE_WHILE_OPENING_JS = """() => {
     const { tab, prompts } = window.doneWhileOpening;
@@ -126,42 +121,6 @@ def _bind_photo(services: Services, mode: Mode, form: Form) -> None:
     form["photo"].change(
         changed, [form["visitor"], form["photo"]], None, preprocess=False, queue=False, show_progress="hidden", api_visibility="private"
     )
-
-
-def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
-    """The mode of a link and the form's values, for the whole page. What cannot be used is left out, and said."""
-    if not isinstance(query, str) or not query.strip("?"):
-        return None, {}
-    given = {name: values[0] for name, values in parse_qs(query.lstrip("?")[: 4 * MAX_PROMPT]).items() if name in LINKED}
-    if not given:
-        return None, {}
-    wrong = [] if given.get("mode", "text").lower() in MODES else ["mode"]
-    mode = MODES["text"] if wrong else MODES[given.get("mode", "text").lower()]
-    state = tab_state(studio, mode)
-    readers: dict[str, Callable[[str], Any]] = {
-        "prompt": str,
-        "seed": lambda text: str(parse_seed(text)),
-        "size": lambda text: MATCH if text == MATCH and mode.control else str(checked_size(studio, mode, str(Size.parse(text)))),
-        "steps": lambda text: _within(int(text), state["steps"]),
-        "guidance": lambda text: _within(float(text), state["guidance"]),
-    }
-    values: dict[str, Any] = {}
-    for name, read in readers.items():
-        if name in given:
-            try:
-                values[name] = read(given[name])
-            except (ValueError, InvalidRequest):
-                wrong.append(name)
-    said = f"The link's {', '.join(wrong)} cannot be used. Check it before you generate." if wrong else "Settings filled in from the link."
-    values["status"] = html.says(said, "problem" if wrong else "quiet")
-    return mode.name, {f"{mode.name}__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected=mode.name)}
-
-
-def _within(number: float, slider: dict[str, Any]) -> float:
-    """The number again. Raises ValueError for one that the slider does not have."""
-    if not slider["minimum"] <= number <= slider["maximum"]:
-        raise ValueError(number)
-    return number
 
 
 def _bind_form(services: Services, mode: Mode, form: Form) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from gradio.i18n import I18nData
+
 from flux_demo.backends import NoRoute, Route
 from flux_demo.modes import DEFAULT_SIZES, MODES, Mode
 from flux_demo.studio import Studio
@@ -43,7 +45,7 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
             "minimum": dials.step_range[0] if dials else 1,
             "maximum": dials.step_range[-1] if dials else 100,
             "value": dials.steps if dials else mode.steps,
-            "info": f"more steps take longer{quality}",
+            "info": str(I18nData(f"more steps take longer{quality}")),  # also when it is sent anew
         },
         "guidance": {"minimum": low, "maximum": high, "value": dials.guidance if dials else mode.guidance},
         "preset": {"choices": html.presets(presets), "value": presets[0] if presets else None, "visible": len(presets) > 1},

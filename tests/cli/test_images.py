@@ -56,7 +56,7 @@ def test_several_images_have_consecutive_seeds_and_numbered_names(place, capsys)
     ],
 )
 def test_a_number_of_images_that_cannot_be_is_refused_before_any_work(place, capsys, words, said):
-    assert run(["text", "a red cube", *QUICK, *words, "-o", "cube.png"]) == 3
+    assert run(["text", "a red cube", *QUICK, "-o", "cube.png", *words]) == 3
     assert said in capsys.readouterr().err and not list(place.glob("*.png"))
 
 

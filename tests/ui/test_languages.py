@@ -101,4 +101,4 @@ def test_a_language_is_one_file(tmp_path, monkeypatch):
     (tmp_path / "nl.json").write_text(json.dumps({"Size": "Formaat", "The map appears here": 'Hier komt "de kaart"'}), "utf-8")
     monkeypatch.setattr(languages, "FOLDER", tmp_path)
     assert languages.languages().translations["nl"]["Size"] == "Formaat"
-    assert languages.style() == r""":lang(nl) { --no-map: "Hier komt \"de kaart\"" }"""
+    assert languages.style(languages.languages()) == r""":lang(nl) { --no-map: "Hier komt \"de kaart\"" }"""

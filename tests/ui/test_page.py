@@ -151,6 +151,36 @@ def test_a_dropped_picture_brings_everything_back(visit, client, studio, photo_f
     stranger.get_by_text("It is the map of the recipe").wait_for()
 
 
+def test_an_example_photo_is_compared_with_the_map_of_a_recipe(visit, tmp_path):
+    page, stranger = visit(tab="Canny"), visit(tab="Canny")
+    page.locator("#examples-canny button").first.click()
+    page.locator("#map-canny img").wait_for()
+    prompt_field(page).fill("a red cube")
+    set_steps(page, 1)
+    run(page)
+    picture = tmp_path / "theirs.png"
+    picture.write_bytes(made(page, "canny"))
+    stranger.locator(".pictures-head input[type=file]").set_input_files(picture)
+    stranger.get_by_text("The PNG does not store the photo").wait_for()
+    stranger.locator("#examples-canny button").first.click()
+    stranger.get_by_text("It is the map of the recipe").wait_for()
+
+
+@pytest.mark.parametrize(("copies", "said"), [("true", "Link copied"), ("false", "does not let this page copy")])
+def test_a_link_is_said_to_be_copied_only_if_it_was(visit, copies, said):
+    page = visit()
+    page.evaluate(
+        f"""() => {{
+            Object.defineProperty(navigator, "clipboard", {{ value: undefined }});  // as without https
+            document.execCommand = (command) => {{ window.copied = document.activeElement.value; return {copies}; }};
+        }}"""
+    )
+    prompt_field(page).fill("a red & blue cube")
+    page.get_by_role("button", name="Copy link to these settings").locator("visible=true").click()
+    page.locator("#status-text").get_by_text(said).wait_for()
+    assert "mode=text&prompt=a+red+%26+blue+cube" in page.evaluate("window.copied")
+
+
 def test_a_picture_without_a_recipe_is_answered_in_words(visit, photo_file):
     page = visit()
     page.locator(".pictures-head input[type=file]").set_input_files(photo_file)

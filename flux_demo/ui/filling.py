@@ -1,0 +1,66 @@
+"""Values from outside for a tab's form, from a link or another program's file: what the tab does not take is left out, and said."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+import gradio as gr
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.modes import MODES, Mode
+from flux_demo.request import MAX_PROMPT, parse_seed
+from flux_demo.studio import MATCH, Studio
+from flux_demo.ui import html
+from flux_demo.ui.size_field import checked_size
+from flux_demo.ui.tab_state import tab_state
+
+LINKED = ("mode", "prompt", "seed", "size", "steps", "guidance")  # what a link may say
+
+
+def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The values as the tab's fields hold them, and the names of those that cannot be used where the mode runs."""
+    sliders = tab_state(studio, mode)
+    readers: dict[str, Callable[[str], Any]] = {
+        "prompt": str,
+        "seed": lambda text: str(parse_seed(text)),
+        "size": lambda text: _size(studio, mode, text),
+        "steps": lambda text: _within(int(text), sliders["steps"]),
+        "guidance": lambda text: _within(float(text), sliders["guidance"]),
+    }
+    values, wrong = {}, []
+    for name, read in readers.items():
+        if name in given:
+            try:
+                values[name] = read(given[name])
+            except (ValueError, InvalidRequest):
+                wrong.append(name)
+    return values, wrong
+
+
+def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
+    """The mode of a link, and its values for the whole page; None and nothing for an address that is no link."""
+    if not isinstance(query, str):
+        return None, {}
+    given = {name: values[0] for name, values in parse_qs(query.lstrip("?")[: 4 * MAX_PROMPT]).items() if name in LINKED}
+    if not given:
+        return None, {}
+    named = given.get("mode", "text").lower()
+    mode = MODES.get(named, MODES["text"])
+    values, wrong = usable(studio, mode, given)
+    wrong = wrong if named in MODES else ["mode", *wrong]
+    said = f"The link's {', '.join(wrong)} cannot be used. Check it before you generate." if wrong else "Settings filled in from the link."
+    values["status"] = html.says(said, "problem" if wrong else "quiet")
+    return mode.name, {f"{mode.name}__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected=mode.name)}
+
+
+def _size(studio: Studio, mode: Mode, text: str) -> str:
+    if text == MATCH and mode.control is None:
+        raise InvalidRequest("This mode has no photo whose shape the size could match.")
+    return str(checked_size(studio, mode, text) or MATCH)
+
+
+def _within(number: float, slider: Mapping[str, Any]) -> float:
+    """The number again. Raises ValueError for one that the slider does not have."""
+    if not slider["minimum"] <= number <= slider["maximum"]:
+        raise ValueError(number)
+    return number

@@ -1,0 +1,59 @@
+"""Values from a link or another program's file: those that the tab takes are filled in, and the others are named."""
+
+import json
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from flux_demo.ui.files import new_file
+from flux_demo.ui.filling import from_query
+from flux_demo.ui.restore import from_other_program
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("steps=99999999999999999999999", "steps"),
+        ("steps=0&guidance=-7", "steps, guidance"),
+        ("guidance=nan&seed=abc", "seed, guidance"),
+        ("guidance=1e999&seed=99999999999&size=match", "seed, size, guidance"),
+        ("size=4096x4096&mode=foo", "mode, size"),
+    ],
+)
+def test_what_a_link_says_and_cannot_be_used_is_named(studio, query, wrong):
+    mode, values = from_query(studio, f"?prompt=a+cube&{query}")
+    assert mode == "text" and values["text__prompt"] == "a cube"
+    assert f"The link&#x27;s {wrong} cannot be used" in values["text__status"]
+    assert not {f"text__{name}" for name in wrong.split(", ")} & values.keys()
+    json.dumps([value for name, value in values.items() if name != "tabs"], allow_nan=False)
+
+
+def test_a_mode_in_a_link_may_be_written_as_its_tab(studio):
+    mode, values = from_query(studio, "?mode=Canny&size=match")
+    assert mode == "canny" and values["canny__size"] == "match"
+
+
+@pytest.mark.parametrize("query", [None, 5, "", "?", "?__theme=dark", "?deep_link=x"])
+def test_an_address_that_is_no_link_fills_in_nothing(studio, query):
+    assert from_query(studio, query) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "filled", "wrong"),
+    [
+        ("Steps: 20, CFG scale: 3.5, Seed: 5, Size: 256x128", {"steps": 20, "guidance": 3.5, "seed": "5", "size": "256x128"}, ""),
+        ("Steps: 150, CFG scale: 700, Size: 1024x1024", {"seed": ""}, "size, steps, guidance"),
+    ],
+)
+def test_another_programs_settings_are_held_against_the_tabs_own(page, studio, settings, filled, wrong):
+    texts = PngInfo()
+    texts.add_text("parameters", f"a cat\n{settings}")
+    path = new_file("theirs.png")
+    Image.new("RGB", (8, 8)).save(path, pnginfo=texts)
+    answer = from_other_program(studio, str(path))
+    said = answer.pop("text__status")
+    assert (f"cannot be used here: {wrong}." in said) if wrong else "Left out" not in said
+    assert {name.removeprefix("text__"): value for name, value in answer.items() if name.startswith("text__")} == {
+        "prompt": "a cat"
+    } | filled
