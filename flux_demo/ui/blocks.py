@@ -5,10 +5,12 @@ import logging
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.block_function import BlockFunction
 
 from flux_demo.backends.providers import visitor_token
 from flux_demo.errors import InvalidRequest
@@ -56,6 +58,21 @@ class Page(gr.Blocks):
             current.reset(caller)
             if ended and session:
                 self._forget_unless_used(session)
+
+    async def postprocess_data(self, block_fn: BlockFunction, predictions: Any, state: Any) -> list[Any]:
+        """Gradio's own, of the outputs that are not skipped: for each of the others it would build the component anew, a millisecond each."""
+        outputs = list(block_fn.outputs)
+        values = [gr.skip()] * len(outputs) if _skipped(predictions) else predictions
+        if len(outputs) < 2 or not isinstance(values, list | tuple) or len(values) != len(outputs):
+            return await super().postprocess_data(block_fn, predictions, state)
+        answer: list[Any] = [None if block.stateful else gr.skip() for block in outputs]
+        if changed := [index for index, value in enumerate(values) if not _skipped(value)]:
+            fn = copy(block_fn)
+            fn.outputs = [outputs[index] for index in changed]
+            given = [values[index] for index in changed] if len(changed) > 1 else values[changed[0]]
+            for index, value in zip(changed, await super().postprocess_data(fn, given, state), strict=True):
+                answer[index] = value
+        return answer
 
     def _caller(self, request: Any, session: str | None, event: str | None) -> Caller:
         names = (session or "", event or "")
@@ -108,6 +125,10 @@ class Page(gr.Blocks):
         own = [value for block in self.blocks.values() for value in (getattr(block, "value", None), sorted(block.keep_in_cache))]
         states = [dict(kept.state_data) for kept in list(self.state_holder.session_data.values())]
         return temporary.paths_in([own, self.kept_files, states], self.folder)
+
+
+def _skipped(value: Any) -> bool:
+    return isinstance(value, dict) and value == gr.skip()
 
 
 def _check(inputs: list[Any], wanted: int) -> None:

@@ -1,13 +1,21 @@
 """What a person does on the page, in the words of the tests."""
 
+import asyncio
 import base64
 import hashlib
 import io
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
 from flux_demo.recipe import read_recipe
+
+
+def finished(coroutine):
+    """The result of a coroutine, run in a thread of its own: a browser that is under way has an event loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def give_photo(page, mode, path):

@@ -1,9 +1,7 @@
 """The endpoints as tools, called by the Model Context Protocol's own client; and what a stranger may not do with them."""
 
-import asyncio
 import base64
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -11,6 +9,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.ui.conftest import SMALL
+from tests.ui.driving import finished
 
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
 ACCEPT = {"Accept": "application/json, text/event-stream"}
@@ -29,8 +28,7 @@ def with_tools(address, use, comes_from=None):
             await session.initialize()
             return await use(session)
 
-    with ThreadPoolExecutor(1) as pool:  # the browser's tests leave an event loop running in this thread
-        return pool.submit(asyncio.run, connected()).result()
+    return finished(connected())
 
 
 def said(answer):
