@@ -1,5 +1,8 @@
 """Pages with as little as Gradio allows, to be measured beside ours."""
 
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -33,6 +36,24 @@ def bare_slider() -> gr.Blocks:
         slider.change(draw, slider, image, show_progress="hidden", queue=False)
         gr.Textbox(label="Prompt", elem_classes="prompt")
         bare.load(draw, slider, image)
+    return bare
+
+
+def bare_click(folder: Path) -> gr.Blocks:
+    """The least that Gradio needs from a click to an image that a generator made, through its queue."""
+    from PIL import Image
+
+    made = count(1)
+
+    def generate() -> Iterator[tuple[str, str]]:
+        path = folder / f"bare-{next(made)}.png"
+        Image.new("RGB", (128, 128)).save(path)
+        yield str(path), "<span class=say>Done in 0 s.</span>"
+
+    with gr.Blocks(analytics_enabled=False) as bare:
+        run = gr.Button("Run", elem_classes="run")
+        image, status = gr.Image(interactive=False, format="png", elem_id="picture-text"), gr.HTML(elem_id="status-text")
+        run.click(generate, None, [image, status], show_progress="hidden")
     return bare
 
 
