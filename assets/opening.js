@@ -17,15 +17,16 @@
         });
     }
 
-    // The tab and the prompts of a person who is faster than the page count more than those that were remembered; ui/session.py brings them back.
-    window.doneWhileOpening = { tab: null, prompts: {}, over: false };
+    // The tab and the values of a person who is faster than the page count more than those that were remembered; ui/session.py brings them back.
+    window.doneWhileOpening = { tab: null, typed: {}, over: false };
     document.addEventListener("click", (event) => {
         const tab = event.target.closest?.("#modes [role=tab]");
         if (tab) window.doneWhileOpening.tab = tab.id;
     }, true);
     document.addEventListener("input", (event) => {
-        const prompt = event.target.closest?.(".prompt");
-        if (prompt) window.doneWhileOpening.prompts[prompt.id] = event.target.value;
+        const field = event.target.closest?.(".typed");
+        const value = event.target.value;
+        if (field) window.doneWhileOpening.typed[field.id] = /number|range/.test(event.target.type) && value ? Number(value) : value;
     }, true);
 
     // A click on Generate waits until the form is as it was left and the page knows whose it is, ten seconds at most.

@@ -126,7 +126,7 @@ class Guard:
             raise Refused(403, "Pages of other sites may not call this one. Open it directly, or name the site in FLUX_DEMO_HOSTS.")
         path = scope["path"]
         if len(path) + len(scope.get("query_string", b"")) > MAX_ADDRESS:
-            raise Refused(414, "This address is too long. Send values in the request's body.")
+            raise Refused(414, "This address is too long. Open the page without values in it, or send them in the request's body.")
         parts = path.strip("/").split("/")
         if scope.get("root_path") and path.startswith(scope["root_path"]):
             parts = path[len(scope["root_path"]) :].strip("/").split("/")

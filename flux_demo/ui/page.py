@@ -16,6 +16,7 @@ from flux_demo.ui.compare import compare_handler
 from flux_demo.ui.cross_tab import bind_across, bind_end
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, run_handler, stop_handler
+from flux_demo.ui.guard import MAX_ADDRESS
 from flux_demo.ui.history import Album, Entry, actions
 from flux_demo.ui.languages import mark
 from flux_demo.ui.loading import bind_loading
@@ -43,6 +44,7 @@ COPY_LINK_JS = """async (prompt, seed, size, steps, guidance) => {
     const mode = document.querySelector("[role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "") ?? "text";
     const link = new URL(location.pathname, location.origin);
     for (const [name, value] of Object.entries({ mode, prompt, seed, size, steps, guidance })) if (value) link.searchParams.set(name, value);
+    if (link.pathname.length + link.search.length > MOST) return TOO_LONG;
     try {
         await navigator.clipboard.writeText(link.href);
         return SAID;
@@ -54,9 +56,14 @@ COPY_LINK_JS = """async (prompt, seed, size, steps, guidance) => {
         field.remove();
         return copied ? SAID : REFUSED;
     }
-}""".replace("SAID", json.dumps(html.says("Link copied. It holds the prompt and the settings."))).replace(
-    "REFUSED", json.dumps(html.says("The browser does not let this page copy. Allow it the clipboard, and try again.", "problem"))
-)
+}"""
+for name, value in {
+    "SAID": html.says("Link copied. It holds the prompt and the settings."),
+    "REFUSED": html.says("The browser does not let this page copy. Allow it the clipboard, and try again.", "problem"),
+    "TOO_LONG": html.says("This prompt is too long for a link. Copy it as text.", "problem"),
+    "MOST": MAX_ADDRESS,
+}.items():
+    COPY_LINK_JS = COPY_LINK_JS.replace(name, json.dumps(value))
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -167,7 +174,7 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
     for run in runs:
         bind_end(services, mode, run, form)
     bind([form["prompt"].change], _hint(studio, mode), form, ["hint"], queue=False, trigger_mode="always_last")
-    bind([form["size"].change], bind_size(studio, mode, form), form, ["size_note"], queue=False, trigger_mode="always_last")
+    bind([form["size"].change], bind_size(studio, mode, form), form, ["size_note", "swap"], queue=False, trigger_mode="always_last")
     bind([form["reuse"].click], _reuse_seed, form, ["seed", "status"], queue=False)
     bind([form["renew"].click], _random_seed, form, ["seed", "status"], queue=False)
     link = [form[name] for name in ("prompt", "seed", "size", "steps", "guidance")]

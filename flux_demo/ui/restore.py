@@ -18,8 +18,10 @@ from flux_demo.ui.files import publish, received, still_kept
 from flux_demo.ui.filling import usable
 from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.preview import drawn_from, note_of, wanting
-from flux_demo.ui.tab_state import find_route, map_note
-from flux_demo.ui.workshop import MAP, seen
+from flux_demo.ui.tab_state import find_route
+from flux_demo.ui.workshop import MAP, PAINTED, seen
+
+PAINTING_IS_GONE = "This image followed a map that was painted on, and the PNG stores neither. Add the photo for its map without the paint."
 
 
 def opened(dropped: Any) -> Entry:
@@ -66,12 +68,10 @@ def _map_of(mode: Mode, entry: Entry, history: Sequence[Entry], size: str) -> di
             shown = replace(shown, drawn_from=drawn_from(mode, photo, size, fit, as_map, options))
             map_shown = {"shown": shown, "wanted": control.sha256, "map_note": note_of(shown, control.sha256)}
             return form | seen(MAP, shown) | map_shown | {"photo": photo}
-    return (form | seen(MAP, None)) | {
-        "photo": None,
-        "shown": None,
-        "wanted": control.sha256,
-        "map_note": wanting(control.sha256) or map_note(mode),
-    }
+    painted = bool(control.options.get(PAINTED))
+    wanted = None if painted else control.sha256  # no photo gives a painted map again, so none is compared with it
+    note = html.says(PAINTING_IS_GONE) if painted else wanting(wanted)
+    return form | seen(MAP, None) | {"photo": None, "shown": None, "wanted": wanted, "map_note": note}
 
 
 def _said(studio: Studio, mode: Mode, recipe: Recipe) -> str:

@@ -21,17 +21,18 @@ from flux_demo.ui.visitor_store import is_key, new_key
 
 FIELDS = ("prompt", "seed", "steps", "guidance", "size", "preset", "count", "fit", "as_map", "photo")
 FOLLOWING = ("prompt", "seed", "size")  # go along from tab to tab
+TYPED = ("prompt", "seed", "steps", "guidance")  # of class "typed", with their name and mode as id: see assets/opening.js
 LOAD_JS = "(visitor, query) => [visitor, window.location.search]"
 # The link has been read: a reload is to bring back what the person made of it, and not the link once more.
 DONE_WHILE_OPENING_JS = """() => {
-    const { tab, prompts } = window.doneWhileOpening;
+    const { tab, typed } = window.doneWhileOpening;
     window.doneWhileOpening.over = true;
     const address = new URL(location.href);
     for (const name of LINKED) address.searchParams.delete(name);
     if (address.href !== location.href) history.replaceState(history.state, "", address);
     document.getElementById(tab)?.click();
-    return MODES.map((mode) => prompts[`prompt-${mode}`] ?? { __type__: "update" });
-}""".replace("MODES", json.dumps(list(MODES))).replace("LINKED", json.dumps(LINKED))
+    return FIELDS.map((field) => typed[field] ?? { __type__: "update" });
+}""".replace("FIELDS", json.dumps([f"{name}-{mode}" for mode in MODES for name in TYPED])).replace("LINKED", json.dumps(LINKED))
 
 
 def fields_of(mode: Mode) -> tuple[str, ...]:
@@ -52,7 +53,8 @@ def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, b
         if mode.control:
             _bind_photo(services, mode, forms[name] | everywhere)
     loaded = bind([blocks.load], opening(services), flat, outputs, queue=False, js=LOAD_JS)
-    loaded.then(None, None, [form["prompt"] for form in forms.values()], js=DONE_WHILE_OPENING_JS, api_visibility="private")
+    typed = [form[name] for form in forms.values() for name in TYPED]
+    loaded.then(None, None, typed, js=DONE_WHILE_OPENING_JS, api_visibility="private")
     for name, mode in MODES.items():
         following = [*SHOWN_BY_A_RUN, *actions()]
         bind(

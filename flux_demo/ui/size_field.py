@@ -41,12 +41,13 @@ def build_size(form: dict[str, Any], state: dict) -> None:
             size = None if value == MATCH else Size.parse(value)
             button = gr.Button(_ratio(size) if size else "Match photo", size="sm", elem_classes=["ratio", _shape_class(size)])
             form["ratios"].append(button)
-        form["swap"] = gr.Button("Swap sides", size="sm", elem_classes="swap")
+        sides = state["size"]["value"] != MATCH
+        form["swap"] = gr.Button("Swap sides", size="sm", elem_classes="swap", interactive=sides)
     form["size_note"] = gr.HTML(html.says(""), elem_classes="note")
 
 
 def bind_size(studio: Studio, mode: Mode, form: dict[str, Any]) -> Callable[..., dict[str, Any]]:
-    """Bind the buttons, and return the handler that marks an illegal size at the field."""
+    """Bind the buttons, and return the handler that marks an illegal size at the field. Only a size has sides to swap."""
     numbers = {button._id: index for index, button in enumerate(form["ratios"])}
 
     def choose(event: gr.EventData) -> str:
@@ -61,8 +62,9 @@ def bind_size(studio: Studio, mode: Mode, form: dict[str, Any]) -> Callable[...,
         try:
             chosen = checked_size(studio, mode, size)
         except FluxDemoError as error:
-            return {"size_note": html.says(str(error), "problem")}
-        return {"size_note": html.says(f"{chosen.pixels / 1e6:.2f} megapixels" if chosen else "")}
+            return {"size_note": html.says(str(error), "problem"), "swap": gr.update(interactive=False)}
+        note = html.says(f"{chosen.pixels / 1e6:.2f} megapixels" if chosen else "")
+        return {"size_note": note, "swap": gr.update(interactive=chosen is not None)}
 
     return check
 

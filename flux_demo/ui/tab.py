@@ -131,7 +131,7 @@ def _prompt(form: Form, studio: Studio, mode: Mode) -> None:
         max_lines=8,
         placeholder="Describe the image, in English",
         elem_id=f"prompt-{mode.name}",
-        elem_classes="prompt",
+        elem_classes=["prompt", "typed"],
     )
     form["hint"] = gr.HTML(NOTHING_SAID, elem_classes="hint-line")
     with gr.Row(elem_classes="chips"):
@@ -148,14 +148,27 @@ def _settings(form: Form, state: dict, mode: Mode) -> None:
     with gr.Accordion("Settings", open=True, elem_classes="settings"):
         build_size(form, state)
         with gr.Row(elem_classes="fields"):
-            form["seed"] = gr.Textbox(label="Seed", info="the same seed gives the same image", placeholder="random", max_lines=1)
+            form["seed"] = gr.Textbox(
+                label="Seed",
+                info="the same seed gives the same image",
+                placeholder="random",
+                max_lines=1,
+                elem_id=f"seed-{mode.name}",
+                elem_classes="typed",
+            )
             form["count"] = gr.Radio(
                 list(range(1, MOST_AT_ONCE + 1)), value=1, label="Images", info="with consecutive seeds", elem_classes="choices"
             )
         with gr.Row(elem_classes="fields"):
-            form["steps"] = gr.Slider(label="Steps", step=1, buttons=[], elem_classes="dial", **state["steps"])
+            dial: dict[str, Any] = {"buttons": [], "elem_classes": ["dial", "typed"]}
+            form["steps"] = gr.Slider(label="Steps", step=1, elem_id=f"steps-{mode.name}", **dial, **state["steps"])
             form["guidance"] = gr.Slider(
-                label="Guidance", info="how closely to follow the prompt", step=0.1, buttons=[], elem_classes="dial", **state["guidance"]
+                label="Guidance",
+                info="how closely to follow the prompt",
+                step=0.1,
+                elem_id=f"guidance-{mode.name}",
+                **dial,
+                **state["guidance"],
             )
         form["preset"] = gr.Dropdown(label="Preset", info="speed or faithfulness", **state["preset"])
         with gr.Row(elem_classes="offers"):

@@ -179,6 +179,9 @@ def test_a_link_is_said_to_be_copied_only_if_it_was(visit, copies, said):
     page.get_by_role("button", name="Copy link to these settings").locator("visible=true").click()
     page.locator("#status-text").get_by_text(said).wait_for()
     assert "mode=text&prompt=a+red+%26+blue+cube" in page.evaluate("window.copied")
+    prompt_field(page).fill("é" * 1400)  # six characters each in an address
+    page.get_by_role("button", name="Copy link to these settings").locator("visible=true").click()
+    page.locator("#status-text").get_by_text("too long for a link").wait_for()
 
 
 def test_a_picture_without_a_recipe_is_answered_in_words(visit, photo_file):

@@ -8,10 +8,13 @@ from PIL import Image
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.modes import MODES
+from flux_demo.recipe import ControlRecipe, Recipe
 from flux_demo.request import ControlMap
 from flux_demo.ui.files import DrawnFrom, keep_map, map_to_send, new_file
+from flux_demo.ui.history import Entry
 from flux_demo.ui.painted import painted_before, stroke_handler
 from flux_demo.ui.preview import map_to_follow
+from flux_demo.ui.restore import filled
 from flux_demo.ui.visitor_store import VisitorStore, new_key
 from flux_demo.ui.workshop import PAINTED
 
@@ -49,6 +52,16 @@ def test_the_same_photo_under_another_path_finds_it_and_another_photo_forgets_it
     assert painted_before(visitors, new_key(), DEPTH, now) is None and painted_before(visitors, ME, MODES["canny"], now) is None
     assert painted_before(visitors, ME, DEPTH, now._replace(photo=saved("photo.png", "red"))) is None
     assert painted_before(visitors, ME, DEPTH, now) is None  # drawn anew meanwhile
+
+
+@pytest.mark.parametrize(("options", "compared"), [({"near": 0.0}, True), ({"near": 0.0, PAINTED: True}, False)])
+def test_no_photo_is_compared_with_a_painted_map(studio, options, compared):
+    control = ControlRecipe("depth", options, "crop", "0" * 64, "mini")
+    recipe = Recipe("1", "depth", "a cube", 64, 64, 1, 2, 10.0, "mini", "mini", None, None, control, 1.0, "2026-01-01T00:00:00Z")
+    restored = filled(studio, Entry("restored.png", recipe, "mini"), [])
+    assert (restored["wanted"] == control.sha256) is compared
+    assert ("compared with the one in the recipe" in restored["map_note"]) is compared
+    assert ("painted on" in restored["map_note"]) is not compared
 
 
 def test_a_click_before_the_map_is_there_again_sends_the_painted_one(shown, tmp_path):

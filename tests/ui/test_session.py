@@ -8,7 +8,19 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.ui.conftest import SMALL
-from tests.ui.driving import choose_size, give_photo, made, open_settings, prompt_field, read_recipe_of, run, seed_field, served, set_steps
+from tests.ui.driving import (
+    choose_size,
+    field,
+    give_photo,
+    made,
+    open_settings,
+    prompt_field,
+    read_recipe_of,
+    run,
+    seed_field,
+    served,
+    set_steps,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -45,7 +57,10 @@ def test_a_photo_and_its_map_come_back_and_the_prompt_follows_to_another_tab(vis
     prompt_field(page).fill("a red cube")
     page.get_by_role("tab", name="Canny", exact=True).click()
     expect(page.locator("#prompt-canny textarea")).to_have_value("a red cube")
+    swap = page.get_by_role("button", name="Swap sides").locator("visible=true")
+    expect(swap).to_be_disabled()  # the size matches the photo
     choose_size(page, SMALL)  # also drawn anew when the form is back, before the photo is
+    expect(swap).to_be_enabled()
     with page.expect_response(
         lambda response: all(each in (response.request.post_data or "") for each in ("a red cube", SMALL, photo_file.name))
     ):
@@ -56,14 +71,16 @@ def test_a_photo_and_its_map_come_back_and_the_prompt_follows_to_another_tab(vis
     assert served(page, "#map-canny") == sent
     page.locator("#photo-canny img").wait_for()
     page.wait_for_timeout(1000)
-    print("POSTS", len(posts))
     assert len(posts) < 40  # no event leads to itself
 
 
 @pytest.mark.parametrize("at_once", [False, True])
 def test_what_is_done_while_the_page_opens_is_not_undone(visit, at_once):
-    page = visit()
+    page = visit(tab="Depth")
     prompt_field(page).fill("a red cube")
+    set_steps(page, 2)
+    with page.expect_response(lambda response: '"505"' in (response.request.post_data or "")):
+        seed_field(page).fill("505")
     with page.expect_response(lambda response: "Canny" in (response.request.post_data or "")):
         page.get_by_role("tab", name="Canny", exact=True).click()
     held, released = [], threading.Event()
@@ -75,12 +92,16 @@ def test_what_is_done_while_the_page_opens_is_not_undone(visit, at_once):
         page.get_by_role("tab", name="Depth", exact=True).click()
     page.locator("#tab-depth-button[aria-selected=true]").wait_for()
     prompt_field(page).fill("a blue cone")
+    seed_field(page).fill("7")
+    set_steps(page, 3)
     released.set()
     for route in held:
         route.fulfill(response=route.fetch())  # one after the other: the page's opening knows nothing of the click
     page.wait_for_timeout(1000)
     expect(page.get_by_role("tab", name="Depth", exact=True)).to_have_attribute("aria-selected", "true")
     expect(prompt_field(page)).to_have_value("a blue cone")
+    expect(seed_field(page)).to_have_value("7")
+    expect(field(page, "Steps")).to_have_value("3")
 
 
 def test_a_link_fills_in_the_form_as_text(visit, address):
