@@ -37,6 +37,8 @@ _HOMES = {
     "Studio": "studio",
 }
 
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604  all are strings
+
 
 def __getattr__(name: str):
     if name not in _HOMES:
@@ -49,4 +51,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return ["__version__", *_HOMES]
+    return __all__

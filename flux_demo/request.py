@@ -145,6 +145,12 @@ class GenerationRequest:
             raise InvalidRequest(f"{shortened(self.steps)} is not a valid number of steps. Give a whole number, 1 or more.")
         if self.guidance is not None and not _is_finite(self.guidance):
             raise InvalidRequest(f"{shortened(self.guidance)} is not a valid guidance. Give a number, for example 3.5.")
+        if isinstance(self.size, str):
+            object.__setattr__(self, "size", Size.parse(self.size))
+        elif not isinstance(self.size, Size | None):
+            raise InvalidRequest(f"{shortened(self.size)} is not a size. Give Size(1024, 768), or 1024x768 as text.")
+        if not isinstance(self.control, ControlMap | None):
+            raise InvalidRequest("What the request would follow is not a map. Draw it with Studio.preview or Studio.as_map.")
         if self.control is not None:
             if self.size is None:
                 object.__setattr__(self, "size", self.control.size)

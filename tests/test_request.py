@@ -146,3 +146,10 @@ def test_a_map_of_an_illegal_size_or_mode_cannot_be_built():
         ControlMap("canny", Image.new("RGB", (65, 32)))
     with pytest.raises(InvalidRequest, match="RGB"):
         ControlMap("canny", Image.new("L", (64, 32)))
+
+
+def test_a_size_may_be_text_and_what_is_no_size_or_map_is_refused():
+    assert GenerationRequest("text", "a cube", size="256 × 128").size == Size(256, 128)
+    for wrong in ({"size": (256, 256)}, {"size": "large"}, {"control": "map.png"}, {"control": Image.new("RGB", (64, 64))}):
+        with pytest.raises(InvalidRequest):
+            GenerationRequest("canny", "a cube", **wrong)

@@ -114,7 +114,9 @@ def _add_generation(commands, mode: Mode) -> None:
     source = f"that follows a photo's {mode.control.title.lower()}" if mode.control else "from a prompt"
     parser = _add(commands, mode.name, f"generate an image {source}")
     if mode.control:
-        parser.add_argument("photo", metavar="PHOTO", help="the photo to follow, in any format that Pillow reads")
+        parser.add_argument(
+            "photo", metavar="PHOTO", help="the photo to follow: JPEG, PNG, WebP, AVIF, HEIC, TIFF, GIF, BMP, JPEG 2000 or PSD"
+        )
     parser.add_argument("prompt", metavar="PROMPT", help="what the image should show")
     _add_settings(parser, mode)
     parser.add_argument(

@@ -39,6 +39,8 @@ def not_a_photo(given: Any) -> InvalidPicture:
 def _of_file(path: Path) -> bytes:
     try:
         if not path.is_file():  # a device or a pipe could be read for ever
+            if path.is_dir():
+                raise InvalidPicture(f"{path.name[:80]!r} is a folder. Give the image file itself.")
             raise InvalidPicture(f"There is no image file {path.name[:80]!r}. Check the name and try again.")
         if path.stat().st_size > MAX_BYTES:
             raise _too_many_bytes(path.stat().st_size)

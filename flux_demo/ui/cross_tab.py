@@ -57,17 +57,19 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, bl
     }
     values = [name for name in flat if name.rpartition("__")[2] in restored()]
 
+    quiet = {f"{mode}__status": html.says("") for mode in MODES}  # what was said of an earlier file
+
     def dropped_in(*, dropped: Any, history: list[Entry]) -> dict[str, Any]:
         try:
-            return across(studio, opened(dropped), history)
+            return across(studio, opened(dropped, services.album.titles), history)
         except NoRecipe as error:
             if foreign := from_other_program(studio, dropped):
                 return foreign | _offers(False)
             usable = _can_be_photo(dropped)
             said = "No flux_demo settings in this file. Use it as a photo?" if usable else str(error)
-            return {"restore_note": html.says(said, "problem"), "offered": usable, **_offers(usable is not None)}
+            return quiet | {"restore_note": html.says(said, "problem"), "offered": usable, **_offers(usable is not None)}
         except Exception as error:
-            return {"restore_note": html.says(html.sentence(error), "problem"), **_offers(False)}
+            return quiet | {"restore_note": html.says(html.sentence(error), "problem"), **_offers(False)}
 
     bind([everywhere["dropped"].upload], dropped_in, flat, [*values, "offered", *_offers(False)])
     for follows_photo in (mode for mode in MODES.values() if mode.control):
@@ -216,21 +218,16 @@ def _bind_back(studio: Studio, mode: str, flat: Form, values: list[str]) -> None
 
 
 def _bind_send(mode: str, other: Mode, flat: Form) -> None:
-    form = {"entry": flat[f"{mode}__last"]} | flat
-    photo = f"{other.name}__photo"
+    photo, as_map, wanted, prompt = (f"{other.name}__{name}" for name in ("photo", "as_map", "wanted", "prompt"))
+    form = {"entry": flat[f"{mode}__last"], "typed": flat[prompt]} | flat
 
-    def send(*, entry: Entry | None) -> dict[str, Any]:
+    def send(*, entry: Entry | None, typed: Any) -> dict[str, Any]:
         if entry is None:
             return {}
-        return {photo: entry.path, f"{other.name}__as_map": False, f"{other.name}__wanted": None, "tabs": gr.Tabs(selected=other.name)}
+        taken = {photo: entry.path, as_map: False, wanted: None, "tabs": gr.Tabs(selected=other.name)}
+        return taken if typed else taken | {prompt: entry.recipe.prompt}
 
-    bind(
-        [flat[f"{mode}__send_{other.name}"].click],
-        send,
-        form,
-        [photo, f"{other.name}__as_map", f"{other.name}__wanted", "tabs"],
-        queue=False,
-    )
+    bind([flat[f"{mode}__send_{other.name}"].click], send, form, [photo, as_map, wanted, prompt, "tabs"], queue=False)
 
 
 def _bind_example_photos(form: Form) -> None:

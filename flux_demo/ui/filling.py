@@ -1,20 +1,22 @@
 """Values from outside for a tab's form, from a link or another program's file: what the tab does not take is left out, and said."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
 import gradio as gr
 
 from flux_demo.errors import InvalidRequest
-from flux_demo.modes import MODES, Mode
+from flux_demo.modes import MODES, Mode, Option
 from flux_demo.request import MAX_PROMPT, parse_seed
 from flux_demo.studio import MATCH, Studio
 from flux_demo.ui import html
 from flux_demo.ui.size_field import checked_size
-from flux_demo.ui.tab_state import tab_state
+from flux_demo.ui.tab_state import FITS, tab_state
 
-LINKED = ("mode", "prompt", "seed", "size", "steps", "guidance")  # what a link may say
+OPTIONS = dict.fromkeys(option.name for mode in MODES.values() if mode.control for option in mode.control.options)
+LINKED = ("mode", "prompt", "seed", "size", "steps", "guidance", "fit", *OPTIONS)  # what a link may say
 
 
 def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -27,12 +29,15 @@ def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[s
         "steps": lambda text: _within(int(text), sliders["steps"]),
         "guidance": lambda text: _within(float(text), sliders["guidance"]),
     }
+    if mode.control:
+        readers["fit"] = {value: value for _, value in FITS}.__getitem__
+        readers |= {option.name: partial(_option, option) for option in mode.control.options}
     values, wrong = {}, []
     for name, read in readers.items():
         if name in given:
             try:
                 values[name] = read(given[name])
-            except (ValueError, InvalidRequest):
+            except (ValueError, KeyError, InvalidRequest):
                 wrong.append(name)
     return values, wrong
 
@@ -51,6 +56,18 @@ def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
     said = f"The link's {', '.join(wrong)} cannot be used. Check it before you generate." if wrong else "Settings filled in from the link."
     values["status"] = html.says(said, "problem" if wrong else "quiet")
     return mode.name, {f"{mode.name}__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected=mode.name)}
+
+
+def linked_defaults(mode: Mode) -> dict[str, Any]:
+    """What a link need not say of the map."""
+    return {"fit": FITS[0][1]} | {option.name: option.default for option in mode.control.options} if mode.control else {}
+
+
+def _option(option: Option, text: str) -> float | bool:
+    if option.is_switch:
+        return {"true": True, "false": False}[text]
+    value = _within(float(text), {"minimum": option.minimum, "maximum": option.maximum})
+    return int(value) if value.is_integer() else value
 
 
 def _size(studio: Studio, mode: Mode, text: str) -> str:

@@ -45,7 +45,7 @@ class Album:
 
     def __init__(self, gallery: Gallery, visitors: VisitorStore, titles: dict[str, str]) -> None:
         self.visitors = visitors
-        self._gallery, self._titles = gallery, titles
+        self._gallery, self.titles = gallery, titles
         self._entries: dict[tuple[str, str], Entry] = {}  # by visitor and file name
         self._too_many = MANY
         self._lock = threading.Lock()
@@ -114,7 +114,7 @@ class Album:
     def _entry(self, kept: Kept) -> Entry:
         path = publish_kept(kept.path)
         shown = _shown_map(kept) if kept.map_path else None
-        title = self._titles.get(kept.recipe.backend, kept.recipe.backend)
+        title = self.titles.get(kept.recipe.backend, kept.recipe.backend)
         return Entry(path, kept.recipe, title, shown, None, kept.path.name, _thumbnail(Path(path)))
 
 

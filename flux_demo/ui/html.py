@@ -53,10 +53,13 @@ def map_note(text: str, keeps: Sequence[float] | None = None) -> str:
 
 
 def step_of(done: int, of: int, seconds_left: float | None = None, number: int = 1, images: int = 1) -> str:
-    """A step count with its bar and the time that is left. The browser reads the numbers for the title of its tab."""
+    """A step count with its bar and the time that is left, for all images. The browser reads the numbers for the title of its tab."""
     share = 100 * done / max(of, 1)
     which = f"Image {number} of {images}: step" if images > 1 else "Step"
-    left = f", about {_duration(seconds_left)} left" if seconds_left is not None and done < of else ""
+    if seconds_left is not None and done < of:
+        left = f", about {_duration(seconds_left * (1 + (images - number) * of / (of - done)))} left"
+    else:
+        left = ""
     return (
         f'<p class="say busy step">{which} {done} of {of}{left}</p><div class="bar" role="progressbar" aria-label="Steps" aria-valuemin="0" '
         f'aria-valuemax="{of}" aria-valuenow="{done}"><div style="width:{share:.1f}%"></div></div>'

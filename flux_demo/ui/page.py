@@ -1,6 +1,5 @@
 """The page: a tab for each mode, this visitor's images below, and what each control does."""
 
-import json
 from typing import Any
 
 import gradio as gr
@@ -16,9 +15,9 @@ from flux_demo.ui.compare import compare_handler
 from flux_demo.ui.cross_tab import bind_across, bind_end
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, run_handler, stop_handler
-from flux_demo.ui.guard import MAX_ADDRESS
 from flux_demo.ui.history import Album, Entry, actions
 from flux_demo.ui.languages import mark
+from flux_demo.ui.link import bind_link
 from flux_demo.ui.loading import bind_loading
 from flux_demo.ui.painted import stroke_handler
 from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers, photo_map
@@ -36,34 +35,13 @@ from flux_demo.ui.workshop import VIEWED, choose_view
 TITLE = "FLUX.1 [dev]: Text, Canny, Depth"
 QUEUED = 256  # events that may wait in Gradio's queue together; runs wait in ours
 SHOWN_OF_A_MAP = (*VIEWED, "shown", "map_note", "use_as_map", "use_inverted")
-# Two sliders that must not cross: the one that moves pushes the other along, in the browser.
-PUSH_UP_JS = "(low, high) => Number.isFinite(low) && Number.isFinite(high) && low > high ? low : {__type__: 'update'}"
-PUSH_DOWN_JS = "(low, high) => Number.isFinite(low) && Number.isFinite(high) && low > high ? high : {__type__: 'update'}"
-# Without https, as in a home network, a browser has no clipboard for pages, but the older way of copying.
-COPY_LINK_JS = """async (prompt, seed, size, steps, guidance) => {
-    const mode = document.querySelector("[role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "") ?? "text";
-    const link = new URL(location.pathname, location.origin);
-    for (const [name, value] of Object.entries({ mode, prompt, seed, size, steps, guidance })) if (value) link.searchParams.set(name, value);
-    if (link.pathname.length + link.search.length > MOST) return TOO_LONG;
-    try {
-        await navigator.clipboard.writeText(link.href);
-        return SAID;
-    } catch {
-        const field = document.body.appendChild(document.createElement("textarea"));
-        field.value = link.href;
-        field.select();
-        const copied = document.execCommand("copy");
-        field.remove();
-        return copied ? SAID : REFUSED;
-    }
+# Two sliders that must not cross: the one that moves pushes the other along, in the browser. GAP is what must stay between them.
+PUSH_JS = """(low, high) => {
+    const as_it_is = { __type__: "update" };
+    if (!Number.isFinite(low) || !Number.isFinite(high) || low + GAP <= high) return [as_it_is, as_it_is];
+    const start = UP ? Math.min(low, MOST - GAP) : Math.max(high - GAP, LEAST);
+    return [start, start + GAP].map((value) => Number(value.toFixed(4)));
 }"""
-for name, value in {
-    "SAID": html.says("Link copied. It holds the prompt and the settings."),
-    "REFUSED": html.says("The browser does not let this page copy. Allow it the clipboard, and try again.", "problem"),
-    "TOO_LONG": html.says("This prompt is too long for a link. Copy it as text.", "problem"),
-    "MOST": MAX_ADDRESS,
-}.items():
-    COPY_LINK_JS = COPY_LINK_JS.replace(name, json.dumps(value))
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -124,9 +102,9 @@ def _images(everywhere: Form) -> None:
             everywhere["dropped"] = gr.UploadButton(
                 "Load settings from PNG", file_types=["image"], type="filepath", size="sm", elem_id="restore", elem_classes="open"
             )
-            everywhere["zip"] = gr.Button("Download all", size="sm", elem_classes="open")
+            everywhere["zip"] = gr.Button("Download all", size="sm", elem_id="download-all", elem_classes="open")
             everywhere["archive"] = gr.File(visible="hidden", elem_id="archive", label="Archive")
-            everywhere["delete_all"] = gr.Button("Delete all", size="sm", elem_classes="open")
+            everywhere["delete_all"] = gr.Button("Delete all", size="sm", elem_id="delete-all", elem_classes="open")
         everywhere["gallery"] = gr.Gallery(
             [],
             allow_preview=False,
@@ -177,8 +155,7 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
     bind([form["size"].change], bind_size(studio, mode, form), form, ["size_note", "swap"], queue=False, trigger_mode="always_last")
     bind([form["reuse"].click], _reuse_seed, form, ["seed", "status"], queue=False)
     bind([form["renew"].click], _random_seed, form, ["seed", "status"], queue=False)
-    link = [form[name] for name in ("prompt", "seed", "size", "steps", "guidance")]
-    gr.on([form["link"].click], None, link, form["status"], js=COPY_LINK_JS, api_visibility="private")
+    bind_link(mode, form)
 
 
 def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ...]) -> None:
@@ -192,10 +169,16 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
     bind([form["use_inverted"].click], inverted, form, ["photo", "as_map", "map_note", *offered])
     bind([form["view"].input], choose_view, form, [*VIEWED, "view", "shown", "map_note"])
     bind([form["painter"].input], stroke_handler(services.album.visitors, mode), form, [], queue=False, trigger_mode="always_last")
-    lower, upper = [option.name for option in mode.control.options if not option.is_switch]
-    for moved, pushed, script in ((lower, upper, PUSH_UP_JS), (upper, lower, PUSH_DOWN_JS)):
-        both = [form[lower], form[upper]]
-        gr.on([form[moved].input], None, both, form[pushed], js=script, api_visibility="private", trigger_mode="always_last")
+    lower, upper = [option for option in mode.control.options if not option.is_switch]
+    both = [form[lower.name], form[upper.name]]
+    for moved, up in zip(both, ("true", "false"), strict=True):
+        script = (
+            PUSH_JS.replace("GAP", str(mode.control.gap))
+            .replace("UP", up)
+            .replace("MOST", str(upper.maximum))
+            .replace("LEAST", str(lower.minimum))
+        )
+        gr.on([moved.input], None, both, both, js=script, api_visibility="private", trigger_mode="always_last")
     if "auto" in form:
         bind([form["auto"].click], auto_thresholds, form, ["low", "high", "map_note"], queue=False)
 

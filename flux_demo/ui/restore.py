@@ -1,6 +1,6 @@
 """An image that was generated here restores its tab: prompt, settings, and the map if this visitor still has it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,15 +24,15 @@ from flux_demo.ui.workshop import MAP, PAINTED, seen
 PAINTING_IS_GONE = "This image followed a map that was painted on, and the PNG stores neither. Add the photo for its map without the paint."
 
 
-def opened(dropped: Any) -> Entry:
-    """A dropped file as an entry. Raises InvalidPicture."""
+def opened(dropped: Any, titles: Mapping[str, str]) -> Entry:
+    """A dropped file as an entry; ``titles`` are the backends' by their names. Raises InvalidPicture."""
     path = received(dropped)
     recipe = read_recipe(path)
     if recipe.mode not in MODES:
         raise InvalidPicture(
             f"This image was generated in a mode that is not available here: {recipe.mode[:40]!r}. Fill in the form by hand."
         )
-    return Entry(publish(path, "restored.png"), recipe, recipe.backend)
+    return Entry(publish(path, "restored.png"), recipe, titles.get(recipe.backend, recipe.backend))
 
 
 def filled(studio: Studio, entry: Entry, history: Sequence[Entry]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Nothing is lost: a page that opens gets back what its visitor typed, made, and left running. And a link's query fills in the form."""
 
+import filecmp
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,7 +12,7 @@ from flux_demo.errors import InvalidPicture
 from flux_demo.modes import MODES, Mode
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.files import received, served_again
+from flux_demo.ui.files import received, served_again, still_kept
 from flux_demo.ui.filling import LINKED, from_query
 from flux_demo.ui.generate import SHOWN_BY_A_RUN, watch
 from flux_demo.ui.history import Entry, actions, displayed, history_shown
@@ -33,6 +34,13 @@ DONE_WHILE_OPENING_JS = """() => {
     document.getElementById(tab)?.click();
     return FIELDS.map((field) => typed[field] ?? { __type__: "update" });
 }""".replace("FIELDS", json.dumps([f"{name}-{mode}" for mode in MODES for name in TYPED])).replace("LINKED", json.dumps(LINKED))
+
+# A tab that the page chose itself, for an image that was sent on or restored. While the page opens, the choice is not a person's.
+TAB_IN_SIGHT_JS = """async (visitor) => {
+    await new Promise(requestAnimationFrame);
+    const tab = document.querySelector("#modes [role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "");
+    return [window.doneWhileOpening.over ? visitor : "", tab ?? ""];
+}"""
 
 
 def fields_of(mode: Mode) -> tuple[str, ...]:
@@ -148,8 +156,21 @@ def _stale(last: Entry, fields: dict[str, Any]) -> str:
         and fields.get("steps") in (recipe.steps, None)
         and fields.get("guidance") in (recipe.guidance, None)
         and fields.get("seed") in ("", None, str(recipe.seed))
+        and _same_map(last, fields)
     )
     return "" if same else "from earlier settings"
+
+
+def _same_map(last: Entry, fields: dict[str, Any]) -> bool:
+    """Whether the map's fields are those that the image's map was drawn with. Without a photo, the map is the one that came with the image."""
+    control, photo = last.recipe.control, fields.get("photo")
+    if control is None or not photo:
+        return True
+    drawn = {name: value for name, value in control.options.items() if name in fields}
+    if fields.get("fit") not in (control.fit, None) and not fields.get("as_map") or any(fields[name] != drawn[name] for name in drawn):
+        return False
+    before = still_kept(last.photo)
+    return before is None or photo == before or filecmp.cmp(photo, before, shallow=False)
 
 
 def _follow_on(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -190,6 +211,13 @@ def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form
         show_progress="hidden",
         api_visibility="private",
     )
+
+    def in_sight(*, visitor: Any, tab: Any) -> dict[str, Any]:
+        if is_key(visitor) and tab in MODES:
+            services.album.visitors.change_form(visitor, "", {"tab": tab})
+        return {}
+
+    bind([everywhere["tabs"].change], in_sight, everywhere | {"tab": everywhere["query"]}, [], queue=False, js=TAB_IN_SIGHT_JS)
 
     def arrived(visitor: str, tab: str) -> None:
         """A tab that was chosen before the page knew its visitor is remembered too."""

@@ -34,6 +34,15 @@ def test_a_mode_in_a_link_may_be_written_as_its_tab(studio):
     assert mode == "canny" and values["canny__size"] == "match"
 
 
+def test_a_link_fills_in_what_a_map_is_drawn_with(studio):
+    _, values = from_query(studio, "?mode=canny&fit=pad&low=30&high=5000&near=0.5")
+    assert values["canny__fit"] == "pad" and values["canny__low"] == 30
+    assert "high cannot be used" in values["canny__status"] and not {"canny__high", "canny__near"} & values.keys()
+    _, values = from_query(studio, "?mode=depth&near=0.25&invert=true&fit=mirror")
+    assert values["depth__near"] == 0.25 and values["depth__invert"] is True
+    assert "fit cannot be used" in values["depth__status"]
+
+
 @pytest.mark.parametrize("query", [None, 5, "", "?", "?__theme=dark", "?deep_link=x"])
 def test_an_address_that_is_no_link_fills_in_nothing(studio, query):
     assert from_query(studio, query) == (None, {})

@@ -87,6 +87,7 @@ def test_the_time_left_comes_from_the_steps_done(slow):
     assert 1 < run.last_step.seconds_left < 30  # 180 steps of 10 ms on an idle machine
     assert "Step 9 of 28, about 12 s left" in step_of(9, 28, 12.4)
     assert "Image 2 of 4: step 1 of 28<" in step_of(1, 28, None, 2, 4)
+    assert "Image 2 of 4: step 4 of 10, about 26 s left" in step_of(4, 10, 6.0, 2, 4)
     assert "about 2 min 05 s left" in step_of(1, 28, 125.0)
 
 

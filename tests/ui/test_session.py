@@ -166,6 +166,8 @@ def test_a_browser_that_keeps_nothing_has_a_page(chromium, address):
 def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit, studio):
     page = visit()
     page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Load settings from PNG").wait_for()
+    assert not page.get_by_role("button", name="Download all", exact=True).is_visible()  # nothing is there
     prompt_field(page).fill("a blue cone")
     set_steps(page, 1)
     page.get_by_role("radio", name="2", exact=True).locator("visible=true").check()
@@ -181,4 +183,32 @@ def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit
     expect(page.locator("#history img")).to_have_count(1)
     page.get_by_role("button", name="Delete all", exact=True).click()
     expect(page.locator("#history img")).to_have_count(0)
+    expect(page.get_by_role("button", name="Delete all", exact=True)).to_be_hidden()
     assert not any(path.exists() for path in kept)
+
+
+def test_a_tab_that_the_page_chose_is_remembered_and_a_changed_map_marks_the_image(visit):
+    page = visit()
+    prompt_field(page).fill("a red cube")
+    set_steps(page, 1)
+    run(page)
+    made(page, "text")
+    page.get_by_role("button", name="Use in Canny").locator("visible=true").click()
+    page.locator("#map-canny img").wait_for()
+    expect(prompt_field(page)).to_have_value("a red cube")
+    set_steps(page, 1)
+    run(page)
+    made(page, "canny")
+    with page.expect_response(lambda response: "earlier settings" in response.text()):
+        field(page, "Low threshold").fill("500")  # pushes the high one along
+        field(page, "Low threshold").press("Tab")
+    expect(field(page, "High threshold")).to_have_value("500")
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: { writeText: (text) => { window.copied = text; } } })")
+    page.get_by_role("button", name="Copy link to these settings").locator("visible=true").click()
+    link = page.wait_for_function("window.copied").json_value()
+    page.reload()
+    page.locator("#tab-canny-button[aria-selected=true]").wait_for()
+    page = visit()  # another visitor
+    page.goto(link)
+    page.locator("#status-canny").get_by_text("filled in from the link").wait_for()
+    expect(field(page, "Low threshold")).to_have_value("500")
