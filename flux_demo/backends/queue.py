@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flux_demo.background import HEARTBEAT_S
@@ -33,6 +33,7 @@ class _Run:
     round: int = 0  # of the visitors' turns; a visitor's second run is in the next round
     address_round: int = 0  # of the addresses' turns within a round
     under_way: bool = False
+    thread: int = field(default_factory=threading.get_ident)
 
 
 class RunQueue:
@@ -51,7 +52,7 @@ class RunQueue:
     def turn(self, on_status: OnStatus, visitor: Visitor | None = None) -> Iterator[None]:
         """Wait for a place and hold it until the end of the block; ``on_status`` hears how many runs are ahead, and may raise to leave.
 
-        Raises Busy when this visitor, or everybody together, has too many runs in the queue.
+        Raises Busy when this visitor, or everybody together, has too many runs in the queue, and when it would wait for a run of its own thread.
         """
         with self._lock:
             self._check(visitor)
@@ -59,6 +60,8 @@ class RunQueue:
             self._runs.append(run)
         try:
             while ahead := self._ahead(run):
+                if any(each.under_way and each.thread == run.thread for each in list(self._runs)):  # a callback of that run asks
+                    raise Busy("This image would wait for the one that asks for it. Generate it after that one, or in another thread.")
                 on_status(Status(Phase.QUEUED, "1 image ahead of you" if ahead == 1 else f"{ahead} images ahead of you"))
                 time.sleep(min(HEARTBEAT_S * ahead, MAX_PAUSE_S))  # dozens that wait would keep a processor busy with saying so
             yield

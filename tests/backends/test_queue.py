@@ -229,3 +229,16 @@ def test_a_run_that_nobody_listens_to_is_stopped(slow, monkeypatch):
     with pytest.raises(GenerationFailed, match="Nobody listened"):
         for _ in range(100):
             next(heard)
+
+
+def test_a_callback_that_asks_for_another_image_does_not_wait_for_itself(recording_backend, tmp_path):
+    studio = Studio(Settings(outputs=str(tmp_path)), [recording_backend()], Gallery(tmp_path))
+    request = GenerationRequest("text", "a cube", 1)
+
+    def ask(step, *_):
+        if step == 1:
+            with pytest.raises(Busy, match="in another thread"):
+                studio.generate(request)
+
+    assert studio.generate(request, ask).path.exists()
+    assert studio.generate(request).path.exists()
