@@ -109,7 +109,7 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     failed = sum(cell.image is None for cell in planned.results.values())
     reused = sum(cell.reused for cell in planned.results.values())
     if reused:
-        terminal.say(f"{reused} of {len(planned)} cells were there already. To get others, give another --seed or change a value.")
+        terminal.say(f"{reused} of {len(planned)} cells were there already. To get others, change a value or the seed.")
     if failed:
         terminal.say(f"{failed} of {len(planned)} cells failed. The same command tries only these again.")
     terminal.result("\n".join(map(str, paths)), _described(planned, asked, paths))

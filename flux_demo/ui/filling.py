@@ -15,7 +15,7 @@ from flux_demo.ui import html
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import FITS, tab_state
 
-OPTIONS = dict.fromkeys(option.name for mode in MODES.values() if mode.control for option in mode.control.options)
+OPTIONS = tuple(dict.fromkeys(option.name for mode in MODES.values() if mode.control for option in mode.control.options))
 LINKED = ("mode", "prompt", "seed", "size", "steps", "guidance", "fit", *OPTIONS)  # what a link may say
 
 

@@ -32,7 +32,7 @@ COPY_JS = """async (...values) => {
         return copied ? SAID : REFUSED;
     }
 }"""
-SAID = {
+SENTENCES = {
     "SAID": html.says("Link copied. It holds the prompt and the settings."),
     "REFUSED": html.says("The browser does not let this page copy. Allow it the clipboard, and try again.", "problem"),
     "TOO_LONG": html.says("This prompt is too long for a link. Copy it as text.", "problem"),
@@ -42,7 +42,7 @@ SAID = {
 def bind_link(mode: Mode, form: Form) -> None:
     """Bind the button that copies the link: the prompt and the settings, and of the map's those that are not the defaults."""
     names = [name for name in LINKED if name in form]
-    script, values = COPY_JS, SAID | {"MODE": mode.name, "NAMES": names, "DEFAULTS": linked_defaults(mode), "MOST": MAX_ADDRESS}
+    script, values = COPY_JS, SENTENCES | {"MODE": mode.name, "NAMES": names, "DEFAULTS": linked_defaults(mode), "MOST": MAX_ADDRESS}
     for name, value in values.items():
         script = script.replace(name, json.dumps(value))
     components: list[Any] = [form[name] for name in names]

@@ -163,13 +163,12 @@ def _stale(last: Entry, fields: dict[str, Any]) -> str:
 
 def _same_map(last: Entry, fields: dict[str, Any]) -> bool:
     """Whether the map's fields are those that the image's map was drawn with. Without a photo, the map is the one that came with the image."""
-    control, photo = last.recipe.control, fields.get("photo")
-    if control is None or not photo:
+    control, photo, before = last.recipe.control, still_kept(fields.get("photo")), still_kept(last.photo)
+    if control is None or photo is None:
         return True
     drawn = {name: value for name, value in control.options.items() if name in fields}
     if fields.get("fit") not in (control.fit, None) and not fields.get("as_map") or any(fields[name] != drawn[name] for name in drawn):
         return False
-    before = still_kept(last.photo)
     return before is None or photo == before or filecmp.cmp(photo, before, shallow=False)
 
 
