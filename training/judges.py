@@ -45,7 +45,7 @@ def train(run: loop.Run, batch: int) -> None:
     seeds, rgbd = data.load(run.work, SQUARE)
     rng = np.random.default_rng(0)
 
-    def one_step(step: int):
+    def one_step(step: int, progress: float):
         rows = np.sort(rng.choice(len(seeds), batch, replace=False))
         mirrored = rng.random() < 0.5
         images = F.avg_pool2d(data.as_images(rgbd[rows][:, :, ::-1] if mirrored else rgbd[rows]), 2)

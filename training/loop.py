@@ -65,11 +65,11 @@ def train(
     run: Run,
     stage: str,
     state: Mapping[str, object],
-    one_step: Callable[[int], Mapping[str, Tensor]],
+    one_step: Callable[[int, float], Mapping[str, Tensor]],
     save_samples: Callable[[int], None] | None = None,
     sample_every: int = 500,
 ) -> None:
-    """Call `one_step(step)` until the run ends, starting from the stage's checkpoint if there is one.
+    """Call `one_step(step, progress)` until the run ends, with progress from 0 to 1, starting from the stage's checkpoint if there is one.
 
     `one_step` returns what to print. `state` is what a checkpoint holds, by name; the learning rate of each optimiser in it
     follows from the `peak` of its parameter groups. A stage that ended by the clock counts as having had all its steps.
@@ -87,7 +87,7 @@ def train(
         for part in state.values():
             for group in getattr(part, "param_groups", ()):
                 group["lr"] = group["peak"] * rate(progress)
-        for name, value in one_step(step).items():
+        for name, value in one_step(step, progress).items():
             sums[name] = sums.get(name, 0.0) + float(value)
         step += 1
         if distributed.rank() != 0:

@@ -25,7 +25,7 @@ def train(run: loop.Run, batch: int) -> None:
     clutter = data.load_clutter(run.work)
     rng = np.random.default_rng(loop.reached(run.checkpoint("estimator")))
 
-    def one_step(step: int):
+    def one_step(step: int, progress: float):
         of_size = scenes if step % 2 or not clutter else clutter
         of_size = of_size[rng.integers(len(of_size))]
         rgbd = of_size[np.sort(rng.choice(len(of_size), batch, replace=len(of_size) < batch))]

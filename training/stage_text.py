@@ -48,7 +48,7 @@ def train(run: loop.Run, batch: int) -> None:
     )
     rng = random.Random(0)
 
-    def one_step(step: int):
+    def one_step(step: int, progress: float):
         scenes = [sample(rng.randrange(10**6), 256, 256) for _ in range(batch)]
         told = [captions.caption(scene, rng) for scene in scenes]
         prompts = [caption.text for caption in told]

@@ -99,7 +99,7 @@ class Trainer:
         self.rng = random.Random(f"{name} {loop.reached(run.checkpoint(name))} {distributed.rank()}")
         self.shared_rng = random.Random(name)  # for what every process must choose alike
 
-    def one_step(self, step: int) -> dict[str, Tensor]:
+    def one_step(self, step: int, progress: float) -> dict[str, Tensor]:
         pool, share = self.shared_rng.choices(list(zip(self.pools, self.shares)), [share.weight for share in self.shares])[0]
         device = self.run.device
         rows = pool.take(share.batch, self.rng)

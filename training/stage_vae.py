@@ -14,7 +14,7 @@ from training import data, loop, maps, muon, networks, sheets
 DEVIATION = 0.04  # of the encoder's distribution, in units of a latent's own standard deviation (about 1)
 NOISE = 0.1  # added to the latents while training, so that the transformer's small errors decode well
 PULL = 2e-3  # weight of the penalty that keeps latents near unit size
-CROPS = ((0.7, 64), (1.0, 128))  # up to this share of the steps, crops of this side in pixels: small ones first, because they are fast
+CROPS = ((0.7, 64), (1.0, 128))  # up to this share of the run, crops of this side in pixels: small ones first, because they are fast
 SHARES = {"crop": 0.56, "half": 0.14, "depth": 0.09, "edges": 0.11, "drawing": 0.10}  # of a batch, on average
 
 
@@ -34,8 +34,8 @@ def train(run: loop.Run, batch: int, only_decoder: bool = False) -> None:
     rgbd = data.by_size(run.work, 3 if run.device == "cpu" else 7)
     rng = np.random.default_rng(0)
 
-    def one_step(step: int):
-        side = next(side for until, side in CROPS if step < until * run.steps or until == 1)
+    def one_step(step: int, progress: float):
+        side = next(side for until, side in CROPS if progress < until or until == 1)
         target = torch.from_numpy(np.stack([example(rgbd, side, rng) for _ in range(batch)])).to(run.device)
         target = target.permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
         with torch.set_grad_enabled(not only_decoder):

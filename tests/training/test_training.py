@@ -20,7 +20,7 @@ def test_a_stopped_stage_goes_on_where_it_was(tmp_path):
         optimisers = muon.optimisers(network, 0.01, 1e-3, ())
         seen = []
 
-        def one_step(step: int):
+        def one_step(step: int, progress: float):
             seen.append(step)
             network.zero_grad()
             loss = (network(torch.full((1, 4), 1.0 + step)) - 1).square().mean()
@@ -138,15 +138,17 @@ def test_a_stage_ends_when_its_minutes_are_over_and_counts_as_done(tmp_path, mon
     monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock) * 10.0)  # ten seconds pass between two calls
     network = nn.Linear(2, 2)
     optimiser = torch.optim.SGD([{"params": network.parameters(), "peak": 1.0}])
-    rates = []
+    rates, progresses = [], []
 
-    def one_step(step: int):
+    def one_step(step: int, progress: float):
         rates.append(optimiser.param_groups[0]["lr"])
+        progresses.append(progress)
         return {"loss": torch.zeros(())}
 
     run = loop.Run(tmp_path, "cpu", 10**6, minutes=2.0)
     loop.train(run, "stage", {"network": network, "optimiser": optimiser}, one_step)
     assert 3 < len(rates) < 12 and rates[-1] < 0.2 < max(rates)
+    assert progresses == sorted(progresses) and progresses[-1] > 0.7  # by the clock, not by the steps
     assert loop.reached(run.checkpoint("stage")) == 10**6
 
 
