@@ -166,8 +166,9 @@ def _same_map(last: Entry, fields: dict[str, Any]) -> bool:
     control, photo, before = last.recipe.control, still_kept(fields.get("photo")), still_kept(last.photo)
     if control is None or photo is None:
         return True
-    drawn = {name: value for name, value in control.options.items() if name in fields}
-    if fields.get("fit") not in (control.fit, None) and not fields.get("as_map") or any(fields[name] != drawn[name] for name in drawn):
+    drawn = {name: value for name, value in control.options.items() if name in fields}  # nothing for a ready-made map
+    fit = {"fit": control.fit} if control.fit else {}
+    if bool(fields.get("as_map")) == bool(drawn) or any(fields.get(name) != value for name, value in (drawn | fit).items()):
         return False
     return before is None or photo == before or filecmp.cmp(photo, before, shallow=False)
 
