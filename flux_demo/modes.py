@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flux_demo.errors import InvalidRequest, shortened
-from flux_demo.request import Size, SizeLimits
+from flux_demo.request import Size, SizeLimits, python_number
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Control:
                 raise InvalidRequest(f"A {self.kind} map has no option {shortened(name)}. Its options are {', '.join(known)}.")
         whole = {option.name: option.default for option in self.options}
         for name, value in options.items():
-            option = known[name]
+            option, value = known[name], python_number(value)
             if option.is_switch:
                 if not isinstance(value, bool):
                     raise InvalidRequest(f"{name} is {shortened(value)}, and it is a switch. Give true or false.")

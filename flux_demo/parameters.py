@@ -9,7 +9,8 @@ from pathlib import Path
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.recipe import MAX_CHUNK, PARAMETERS, NoRecipe
-from flux_demo.request import MAX_PROMPT, MAX_SEED, Size
+from flux_demo.request import MAX_PROMPT, Size
+from flux_demo.seeds import MAX_SEED
 
 SETTING = re.compile(r'\s*([\w ]+):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from flux_demo.errors import InvalidPicture, InvalidRequest
-from flux_demo.request import MAX_PROMPT, MAX_SEED, DrawnImage, GenerationRequest, Size
+from flux_demo.request import MAX_PROMPT, DrawnImage, GenerationRequest, Size
+from flux_demo.seeds import MAX_SEED
 
 CHUNK = "flux_demo"  # the PNG text chunk's keyword
 PARAMETERS = "parameters"  # AUTOMATIC1111's keyword

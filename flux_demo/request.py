@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flux_demo import display
 from flux_demo.errors import InvalidRequest, shortened
+from flux_demo.seeds import MAX_SEED, check_seed, random_seed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_SEED = 2**32 - 1
 MAX_PROMPT = 10_000  # characters; NVIDIA's API takes no more, and FLUX reads 512 tokens of it
 SIDE_STEP = 16  # pixels; the VAE divides a side by 8, the transformer's patches by 2 more
 
@@ -31,7 +30,9 @@ class Size:
     height: int
 
     def __post_init__(self) -> None:
-        for name, side in (("width", self.width), ("height", self.height)):
+        for name in ("width", "height"):
+            side = python_number(getattr(self, name))
+            object.__setattr__(self, name, side)
             if type(side) is not int or side <= 0 or side % SIDE_STEP:
                 raise InvalidRequest(
                     f"The {name} is {shortened(side)}, and FLUX needs sides that are multiples of {SIDE_STEP} pixels. {_legal_neighbours(side)}"
@@ -139,6 +140,8 @@ class GenerationRequest:
             raise InvalidRequest(f"The prompt has {len(self.prompt):,} characters, and the limit is {MAX_PROMPT:,}. Shorten it.")
         if not _is_text(self.prompt):
             raise InvalidRequest("The prompt contains characters that are not text (half of a surrogate pair, or a null). Type it again.")
+        for name in ("seed", "steps", "guidance"):
+            object.__setattr__(self, name, python_number(getattr(self, name)))
         if self.seed is not None:
             check_seed(self.seed)
         if self.steps is not None and (type(self.steps) is not int or self.steps < 1):
@@ -247,29 +250,9 @@ class DrawnImage:
     unused: tuple[str, ...] = ()  # of "guidance", "seed", "steps": those that the service is not known to have used
 
 
-def check_seed(seed: Any) -> None:
-    """Raise InvalidRequest unless seed is a whole number from 0 to 4294967295."""
-    if type(seed) is not int or not 0 <= seed <= MAX_SEED:
-        raise InvalidRequest(
-            f"{shortened(seed)} is not a valid seed. Seeds are whole numbers from 0 to {MAX_SEED}; leave it empty for a random one."
-        )
-
-
-def parse_seed(text: str | None) -> int | None:
-    """Read a decimal seed; empty is None, a random one. A string, because JavaScript rounds large numbers. Raises InvalidRequest."""
-    text = "" if text is None else str(text).strip()
-    if not text:
-        return None
-    if not _is_decimal(text):
-        check_seed(text)
-    seed = int(text)
-    check_seed(seed)
-    return seed
-
-
-def random_seed() -> int:
-    """A seed from 1 up: 0 is a seed like any other here, but means "random" to NVIDIA's services."""
-    return random.SystemRandom().randint(1, MAX_SEED)
+def python_number(value: Any) -> Any:
+    """A number of NumPy or torch as Python's own, which is what can be checked and written into a recipe; anything else as it is."""
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def _legal_neighbours(side: Any) -> str:

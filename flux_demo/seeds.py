@@ -1,10 +1,42 @@
-"""Several images of one request."""
+"""Seeds: read, checked, drawn at random, and several in a row."""
 
+from __future__ import annotations
+
+import random
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flux_demo.errors import InvalidRequest, shortened
-from flux_demo.request import MAX_SEED, GenerationRequest, random_seed
+
+if TYPE_CHECKING:
+    from flux_demo.request import GenerationRequest
+
+MAX_SEED = 2**32 - 1
+
+
+def check_seed(seed: Any) -> None:
+    """Raise InvalidRequest unless seed is a whole number from 0 to 4294967295."""
+    if type(seed) is not int or not 0 <= seed <= MAX_SEED:
+        raise InvalidRequest(
+            f"{shortened(seed)} is not a valid seed. Seeds are whole numbers from 0 to {MAX_SEED}; leave it empty for a random one."
+        )
+
+
+def parse_seed(text: str | None) -> int | None:
+    """Read a decimal seed; empty is None, a random one. A string, because JavaScript rounds large numbers. Raises InvalidRequest."""
+    text = "" if text is None else str(text).strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_SEED))):
+        check_seed(text)
+    seed = int(text)
+    check_seed(seed)
+    return seed
+
+
+def random_seed() -> int:
+    """A seed from 1 up: 0 is a seed like any other here, but means "random" to NVIDIA's services."""
+    return random.SystemRandom().randint(1, MAX_SEED)
 
 
 def consecutive(request: GenerationRequest, count: Any, most: int) -> list[GenerationRequest]:

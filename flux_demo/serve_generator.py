@@ -14,7 +14,8 @@ from flux_demo import background
 from flux_demo.errors import BackendUnavailable, Cancelled, ContentRefused, FluxDemoError, InvalidRequest
 from flux_demo.gallery import Gallery
 from flux_demo.modes import MODES, Mode
-from flux_demo.request import GenerationRequest, Size, random_seed
+from flux_demo.request import GenerationRequest, Size
+from flux_demo.seeds import random_seed
 from flux_demo.serve_schema import Options
 from flux_demo.settings import BACKENDS, Settings
 from flux_demo.studio import Studio

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from flux_demo.errors import InvalidRequest
@@ -16,6 +17,15 @@ def test_the_defaults_are_those_of_the_models_makers():
 def test_an_option_that_cannot_be_is_named(options):
     with pytest.raises(InvalidRequest, match=next(iter(options))):
         MODES["canny"].control.complete(options)
+
+
+def test_options_may_be_numbers_of_numpy():
+    drawn = (
+        MODES["canny"].control.complete({"low": np.int64(40), "high": np.float32(120)}),
+        MODES["depth"].control.complete({"invert": np.True_}),
+    )
+    assert drawn == ({"low": 40, "high": 120}, {"near": 0, "far": 1, "invert": True})
+    assert all(type(value).__module__ == "builtins" for options in drawn for value in options.values())
 
 
 def test_a_switch_takes_only_yes_and_no():

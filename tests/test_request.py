@@ -1,13 +1,16 @@
 import dataclasses
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.modes import DEFAULT_SIZES
-from flux_demo.request import MAX_SEED, ControlMap, Dials, GenerationRequest, Size, SizeLimits, parse_seed, random_seed
+from flux_demo.request import ControlMap, Dials, GenerationRequest, Size, SizeLimits
+from flux_demo.seeds import MAX_SEED, parse_seed, random_seed
 
 DIALS = Dials(
     steps=28,
@@ -90,6 +93,18 @@ def test_a_prompt_that_is_none_is_refused(prompt):
 def test_a_request_with_an_impossible_number_cannot_be_built(field):
     with pytest.raises(InvalidRequest):
         GenerationRequest("text", "a fox", **field)
+
+
+@pytest.mark.parametrize("number", [np.int64, np.uint32, torch.tensor], ids=["int64", "uint32", "tensor"])
+def test_numbers_of_numpy_and_torch_are_pythons_own(number):
+    request = GenerationRequest(
+        "text", "a fox", seed=number(7), steps=number(4), size=Size(number(64), number(32)), guidance=np.float32(3.5)
+    )
+    assert request == GenerationRequest("text", "a fox", seed=7, steps=4, guidance=3.5, size=Size(64, 32))
+    assert [type(value) for value in (request.seed, request.steps, request.guidance, request.size.width)] == [int, int, float, int]
+    for wrong in ({"seed": np.int64(-1)}, {"seed": np.True_}, {"steps": np.float64(2)}, {"seed": np.array([1])}):
+        with pytest.raises(InvalidRequest):
+            GenerationRequest("text", "a fox", **wrong)
 
 
 def test_requests_are_frozen():

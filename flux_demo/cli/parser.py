@@ -11,7 +11,7 @@ from flux_demo.engine.presets import PRESETS
 from flux_demo.experiments.axes import axis_names
 from flux_demo.maps.fit import FITS
 from flux_demo.modes import MODES, Control, Mode
-from flux_demo.request import MAX_SEED
+from flux_demo.seeds import MAX_SEED
 from flux_demo.settings import BACKENDS
 from flux_demo.version import VERSION
 

@@ -13,7 +13,8 @@ from typing import Any
 from flux_demo.errors import InvalidRequest
 from flux_demo.maps.fit import FITS
 from flux_demo.modes import Mode
-from flux_demo.request import MAX_PROMPT, Size, parse_seed
+from flux_demo.request import MAX_PROMPT, Size, python_number
+from flux_demo.seeds import parse_seed
 
 MAX_VALUES = 10_000  # of one axis
 REQUEST_AXES = ("seed", "steps", "guidance", "size", "prompt", "preset", "model")
@@ -38,6 +39,7 @@ class Axis:
     @classmethod
     def of(cls, name: str, values: Sequence[Any]) -> Axis:
         """An axis of values that are already parsed. Raises InvalidRequest when it is empty or has a value twice."""
+        values = [python_number(value) for value in values]
         return _axis(name, values, [f"{value:g}" if isinstance(value, float) else str(value) for value in values])
 
 

@@ -17,7 +17,8 @@ from flux_demo.experiments.finished import Finished
 from flux_demo.gallery import GeneratedImage
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep
-from flux_demo.request import ControlMap, GenerationRequest, Size, parse_seed, random_seed
+from flux_demo.request import ControlMap, GenerationRequest, Size, python_number
+from flux_demo.seeds import parse_seed, random_seed
 
 if TYPE_CHECKING:
     from flux_demo.studio import Studio
@@ -254,7 +255,7 @@ def _asked(line: int, row: Any) -> _Ask:
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that ask for something; a recipe's control is laid open."""
-    values = {str(name): value for name, value in row.items() if value is not None and name not in TOLD}
+    values = {str(name): python_number(value) for name, value in row.items() if value is not None and name not in TOLD}
     control = values.pop("control", None)
     if control is None:
         return values

@@ -11,7 +11,8 @@ from typing import Any
 from flux_demo.errors import BackendUnavailable, InvalidRequest
 from flux_demo.experiments.axes import Axis, is_template, parse_axes, parse_template
 from flux_demo.modes import Mode
-from flux_demo.request import ControlMap, GenerationRequest, Size, random_seed
+from flux_demo.request import ControlMap, GenerationRequest, Size
+from flux_demo.seeds import random_seed
 
 ASK_ABOVE = 200  # cells that nobody asks for by mistake
 MAX_CELLS = 100_000

@@ -12,7 +12,8 @@ from flux_demo.experiments.axes import Axis
 from flux_demo.experiments.sheet import Tile, sheets
 from flux_demo.gallery import ORIGIN, GeneratedImage, write_png
 from flux_demo.modes import MODES, Mode
-from flux_demo.request import GenerationRequest, Size, parse_seed, random_seed
+from flux_demo.request import GenerationRequest, Size
+from flux_demo.seeds import parse_seed, random_seed
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap, map_to_send, new_file

@@ -9,7 +9,8 @@ import gradio as gr
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.modes import MODES, Mode, Option
-from flux_demo.request import MAX_PROMPT, parse_seed
+from flux_demo.request import MAX_PROMPT
+from flux_demo.seeds import parse_seed
 from flux_demo.studio import MATCH, Studio
 from flux_demo.ui import html
 from flux_demo.ui.size_field import checked_size

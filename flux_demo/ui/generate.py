@@ -12,8 +12,8 @@ from flux_demo.gallery import ORIGIN, write_png
 from flux_demo.modes import Mode
 from flux_demo.progress import Step
 from flux_demo.recipe import CHUNK, PARAMETERS, recipe_of
-from flux_demo.request import ControlMap, DrawnImage, GenerationRequest, Size, parse_seed
-from flux_demo.seeds import consecutive
+from flux_demo.request import ControlMap, DrawnImage, GenerationRequest, Size
+from flux_demo.seeds import consecutive, parse_seed
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap, map_to_send, new_file

@@ -1,3 +1,6 @@
+import json
+
+import numpy as np
 import pytest
 
 from flux_demo.errors import InvalidRequest
@@ -67,6 +70,12 @@ def test_what_is_no_axis_is_refused_in_two_sentences(text, sentence):
     with pytest.raises(InvalidRequest, match=sentence) as refusal:
         parse_axes(TEXT, [text])
     assert str(refusal.value).count(". ") >= 1
+
+
+def test_an_axis_takes_the_numbers_of_numpy():
+    seeds, guidance = parse_axes(TEXT, {"seed": np.arange(3), "guidance": np.array([2.5, 3.5], np.float32)})
+    assert (seeds.values, guidance.labels) == ((0, 1, 2), ("2.5", "3.5"))
+    assert json.dumps(seeds.values) == "[0, 1, 2]"
 
 
 def test_an_axis_is_given_once():

@@ -11,8 +11,8 @@ import pytest
 from flux_demo.background import NICENESS
 from flux_demo.errors import Cancelled, InvalidRequest
 from flux_demo.gallery import Gallery
-from flux_demo.request import MAX_SEED, GenerationRequest, Size
-from flux_demo.seeds import consecutive
+from flux_demo.request import GenerationRequest, Size
+from flux_demo.seeds import MAX_SEED, consecutive
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui import run as run_module
