@@ -31,7 +31,11 @@ SHOWN = ("tabs", "restore_note", "status", *VIEWED, "view", "shown", "wanted", "
 
 # The link of the hidden file is there a moment after its value.
 DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#archive a')?.click(), 300)"
-SURE_JS = """(visitor) => [visitor, confirm("Delete all your images? The files are deleted too.") ? "yes" : ""]"""
+# In the visitor's language, which the style sheet holds, see languages.STYLED.
+SURE_JS = """(visitor) => {
+    const question = getComputedStyle(document.documentElement).getPropertyValue("--delete-all");
+    return [visitor, confirm(question ? JSON.parse(question) : "Delete all your images? The files are deleted too.") ? "yes" : ""];
+}"""
 
 
 def restored() -> set[str]:

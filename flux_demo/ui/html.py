@@ -154,7 +154,7 @@ def caption(recipe: Recipe, title: str) -> str:
 def details(recipe: Recipe) -> str:
     """The whole recipe, folded."""
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _recipe_rows(recipe))
-    return f'<details class="recipe"><summary>Details</summary><dl>{rows}</dl></details>'
+    return f'<details class="recipe"><summary>{I18nData("Details")}</summary><dl>{rows}</dl></details>'
 
 
 def recent_prompts(history: Sequence[Any]) -> str:

@@ -15,10 +15,11 @@ from flux_demo.settings import ASSETS
 
 FOLDER = ASSETS / "languages"
 SHOWN = ("label", "info", "placeholder", "value")  # where texts stand; a value only on buttons, elsewhere it is the visitor's
-STYLED = {  # in place of a panel that is empty
+STYLED = {  # what the style sheet shows in place of a panel that is empty, and what a script asks
     "--no-map": "The map appears here",
     "--no-image": "The image appears here",
     "--no-images": "The images you generate appear here.",
+    "--delete-all": "Delete all your images? The files are deleted too.",
 }
 
 

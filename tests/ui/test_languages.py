@@ -12,8 +12,9 @@ from flux_demo.errors import FluxDemoError
 from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
-from flux_demo.ui import build, examples, languages
+from flux_demo.ui import build, examples, html, languages
 from flux_demo.ui.size_field import RATIOS
+from tests.test_recipe import RECIPE
 from tests.ui.conftest import SMALL
 from tests.ui.driving import made, prompt_field
 
@@ -67,6 +68,7 @@ def test_no_text_of_the_page_is_forgotten(blocks, studio):
 def test_no_translation_is_of_a_text_that_is_gone(blocks):
     shown = set(texts(blocks)) | marked(choices(blocks) | set(languages.STYLED.values()))
     shown |= {mark for block in blocks if isinstance(block, gr.HTML) for mark in marks_in(block.value)}
+    shown |= set(marks_in(html.details(RECIPE)))  # the server sends it with an image
     gone = marked(WORDS["de"]) - shown
     assert not gone
 
@@ -87,6 +89,12 @@ def test_the_page_is_in_the_browsers_language(visit):
     expect(
         page.get_by_role("heading", name="Bild", exact=True).locator("visible=true")
     ).to_be_visible()  # the server sent that heading anew
+    details = page.locator("#tab-text details.recipe")
+    expect(details.locator("summary")).to_have_text("Details")  # and not the mark that the server sent
+    questions = []
+    page.on("dialog", lambda dialog: (questions.append(dialog.message), dialog.dismiss()))
+    page.get_by_role("button", name="Alle löschen", exact=True).click()
+    assert questions == ["Alle Ihre Bilder löschen? Die Dateien werden auch gelöscht."]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"Size": 3}', b"\xff"], ids=repr)
