@@ -24,7 +24,7 @@ MAX_CHUNK = 256 * 1024  # characters; a prompt of 10,000 needs a fraction of it
 
 
 class NoRecipe(InvalidPicture):
-    """A picture that says nothing of how it was generated."""
+    """An image that says nothing of how it was generated."""
 
 
 @dataclass(frozen=True)

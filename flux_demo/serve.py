@@ -140,7 +140,7 @@ class Service:
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_BODY:
-                return {}, _json({"detail": f"The request is larger than {MAX_BODY // 2**20} MiB. Send a smaller picture."}, 413)
+                return {}, _json({"detail": f"The request is larger than {MAX_BODY // 2**20} MiB. Send a smaller image."}, 413)
         try:
             asked = parse(body, request.headers.get("content-type", ""), self._model)
             defaults = self._about["modes"][asked.mode]

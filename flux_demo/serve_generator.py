@@ -20,7 +20,7 @@ from flux_demo.serve_schema import Options
 from flux_demo.settings import BACKENDS, Settings
 from flux_demo.studio import Studio
 
-BROKEN_IMAGE = "The image is not in the form data:image/png;base64,CONTENT. Send the picture itself, not its path or address."
+BROKEN_IMAGE = "The image is not in the form data:image/png;base64,CONTENT. Send the image itself, not its path or address."
 
 
 class Generator:

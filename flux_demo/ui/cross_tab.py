@@ -121,7 +121,7 @@ def _can_be_photo(dropped: Any) -> str | None:
 
 
 def _bind_offer(mode: Mode, flat: Form) -> None:
-    """The button that makes a picture without settings a tab's photo."""
+    """The button that makes an image without settings a tab's photo."""
     photo, as_map, wanted = (f"{mode.name}__{name}" for name in ("photo", "as_map", "wanted"))
 
     def use(*, offered: str | None) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def _thumbnail(image: Path) -> str | None:
 
 
 def thumbnails(history: list[Entry]) -> list[tuple[str, str]]:
-    """Pictures and their alternative texts, for the gallery."""
+    """Images and their alternative texts, for the gallery."""
     return [(entry.thumb or entry.path, entry.recipe.prompt[:200]) for entry in history]
 
 

@@ -18,7 +18,7 @@ from flux_demo.ui.files import new_file, received
 
 CALLER = "x-flux-demo-caller"  # the header in which a tool's call to its endpoint, from this very machine, says who asked
 SECRET = secrets.token_urlsafe(24)  # before the address, so that nobody else can say it
-HOW = "Give an address that a tool of this page returned, or a data: URI with the picture in base64."
+HOW = "Give an address that a tool of this page returned, or a data: URI with the image in base64."
 
 
 def available() -> bool:
@@ -64,7 +64,7 @@ def _file(value: Any) -> dict[str, Any]:
     elif isinstance(value, str) and "/file=" in value:
         path = str(received(unquote(urlsplit(value).path).partition("/file=")[2]))
     else:
-        raise InvalidPicture(f"This is not a picture that can be opened here. {HOW}")
+        raise InvalidPicture(f"This is not an image that can be opened here. {HOW}")
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
@@ -77,7 +77,7 @@ def _written(uri: str) -> str:
     except (binascii.Error, ValueError) as error:
         raise InvalidPicture(f"The data: URI is damaged: its base64 cannot be read. {HOW}") from error
     if len(content) > MAX_BYTES:
-        raise InvalidPicture("The picture is too large. Send one of at most 32 MiB.")
+        raise InvalidPicture("The image is too large. Send one of at most 32 MiB.")
     path = new_file("picture")
     path.write_bytes(content)
     return str(path)
