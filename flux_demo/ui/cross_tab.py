@@ -26,6 +26,7 @@ from flux_demo.ui.workshop import VIEWED
 
 FORM = ("prompt", "seed", "steps", "guidance", "size", "preset", "sample", "fit", "as_map", "photo")
 IMAGE = ("picture", "image_head", "caption", "details", "last", "keep")
+GONE = ("history", "gallery", "recent", "restore_note")  # what changes when an image turns out to be deleted
 SHOWN = ("tabs", "restore_note", "status", *VIEWED, "view", "shown", "wanted", "map_note", *IMAGE)
 
 
@@ -86,7 +87,7 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, bl
         _bind_kept(services, mode, flat)
         for other in MODES.values():
             if other.control:
-                _bind_send(mode, other, flat)
+                _bind_send(services, mode, other, flat)
         if form.get("example_paths"):
             _bind_example_photos(form)
         fetching = bind(
@@ -152,18 +153,26 @@ def _bind_fetch_end(fetching: Any, form: Form) -> None:
 
 
 def _bind_history(services: Services, flat: Form) -> None:
-    names = [name for name in flat if name.rpartition("__")[2] in {*IMAGE, *actions()}] + ["tabs"]
+    names = [name for name in flat if name.rpartition("__")[2] in {*IMAGE, *actions()}]
+    chosen = [*names, "tabs", *GONE]
 
-    def show(history: list[Entry], event: gr.SelectData) -> list[Any]:
+    def show(history: list[Entry], visitor: Any, event: gr.SelectData) -> list[Any]:
         entry = history[event.index] if isinstance(event.index, int) and 0 <= event.index < len(history) else None
         answer: dict[str, Any] = {}
-        if entry:
+        if entry and still_kept(entry.path):
             mode = entry.recipe.mode
             answer = {f"{mode}__{name}": value for name, value in displayed(entry).items()} | {"tabs": gr.Tabs(selected=mode)}
-        return [answer.get(name, gr.skip()) for name in names]
+        elif entry:
+            answer = _gone(services, visitor)
+        return [answer.get(name, gr.skip()) for name in chosen]
 
     flat["gallery"].select(
-        show, [flat["history"]], [flat[name] for name in names], queue=False, show_progress="hidden", api_visibility="private"
+        show,
+        [flat["history"], flat["visitor"]],
+        [flat[name] for name in chosen],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
     )
 
     def archive(*, visitor: Any) -> dict[str, Any]:
@@ -181,7 +190,7 @@ def _bind_history(services: Services, flat: Form) -> None:
         gone = {f"{mode}__{name}": value for mode in MODES for name, value in nothing_displayed().items()}
         return gone | history_shown([]) | {"strip": gr.update(value=None, visible=False)}
 
-    outputs = [name for name in names if name != "tabs"] + ["history", "gallery", "recent", "strip"]
+    outputs = [*names, "history", "gallery", "recent", "strip"]
     bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, js=SURE_JS)
 
 
@@ -221,17 +230,25 @@ def _bind_back(studio: Studio, mode: str, flat: Form, values: list[str]) -> None
     bind([flat[f"{mode}__again"].click], back, form, values)
 
 
-def _bind_send(mode: str, other: Mode, flat: Form) -> None:
+def _gone(services: Services, visitor: Any) -> dict[str, Any]:
+    """What the page shows when an image was deleted in another tab, or its day is over."""
+    kept = services.album.entries(visitor) if is_key(visitor) else []
+    return history_shown(kept) | {"restore_note": html.says("This image is no longer kept.", "problem")}
+
+
+def _bind_send(services: Services, mode: str, other: Mode, flat: Form) -> None:
     photo, as_map, wanted, prompt = (f"{other.name}__{name}" for name in ("photo", "as_map", "wanted", "prompt"))
     form = {"entry": flat[f"{mode}__last"], "typed": flat[prompt]} | flat
 
-    def send(*, entry: Entry | None, typed: Any) -> dict[str, Any]:
+    def send(*, entry: Entry | None, typed: Any, visitor: Any) -> dict[str, Any]:
         if entry is None:
             return {}
+        if not still_kept(entry.path):
+            return _gone(services, visitor)
         taken = {photo: entry.path, as_map: False, wanted: None, "tabs": gr.Tabs(selected=other.name)}
         return taken if typed else taken | {prompt: entry.recipe.prompt}
 
-    bind([flat[f"{mode}__send_{other.name}"].click], send, form, [photo, as_map, wanted, prompt, "tabs"], queue=False)
+    bind([flat[f"{mode}__send_{other.name}"].click], send, form, [photo, as_map, wanted, prompt, "tabs", *GONE], queue=False)
 
 
 def _bind_example_photos(form: Form) -> None:

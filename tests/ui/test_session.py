@@ -179,8 +179,18 @@ def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit
     names = zipfile.ZipFile(download.value.path()).namelist()
     assert sorted(name.rpartition(".")[2] for name in names) == ["json", "json", "png", "png"]
     kept = [studio.gallery.folder / name for name in names if name.endswith(".png")]
+    second = page.context.new_page()  # the same visitor in a second tab
+    second.goto(page.url)
+    expect(second.locator("#history img")).to_have_count(2)
+    second.locator("#picture-text img").wait_for()
     page.get_by_role("button", name="Delete image", exact=True).locator("visible=true").click()
     expect(page.locator("#history img")).to_have_count(1)
+    second.get_by_role("button", name="Use in Canny").locator("visible=true").click()
+    expect(second.get_by_text("This image is no longer kept.")).to_be_visible()
+    expect(second.locator("#history img")).to_have_count(1)
+    expect(second.locator(".toast-body")).to_have_count(0)
+    second.locator("#history button").first.click()
+    expect(second.locator("#picture-text img")).to_be_visible()
     page.get_by_role("button", name="Delete all", exact=True).click()
     expect(page.locator("#history img")).to_have_count(0)
     expect(page.get_by_role("button", name="Delete all", exact=True)).to_be_hidden()
