@@ -16,9 +16,15 @@ A message is two sentences: what happened, and what to do. It never holds a path
 Exceptions of other libraries are translated where they enter, with ``from``.
 """
 
+from typing import Any
+
 
 class FluxDemoError(Exception):
     """Shown to the person as it is."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What pickle keeps, so that an error comes back from another process, whatever its constructor takes."""
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class InvalidRequest(FluxDemoError):
@@ -59,6 +65,12 @@ class Unreachable(GenerationFailed):
 
 class Cancelled(Exception):
     """Raised from ``on_step`` or ``on_status`` to stop a run between two steps."""
+
+
+def _restored(kind: type[FluxDemoError], args: tuple[Any, ...], state: dict[str, Any]) -> FluxDemoError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 def shortened(value: object) -> str:

@@ -88,9 +88,7 @@ class Gallery:
             able = full = False
         if not able or full:
             why = "its disk is full" if full else "it is not a folder, or permission is missing"
-            raise InvalidRequest(
-                f"Images cannot be kept in the outputs folder: {why}. Choose another one with --outputs or FLUX_DEMO_OUTPUTS."
-            )
+            raise InvalidRequest(f"Images cannot be kept in the outputs folder: {why}. Name another one in FLUX_DEMO_OUTPUTS.")
 
     def save(self, drawn: DrawnImage, request: GenerationRequest, backend: str, seconds: float) -> GeneratedImage:
         """Keep an image with its recipe inside, under a name of its own. Raises GenerationFailed when the disk refuses."""
@@ -110,7 +108,7 @@ class Gallery:
         except OSError as error:
             raise GenerationFailed(
                 f"The image is finished but cannot be kept: {error.strerror or 'the folder refuses it'}. "
-                "Free some space, or choose another folder with --outputs or FLUX_DEMO_OUTPUTS."
+                "Free some space, or name another folder in FLUX_DEMO_OUTPUTS."
             ) from error
         return GeneratedImage(path, request, recipe, seconds, drawn.notes)
 
@@ -125,7 +123,7 @@ class Gallery:
         except OSError as error:
             raise GenerationFailed(
                 f"The image cannot be kept: {error.strerror or 'the folder refuses it'}. "
-                "Free some space, or choose another folder with --outputs or FLUX_DEMO_OUTPUTS."
+                "Free some space, or name another folder in FLUX_DEMO_OUTPUTS."
             ) from error
 
     def _sweep(self) -> None:

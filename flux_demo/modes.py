@@ -142,6 +142,6 @@ MAP_LIMITS = SizeLimits(range(64, 2049, 16), 4_200_000, DEFAULT_SIZES)  # of map
 
 def find_mode(name: str) -> Mode:
     """The row of that name. Raises InvalidRequest naming the modes there are."""
-    if name not in MODES:
+    if not isinstance(name, str) or name not in MODES:
         raise InvalidRequest(f"{shortened(name)} is not a mode. The modes are {', '.join(MODES)}.")
     return MODES[name]

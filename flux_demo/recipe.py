@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.request import MAX_PROMPT, DrawnImage, GenerationRequest, Size
@@ -133,11 +133,11 @@ def recipe_of(
     )
 
 
-def read_recipe(source: str | os.PathLike) -> Recipe:
-    """The recipe in a PNG file. Raises InvalidPicture for a file that is not an image, or has no recipe or a damaged one."""
+def read_recipe(source: str | os.PathLike | bytes | BinaryIO) -> Recipe:
+    """The recipe in a PNG file: its path, its bytes, or the file opened in binary mode. Raises InvalidPicture for a file that is not an image, or has no recipe or a damaged one."""
     from flux_demo.maps.photo import open_png_text
 
-    texts = open_png_text(Path(source))
+    texts = open_png_text(Path(source) if isinstance(source, str) else source)
     if CHUNK not in texts:
         raise NoRecipe(
             "No flux_demo settings in this file: it has no recipe. Only PNG files that were generated here and not saved again elsewhere have one."

@@ -92,8 +92,12 @@ class ControlMap:
     estimator: str | None = None  # the model that saw the depth; None for edges and ready-made maps
 
     def __post_init__(self) -> None:
+        from PIL.Image import Image
+
+        if not isinstance(self.image, Image):
+            raise InvalidRequest(f"The map is {shortened(self.image)}, and not a PIL image. Draw it with Studio.preview or Studio.as_map.")
         if self.image.mode != "RGB":
-            raise InvalidRequest(f"The map is a {self.image.mode} image, and FLUX follows RGB. Convert it to RGB first.")
+            raise InvalidRequest(f"The map's mode is {self.image.mode}, and FLUX follows RGB. Convert it to RGB first.")
         Size(*self.image.size)
 
     @property
@@ -134,7 +138,9 @@ class GenerationRequest:
     preset: str | None = None  # a row of engine.presets
 
     def __post_init__(self) -> None:
-        if not isinstance(self.prompt, str) or not self.prompt.strip():
+        if not isinstance(self.prompt, str):
+            raise InvalidRequest(f"The prompt is {shortened(self.prompt)}, which is not text. Describe the image in a few words.")
+        if not self.prompt.strip():
             raise InvalidRequest("The prompt is empty. Describe the image in a few words.")
         if len(self.prompt) > MAX_PROMPT:
             raise InvalidRequest(f"The prompt has {len(self.prompt):,} characters, and the limit is {MAX_PROMPT:,}. Shorten it.")
@@ -148,6 +154,8 @@ class GenerationRequest:
             raise InvalidRequest(f"{shortened(self.steps)} is not a valid number of steps. Give a whole number, 1 or more.")
         if self.guidance is not None and not _is_finite(self.guidance):
             raise InvalidRequest(f"{shortened(self.guidance)} is not a valid guidance. Give a number, for example 3.5.")
+        if not isinstance(self.preset, str | None):
+            raise InvalidRequest(f"{shortened(self.preset)} is not a preset. Give its name as text, or leave it out.")
         if isinstance(self.size, str):
             object.__setattr__(self, "size", Size.parse(self.size))
         elif not isinstance(self.size, Size | None):
@@ -199,7 +207,9 @@ class Dials:
         assert request.size and request.steps and request.guidance is not None and request.seed is not None
         self.size_limits.check(request.size)
         if request.steps not in self.step_range:
-            raise InvalidRequest(f"{request.steps} steps cannot be run here. Ask for {self.step_range[0]} to {self.step_range[-1]} steps.")
+            raise InvalidRequest(
+                f"{shortened(request.steps)} steps cannot be run here. Ask for {self.step_range[0]} to {self.step_range[-1]} steps."
+            )
         low, high = self.guidance_range
         if not low <= request.guidance <= high or (self.guidance_open and request.guidance == low):
             bound = f"above {low:g} and at most {high:g}" if self.guidance_open else f"from {low:g} to {high:g}"

@@ -84,7 +84,7 @@ class Filter:
             logging.disable_progress_bar()
             try:
                 model = AutoModelForImageClassification.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
-                processor = AutoImageProcessor.from_pretrained(self.folder, local_files_only=True, use_fast=False)
+                processor = AutoImageProcessor.from_pretrained(self.folder, local_files_only=True, backend="pil")
                 nsfw = next(number for number, label in model.config.id2label.items() if label == "nsfw")
             except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others on broken folders
                 raise GenerationFailed(

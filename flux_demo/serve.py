@@ -33,6 +33,7 @@ from ray.util.metrics import Counter
 
 from flux_demo.backends.nvidia.address import is_loopback
 from flux_demo.errors import BackendUnavailable, FluxDemoError
+from flux_demo.listening import in_url, read_host, read_port
 from flux_demo.modes import MODES
 from flux_demo.safety import ACCEPTED
 from flux_demo.serve_generator import Generator
@@ -246,8 +247,10 @@ def main(arguments: list[str] | None = None) -> int:
         backend = asked.backend or ("mini" if _why_not_local() else "local")
         if backend == "local" and (reason := _why_not_local()):
             raise BackendUnavailable(reason)
+        host = read_host(asked.host)
+        port = read_port(host, asked.port, "--port")  # Ray would share it with another service of its own
         options = Options(backend, asked.replicas, asked.queue, public, asked.allow_unfiltered)
-        start(options, asked.host, asked.port, None if backend == "local" else max(os.cpu_count() or 1, options.copies[1]))
+        start(options, host, port, None if backend == "local" else max(os.cpu_count() or 1, options.copies[1]))
     except FluxDemoError as error:
         print(error, file=sys.stderr, flush=True)
         return 3
@@ -257,7 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda number, frame: signals.put(number))
     if public and asked.allow_unfiltered and backend == "local":
         print(ACCEPTED, flush=True)
-    print(f"Running on http://{asked.host}:{asked.port} with {backend}. Set FLUX_DEMO_NIM_URL to that for the page.", flush=True)
+    print(f"Running on http://{in_url(host)}:{port} with {backend}. Set FLUX_DEMO_NIM_URL to that for the page.", flush=True)
     while signals.get() not in (signal.SIGINT, signal.SIGTERM):
         deploy(options)
         print("Deployed anew", flush=True)

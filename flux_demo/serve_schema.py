@@ -82,7 +82,7 @@ def request_model(modes: Mapping[str, Mapping[str, Any]], model: str) -> type[Ba
 
 def parse(body: bytes | bytearray, content_type: str, model: type[BaseModel]) -> Any:
     """A request's values, an instance of the model. Raises ValidationError, and ValueError or RecursionError for what is not JSON."""
-    if not content_type.startswith("application/json"):
+    if not content_type.strip().lower().startswith("application/json"):
         raise ValueError("not JSON")
     return model.model_validate(json.loads(body, parse_constant=_refuse))
 

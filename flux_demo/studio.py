@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from flux_demo.backends import Backend, Route, all_backends, choose
 from flux_demo.backends.following import check_control, modes_with_control
 from flux_demo.backends.queue import RunQueue, Visitor
-from flux_demo.errors import BackendUnavailable, InvalidRequest
+from flux_demo.errors import BackendUnavailable, InvalidRequest, shortened
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.maps.fit import check_fit
 from flux_demo.maps.photo import open_photo
@@ -138,6 +138,8 @@ class Studio:
         Waits in the backend's queue first. ``on_step(done, of, preview)`` follows the steps and ``on_status(status)`` the phases; raising
         Cancelled from either stops the run. ``visitor``: who asks, on a page that many reach. Raises FluxDemoError.
         """
+        if not isinstance(request, GenerationRequest):
+            raise InvalidRequest(f"{shortened(request)} is not a request. Give GenerationRequest(mode, prompt).")
         route = self.route(request.mode)
         check_control(find_mode(request.mode), request, route)
         whole = route.dials.complete(request)

@@ -51,7 +51,7 @@ def test_two_pictures_of_one_second_have_two_files(tmp_path, request_, picture):
 
 def test_a_folder_that_refuses_is_a_sentence(tmp_path, request_, picture):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(GenerationFailed, match="--outputs") as error:
+    with pytest.raises(GenerationFailed, match="FLUX_DEMO_OUTPUTS") as error:
         Gallery(tmp_path / "file").save(picture, request_, "mini", 1)
     assert str(tmp_path) not in str(error.value)
 

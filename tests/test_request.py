@@ -81,6 +81,12 @@ def test_random_seeds_are_never_zero_and_differ():
     assert 0 not in seeds and len(seeds) > 190 and max(seeds) <= MAX_SEED
 
 
+@pytest.mark.parametrize("prompt", [7, None, b"a red cube", ["a red cube"]])
+def test_a_prompt_that_is_not_text_is_told_so(prompt):
+    with pytest.raises(InvalidRequest, match="not text"):
+        GenerationRequest("text", prompt)
+
+
 @pytest.mark.parametrize("prompt", ["", "  \n", None, 7, "x" * 10_001, "half \ud800", "nul \0"])
 def test_a_prompt_that_is_none_is_refused(prompt):
     with pytest.raises(InvalidRequest):
@@ -88,7 +94,17 @@ def test_a_prompt_that_is_none_is_refused(prompt):
 
 
 @pytest.mark.parametrize(
-    "field", [{"seed": -1}, {"seed": True}, {"seed": 2**32}, {"steps": 0}, {"steps": 2.0}, {"guidance": float("nan")}, {"guidance": "3"}]
+    "field",
+    [
+        {"seed": -1},
+        {"seed": True},
+        {"seed": 2**32},
+        {"steps": 0},
+        {"steps": 2.0},
+        {"guidance": float("nan")},
+        {"guidance": "3"},
+        {"preset": ["exact"]},
+    ],
 )
 def test_a_request_with_an_impossible_number_cannot_be_built(field):
     with pytest.raises(InvalidRequest):
@@ -122,6 +138,8 @@ def test_what_is_left_out_takes_the_dials_defaults():
     "field, word",
     [
         ({"steps": 4}, "5 to 100"),
+        ({"steps": 10**400}, r"\.\.\. steps"),
+        ({"steps": 10**5000}, "5 to 100"),
         ({"guidance": 1.0}, "above 1"),
         ({"guidance": 9.5}, "at most 9"),
         ({"size": Size(752, 1024)}, "768 to 1344"),
@@ -161,6 +179,9 @@ def test_a_map_of_an_illegal_size_or_mode_cannot_be_built():
         ControlMap("canny", Image.new("RGB", (65, 32)))
     with pytest.raises(InvalidRequest, match="RGB"):
         ControlMap("canny", Image.new("L", (64, 32)))
+    for wrong in (None, np.zeros((32, 64, 3), np.uint8)):
+        with pytest.raises(InvalidRequest, match="not a PIL image"):
+            ControlMap("canny", wrong)
 
 
 def test_a_size_may_be_text_and_what_is_no_size_or_map_is_refused():

@@ -33,6 +33,7 @@ class PassedOver:
     backend: str  # its name
     title: str
     refusal: Refusal
+    set_up: bool = False  # whether the person has set something for it, and so expects it
 
     def __str__(self) -> str:
         return f"{self.title}: {self.refusal.reason}"
@@ -45,6 +46,11 @@ class Backend(ABC):
     title: str  # "This machine's GPU": on the page
     concurrency: int = 1  # how many runs it takes at once; the others wait in its queue
     on_cpu: bool = False  # whether it is this machine's processor that generates
+
+    @property
+    def set_up(self) -> bool:
+        """Whether the person has set what only this backend needs, such as an address or a key."""
+        return False
 
     @property
     def notice(self) -> str | None:
@@ -112,7 +118,7 @@ def choose(backends: Sequence[Backend], mode: Mode) -> Route:
         refusal = backend.refusal(mode)
         if refusal is None:
             return Route(backend, backend.dials(mode), tuple(passed_over))
-        passed_over.append(PassedOver(backend.name, backend.title, refusal))
+        passed_over.append(PassedOver(backend.name, backend.title, refusal, backend.set_up))
     raise NoRoute(mode, passed_over)
 
 

@@ -24,7 +24,8 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     make_writable()
     arguments = sys.argv[1:] if arguments is None else arguments
-    terminal = Terminal(as_json="--json" in arguments)
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    terminal = Terminal(as_json="--json" in options)
     before = _interruptible()
     try:
         return _run(arguments, terminal)

@@ -45,8 +45,13 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     else:
         requests = [replace(each, size=sized.size) for each in requests]
     terminal.say(f"Runs on: {route.backend.title}.")
+    for passed_over in route.passed_over:
+        if passed_over.set_up:
+            terminal.say(str(passed_over))
     _say_unknown_words(route.backend.name, args.prompt, terminal)
-    made = []
+    made: list[dict[str, Any]] = []
+    if args.count > 1:
+        terminal.done = {"images": made}
     for each, target in zip(requests, targets, strict=True):
         image = studio.generate(each, terminal.steps, terminal.status)
         path = image.path
@@ -60,7 +65,7 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
         elif not terminal.as_json:
             terminal.line(str(path))
     if args.count > 1 and terminal.as_json:
-        terminal.result("", {"images": made})
+        terminal.result("", terminal.done)
     return 0
 
 

@@ -94,8 +94,9 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
         on_step=lambda done, of, preview=None: follower[0].step(done, of),
         on_status=lambda status: follower[0].status(status),
     )
+    output.keep_photo(photo, _names(target, len(planned)))  # no grid has more sheets than cells
     follower.append(Progress(planned, terminal))
-    terminal.say(f"{len(planned)} cells. Runs on: {studio.route(mode.name).backend.title}.")
+    terminal.say(f"{_cells(len(planned))}. Runs on: {studio.route(mode.name).backend.title}.")
     try:
         for cell in planned:
             follower[0].finished(cell)
@@ -105,13 +106,13 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     finally:
         paths = _write(target, planned, asked, args.maps) if planned.results else []
         if len(planned.results) < len(planned):
-            terminal.say(f"{len(planned.results)} of {len(planned)} cells are done. The same command continues.")
+            terminal.say(f"{len(planned.results)} of {_cells(len(planned))} done. The same command continues.")
     failed = sum(cell.image is None for cell in planned.results.values())
     reused = sum(cell.reused for cell in planned.results.values())
     if reused:
-        terminal.say(f"{reused} of {len(planned)} cells were there already. To get others, change a value or the seed.")
+        terminal.say(f"Already there: {reused} of {_cells(len(planned))}. To get others, change a value or the seed.")
     if failed:
-        terminal.say(f"{failed} of {len(planned)} cells failed. The same command tries only these again.")
+        terminal.say(f"Failed: {failed} of {_cells(len(planned))}. The same command tries only these again.")
     terminal.result("\n".join(map(str, paths)), _described(planned, asked, paths))
     return SOME_FAILED if failed else DONE
 
@@ -201,9 +202,18 @@ def _value(value: Any) -> Any:
     return value if isinstance(value, int | float | str) else str(value)
 
 
+def _names(target: Path, count: int) -> list[Path]:
+    """A file for each sheet, numbered where there are several."""
+    return [target] if count == 1 else [target.with_stem(f"{target.stem}-{number}") for number in range(1, count + 1)]
+
+
+def _cells(count: int) -> str:
+    return f"{count:,} cell{'s' * (count != 1)}"
+
+
 def _write(target: Path, grid: Grid, asked: Mapping[str, Any], maps: bool) -> list[Path]:
     sheets = list(grid.sheets(maps))
-    names = [target] if len(sheets) == 1 else [target.with_stem(f"{target.stem}-{i}") for i in range(1, len(sheets) + 1)]
+    names = _names(target, len(sheets))
     for name, sheet in zip(names, sheets):
         output.write(name, partial(sheet.save, format="PNG", compress_level=3))
     _note(target, grid, asked, names)
@@ -218,10 +228,17 @@ def _line(line: BatchLine) -> dict[str, Any]:
 def _seeds(record: Path) -> dict[str, int]:
     """The seeds that lines without one were given before."""
     try:
-        rows = [json.loads(row) for row in record.read_text("utf-8").splitlines()]
-        return {row["key"]: row["recipe"]["seed"] for row in rows}
-    except (OSError, ValueError, KeyError, TypeError):
+        rows = record.read_text("utf-8").splitlines()
+    except (OSError, ValueError):
         return {}
+    seeds = {}
+    for row in rows:
+        try:
+            noted = json.loads(row)
+            seeds[noted["key"]] = noted["recipe"]["seed"]
+        except (ValueError, KeyError, TypeError, RecursionError):  # a row that was cut off, or is not ours
+            continue
+    return seeds
 
 
 def _append(record: Path, values: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,17 +21,25 @@ def checked(output: str | None, photo: str | None = None) -> Path | None:
     target = Path(output)
     if len(os.fsencode(target.name)) > MAX_NAME:
         raise InvalidRequest(f"{target.name[:40]}… is too long for a file's name. Give -o a shorter one.")
+    if os.path.isdir(target):
+        raise InvalidRequest(f"{str(target)!r} is a folder. Give -o the name of a file in it.")
     if target.suffix.lower() != ".png":
         raise InvalidRequest(f"{target.name!r} does not end in .png, and images are written as PNG. Give -o a name that does.")
-    if os.path.isdir(target):
-        raise InvalidRequest(f"{target.name!r} is a folder. Give -o the name of a file in it.")
     if not os.path.isdir(target.parent):
         raise InvalidRequest(f"There is no folder {str(target.parent)!r} to write to. Create it first, or give -o another path.")
     if not os.access(target if os.path.exists(target) else target.parent, os.W_OK) or not os.access(target.parent, os.W_OK):
         raise InvalidRequest(f"{str(target)!r} cannot be written: permission is missing. Give -o another path.")
-    if photo is not None and os.path.exists(target) and os.path.exists(photo) and os.path.samefile(target, photo):
-        raise InvalidRequest(f"{target.name!r} is the photo itself, which would be lost. Give -o another name.")
+    keep_photo(photo, [target])
     return target
+
+
+def keep_photo(photo: str | None, targets: Iterable[Path]) -> None:
+    """Raise InvalidRequest if one of the files that may be written is the photo itself."""
+    if photo is None or not os.path.exists(photo):
+        return
+    for target in targets:
+        if os.path.exists(target) and os.path.samefile(target, photo):
+            raise InvalidRequest(f"{target.name!r} is the photo itself, which would be lost. Give -o another name.")
 
 
 def beside(photo: str, mode: str) -> Path:

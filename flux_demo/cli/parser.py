@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"flux_demo {VERSION}")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text, for errors too")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text, for errors too")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for mode in MODES.values():
         _add_generation(commands, mode)
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add(commands, name: str, purpose: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".", allow_abbrev=False)
     # SUPPRESS: otherwise the default of the command's own --json would override a --json before the command.
-    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object instead of text")
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON instead of text")
     return parser
 
 
@@ -123,7 +123,7 @@ def _add_generation(commands, mode: Mode) -> None:
         "--count", type=number, default=1, metavar="N", help="how many images, with consecutive seeds; with -o out.png out-1.png and so on"
     )
     _backend(parser)
-    parser.add_argument("-o", "--output", metavar="OUT.png", help="where to write the image (default: the outputs folder)")
+    parser.add_argument("-o", "--output", metavar="OUT.png", help="where to write a copy; the image is kept in the outputs folder anyway")
 
 
 def _add_settings(parser: argparse.ArgumentParser, mode: Mode) -> None:

@@ -21,6 +21,7 @@ class Terminal:
 
     def __init__(self, *, as_json: bool):
         self.as_json = as_json
+        self.done: Mapping[str, Any] = {}  # what is finished already, to be said with an error
         self._shows_progress = False  # whether the last line is a progress line
         self._updated = 0.0  # when the progress line was last updated
         self._began: tuple[float, int] | None = None  # when progress was first reported, and how much was done by then
@@ -58,7 +59,7 @@ class Terminal:
         _to_standard_error(f"{before}{sentence}\n")
         if self.as_json:
             try:
-                print(json.dumps({"error": sentence, "exit_code": code}, indent=2), flush=True)
+                print(json.dumps({"error": sentence, "exit_code": code, **self.done}, indent=2), flush=True)
             except OSError:
                 forget_output()
         return code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from flux_demo.errors import InvalidRequest
+from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.maps.fit import FITS
 from flux_demo.modes import Mode
 from flux_demo.request import MAX_PROMPT, Size, python_number
@@ -40,6 +41,8 @@ class Axis:
     def of(cls, name: str, values: Sequence[Any]) -> Axis:
         """An axis of values that are already parsed. Raises InvalidRequest when it is empty or has a value twice."""
         values = [python_number(value) for value in values]
+        if any(hasattr(value, "shape") for value in values):
+            raise InvalidRequest(f"The values of {name} are a table. Give one row of them.")
         return _axis(name, values, [f"{value:g}" if isinstance(value, float) else str(value) for value in values])
 
 
@@ -50,7 +53,15 @@ def axis_names(mode: Mode) -> tuple[str, ...]:
 
 def parse_axes(mode: Mode, vary: Mapping[str, Any] | Iterable[str]) -> tuple[Axis, ...]:
     """Read axes from texts ``"guidance=2.5,3.5"``, or from a mapping of names to such texts or to lists of values. Raises InvalidRequest."""
-    pairs = list(vary.items()) if isinstance(vary, Mapping) else [_pair(text) for text in vary]
+    texts = [vary] if isinstance(vary, str) else list(vary) if isinstance(vary, Iterable) else [None]
+    if isinstance(vary, Mapping):
+        pairs = list(vary.items())
+    elif all(isinstance(text, str) for text in texts):
+        pairs = [_pair(text) for text in texts]
+    else:
+        raise InvalidRequest(
+            'What varies cannot be read. Give a dict, as {"guidance": [2.5, 3.5], "seed": "1..4"}, or texts, as "seed=1..4".'
+        )
     axes = tuple(_parse(mode, name, values) for name, values in pairs)
     for axis in axes:
         if sum(other.name == axis.name for other in axes) > 1:
@@ -88,7 +99,11 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _parse(mode: Mode, name: str, values: Any) -> Axis:
     if name not in axis_names(mode):
-        raise InvalidRequest(f"{name[:40]!r} cannot be varied in the {mode.name} mode. Vary one of {', '.join(axis_names(mode))}.")
+        raise InvalidRequest(f"{shortened(name)} cannot be varied in the {mode.name} mode. Vary one of {', '.join(axis_names(mode))}.")
+    if isinstance(values, os.PathLike):
+        values = os.fspath(values)
+    if not isinstance(values, str | Iterable):
+        raise InvalidRequest(f"The axis {name} is {shortened(values)}. Give a list of values, or a text such as 1,2,3.")
     if not isinstance(values, str):
         return Axis.of(name, [Size.parse(value) if name == "size" and value != MATCH else value for value in values])
     if name == "prompt":
@@ -151,7 +166,7 @@ def _prompts(values: str) -> Axis:
     """The lines of a file, or the alternatives of a template."""
     path = Path(values).expanduser()
     if "\0" in values or len(values) > 1000 or not path.is_file():
-        if path.suffix.lower() in (".txt", ".csv", ".md") and " " not in values:
+        if path.suffix.lower() in (".txt", ".csv", ".md") and (" " not in values or os.sep in values):
             raise InvalidRequest(
                 f"There is no file of prompts {path.name!r}. Check the name, or write the prompts as 'a {{red|blue}} cube'."
             )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
+import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flux_demo.errors import FluxDemoError, InvalidRequest
+from flux_demo.errors import FluxDemoError, InvalidRequest, shortened
 from flux_demo.experiments.finished import Finished
+from flux_demo.experiments.rows import TEXTS, read
 from flux_demo.gallery import GeneratedImage
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep
@@ -23,12 +24,11 @@ from flux_demo.seeds import parse_seed, random_seed
 if TYPE_CHECKING:
     from flux_demo.studio import Studio
 
-MAX_BYTES = 256 * 2**20  # of a list
-MAX_LINE = 1_000_000  # characters
 NUMBERS = ("steps", "guidance", "width", "height", "sample")
-TEXTS = ("mode", "prompt", "photo", "map", "size", "preset", "fit")
+WHOLE = {"seed", "steps", "width", "height", "sample"}
 # What a recipe tells of a run that is over. A line may have it, as a copied recipe does; it asks for nothing.
 TOLD = {"version", "plan", "seconds", "created", "libraries", "safety", "stopped_at"}
+OF_A_MAP = {"photo", "map", "fit", "sample", "sha256"}
 OF_CONTROL = {"kind", "options", "fit", "sha256", "estimator"}
 
 
@@ -37,7 +37,7 @@ class BatchLine:
     """A line that is done: with its image, or with the sentences that say why there is none."""
 
     line: int  # its number in the file, from 1; of dicts, their place from 1
-    key: str  # names what was asked, whatever the line's number
+    key: str  # names what was asked, whatever the line's number; of lines that ask the same, the second's ends in -2
     image: GeneratedImage | None = None
     error: str | None = None
     reused: bool = False  # the gallery had it already
@@ -51,10 +51,7 @@ class _Ask:
     values: Mapping[str, Any]
     mode: Mode
     request: GenerationRequest  # without its map
-
-    @property
-    def key(self) -> str:
-        return _key(self.values)
+    key: str
 
 
 def run(
@@ -78,10 +75,13 @@ def run(
 def _run(
     studio: Studio, rows: list[tuple[int, Any]], folder: Path, seeds: Mapping[str, int], on_step: OnStep | None, on_status: OnStatus | None
 ) -> Iterator[BatchLine]:
-    asks = []
+    asks: list[_Ask] = []
+    same: Counter[str] = Counter()
     for line, row in rows:
         try:
-            asks.append(_asked(line, row))
+            ask = _asked(line, row)
+            same[ask.key] += 1
+            asks.append(replace(ask, key=f"{ask.key}-{same[ask.key]}") if same[ask.key] > 1 else ask)
         except FluxDemoError as error:
             yield BatchLine(line, _key(row), error=str(error))
     modes = list(dict.fromkeys(ask.mode.name for ask in asks))
@@ -149,79 +149,6 @@ def _map(studio: Studio, ask: _Ask, folder: Path) -> ControlMap | None:
     return drawn
 
 
-def read(file: str | os.PathLike) -> Iterator[tuple[int, Any]]:
-    """Number and content of each line of a .jsonl or .csv file; a broken line's content is the error. Raises InvalidRequest for the file."""
-    path = Path(file).expanduser()
-    kind = path.suffix.lower()
-    if kind not in (".jsonl", ".ndjson", ".csv"):
-        raise InvalidRequest(
-            f"{path.name[:80]!r} is not a list that can be read. Give a file that ends in .jsonl, one object a line, or in .csv."
-        )
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InvalidRequest(f"{path.name!r} is larger than {MAX_BYTES // 2**20} MiB. Split it into several lists.")
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError as error:
-        raise InvalidRequest(f"There is no file {path.name[:80]!r}. Check the name and the folder.") from error
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{path.name!r} is not UTF-8 text. Save it as UTF-8 and try again.") from error
-    except (OSError, ValueError) as error:
-        raise InvalidRequest(f"{path.name[:80]!r} cannot be read. Check that it is a file, and its permissions.") from error
-    rows = list(_csv(text) if kind == ".csv" else _jsonl(text))
-    if not rows:
-        raise InvalidRequest(f"{path.name!r} has no requests. Write one a line, with at least mode and prompt.")
-    return iter(rows)
-
-
-def _jsonl(text: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            if len(line) > MAX_LINE:
-                raise ValueError
-            yield number, json.loads(line)
-        except (ValueError, RecursionError):
-            yield number, InvalidRequest('The line is not JSON. Write one object a line, as {"mode": "text", "prompt": "a red cube"}.')
-
-
-def _csv(text: str) -> Iterator[tuple[int, Any]]:
-    first = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",", strict=True)
-    names: list[str] = []
-    try:
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if not names:
-                names = [cell.strip() for cell in cells]
-                continue
-            if len(cells) > len(names):
-                yield (
-                    reader.line_num,
-                    InvalidRequest(f"The line has {len(cells)} columns, and the first has {len(names)}. Quote texts with commas in them."),
-                )
-                continue
-            yield reader.line_num, {name: _typed(name, cell) for name, cell in zip(names, cells) if cell.strip()}
-    except csv.Error:
-        yield (
-            reader.line_num,
-            InvalidRequest(
-                "The line is not CSV: a quote is not closed, or the line is too long. Check the quotes; lines after it were not read."
-            ),
-        )
-
-
-def _typed(name: str, cell: str) -> Any:
-    """A CSV cell as JSON would have it; texts stay as they are."""
-    if name in TEXTS or name == "seed":
-        return cell if name == "prompt" else cell.strip()
-    try:
-        return json.loads(cell.strip().lower())
-    except ValueError:
-        return cell
-
-
 def _asked(line: int, row: Any) -> _Ask:
     if isinstance(row, InvalidRequest):
         raise row
@@ -232,9 +159,14 @@ def _asked(line: int, row: Any) -> _Ask:
         raise InvalidRequest("The line does not say its mode. Add mode, as text, canny or depth.")
     for name in TEXTS:
         if not isinstance(values.get(name, ""), str):
-            raise InvalidRequest(f"{name} is {str(values[name])[:40]!r}, and it is a text. Write it in quotes.")
+            raise InvalidRequest(f"The field {name} takes text, and it is {shortened(values[name])}. Write it in quotes.")
     mode = find_mode(values["mode"])
+    kind = values.pop("control.kind", None)
     _check_names(mode, values)
+    if kind is not None and mode.control and kind != mode.control.kind:
+        raise InvalidRequest(
+            f"The line's control is a map of the kind {shortened(kind)}, and the {mode.name} mode follows {mode.control.kind}. Name another mode."
+        )
     seed = values.get("seed")
     return _Ask(
         line,
@@ -250,30 +182,43 @@ def _asked(line: int, row: Any) -> _Ask:
             sample=values.get("sample"),
             preset=values.get("preset"),
         ),
+        _key(values),
     )
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that ask for something; a recipe's control is laid open."""
-    values = {str(name): python_number(value) for name, value in row.items() if value is not None and name not in TOLD}
+    values = {str(name): _value(name, value) for name, value in row.items() if name not in TOLD}
+    values = {name: value for name, value in values.items() if value is not None}
     control = values.pop("control", None)
     if control is None:
         return values
     if not isinstance(control, Mapping) or set(control) - OF_CONTROL or not isinstance(control.get("options", {}), Mapping):
         raise InvalidRequest("The field control is not a recipe's. Write the map's options beside the others, as low and high.")
     kept = {name: control[name] for name in ("fit", "sha256") if control.get(name) is not None}
+    kept |= {"control.kind": control["kind"]} if control.get("kind") is not None else {}
     return {**kept, **control.get("options", {}), **values}
 
 
+def _value(name: Any, value: Any) -> Any:
+    """A field as JSON would have it: paths and sizes as text, and of a table's rows neither NaN for an empty cell nor 7.0 for 7."""
+    value = python_number(value)
+    if isinstance(value, os.PathLike | Size):
+        return str(value)
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return int(value) if isinstance(value, float) and name in WHOLE and value.is_integer() else value
+
+
 def _check_names(mode: Mode, values: Mapping[str, Any]) -> None:
-    known: set[str] = {*TEXTS, *NUMBERS, "seed", "model", "backend", "sha256"}
     options = {option.name for option in mode.control.options} if mode.control else set()
+    known = {*TEXTS, *NUMBERS, "seed", "model", "backend", "sha256", *options} - (OF_A_MAP if mode.control is None else set())
     for name in values:
-        if name not in known | options:
+        if name not in known | OF_A_MAP:
             raise InvalidRequest(
-                f"{name[:40]!r} is not a field of the {mode.name} mode. The fields are {', '.join(sorted((known | options) - {'sha256'}))}."
+                f"{name[:40]!r} is not a field of the {mode.name} mode. The fields are {', '.join(sorted(known - {'sha256'}))}."
             )
-        if mode.control is None and name in ("photo", "map", "fit", "sample"):
+        if name not in known:
             raise InvalidRequest(f"The {mode.name} mode does not follow a map, and the line has {name}. Take it out, or name another mode.")
     if mode.control:
         mode.control.complete({name: value for name, value in values.items() if name in options})
@@ -292,4 +237,8 @@ def _size(values: Mapping[str, Any]) -> Size | None:
 
 def _key(values: Any) -> str:
     """A short name of what a line asks."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    try:
+        text = json.dumps(values, sort_keys=True, default=str)
+    except (TypeError, ValueError, RecursionError):  # a dict that is not JSON's, which is refused
+        text = repr(values)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

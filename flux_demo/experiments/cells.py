@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flux_demo.errors import BackendUnavailable, InvalidRequest
+from flux_demo.errors import BackendUnavailable, InvalidRequest, shortened
 from flux_demo.experiments.axes import Axis, is_template, parse_axes, parse_template
 from flux_demo.modes import Mode
 from flux_demo.request import ControlMap, GenerationRequest, Size
@@ -29,8 +29,9 @@ class CellsRefused(InvalidRequest):
         for number, reason in refusals:
             reasons.setdefault(reason, []).append(number)
         said = [f"Cell{'s' if len(numbers) > 1 else ''} {_listed(numbers)}: {reason}" for reason, numbers in reasons.items()]
-        more = f" And {len(said) - NAMED} more reasons." if len(said) > NAMED else ""
-        super().__init__(f"{len(refusals):,} of {of:,} cells cannot be generated. {' '.join(said[:NAMED])}{more}")
+        left = len(said) - NAMED
+        more = f" And {left} more reason{'s' * (left > 1)}." if left > 0 else ""
+        super().__init__(f"{len(refusals):,} of {of:,} cell{'s' * (of != 1)} cannot be generated. {' '.join(said[:NAMED])}{more}")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def count(axes: Sequence[Axis], limit: int | None) -> int:
     cells = math.prod(len(axis.values) for axis in axes)
     if cells > MAX_CELLS:
         raise InvalidRequest(f"This grid has {cells:,} cells, and {MAX_CELLS:,} are the most. Vary less.")
+    if not isinstance(limit, int | None):
+        raise InvalidRequest(f"{shortened(limit)} is not a valid limit. Give the most cells as a whole number, or None.")
     if limit is not None and cells > limit:
         raise InvalidRequest(f"This grid has {cells:,} cells. Add --yes (limit=None in Python) if you mean it, or vary less.")
     return cells

@@ -217,12 +217,8 @@ def _opened(asked: Asked, photo: Any) -> Image | None:
         return None
     if photo is None:
         raise InvalidRequest(f"The {asked.mode.name} mode follows a photo, and there is none. Give one after the mode.")
-    from PIL import Image
-
     from flux_demo.maps.photo import open_photo
 
-    if isinstance(photo, Image.Image):
-        return photo if photo.mode == "RGB" else photo.convert("RGB")
     return open_photo(Path(photo) if isinstance(photo, str) else photo)
 
 

@@ -67,7 +67,7 @@ class Estimator:
             logging.disable_progress_bar()
             try:
                 model = AutoModelForDepthEstimation.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
-                processor = AutoImageProcessor.from_pretrained(self.folder, local_files_only=True, use_fast=False)
+                processor = AutoImageProcessor.from_pretrained(self.folder, local_files_only=True, backend="pil")
             except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others on broken folders
                 raise GenerationFailed(
                     f"The depth model {self.title} cannot be loaded: its files are damaged or belong to another kind of model. "

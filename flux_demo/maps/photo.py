@@ -280,7 +280,7 @@ def browsers_show(source: str | os.PathLike | bytes) -> bool:
             return True
 
 
-def open_png_text(source: str | os.PathLike | bytes) -> dict[str, str]:
+def open_png_text(source: str | os.PathLike | bytes | BinaryIO) -> dict[str, str]:
     """The text chunks of a PNG file, wherever in the file they are; empty for another format. No pixel is decoded. Raises InvalidPicture."""
     data = read(source)
     if data.startswith(png.SIGNATURE):

@@ -40,7 +40,9 @@ def _of_file(path: Path) -> bytes:
     try:
         if not path.is_file():  # a device or a pipe could be read for ever
             if path.is_dir():
-                raise InvalidPicture(f"{path.name[:80]!r} is a folder. Give the image file itself.")
+                raise InvalidPicture(f"{str(path.name or path)[:80]!r} is a folder. Give the image file itself.")
+            if path.parts[:1] in (("http:",), ("https:",)):
+                raise InvalidPicture("Nothing is fetched from an address. Download the image, and give the path of the file.")
             raise InvalidPicture(f"There is no image file {path.name[:80]!r}. Check the name and try again.")
         if path.stat().st_size > MAX_BYTES:
             raise _too_many_bytes(path.stat().st_size)

@@ -7,10 +7,13 @@ import asyncio
 import base64
 import binascii
 import importlib.util
+import json
 import secrets
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from gradio_client.utils import is_file_obj_with_meta
 
 from flux_demo.errors import InvalidPicture
 from flux_demo.maps.photo import MAX_BYTES
@@ -39,7 +42,9 @@ def adapt(server: Any, address_of: Callable[[Any], str]) -> None:
 
     async def outputs_of(job: Any) -> list[Any]:
         result = await asyncio.to_thread(job.result)
-        return list(result) if isinstance(result, tuple | list) else [result]  # Gradio's own gives several outputs as one text
+        outputs = result if isinstance(result, tuple | list) else [result]
+        # Gradio's own gives several outputs as one text, and an object as Python would print it.
+        return [json.dumps(each) if isinstance(each, dict) and not is_file_obj_with_meta(each) else each for each in outputs]
 
     server._prepare_tool_call_args = prepared
     server._execute_tool_without_progress = outputs_of

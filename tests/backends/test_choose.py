@@ -1,8 +1,12 @@
 """The first backend that can run a mode is taken, and the reasons of those before it are kept."""
 
+import pickle
+
 import pytest
 
 from flux_demo.backends import NoRoute, PassedOver, Refusal, all_backends, choose
+from flux_demo.errors import InvalidRequest
+from flux_demo.experiments.cells import CellsRefused
 from flux_demo.modes import MODES
 from flux_demo.settings import BACKENDS, ONLY_BY_NAME, Settings
 
@@ -22,6 +26,15 @@ def test_where_all_refuse_every_reason_is_given(recording_backend):
     with pytest.raises(NoRoute, match="local cannot.*mini cannot") as raised:
         choose([recording_backend("local", refuses=MODES), recording_backend("mini", refuses=MODES)], MODES["text"])
     assert [each.backend for each in raised.value.passed_over] == ["local", "mini"]
+
+
+def test_an_error_comes_back_from_another_process(recording_backend):
+    refused = CellsRefused([(1, "No. Try again."), (3, "No. Try again.")], 4)
+    with pytest.raises(NoRoute) as nowhere:
+        choose([recording_backend("local", refuses=MODES)], MODES["text"])
+    for error in (refused, nowhere.value, InvalidRequest("No. Try again.")):
+        back = pickle.loads(pickle.dumps(error))
+        assert type(back) is type(error) and str(back) == str(error) and vars(back) == vars(error)
 
 
 def test_a_single_backend_gives_its_own_reason_alone(recording_backend):

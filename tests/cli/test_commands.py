@@ -89,6 +89,9 @@ def test_what_the_parser_refuses_exits_2(words, capsys):
         (["canny", "photo.jpg", "a cat", "--low", "-5", "--backend", "mini"], "0 to 1000"),
         (["depth", "photo.jpg", "a cat", "--near", "2", "--backend", "mini"], "0 to 1"),
         (["canny", "photo.png", "a cat", "-o", "photo.png"], "the photo itself"),
+        (["canny", "https://example.org/a.png", "a cat", "--backend", "mini"], "Nothing is fetched from an address"),
+        (["canny", "", "a cat", "--backend", "mini"], "'.' is a folder"),
+        (["text", "a cat", "-o", "."], "is a folder. Give -o"),
         (["map", "canny", "nowhere.jpg"], "no image file"),
         (["map", "canny", "photo.jpg", "--size", "10x10"], "multiples of 16"),
         (["map", "canny", "photo.png", "-o", "./photo.png"], "the photo itself"),
@@ -125,6 +128,11 @@ def test_a_missing_library_is_said_in_words(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("cv2 cannot be imported") and "Traceback" not in done.stderr
+
+
+def test_what_looks_like_an_option_after_two_dashes_is_the_prompt(capsys):
+    assert run(["text", "--backend", "abacus", "--", "--json"]) == 2
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("words", [["--json", "nonsense"], ["check", "--json", "--nonsense"]], ids=" ".join)

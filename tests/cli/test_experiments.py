@@ -45,7 +45,7 @@ def test_an_interrupted_grid_keeps_what_is_done_and_continues(place, capsys, mon
 
     monkeypatch.setattr(Studio, "generate", interrupted)
     assert grid("-o", "grid.png") == 130
-    assert "2 of 4 cells are done" in capsys.readouterr().err
+    assert "2 of 4 cells done" in capsys.readouterr().err
     assert (place / "grid.png").exists()
     assert grid("-o", "grid.png", "--json") == 0
     noted = json.loads(capsys.readouterr().out)
@@ -84,6 +84,24 @@ def test_a_json_of_somebody_else_is_not_written_over(place, capsys):
     assert grid("-o", "grid.png") == 3
     assert "would be lost" in capsys.readouterr().err
     assert (place / "grid.json").read_text() == '{"precious": true}'
+
+
+def test_no_sheet_is_written_over_the_photo(place, capsys):
+    photo = (place / "photo.jpg").rename(place / "h-1.png").read_bytes()  # a file is told by its content
+    words = ["grid", "canny", "h-1.png", "a {red|blue} cube", "--vary", "low=20,50", "--vary", "guidance=20,30", *QUICK]
+    assert run([*words, "-o", "h.png"]) == 3
+    assert "the photo itself" in capsys.readouterr().err and (place / "h-1.png").read_bytes() == photo
+
+
+def test_a_damaged_record_costs_only_its_own_seed(place, capsys):
+    (place / "list.jsonl").write_text("\n".join([json.dumps({"mode": "text", "prompt": "a red cube", "steps": 1, "size": "128x128"})] * 2))
+    words = ["batch", "list.jsonl", "--backend", "mini", "--json"]
+    assert run(words) == 0
+    first = [json.loads(line)["path"] for line in capsys.readouterr().out.splitlines()]
+    (record,) = place.glob("**/list.results.jsonl")
+    record.write_text(record.read_text() + '{"key": "cut o')
+    assert run(words) == 0
+    assert [json.loads(line)["path"] for line in capsys.readouterr().out.splitlines()] == first and first[0] != first[1]
 
 
 def test_a_batch_says_a_line_as_it_is_done_and_exits_3_where_one_failed(place, capsys):

@@ -16,6 +16,7 @@ from PIL import Image
 from flux_demo import read_recipe
 from flux_demo.cli import run
 from flux_demo.modes import MODES
+from flux_demo.studio import Studio
 from tests.cli.conftest import ROOT
 
 QUICK = ("--backend", "mini", "--size", "128x128", "--steps", "2", "--seed", "7")
@@ -45,6 +46,28 @@ def test_several_images_have_consecutive_seeds_and_numbered_names(place, capsys)
     assert run(["--json", "text", "a red cube", *QUICK, "--count", "2"]) == 0
     images = json.loads(capsys.readouterr().out)["images"]
     assert [each["recipe"]["seed"] for each in images] == [7, 8] and all(Path(each["path"]).exists() for each in images)
+
+
+def test_what_is_finished_is_said_with_an_error(place, capsys, monkeypatch):
+    generate, count = Studio.generate, []
+
+    def interrupted(*words, **options):
+        count.append(1)
+        if len(count) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return generate(*words, **options)
+
+    monkeypatch.setattr(Studio, "generate", interrupted)
+    assert run(["--json", "text", "a red cube", *QUICK, "--count", "4"]) == 130
+    said = json.loads(capsys.readouterr().out)
+    assert said["error"] == "Interrupted." and [each["recipe"]["seed"] for each in said["images"]] == [7, 8]
+
+
+def test_a_backend_that_was_set_and_is_not_used_is_named(place, capsys, monkeypatch):
+    monkeypatch.setenv("FLUX_DEMO_NIM_URL", "foo")
+    assert run(["text", "a red cube", "--size", "128x128", "--steps", "1"]) == 0
+    said = capsys.readouterr().err
+    assert "Your NVIDIA NIM: " in said and "FLUX_DEMO_NIM_URL" in said and "GPU" not in said.partition("Runs on")[0]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from flux_demo import Settings, Studio
 from flux_demo.errors import InvalidRequest
 from flux_demo.gallery import Gallery
+from flux_demo.request import Size
 
 
 @pytest.fixture
@@ -57,7 +59,9 @@ def test_a_line_is_a_request_and_a_broken_one_stops_nothing(studio, listed):
         ({"prompt": "a cube"}, "mode"),
         ({"mode": "paint", "prompt": "a cube"}, "not a mode"),
         ({"mode": "text"}, "prompt is empty"),
-        ({"mode": "text", "prompt": 5}, "it is a text"),
+        ({"mode": "text", "prompt": 5}, "takes text, and it is 5"),
+        ({"mode": "text", "prompt": "a", "sha256": "0"}, "has sha256"),
+        ({"mode": "depth", "prompt": "a", "photo": "photo.png", "control": {"kind": "canny"}}, "follows depth"),
         ({"mode": "text", "prompt": "a", "colour": 1}, "not a field"),
         ({"mode": "text", "prompt": "a", "photo": "p.png"}, "does not follow a map"),
         ({"mode": "text", "prompt": "a", "width": 128}, "by halves"),
@@ -118,6 +122,41 @@ def test_a_line_without_a_seed_keeps_the_one_it_was_given(studio, backend, liste
     (first,) = studio.batch(file)
     (again,) = studio.batch(file, seeds={first.key: first.image.recipe.seed})
     assert again.reused and len(backend.requests) == 1
+
+
+def test_lines_that_ask_the_same_are_images_of_their_own_also_when_the_list_continues(studio, backend, listed):
+    file = listed(*[{"mode": "text", "prompt": "a", "steps": 1}] * 3)
+    run = studio.batch(file)
+    first = next(run)
+    run.close()
+    rest = list(studio.batch(file, seeds={first.key: first.image.recipe.seed}))
+    assert [line.reused for line in rest] == [True, False, False] and len(backend.requests) == 3
+    again = list(studio.batch(file, seeds={line.key: line.image.recipe.seed for line in rest}))
+    assert [line.image.path for line in again] == [line.image.path for line in rest] and len({line.image.path for line in rest}) == 3
+
+
+def test_rows_of_python_and_of_tables_are_lines(studio, backend, tmp_path, photo):
+    photo.save(tmp_path / "photo.png")
+    rows = [
+        {"mode": "canny", "prompt": "a", "photo": tmp_path / "photo.png", "size": Size(96, 64), "steps": np.int64(2)},
+        {"mode": "text", "prompt": "a", "photo": float("nan"), "seed": 7.0, "steps": 2.0, "width": 96.0, "height": 64.0},
+    ]
+    assert [line.error for line in studio.batch(rows)] == [None, None]
+    assert [(request.seed, request.steps, request.size) for request in backend.requests][1] == (7, 2, Size(96, 64))
+
+
+def test_a_row_that_is_not_jsons_is_one_line_with_an_error(studio, backend):
+    circle = {"mode": "text"}
+    circle["prompt"] = circle
+    rows = [{1: 2, "mode": "text", "prompt": "a"}, {("a",): 1}, circle, {"mode": ["text"]}, {"mode": "text", "prompt": "a", "steps": 1}]
+    assert [line.error is None for line in studio.batch(rows)] == [False, False, False, False, True]
+    assert len(backend.requests) == 1
+
+
+def test_the_fields_that_a_mode_has_are_listed(studio):
+    (line,) = studio.batch([{"mode": "text", "prompt": "a", "colour": 1}])
+    listed = line.error.partition("The fields are ")[2]
+    assert "prompt" in listed and not any(name in listed for name in ("photo", "fit", "map,", "sample"))
 
 
 @pytest.mark.parametrize(("name", "text"), [("list.txt", "a"), ("nowhere.jsonl", None), ("empty.jsonl", "\n\n"), ("folder.csv", "FOLDER")])

@@ -1,8 +1,11 @@
 """Grids in Python: what is refused before anything runs, what is shared, what is not generated twice."""
 
+import io
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from flux_demo import Settings, Studio, read_recipe
 from flux_demo.errors import ContentRefused, InvalidRequest
@@ -48,6 +51,40 @@ def test_all_refusals_are_said_with_their_numbers_before_the_first_cell(studio, 
     assert str(refusal.value).startswith("5 of 6 cells cannot be generated.")
     assert "Cells 2 and 5" in str(refusal.value) or "Cells 2, 5" in str(refusal.value)
     assert backend.requests == []
+
+
+@pytest.mark.parametrize(
+    "vary",
+    [{"seed": 5}, {"seed": None}, None, 3, [("seed", [1, 2])], {1: [1, 2]}, {"guidance": np.ones((2, 2))}, [b"seed=1"]],
+    ids=repr,
+)
+def test_what_says_nothing_that_can_vary_is_refused(studio, vary):
+    with pytest.raises(InvalidRequest, match=r"\. "):
+        studio.grid("text", "a cube", vary)
+    with pytest.raises(InvalidRequest, match="limit"):
+        studio.grid("text", "a cube", "seed=1,2", limit="5")
+
+
+def test_one_text_is_one_axis(studio):
+    assert len(studio.grid("text", "a cube", "seed=1..3")) == 3
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "I;16", "L", "turned"])
+def test_a_pil_image_gives_the_map_that_it_gives_without_a_grid(studio, backend, photo, kind):
+    given = photo.resize((96, 64))
+    if kind == "RGBA":
+        given.putalpha(Image.linear_gradient("L").resize(given.size))
+    elif kind == "I;16":
+        given = Image.fromarray(np.asarray(given.convert("L")).astype(np.uint16) * 257)
+    elif kind == "turned":
+        file, exif = io.BytesIO(), Image.Exif()
+        exif[0x0112] = 6
+        given.save(file, "JPEG", exif=exif)
+        given = Image.open(file)
+    else:
+        given = given.convert(kind)
+    list(studio.grid("canny", "a cube", {"seed": [1]}, given, steps=1))
+    assert backend.requests[0].control.sha256 == studio.preview("canny", given).sha256
 
 
 def test_what_a_map_refuses_is_said_before_the_first_cell(studio, backend, photo):

@@ -1,6 +1,7 @@
 """What the service takes, without a service: the request's schema, its refusals, its options."""
 
 import json
+import socket
 
 import pytest
 from pydantic import ValidationError
@@ -93,13 +94,27 @@ def test_what_is_left_out_takes_the_defaults(model):
         (("--backend", "mini", "--replicas", "0"), "not a number of replicas"),
         (("--backend", "local"), ". "),
         (("--backend", "mini", "--queue", "0"), "queue"),
+        (("--backend", "mini", "--port", "99999"), "not a valid port"),
+        (("--backend", "mini", "--host", "192.0.2.1"), "not an address of this machine"),
     ],
 )
 def test_what_cannot_be_served_is_said_at_the_start(words, sentence, capsys):
     from flux_demo.serve import main
 
-    assert main([*words, "--port", "1"]) == 3
+    assert main([*words] if "--port" in words else ["--port", "8123", *words]) == 3
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_port_that_is_taken_is_not_shared(capsys):
+    from flux_demo.serve import main
+
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as Ray does
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        assert main(["--backend", "mini", "--port", str(other.getsockname()[1])]) == 3
+    assert "taken by another program" in capsys.readouterr().err
 
 
 def test_the_options_are_json():

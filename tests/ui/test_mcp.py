@@ -1,6 +1,7 @@
 """The endpoints as tools, called by the Model Context Protocol's own client; and what a stranger may not do with them."""
 
 import base64
+import json
 import sys
 
 import httpx
@@ -49,7 +50,8 @@ def test_a_model_finds_the_tools_and_goes_from_a_photo_to_an_image(address, stud
         where = said(drawn).partition("Image URL: ")[2]
         made = await session.call_tool("canny", {"prompt": "a red cube", "map": where, "seed": "5", "steps": 1})
         assert not made.isError and made.content[0].type == "image"
-        assert studio.preview("canny", photo, SMALL).sha256 in said(made) and "'seed': 5" in said(made)
+        assert studio.preview("canny", photo, SMALL).sha256 in said(made) and json.loads(made.content[-1].text)["seed"] == 5
+        assert json.loads(said(await session.call_tool("status", {})))["modes"]["text"]["backend"] == "mini"
         return [await session.call_tool("canny_map", {"photo": each}) for each in ("/etc/passwd", "http://127.0.0.1:9/x.png", "data:,x")]
 
     for refused in with_tools(address, use):

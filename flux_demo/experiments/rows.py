@@ -1,0 +1,90 @@
+"""Lists of requests as files: what each line of a .jsonl or .csv file holds, before anything is made of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flux_demo.errors import InvalidRequest
+
+MAX_BYTES = 256 * 2**20  # of a list
+MAX_LINE = 1_000_000  # characters
+TEXTS = ("mode", "prompt", "photo", "map", "size", "preset", "fit")  # the fields that hold text
+
+
+def read(file: str | os.PathLike) -> Iterator[tuple[int, Any]]:
+    """Number and content of each line of a .jsonl or .csv file; a broken line's content is the error. Raises InvalidRequest for the file."""
+    path = Path(file).expanduser()
+    kind = path.suffix.lower()
+    if kind not in (".jsonl", ".ndjson", ".csv"):
+        raise InvalidRequest(
+            f"{path.name[:80]!r} is not a list that can be read. Give a file that ends in .jsonl, one object a line, or in .csv."
+        )
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InvalidRequest(f"{path.name!r} is larger than {MAX_BYTES // 2**20} MiB. Split it into several lists.")
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError as error:
+        raise InvalidRequest(f"There is no file {path.name[:80]!r}. Check the name and the folder.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{path.name!r} is not UTF-8 text. Save it as UTF-8 and try again.") from error
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"{path.name[:80]!r} cannot be read. Check that it is a file, and its permissions.") from error
+    rows = list(_csv(text) if kind == ".csv" else _jsonl(text))
+    if not rows:
+        raise InvalidRequest(f"{path.name!r} has no requests. Write one a line, with at least mode and prompt.")
+    return iter(rows)
+
+
+def _jsonl(text: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            if len(line) > MAX_LINE:
+                raise ValueError
+            yield number, json.loads(line)
+        except (ValueError, RecursionError):
+            yield number, InvalidRequest('The line is not JSON. Write one object a line, as {"mode": "text", "prompt": "a red cube"}.')
+
+
+def _csv(text: str) -> Iterator[tuple[int, Any]]:
+    first = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",", strict=True)
+    names: list[str] = []
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not names:
+                names = [cell.strip() for cell in cells]
+                continue
+            if len(cells) > len(names):
+                yield (
+                    reader.line_num,
+                    InvalidRequest(f"The line has {len(cells)} columns, and the first has {len(names)}. Quote texts with commas in them."),
+                )
+                continue
+            yield reader.line_num, {name: _typed(name, cell) for name, cell in zip(names, cells) if cell.strip()}
+    except csv.Error:
+        yield (
+            reader.line_num,
+            InvalidRequest(
+                "The line is not CSV: a quote is not closed, or the line is too long. Check the quotes; lines after it were not read."
+            ),
+        )
+
+
+def _typed(name: str, cell: str) -> Any:
+    """A CSV cell as JSON would have it; texts stay as they are."""
+    if name in TEXTS or name == "seed":
+        return cell if name == "prompt" else cell.strip()
+    try:
+        return json.loads(cell.strip().lower())
+    except ValueError:
+        return cell
