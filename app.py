@@ -64,6 +64,7 @@ def start(asked: argparse.Namespace):
 
     global demo
     studio = Studio.from_settings(settings)
+    studio.gallery.check()
     _prepare(studio)
     page = demo = build(studio)
     try:

@@ -227,6 +227,7 @@ def start(options: Options, host: str = "127.0.0.1", port: int = 8000, cpus: int
         logging_level=logging.ERROR,
         log_to_driver=False,
     )
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # at each start it says that the options below "will not be applied"
     serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR", "enable_access_log": False})
     deploy(options)
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     Photo = Image | str | os.PathLike | bytes | BinaryIO
 
-EMPTY = "The map is black everywhere, so the image follows nothing of the photo. Lower the thresholds, or choose another photo."
+EMPTY = "The map is black everywhere, so the image follows nothing. Draw it with other settings, or choose another photo."
 MATCH = "match"  # the size that is nearest to the photo's shape
 KEPT_FITS = 16  # fitted photos kept, about 3 MB each
 

@@ -54,7 +54,11 @@ def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
     mode = MODES.get(named, MODES["text"])
     values, wrong = usable(studio, mode, given)
     wrong = wrong if named in MODES else ["mode", *wrong]
-    said = f"The link's {', '.join(wrong)} cannot be used. Check it before you generate." if wrong else "Settings filled in from the link."
+    said = (
+        f"The link's {', '.join(wrong)} cannot be used. Check the form before you generate."
+        if wrong
+        else "Settings filled in from the link."
+    )
     values["status"] = html.says(said, "problem" if wrong else "quiet")
     return mode.name, {f"{mode.name}__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected=mode.name)}
 
