@@ -82,6 +82,8 @@ def parse_template(template: str) -> Axis:
         woven = itertools.zip_longest(parts[::2], chosen, fillvalue="")
         values.append(" ".join("".join(itertools.chain.from_iterable(woven)).split()))
         labels.append(", ".join(choice or "(nothing)" for choice in chosen) if choices else values[-1])
+    if any(map(is_template, values)):
+        raise InvalidRequest(f"{shortened(template)} has alternatives inside alternatives. Write them side by side, as {{a|b|c}}.")
     return replace(_axis("prompt", values, labels), template=template)
 
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from gradio_client.utils import is_file_obj_with_meta
 
-from flux_demo.errors import InvalidPicture
+from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.maps.photo import MAX_BYTES
 from flux_demo.ui.files import new_file, received
 
@@ -34,10 +34,13 @@ def adapt(server: Any, address_of: Callable[[Any], str]) -> None:
 
     Of the caller only the network address goes along.
     """
-    prepare = server._prepare_tool_call_args
+    prepare, input_schema = server._prepare_tool_call_args, server.get_input_schema
 
     def prepared(name: str, arguments: dict[str, Any]) -> tuple[Any, ...]:
-        endpoint, values, _, fn = prepare(name, arguments)
+        try:
+            endpoint, values, _, fn = prepare(name, arguments)
+        except TypeError as error:
+            raise InvalidRequest(f"The arguments are not those of the tool {name}. Give what its inputSchema names.") from error
         return endpoint, values, {CALLER: f"{SECRET} {address_of(server.mcp_server.request_context.request)}"}, fn
 
     async def outputs_of(job: Any) -> list[Any]:
@@ -46,7 +49,19 @@ def adapt(server: Any, address_of: Callable[[Any], str]) -> None:
         # Gradio's own gives several outputs as one text, and an object as Python would print it.
         return [json.dumps(each) if isinstance(each, dict) and not is_file_obj_with_meta(each) else each for each in outputs]
 
+    def schema_of(name: str, *given: Any) -> tuple[dict[str, Any], list[list[str | int]]]:
+        schema, files = input_schema(name, *given)
+        for parameter in server.api_info["named_endpoints"][server.tool_to_endpoint[name]]["parameters"]:
+            field = schema["properties"][parameter["parameter_name"]]
+            if parameter["parameter_has_default"] and parameter["parameter_default"] is not None:
+                field["default"] = parameter["parameter_default"]  # Gradio leaves out 0 and false
+            if [parameter["parameter_name"]] in files:
+                field["format"] = "uri"
+        return schema, files
+
     server._prepare_tool_call_args = prepared
+    server.get_input_schema = schema_of
+    server.__class__ = type("Tools", (type(server),), {"_file_data_tool_description": f" {HOW}"})
     server._execute_tool_without_progress = outputs_of
     server.convert_strings_to_filedata = with_files
 

@@ -45,6 +45,12 @@ def test_a_model_finds_the_tools_and_goes_from_a_photo_to_an_image(address, stud
         for tool in tools.values():
             assert len(tool.description) > 40
             assert all(each["description"] for each in tool.inputSchema["properties"].values())
+            assert "upload_file" not in tool.description
+        fields = tools["depth_map"].inputSchema["properties"]
+        assert fields["photo"]["format"] == "uri"
+        assert (fields["near"]["default"], fields["far"]["default"], fields["invert"]["default"]) == (0, 1, False)
+        wrong = await session.call_tool("canny_map", {"photo": uri, "colour": "red"})
+        assert wrong.isError and "not those of the tool canny_map" in said(wrong)
         drawn = await session.call_tool("canny_map", {"photo": uri, "size": SMALL})
         assert drawn.content[0].type == "image" and drawn.content[0].mimeType == "image/png"
         where = said(drawn).partition("Image URL: ")[2]
