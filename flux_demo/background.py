@@ -16,10 +16,12 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
-from flux_demo.errors import Cancelled
+from flux_demo.errors import Cancelled, GenerationFailed
 
 HEARTBEAT_S = 0.1  # between two signs of life while something is waited for
 NICENESS = 10  # of a thread that gives way: it gets about a tenth of a processor that another thread wants too
+
+_threads_of: int | None = None  # the process in which PyTorch has started its threads
 
 Result = TypeVar("Result")
 Event = TypeVar("Event")
@@ -40,6 +42,21 @@ def start(work: Callable[[], Result], name: str) -> Future[Result]:
 
     threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
     return future
+
+
+def use_processor() -> None:
+    """To be called before PyTorch works on the processor: note that its threads are of this process.
+
+    Raises GenerationFailed in a process that was forked from another where they had started: they did not come along, and what waits for
+    them waits for ever.
+    """
+    global _threads_of
+    if _threads_of not in (None, os.getpid()):
+        raise GenerationFailed(
+            "This process was forked from one in which PyTorch had already worked, so it cannot work here. "
+            "Start processes with multiprocessing's spawn."
+        )
+    _threads_of = os.getpid()
 
 
 def give_way() -> None:

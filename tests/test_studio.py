@@ -1,13 +1,15 @@
 import hashlib
 import io
 import os
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from flux_demo.errors import BackendUnavailable, Cancelled, InvalidPicture, InvalidRequest
+from flux_demo import background
+from flux_demo.errors import BackendUnavailable, Cancelled, GenerationFailed, InvalidPicture, InvalidRequest
 from flux_demo.gallery import Gallery
 from flux_demo.progress import Phase, Status
 from flux_demo.recipe import read_recipe
@@ -43,6 +45,17 @@ def test_a_photo_of_the_output_size_gives_opencvs_own_map(studio, photo):
 
 def test_match_is_the_routes_size_nearest_to_the_photos_shape(studio, photo):
     assert studio.preview("canny", photo).size == Size(1344, 768)
+
+
+def test_a_process_forked_after_pytorch_worked_is_told_so(settings, photo, monkeypatch):
+    """PyTorch would wait for threads that are not there."""
+    monkeypatch.setattr(background, "_threads_of", os.getpid() + 1)
+    studio = Studio.from_settings(replace(settings, backend="mini"))
+    with pytest.raises(GenerationFailed, match="spawn"):
+        studio.generate(GenerationRequest("text", "a cube", steps=1, size=Size(128, 128)))
+    with pytest.raises(GenerationFailed, match="spawn"):
+        studio.preview("depth", photo, "128x128")
+    assert studio.preview("canny", photo, "128x128")  # OpenCV alone
 
 
 def test_a_photo_may_be_a_file(studio, photo, tmp_path):

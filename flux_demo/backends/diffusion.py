@@ -137,6 +137,8 @@ class Diffusion(Backend):
             self._load(mode, _ignore)
 
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
+        if self.on_cpu:
+            background.use_processor()
         with self._models_to_myself(on_status), self._device_errors_in_words():
             self._load(find_mode(request.mode), on_status)
             return self._generate(request, on_step, on_status)

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flux_demo import background
 from flux_demo.errors import GenerationFailed, InvalidRequest
 from flux_demo.maps.fit import Fitted
 
@@ -50,6 +51,7 @@ class Estimator:
         import torch
         from PIL import Image
 
+        background.use_processor()
         model, processor = self._load()
         inputs = processor(images=Image.fromarray(pixels), return_tensors="pt")
         with torch.inference_mode():
