@@ -44,10 +44,7 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
         requests = [replace(each, control=control) for each in requests]
     else:
         requests = [replace(each, size=sized.size) for each in requests]
-    terminal.say(f"Runs on: {route.backend.title}.")
-    for passed_over in route.passed_over:
-        if passed_over.set_up:
-            terminal.say(str(passed_over))
+    terminal.say_where(route)
     _say_unknown_words(route.backend.name, args.prompt, terminal)
     made: list[dict[str, Any]] = []
     if args.count > 1:

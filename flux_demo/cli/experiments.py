@@ -96,7 +96,8 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     )
     output.keep_photo(photo, _names(target, len(planned)))  # no grid has more sheets than cells
     follower.append(Progress(planned, terminal))
-    terminal.say(f"{_cells(len(planned))}. Runs on: {studio.route(mode.name).backend.title}.")
+    terminal.say(f"{_cells(len(planned))}.")
+    terminal.say_where(studio.route(mode.name))
     try:
         for cell in planned:
             follower[0].finished(cell)

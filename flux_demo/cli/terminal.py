@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from flux_demo.backends import Route
 from flux_demo.progress import Status
 from flux_demo.streams import forget_output
 
@@ -68,6 +69,13 @@ class Terminal:
         """Print a line to standard error that stays."""
         self._clear()
         _to_standard_error(f"{sentence}\n")
+
+    def say_where(self, route: Route) -> None:
+        """Say where a mode runs, and why it does not where the person may expect it."""
+        self.say(f"Runs on: {route.backend.title}.")
+        for passed_over in route.passed_over:
+            if passed_over.set_up:
+                self.say(str(passed_over))
 
     def status(self, status: Status) -> None:
         """Show what a run is doing."""
