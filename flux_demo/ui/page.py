@@ -167,7 +167,7 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
     offered = ["use_as_map", "use_inverted"]
     bind([form["use_as_map"].click], lambda: {"as_map": True} | offers(None), form, ["as_map", *offered], queue=False)
     bind([form["use_inverted"].click], inverted, form, ["photo", "as_map", "map_note", *offered])
-    bind([form["view"].input], choose_view, form, [*VIEWED, "view", "shown", "map_note"])
+    bind([form["view"].input], choose_view, form, [*VIEWED, "view", "shown", "map_note"], trigger_mode="always_last")
     bind([form["painter"].input], stroke_handler(services.album.visitors, mode), form, [], queue=False, trigger_mode="always_last")
     lower, upper = [option for option in mode.control.options if not option.is_switch]
     both = [form[lower.name], form[upper.name]]
