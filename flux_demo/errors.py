@@ -24,7 +24,7 @@ class FluxDemoError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What pickle keeps, so that an error comes back from another process, whatever its constructor takes."""
-        return _restored, (type(self), self.args, self.__dict__)
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class InvalidRequest(FluxDemoError):
@@ -65,12 +65,6 @@ class Unreachable(GenerationFailed):
 
 class Cancelled(Exception):
     """Raised from ``on_step`` or ``on_status`` to stop a run between two steps."""
-
-
-def _restored(kind: type[FluxDemoError], args: tuple[Any, ...], state: dict[str, Any]) -> FluxDemoError:
-    error = kind.__new__(kind, *args)
-    error.__dict__.update(state)
-    return error
 
 
 def shortened(value: object) -> str:

@@ -134,7 +134,10 @@ def recipe_of(
 
 
 def read_recipe(source: str | os.PathLike | bytes | BinaryIO) -> Recipe:
-    """The recipe in a PNG file: its path, its bytes, or the file opened in binary mode. Raises InvalidPicture for a file that is not an image, or has no recipe or a damaged one."""
+    """The recipe in a PNG file: its path, its bytes, or the file opened in binary mode.
+
+    Raises InvalidPicture for a file that is not an image, or has no recipe or a damaged one.
+    """
     from flux_demo.maps.photo import open_png_text
 
     texts = open_png_text(Path(source) if isinstance(source, str) else source)

@@ -31,9 +31,8 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 from ray.util.metrics import Counter
 
-from flux_demo.backends.nvidia.address import is_loopback
 from flux_demo.errors import BackendUnavailable, FluxDemoError
-from flux_demo.listening import in_url, read_host, read_port
+from flux_demo.listening import in_url, is_loopback, read_host, read_port
 from flux_demo.modes import MODES
 from flux_demo.safety import ACCEPTED
 from flux_demo.serve_generator import Generator
@@ -244,13 +243,13 @@ def main(arguments: list[str] | None = None) -> int:
     """
     asked = _parser().parse_args(arguments)
     try:
-        public = not is_loopback(f"http://[{asked.host}]" if ":" in asked.host else f"http://{asked.host}")
+        host = read_host(asked.host)
+        public = not is_loopback(host)
         backend = asked.backend or ("mini" if _why_not_local() else "local")
         if backend == "local" and (reason := _why_not_local()):
             raise BackendUnavailable(reason)
-        host = read_host(asked.host)
-        port = read_port(host, asked.port, "--port")  # Ray would share it with another service of its own
         options = Options(backend, asked.replicas, asked.queue, public, asked.allow_unfiltered)
+        port = read_port(host, asked.port, "--port")  # Ray would share it with another service of its own
         start(options, host, port, None if backend == "local" else max(os.cpu_count() or 1, options.copies[1]))
     except FluxDemoError as error:
         print(error, file=sys.stderr, flush=True)

@@ -33,7 +33,7 @@ class PassedOver:
     backend: str  # its name
     title: str
     refusal: Refusal
-    set_up: bool = False  # whether the person has set something for it, and so expects it
+    set_up: bool = False  # the backend's own: the person expects it, and is told why it is not used
 
     def __str__(self) -> str:
         return f"{self.title}: {self.refusal.reason}"
@@ -46,11 +46,7 @@ class Backend(ABC):
     title: str  # "This machine's GPU": on the page
     concurrency: int = 1  # how many runs it takes at once; the others wait in its queue
     on_cpu: bool = False  # whether it is this machine's processor that generates
-
-    @property
-    def set_up(self) -> bool:
-        """Whether the person has set what only this backend needs, such as an address or a key."""
-        return False
+    set_up: bool = False  # whether the person has set what only this backend needs, such as an address or a key
 
     @property
     def notice(self) -> str | None:

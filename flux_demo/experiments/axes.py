@@ -53,16 +53,7 @@ def axis_names(mode: Mode) -> tuple[str, ...]:
 
 def parse_axes(mode: Mode, vary: Mapping[str, Any] | Iterable[str]) -> tuple[Axis, ...]:
     """Read axes from texts ``"guidance=2.5,3.5"``, or from a mapping of names to such texts or to lists of values. Raises InvalidRequest."""
-    texts = [vary] if isinstance(vary, str) else list(vary) if isinstance(vary, Iterable) else [None]
-    if isinstance(vary, Mapping):
-        pairs = list(vary.items())
-    elif all(isinstance(text, str) for text in texts):
-        pairs = [_pair(text) for text in texts]
-    else:
-        raise InvalidRequest(
-            'What varies cannot be read. Give a dict, as {"guidance": [2.5, 3.5], "seed": "1..4"}, or texts, as "seed=1..4".'
-        )
-    axes = tuple(_parse(mode, name, values) for name, values in pairs)
+    axes = tuple(_parse(mode, name, values) for name, values in _pairs(vary))
     for axis in axes:
         if sum(other.name == axis.name for other in axes) > 1:
             raise InvalidRequest(f"The axis {axis.name} is given twice. Put all its values into one.")
@@ -90,6 +81,16 @@ def parse_template(template: str) -> Axis:
 def is_template(prompt: str) -> bool:
     """Whether a prompt has alternatives: ``{red|blue}``."""
     return CHOICE.search(prompt) is not None
+
+
+def _pairs(vary: Any) -> list[tuple[str, Any]]:
+    if isinstance(vary, Mapping):
+        return list(vary.items())
+    if isinstance(vary, str):
+        return [_pair(vary)]
+    if isinstance(vary, Sequence) and all(isinstance(text, str) for text in vary):
+        return [_pair(text) for text in vary]
+    raise InvalidRequest('What varies cannot be read. Give a dict, as {"guidance": [2.5, 3.5], "seed": "1..4"}, or texts, as "seed=1..4".')
 
 
 def _pair(text: str) -> tuple[str, str]:

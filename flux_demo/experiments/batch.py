@@ -28,7 +28,8 @@ NUMBERS = ("steps", "guidance", "width", "height", "sample")
 WHOLE = {"seed", "steps", "width", "height", "sample"}
 # What a recipe tells of a run that is over. A line may have it, as a copied recipe does; it asks for nothing.
 TOLD = {"version", "plan", "seconds", "created", "libraries", "safety", "stopped_at"}
-OF_A_MAP = {"photo", "map", "fit", "sample", "sha256"}
+OF_A_RECIPE = {"sha256", "control.kind"}  # of the map; nobody writes them by hand
+OF_A_MAP = {"photo", "map", "fit", "sample", *OF_A_RECIPE}
 OF_CONTROL = {"kind", "options", "fit", "sha256", "estimator"}
 
 
@@ -161,12 +162,7 @@ def _asked(line: int, row: Any) -> _Ask:
         if not isinstance(values.get(name, ""), str):
             raise InvalidRequest(f"The field {name} takes text, and it is {shortened(values[name])}. Write it in quotes.")
     mode = find_mode(values["mode"])
-    kind = values.pop("control.kind", None)
     _check_names(mode, values)
-    if kind is not None and mode.control and kind != mode.control.kind:
-        raise InvalidRequest(
-            f"The line's control is a map of the kind {shortened(kind)}, and the {mode.name} mode follows {mode.control.kind}. Name another mode."
-        )
     seed = values.get("seed")
     return _Ask(
         line,
@@ -212,15 +208,20 @@ def _value(name: Any, value: Any) -> Any:
 
 def _check_names(mode: Mode, values: Mapping[str, Any]) -> None:
     options = {option.name for option in mode.control.options} if mode.control else set()
-    known = {*TEXTS, *NUMBERS, "seed", "model", "backend", "sha256", *options} - (OF_A_MAP if mode.control is None else set())
+    known = {*TEXTS, *NUMBERS, "seed", "model", "backend", *options} | OF_A_MAP
+    known -= OF_A_MAP if mode.control is None else set()
     for name in values:
         if name not in known | OF_A_MAP:
             raise InvalidRequest(
-                f"{name[:40]!r} is not a field of the {mode.name} mode. The fields are {', '.join(sorted(known - {'sha256'}))}."
+                f"{name[:40]!r} is not a field of the {mode.name} mode. The fields are {', '.join(sorted(known - OF_A_RECIPE))}."
             )
         if name not in known:
             raise InvalidRequest(f"The {mode.name} mode does not follow a map, and the line has {name}. Take it out, or name another mode.")
     if mode.control:
+        if (kind := values.get("control.kind", mode.control.kind)) != mode.control.kind:
+            raise InvalidRequest(
+                f"The line's map is of the kind {shortened(kind)}, and the {mode.name} mode follows {mode.control.kind}. Name another mode."
+            )
         mode.control.complete({name: value for name, value in values.items() if name in options})
     if values.get("map") is not None and (clash := sorted({"photo", *options} & set(values))):
         raise InvalidRequest(f"A ready-made map is followed as it is, and the line has {clash[0]} too. Leave one of them out.")

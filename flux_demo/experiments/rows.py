@@ -48,9 +48,13 @@ def _jsonl(text: str) -> Iterator[tuple[int, Any]]:
         try:
             if len(line) > MAX_LINE:
                 raise ValueError
-            yield number, json.loads(line)
+            yield number, json.loads(line, parse_constant=_refuse)
         except (ValueError, RecursionError):
             yield number, InvalidRequest('The line is not JSON. Write one object a line, as {"mode": "text", "prompt": "a red cube"}.')
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _csv(text: str) -> Iterator[tuple[int, Any]]:

@@ -1,8 +1,26 @@
+import signal
 from pathlib import Path
 
 import pytest
 
+from flux_demo.studio import Studio
+
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def interrupted(monkeypatch) -> list[int]:
+    """Ctrl+C before the third image; one entry for each that was begun."""
+    generate, begun = Studio.generate, []
+
+    def generate_or_not(*words, **options):
+        begun.append(1)
+        if len(begun) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return generate(*words, **options)
+
+    monkeypatch.setattr(Studio, "generate", generate_or_not)
+    return begun
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """grid and batch as they are typed, on the mini."""
 
 import json
-import signal
 
 import pytest
 from PIL import Image
 
 from flux_demo import read_recipe
 from flux_demo.cli import run
-from flux_demo.studio import Studio
 
 QUICK = ("--backend", "mini", "--size", "128x128", "--steps", "1")
 
@@ -34,23 +32,14 @@ def test_the_fit_can_be_varied(place):
     assert [cell["recipe"]["control"]["fit"] for cell in noted["cells"]] == ["crop", "pad"]
 
 
-def test_an_interrupted_grid_keeps_what_is_done_and_continues(place, capsys, monkeypatch):
-    generate, count = Studio.generate, []
-
-    def interrupted(*words, **options):
-        count.append(1)
-        if len(count) == 3:
-            signal.raise_signal(signal.SIGINT)
-        return generate(*words, **options)
-
-    monkeypatch.setattr(Studio, "generate", interrupted)
+def test_an_interrupted_grid_keeps_what_is_done_and_continues(place, capsys, interrupted):
     assert grid("-o", "grid.png") == 130
     assert "2 of 4 cells done" in capsys.readouterr().err
     assert (place / "grid.png").exists()
     assert grid("-o", "grid.png", "--json") == 0
     noted = json.loads(capsys.readouterr().out)
     assert [cell["reused"] for cell in noted["cells"]].count(True) == 2
-    assert len(count) == 5
+    assert len(interrupted) == 5
     assert len({cell["recipe"]["seed"] for cell in noted["cells"]}) == 1
 
 

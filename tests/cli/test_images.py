@@ -16,7 +16,6 @@ from PIL import Image
 from flux_demo import read_recipe
 from flux_demo.cli import run
 from flux_demo.modes import MODES
-from flux_demo.studio import Studio
 from tests.cli.conftest import ROOT
 
 QUICK = ("--backend", "mini", "--size", "128x128", "--steps", "2", "--seed", "7")
@@ -48,16 +47,7 @@ def test_several_images_have_consecutive_seeds_and_numbered_names(place, capsys)
     assert [each["recipe"]["seed"] for each in images] == [7, 8] and all(Path(each["path"]).exists() for each in images)
 
 
-def test_what_is_finished_is_said_with_an_error(place, capsys, monkeypatch):
-    generate, count = Studio.generate, []
-
-    def interrupted(*words, **options):
-        count.append(1)
-        if len(count) == 3:
-            signal.raise_signal(signal.SIGINT)
-        return generate(*words, **options)
-
-    monkeypatch.setattr(Studio, "generate", interrupted)
+def test_what_is_finished_is_said_with_an_error(place, capsys, interrupted):
     assert run(["--json", "text", "a red cube", *QUICK, "--count", "4"]) == 130
     said = json.loads(capsys.readouterr().out)
     assert said["error"] == "Interrupted." and [each["recipe"]["seed"] for each in said["images"]] == [7, 8]

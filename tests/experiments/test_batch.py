@@ -44,12 +44,13 @@ def test_a_line_is_a_request_and_a_broken_one_stops_nothing(studio, listed):
         {"mode": "text", "prompt": "a cube", "steps": 0},
         {"mode": "canny", "prompt": "a cube", "photo": "nowhere.png"},
         ["no", "object"],
+        '{"mode": "text", "prompt": "a cube", "guidance": NaN}',
     )
     done = {line.line: line for line in studio.batch(file)}
-    assert sorted(done) == [1, 2, 4, 5, 6, 7]
+    assert sorted(done) == [1, 2, 4, 5, 6, 7, 8]
     assert (done[1].image.recipe.width, done[1].image.recipe.height) == (128, 96)
     assert done[4].image.recipe.control.options["low"] == 20
-    for number, words in {2: "not JSON", 5: "number of steps", 6: "nowhere.png", 7: "not an object"}.items():
+    for number, words in {2: "not JSON", 5: "number of steps", 6: "nowhere.png", 7: "not an object", 8: "not JSON"}.items():
         assert done[number].image is None and words in done[number].error
 
 
@@ -62,6 +63,7 @@ def test_a_line_is_a_request_and_a_broken_one_stops_nothing(studio, listed):
         ({"mode": "text", "prompt": 5}, "takes text, and it is 5"),
         ({"mode": "text", "prompt": "a", "sha256": "0"}, "has sha256"),
         ({"mode": "depth", "prompt": "a", "photo": "photo.png", "control": {"kind": "canny"}}, "follows depth"),
+        ({"mode": "text", "prompt": "a", "control": {"kind": "canny"}}, "has control.kind"),
         ({"mode": "text", "prompt": "a", "colour": 1}, "not a field"),
         ({"mode": "text", "prompt": "a", "photo": "p.png"}, "does not follow a map"),
         ({"mode": "text", "prompt": "a", "width": 128}, "by halves"),

@@ -86,10 +86,14 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     page.mouse.down()
     page.mouse.move(x + 30, y, steps=4)
     page.mouse.up()
+    view(page, "Map")
+    view(page, "Paint")  # before the answer to the first choice
     prompt_field(page).fill("a red cube on snow")
     set_steps(page, 1)
     run(page)
     control = read_recipe_of(made(page, "depth")).control
+    expect(page.locator("#painter-depth canvas").first).to_be_visible()
+    expect(page.locator("#map-depth")).to_be_hidden()
     view(page, "Map")
     page.locator("#map-depth img").wait_for()
     sent = served(page, "#map-depth")

@@ -54,13 +54,10 @@ class Hosted(Backend):
 
     def __init__(self, settings: Settings, pace: Pace = PACE) -> None:
         self._key = settings.nvidia_api_key
+        self.set_up = bool(self._key)
         self._url = settings.hosted_url
         self._chosen = settings.backend == self.name
         self._connection = _LazyConnection(HOSTED, self._url, pace)
-
-    @property
-    def set_up(self) -> bool:
-        return bool(self._key)
 
     def refusal(self, mode: Mode) -> Refusal | None:
         problem = self._problem(mode)
@@ -113,7 +110,8 @@ class Nim(Backend):
     concurrency = MAX_CONNECTIONS
 
     def __init__(self, settings: Settings, pace: Pace = PACE) -> None:
-        given = self._given = settings.nim_url
+        given = settings.nim_url
+        self.set_up = bool(given)
         self._problem = address_problem("FLUX_DEMO_NIM_URL", given) if given else NO_URL
         self._url = "" if self._problem or not given else base_url(given)
         self._connection = _LazyConnection(NIM, self._url, pace)
@@ -127,10 +125,6 @@ class Nim(Backend):
     def title(self) -> str:  # type: ignore[override]
         model = self._container.limits.model if self._container else None
         return f"Your service at FLUX_DEMO_NIM_URL, which runs {'the mini' if model == 'mini' else model}" if model else "Your NVIDIA NIM"
-
-    @property
-    def set_up(self) -> bool:
-        return bool(self._given)
 
     def refusal(self, mode: Mode) -> Refusal | None:
         if self._problem:
