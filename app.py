@@ -28,9 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
-    page = None
     try:
-        page = start(asked)
+        start(asked)
         while True:
             time.sleep(3600)
     except FluxDemoError as error:
@@ -38,9 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ImportError as error:
         return _refuse(f"{error.name or 'A library'} cannot be imported: {error}. Install what requirements.txt names, or type: make run")
     except KeyboardInterrupt:
-        if page is None:
+        if demo is None or not demo.is_running:
             return 130
-        _close(page)
+        _close(demo)
         return 0
     except Exception as error:
         if sys.flags.dev_mode:

@@ -61,6 +61,14 @@ def refusal(*words: str, **environment: str) -> str:
     return done.stderr
 
 
+def test_who_ends_it_as_soon_as_it_runs_ends_it_cleanly():
+    """The page answers a moment before its start is over."""
+    ended = "import app\ndef printed(line):\n    print(line, flush=True)\n    raise KeyboardInterrupt\napp._print = printed\n"
+    command = [sys.executable, "-c", f"{ended}raise SystemExit(app.main(['--backend', 'mini', '--port', '{free_port()}']))"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("Running on ") and done.stderr == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_the_page_answers_at_the_printed_address_and_ends_cleanly(number):
     port = free_port()

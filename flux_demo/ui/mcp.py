@@ -13,14 +13,13 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from gradio_client.utils import is_file_obj_with_meta
-
 from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.maps.photo import MAX_BYTES
 from flux_demo.ui.files import new_file, received
 
 CALLER = "x-flux-demo-caller"  # the header in which a tool's call to its endpoint, from this very machine, says who asked
 SECRET = secrets.token_urlsafe(24)  # before the address, so that nobody else can say it
+A_FILE = {"_type": "gradio.FileData"}  # how Gradio tells a file from other objects
 HOW = "Give an address that a tool of this page returned, or a data: URI with the image in base64."
 
 
@@ -47,7 +46,7 @@ def adapt(server: Any, address_of: Callable[[Any], str]) -> None:
         result = await asyncio.to_thread(job.result)
         outputs = result if isinstance(result, tuple | list) else [result]
         # Gradio's own gives several outputs as one text, and an object as Python would print it.
-        return [json.dumps(each) if isinstance(each, dict) and not is_file_obj_with_meta(each) else each for each in outputs]
+        return [json.dumps(each) if isinstance(each, dict) and each.get("meta") != A_FILE else each for each in outputs]
 
     def schema_of(name: str, *given: Any) -> tuple[dict[str, Any], list[list[str | int]]]:
         schema, files = input_schema(name, *given)
@@ -85,7 +84,7 @@ def _file(value: Any) -> dict[str, Any]:
         path = str(received(unquote(urlsplit(value).path).partition("/file=")[2]))
     else:
         raise InvalidPicture(f"This is not an image that can be opened here. {HOW}")
-    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+    return {"path": path, "meta": A_FILE}
 
 
 def _written(uri: str) -> str:
