@@ -1,7 +1,6 @@
 """The app's start: the address it prints, what it loads before that, how it refuses and how it ends."""
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -9,56 +8,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from flux_demo.errors import FluxDemoError
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextmanager
-def started(*words: str, python: tuple[str, ...] = (), **environment: str):
-    """The app in a process of its own, with the lines it printed until its page answered, and its address."""
-    command = [sys.executable, *python, "app.py", "--backend", "mini", *words]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        lines = []
-        try:
-            assert process.stdout
-            for line in process.stdout:
-                lines.append(line)
-                found = re.match(r"Running on (http://\S+)", line)
-                if found:
-                    yield process, found[1], lines
-                    return
-            pytest.fail("the app ended before its page answered: " + "".join(lines))
-        finally:
-            process.kill()
-
-
-def answers(address: str) -> bool:
-    with urllib.request.urlopen(address, timeout=30) as response:
-        return response.status == 200
-
-
-def refusal(*words: str, **environment: str) -> str:
-    command = [sys.executable, "app.py", *words]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
-    )
-    assert (done.returncode, done.stdout) == (3, "")
-    assert "Traceback" not in done.stderr
-    return done.stderr
+from tests.starting import ROOT, answers, free_port, refusal, started
 
 
 def test_who_ends_it_as_soon_as_it_runs_ends_it_cleanly():

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from flux_demo.maps.photo import MAX_BYTES
-from tests.test_app import free_port, started
+from tests.starting import free_port, started
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")
 ROOT_URL = re.search(r"^GRADIO_ROOT_PATH=(\S+) python app.py$", README, re.MULTILINE)[1]

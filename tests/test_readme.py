@@ -14,7 +14,7 @@ from flux_demo.cli import parser, run
 from flux_demo.engine.presets import PRESETS
 from flux_demo.modes import ESTIMATOR_REPO, MODES
 from flux_demo.settings import BACKENDS, Settings
-from tests.test_app import free_port, started
+from tests.starting import free_port, started
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

@@ -22,7 +22,7 @@ from flux_demo.progress import Step
 from flux_demo.request import ControlMap, DrawnImage, GenerationRequest, Size
 from flux_demo.settings import Settings
 from tests.engine.tiny import build, split
-from tests.test_app import ROOT, free_port
+from tests.starting import ROOT, free_port
 
 VISITOR, ANOTHER = "a.e30.b", "c.e30.d"  # tokens as Hugging Face's proxy adds them to a visitor's requests
 LONG = 100  # steps

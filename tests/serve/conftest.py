@@ -3,7 +3,7 @@ from importlib.util import find_spec
 import pytest
 
 from tests.serve.running import QUEUE, Running, process
-from tests.test_app import free_port
+from tests.starting import free_port
 
 MARKS = [
     pytest.mark.serve,
