@@ -77,11 +77,12 @@ def seen(view: Any, shown: ShownMap | None) -> dict[str, Any]:
     """What stands in the map's place. Without a map, or a photo to lay it over, that is the map's own panel."""
     pair = _pair(view, shown) if shown else None
     painting = view == PAINT and shown is not None
-    painter = {"value": _to_paint(shown.path)} if shown and painting else {}
+    # Always with a value: Gradio's frontend lets an update with one overtake an earlier update without.
+    painter = _to_paint(shown.path) if shown and painting else None
     return {
         "map": gr.update(value=shown.path if shown else None, visible=not pair and not painting),
         "beside": gr.update(value=pair, visible=pair is not None),
-        "painter": gr.update(visible=painting, **painter),
+        "painter": gr.update(visible=painting, value=painter),
         "painting": shown.sha256 if shown and painting else None,
     }
 
