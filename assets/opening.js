@@ -17,6 +17,12 @@
         });
     }
 
+    // Gradio's editor sends what was painted twice. The server takes it as an upload only, so the other way ends here and not in an error.
+    const send = window.fetch;
+    window.fetch = (address, ...more) => String(address?.url ?? address).endsWith("/component_server/")
+        ? Promise.resolve(new Response("null", { headers: { "content-type": "application/json" } }))
+        : send(address, ...more);
+
     // The tab and the values of a person who is faster than the page count more than those that were remembered; ui/session.py brings them back.
     window.doneWhileOpening = { tab: null, typed: {}, over: false };
     document.addEventListener("click", (event) => {

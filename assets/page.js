@@ -9,11 +9,10 @@
 
     // Ctrl+Enter runs the tab in sight. Escape stops it, but only when it means nothing else: no list, dialog or full screen is open and no
     // input method is composing.
-    // Gradio leaves a list open that was left with Tab, so a list counts only while its field has the focus.
     const somethingOpen = () => document.fullscreenElement || document.querySelector(".fullscreen, dialog[open], [role=dialog]")
         || document.activeElement?.matches("[role=combobox][aria-expanded=true]");
     document.addEventListener("keydown", (event) => {
-        if (event.isComposing || event.keyCode === 229) return;
+        if (event.isComposing || event.keyCode === 229 || !event.isTrusted) return;
         if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
             event.preventDefault();
             button("run")?.click();
@@ -49,6 +48,13 @@
         type(field, prompts[next]);
     };
 
+    // Gradio leaves a list open that is left with Tab. Its own Escape closes it.
+    document.addEventListener("focusout", (event) => {
+        if (event.target.matches?.("[role=combobox][aria-expanded=true]")) {
+            event.target.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true }));
+        }
+    }, true);
+
     // An emptied number stays empty, to be refused in words; Gradio would make it the least that there is.
     document.addEventListener("blur", (event) => {
         if (event.target.matches?.(".dial input[type=number]") && event.target.value === "") event.stopImmediatePropagation();
@@ -74,9 +80,11 @@
     const restoring = () => document.querySelector(".pictures-head input[type=file]");
     const carriesRecipe = async (file) => {
         const text = new TextDecoder("latin1").decode(await file.arrayBuffer());
-        return text.slice(1, 4) === "PNG" && /(tEXt|iTXt|zTXt)(flux_demo|parameters)\0/.test(text);
+        return text.slice(1, 4) === "PNG" && /(tEXt|iTXt|zTXt)flux_demo\0/.test(text);
     };
+    const closeNote = () => shown("#restore-note button.close-note")[0]?.click();
     const receive = async (file) => {
+        closeNote();
         const photo = inSight(".own .box")?.querySelector("input[type=file]");
         const clear = inSight(".own .box button[aria-label='Remove Image']");
         if (!photo && !clear || await carriesRecipe(file)) return give(restoring(), file);
@@ -138,9 +146,26 @@
     addEventListener("resize", frameCrop);
     document.addEventListener("load", (event) => event.target.closest?.(".own .box") && frameCrop(), true);
 
-    // Focus goes to Stop when a run starts from the button, and back when it ends. On a phone the image comes into view.
-    let focusFrom = null;
+    // Gradio's editor counts the map itself among what can be undone. Strokes are counted here, so that Undo ends at the map.
+    document.addEventListener("pointerdown", (event) => {
+        const painter = event.target.matches?.("canvas") && event.target.closest(".painter");
+        if (painter) painter.dataset.strokes = Number(painter.dataset.strokes ?? 0) + 1;
+    }, true);
     document.addEventListener("click", (event) => {
+        const does = event.target.closest?.(".painter button")?.title;
+        const kept = does && event.target.closest(".painter").dataset;
+        if (does === "Redo") kept.strokes = Number(kept.strokes ?? 0) + 1;
+        else if (does === "Clear canvas") delete kept.strokes;
+        else if (does === "Undo" && Number(kept.strokes)) kept.strokes -= 1;
+        else if (does === "Undo") event.stopImmediatePropagation();
+    }, true);
+
+    // Focus goes to Stop when a run starts from the button, and back when it ends. On a phone the image comes into view.
+    // A comparison comes into view when it is made, and not when a reload brings it back.
+    let focusFrom = null, stripBefore = null;
+    document.addEventListener("click", (event) => {
+        if (event.target.closest?.("button.run, button.compare, [role=tab], #history button")) closeNote();
+        if (event.target.closest?.("button.compare")) stripBefore = document.querySelector("#strip img")?.src ?? "";
         if (event.target.closest?.("button.run")) {
             focusFrom = document.activeElement?.matches?.("button.run") ? "run" : null;
             if (small()) intoView(inSight(".box.large"));
@@ -166,7 +191,7 @@
     voice.setAttribute("role", "status");
     voice.setAttribute("aria-live", "polite");
     document.body.append(voice);
-    let stripSeen, said = "", stepSaidAt = 0, waiting = false;
+    let refusedSaid, said = "", stepSaidAt = 0, waiting = false;
     const listen = () => {
         waiting = false;
         moveFocus();
@@ -176,8 +201,13 @@
             if (compare.disabled !== busy) compare.disabled = busy;
         }
         const strip = document.querySelector("#strip img")?.src;
-        if (strip && strip !== stripSeen) intoView(document.querySelector("#strip"));
-        stripSeen = strip;
+        if (stripBefore !== null && strip && strip !== stripBefore) {
+            intoView(document.querySelector("#strip"));
+            stripBefore = null;
+        }
+        const refused = shown(".pane .note .problem")[0]; // why a photo is not taken may be below what is in sight
+        if (refused && refused.textContent !== refusedSaid) refused.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
+        refusedSaid = refused?.textContent;
         const step = shown(".status .step")[0]?.textContent.trim();
         const wanted = step ? `${step} · ${title}` : title;
         if (document.title !== wanted) document.title = wanted;

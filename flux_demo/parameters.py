@@ -24,6 +24,7 @@ class SharedSettings:
     steps: int | None = None
     guidance: float | None = None
     size: Size | None = None
+    has_negative_prompt: bool = False  # which FLUX.1 [dev] has no use for
 
 
 def read_parameters(source: str | os.PathLike) -> SharedSettings:
@@ -43,10 +44,9 @@ def parse_parameters(text: str) -> SharedSettings:
         lines, last = [*lines, last], ""
     prompt = "\n".join(lines).partition("\nNegative prompt:")[0].strip()[:MAX_PROMPT]
     given = {name.strip().lower(): value.strip() for name, value in SETTING.findall(last)}
-    guidance = given.get("distilled cfg scale") or given.get("cfg scale")
-    return SharedSettings(
-        prompt, _whole(given.get("seed"), MAX_SEED), _whole(given.get("steps"), 1000), _number(guidance), _size(given.get("size"))
-    )
+    guidance = _number(given.get("distilled cfg scale"))  # "cfg scale" is another quantity, which FLUX.1 [dev] does not have
+    seed, steps = _whole(given.get("seed"), MAX_SEED), _whole(given.get("steps"), 1000)
+    return SharedSettings(prompt, seed, steps, guidance, _size(given.get("size")), "\nNegative prompt:" in text)
 
 
 def _whole(text: str | None, largest: int) -> int | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_PROMPT = 10_000  # characters; NVIDIA's API takes no more, and FLUX reads 512 tokens of it
 SIDE_STEP = 16  # pixels; the VAE divides a side by 8, the transformer's patches by 2 more
+SIDES = re.compile(r"\s*(\d{1,10})\s*(?:px)?\s*[x×*,\s]\s*(\d{1,10})\s*(?:px)?\s*", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, order=True)
@@ -47,11 +49,8 @@ class Size:
 
     @classmethod
     def parse(cls, text: str) -> Size:
-        """Read ``"1024x768"``, with spaces and × as people write it. Raises InvalidRequest."""
-        width, cross, height = "".join(str(text).lower().replace("×", "x").split()).partition("x")
-        if not (cross and _is_decimal(width) and _is_decimal(height)):
-            raise InvalidRequest(f"The size {shortened(text)} cannot be read. Write it as WIDTHxHEIGHT, for example 1024x768.")
-        return cls(int(width), int(height))
+        """Read ``"1024x768"``, also with spaces, ×, * or px as people write it. Raises InvalidRequest."""
+        return cls(*_sides(text, "1024x768"))
 
 
 @dataclass(frozen=True)
@@ -64,17 +63,23 @@ class SizeLimits:
 
     def check(self, size: Size) -> None:
         """Raise InvalidRequest, with a size that is possible, unless this one is."""
-        for name, side in (("width", size.width), ("height", size.height)):
+        self.parse(str(size))
+
+    def parse(self, text: str) -> Size:
+        """``Size.parse``, of what is possible here. Whatever is wrong with the text, the error has a size that is."""
+        width, height = _sides(text, str(self.sizes[0]))
+        for name, side in (("width", width), ("height", height)):
             if side not in self.sides:
                 raise InvalidRequest(
                     f"A {name} of {side} pixels cannot be generated here. Each side may be {self.sides[0]} to {self.sides[-1]} "
                     f"in steps of {self.sides.step}, for example {self.sizes[0]}."
                 )
-        if size.pixels > self.max_pixels:
+        if (size := Size(width, height)).pixels > self.max_pixels:
             raise InvalidRequest(
                 f"{size} is {size.pixels / 1e6:.1f} megapixels, and the limit here is {self.max_pixels / 1e6:.1f}. "
                 f"Choose a smaller size, for example {self.sizes[0]}."
             )
+        return size
 
     def nearest(self, width: int, height: int) -> Size:
         """The offered size whose shape is nearest to width : height."""
@@ -272,8 +277,11 @@ def _legal_neighbours(side: Any) -> str:
     return f"The nearest are {below} and {above}." if below else f"The smallest is {above}."
 
 
-def _is_decimal(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 10
+def _sides(text: Any, example: str) -> tuple[int, int]:
+    """Width and height in a text. Raises InvalidRequest."""
+    if not (found := SIDES.fullmatch(str(text))):
+        raise InvalidRequest(f"The size {shortened(text)} cannot be read. Write it as WIDTHxHEIGHT, for example {example}.")
+    return int(found[1]), int(found[2])
 
 
 def _is_finite(value: Any) -> bool:

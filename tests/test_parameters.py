@@ -15,14 +15,14 @@ FORGE = (
 
 
 def test_what_is_shared_is_read():
-    assert parse_parameters(FORGE) == SharedSettings("a lighthouse, mist\nsecond line", 4294967295, 20, 3.5, Size(896, 1152))
+    assert parse_parameters(FORGE) == SharedSettings("a lighthouse, mist\nsecond line", 4294967295, 20, 3.5, Size(896, 1152), True)
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
         ("Steps: many, Seed: -1, CFG scale: nan, Size: 500x500", SharedSettings("a cat")),
-        ("Steps: 5, CFG scale: 7", SharedSettings("a cat", steps=5, guidance=7.0)),
+        ("Steps: 5, CFG scale: 7", SharedSettings("a cat", steps=5)),
         ("Steps: 99999999999999999999, Seed: 99999999999", SharedSettings("a cat")),
     ],
 )

@@ -24,7 +24,17 @@ DIALS = Dials(
 )
 
 
-@pytest.mark.parametrize("text, size", [("1024x768", (1024, 768)), (" 16X16 ", (16, 16)), ("256×512", (256, 512))])
+@pytest.mark.parametrize(
+    "text, size",
+    [
+        ("1024x768", (1024, 768)),
+        (" 16X16 ", (16, 16)),
+        ("256×512", (256, 512)),
+        ("320 224", (320, 224)),
+        ("320*224", (320, 224)),
+        ("320 × 224px", (320, 224)),
+    ],
+)
 def test_sizes_are_read(text, size):
     assert Size.parse(text) == Size(*size)
 
@@ -55,6 +65,15 @@ def test_any_text_is_a_size_or_is_refused_in_words(text):
         assert str(Size.parse(text)) == str(Size.parse(str(Size.parse(text))))
     except InvalidRequest as error:
         assert str(error).endswith(".") and len(str(error)) < 250
+
+
+@pytest.mark.parametrize("text", ["a lot", "99999x16", "500x1024", "512x512", "1344x1344"])
+def test_what_is_said_of_a_size_is_possible_where_it_is_said(text):
+    limits = DIALS.size_limits
+    with pytest.raises(InvalidRequest) as error:
+        limits.parse(text)
+    limits.check(Size.parse(str(error.value).rpartition("for example ")[2].rstrip(".")))
+    assert limits.parse(" 768 × 1344px") == Size(768, 1344)
 
 
 def test_an_illegal_side_names_its_neighbours():

@@ -2,8 +2,9 @@
 
 One network learns all three modes at once, row by row: what it learns of solids and light where a map gives the outlines helps
 where there are only words. Rows of the text mode have a control of zeros, so the input columns for the control can be cut off without loss.
-A distilled transformer says in one pass what its teacher says in two: v_without + strength · (v_with − v_without), where
-`STRENGTH` turns the app's guidance value into that strength.
+A distilled transformer says in one pass what guidance needs two for. It learns from images, and a teacher's two passes tell what to add:
+noise − image + (strength − 1) · (v_with − v_without), where `STRENGTH` turns the app's guidance value into that strength. So it can draw
+better solids than its teacher.
 """
 
 import copy
@@ -83,7 +84,7 @@ class Trainer:
         self.probe = labels.LinearProbe().to(run.device)
         self.probe.attach(self.model)
         torch.manual_seed(100 + distributed.rank())
-        self.averaged = loop.Averaged(self.model, 0.99 if stage.distils else 0.998)
+        self.averaged = loop.Averaged(self.model, 0.998)
         self.optimisers = muon.optimisers(self.model, *stage.rates, OUTER)
         self.optimisers["adam"].add_param_group({"params": list(self.probe.parameters()), "peak": stage.rates[1]})
         self.state = {"model": self.model, "averaged": self.averaged, "reading": self.probe, **self.optimisers}
@@ -112,7 +113,8 @@ class Trainer:
             guidance, target = torch.ones(share.batch, device=device), noise - clean
         else:
             prompts = self.encoders.encode(rows.prompts, share.length)
-            guidance, target = self._taught(rows, noisy, control, time, prompts, share)
+            guidance, added = self._guided(rows, noisy, control, time, prompts, share)
+            target = noise - clean + added
         output = flow.velocity(self.model, noisy, control, time, prompts, guidance, share.size)
         error = (output - target).square().mean()
         probe_loss = self.probe.loss(rows.labels.to(device))
@@ -135,10 +137,10 @@ class Trainer:
             control = control * torch.tensor(keep, device=self.run.device)[:, None, None]
         return prompts, control
 
-    def _taught(
+    def _guided(
         self, rows: Rows, noisy: Tensor, control: Tensor | None, time: Tensor, prompts: flow.PromptEmbeds, share: Share
     ) -> tuple[Tensor, Tensor]:
-        """Random guidance values (B,), and what the teacher says with each of them in two passes."""
+        """Random guidance values (B,), and what each of them adds to the velocity, by the teacher."""
         device = self.run.device
         none = self.empty[share.length].expanded(share.batch)
         ones = torch.ones(share.batch, device=device)
@@ -147,7 +149,7 @@ class Trainer:
             without = flow.velocity(self.teacher, noisy, None if control is None else control * 0, time, none, ones, share.size)
         highest, slope = torch.tensor([STRENGTH[mode] for mode in rows.modes], device=device).T
         guidance = 1 + (highest - 1) * torch.rand(share.batch, device=device) ** 1.5
-        return guidance, without + (1 + slope * (guidance - 1))[:, None, None] * (with_text - without)
+        return guidance, (slope * (guidance - 1))[:, None, None] * (with_text - without)
 
     def _update(self, loss: Tensor, step: int) -> None:
         for network in (self.model, self.probe):

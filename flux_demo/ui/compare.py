@@ -17,13 +17,15 @@ from flux_demo.seeds import parse_seed, random_seed
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap, map_to_send, new_file
-from flux_demo.ui.generate import FAILED, check_filled, request_of, watch
+from flux_demo.ui.filled import check_filled
+from flux_demo.ui.generate import FAILED, request_of, watch, watch_other
 from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.preview import draw, drawn_from, map_to_follow
+from flux_demo.ui.run import StillRunning
 from flux_demo.ui.services import Services
 from flux_demo.ui.workshop import MAP
 
-MADE = "The comparison is below the tabs."
+MADE = "The comparison is below, above your images."
 
 
 def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -49,9 +51,9 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
         try:
-            check_filled(steps=steps, guidance=guidance)
+            check_filled(Steps=steps, Guidance=guidance)
             now = drawn_from(mode, photo, size, fit, as_map, options)
-            if as_map:
+            if as_map and now.photo:
                 raise InvalidRequest("A ready-made map cannot be compared with the other modes. Give the photo that it was drawn from.")
             # A map without its photo is drawn anew, which says that the photo is missing.
             shown, changed = map_to_follow(services, visitor, mode, now, shown if now.photo else None, view, painter, painting)
@@ -63,6 +65,9 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
             run = services.runs.start(
                 visitor, studio, requests, lambda made: services.album.add(visitor, made, maps.get(made.request.mode)), mode.name
             )
+        except StillRunning:
+            yield from watch_other(services, visitor, mode, last)
+            return
         except Exception as error:
             yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": last.path if last else None}
             return
@@ -112,7 +117,7 @@ def _strip(images: Sequence[GeneratedImage]) -> str:
     first = images[0].recipe
     names = [MODES[made.request.mode].title for made in images]
     axis = Axis("mode", tuple(made.request.mode for made in images), tuple(names))
-    title = f"{first.prompt} · seed {first.seed}, steps {first.steps}, {Size(first.width, first.height)}"
+    title = f"{first.prompt} · seed {first.seed}, steps {first.steps}, {html.spoken(Size(first.width, first.height))}"
     sheet = next(sheets([axis], {(place,): Tile(made.image) for place, made in enumerate(images)}, title))
     path = new_file(f"comparison-{first.seed}.png")
     with path.open("wb") as file:

@@ -28,7 +28,9 @@ FORM = ("prompt", "seed", "steps", "guidance", "size", "preset", "sample", "fit"
 IMAGE = ("picture", "image_head", "caption", "details", "last", "keep")
 GONE = ("history", "gallery", "recent", "restore_note")  # what changes when an image turns out to be deleted
 SHOWN = ("tabs", "restore_note", "status", *VIEWED, "view", "shown", "wanted", "map_note", *IMAGE)
-
+OF_ANOTHER_PROGRAM = "This image has settings of another program. Use these, or the image as a photo?"
+NO_SETTINGS = "No flux_demo settings in this file. Use it as a photo?"
+NO_LONGER_KEPT = "The file is no longer kept. Drop it again."
 
 # The link of the hidden file is there a moment after its value.
 DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#archive a')?.click(), 300)"
@@ -68,15 +70,15 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, bl
         try:
             return across(studio, opened(dropped, services.album.titles), history)
         except NoRecipe as error:
-            if foreign := from_other_program(studio, dropped):
-                return foreign | _offers(False)
-            usable = _can_be_photo(dropped)
-            said = "No flux_demo settings in this file. Use it as a photo?" if usable else str(error)
-            return quiet | {"restore_note": html.says(said, "problem"), "offered": usable, **_offers(usable is not None)}
+            usable, foreign = _can_be_photo(dropped), bool(from_other_program(studio, dropped))
+            said = OF_ANOTHER_PROGRAM if usable and foreign else NO_SETTINGS if usable else str(error)
+            note = {"restore_note": html.says(said, "problem"), "offered": usable}
+            return quiet | note | _offers(usable is not None, usable is not None and foreign)
         except Exception as error:
             return quiet | {"restore_note": html.says(html.sentence(error), "problem"), **_offers(False)}
 
     bind([everywhere["dropped"].upload], dropped_in, flat, [*values, "offered", *_offers(False)])
+    _bind_note(studio, flat, values)
     for follows_photo in (mode for mode in MODES.values() if mode.control):
         _bind_offer(follows_photo, flat)
     _bind_history(services, flat)
@@ -107,8 +109,10 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, bl
     bind([blocks.load], update, flat, depends_on_routes, queue=False)
 
 
-def _offers(visible: bool) -> dict[str, Any]:
-    return {f"offer_{mode.name}": gr.update(visible=visible) for mode in MODES.values() if mode.control}
+def _offers(photo: bool, settings: bool = False) -> dict[str, Any]:
+    """The buttons of the note about a dropped file: to use it as a photo, and to use another program's settings."""
+    offers = {f"offer_{mode.name}": gr.update(visible=photo) for mode in MODES.values() if mode.control}
+    return offers | {"offer_settings": gr.update(visible=settings)}
 
 
 def _can_be_photo(dropped: Any) -> str | None:
@@ -121,13 +125,25 @@ def _can_be_photo(dropped: Any) -> str | None:
     return str(path)
 
 
+def _bind_note(studio: Studio, flat: Form, values: list[str]) -> None:
+    """The note's own buttons."""
+
+    def use_settings(*, offered: str | None) -> dict[str, Any]:
+        if not still_kept(offered):
+            return {"restore_note": html.says(NO_LONGER_KEPT, "problem")}
+        return from_other_program(studio, offered) | {"offered": None} | _offers(False)
+
+    bind([flat["offer_settings"].click], use_settings, flat, [*values, "offered", *_offers(False)], queue=False)
+    gr.on([flat["close_note"].click], None, None, flat["restore_note"], js=f"() => {html.says('')!r}", api_visibility="private")
+
+
 def _bind_offer(mode: Mode, flat: Form) -> None:
     """The button that makes an image without settings a tab's photo."""
     photo, as_map, wanted = (f"{mode.name}__{name}" for name in ("photo", "as_map", "wanted"))
 
     def use(*, offered: str | None) -> dict[str, Any]:
         if not still_kept(offered):
-            return {"restore_note": html.says("The file is no longer kept. Drop it again.", "problem")}
+            return {"restore_note": html.says(NO_LONGER_KEPT, "problem")}
         taken = {photo: offered, as_map: False, wanted: None, "offered": None, "restore_note": html.says("")}
         return taken | _offers(False) | {"tabs": gr.Tabs(selected=mode.name)}
 
@@ -188,9 +204,10 @@ def _bind_history(services: Services, flat: Form) -> None:
         services.album.visitors.change_form(visitor, "", {"strip": None})
         services.album.visitors.keep_file(visitor, "strip", None)
         gone = {f"{mode}__{name}": value for mode in MODES for name, value in nothing_displayed().items()}
-        return gone | history_shown([]) | {"strip": gr.update(value=None, visible=False)}
+        told = {f"{mode}__status": html.says("All your images are deleted.") for mode in MODES}
+        return gone | told | history_shown([]) | {"strip": gr.update(value=None, visible=False)}
 
-    outputs = [*names, "history", "gallery", "recent", "strip"]
+    outputs = [*names, *(f"{mode}__status" for mode in MODES), "history", "gallery", "recent", "strip"]
     bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, js=SURE_JS)
 
 

@@ -17,16 +17,19 @@ from flux_demo.seeds import consecutive, parse_seed
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap, map_to_send, new_file
+from flux_demo.ui.filled import check_filled
 from flux_demo.ui.history import Entry, displayed, history_shown
 from flux_demo.ui.preview import drawn_from, map_to_follow
-from flux_demo.ui.run import MOST_AT_ONCE, Run
+from flux_demo.ui.run import MOST_AT_ONCE, Run, StillRunning
 from flux_demo.ui.services import Services
+from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.workshop import MAP
 from flux_demo.version import VERSION
 
 IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False), "run_state": "idle"}
 FAILED = IDLE | {"run_state": "failed"}
 
+OTHER_WINDOW = "Another window of yours generated this image. Click Generate again for the settings here."
 CUT_OFF = "The run did not start, or its connection was cut: too many may be waiting. Try again in a moment."
 SHOWN_BY_A_RUN = (
     "status",
@@ -78,23 +81,31 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
         view: Any = MAP,
         painter: Any = None,
         painting: str | None = None,
+        wanted: str | None = None,
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
         try:
             dials = studio.route(mode.name).dials
-            check_filled(steps=steps, guidance=guidance)
+            check_filled(Steps=steps, Guidance=guidance)
             control = None
             if mode.control and dials.own_photos:
                 sample = None
                 now = drawn_from(mode, photo, size, fit, as_map, options)
                 _prompt_first(prompt)
                 shown, changed = map_to_follow(services, visitor, mode, now, shown, view, painter, painting)
+                if wanted:  # the recipe that a map was compared with has served
+                    changed |= {"wanted": None, "map_note": html.map_note(shown.note, shown.keeps)}
                 yield changed
                 control = map_to_send(shown)
+            else:
+                checked_size(studio, mode, size)
             request = request_of(mode, prompt, seed, steps, guidance, preset, None if control else size, control, sample)
             requests = [dials.complete(each) for each in consecutive(request, whole(count), MOST_AT_ONCE)]
             follows = shown if control else None
             run = services.runs.start(visitor, studio, requests, lambda made: services.album.add(visitor, made, follows))
+        except StillRunning:
+            yield from watch_other(services, visitor, mode, last)
+            return
         except Exception as error:
             yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": last.path if last else None}
             return
@@ -126,6 +137,15 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, shown:
     # The images once more: of two updates that come at once, the browser may show only the second.
     last, shown_now = _newest(services, visitor, run, last) if run.images else (last, {})
     yield shown_now | _end_of(services, run, last, shown)
+
+
+def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None) -> Iterator[dict[str, Any]]:
+    """Show the run that another window of this visitor started in the mode's tab, and say at its end whose it was."""
+    run = services.runs.find(visitor, mode.name)
+    for answer in watch(services, visitor, run, last) if run else ({"run_state": "idle"},):
+        if run is None or (run.done.is_set() and run.error is None and "run_state" in answer):
+            answer |= IDLE | {"status": html.says(OTHER_WINDOW)}
+        yield answer
 
 
 def _newest(services: Services, visitor: str, run: Run, last: Entry | None) -> tuple[Entry | None, dict[str, Any]]:
@@ -183,13 +203,6 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def check_filled(**numbers: Any) -> None:
-    """An emptied field is not a wish for the default, nor for the least that there is."""
-    for name, value in numbers.items():
-        if value in (None, ""):
-            raise InvalidRequest(f"The field {name.capitalize()} is empty. Type a number, or reload the page for the default.")
-
-
 def _prompt_first(prompt: Any) -> None:
     if not isinstance(prompt, str) or not prompt.strip():
         raise InvalidRequest("The prompt is empty. Describe the image in a few words.")
@@ -197,7 +210,7 @@ def _prompt_first(prompt: Any) -> None:
 
 def _end_of(services: Services, run: Run, last: Entry | None, shown: ShownMap | None) -> dict[str, Any]:
     if run.error is None:
-        seconds = sum(made.seconds for made in run.images)
+        seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
         notes = dict.fromkeys(note for made in run.images for note in made.notes)
         return IDLE | {"status": html.says(" ".join((f"Done in {seconds:.1f} s.", *notes)))}
     back = displayed(last) if last else {"picture": None}
@@ -205,7 +218,8 @@ def _end_of(services: Services, run: Run, last: Entry | None, shown: ShownMap | 
         return FAILED | back | {"status": html.says(html.sentence(run.error), "problem")}
     if (step := run.stopped_at) is None or step.preview is None:
         return IDLE | back | {"status": html.says("Stopped.")}
-    said = html.says(f"Stopped at step {step.done} of {step.of}. The partial image is kept only if you say so.")
+    which = f" of image {len(run.images) + 1} of {len(run.requests)}" if len(run.requests) > 1 else ""
+    said = html.says(f"Stopped at step {step.done} of {step.of}{which}. The partial image is kept only if you say so.")
     return IDLE | displayed(_partial(services.studio, run, step, shown)) | {"status": said}
 
 

@@ -140,11 +140,11 @@ def caption(recipe: Recipe, title: str) -> str:
     """The line under an image."""
     size = Size(recipe.width, recipe.height)
     facts = (
-        f"Partial, stopped at step {recipe.stopped_at}" if recipe.stopped_at is not None else "",
+        f"Partial, step {recipe.stopped_at}{f' of {recipe.steps}' if recipe.steps else ''}" if recipe.stopped_at is not None else "",
         f"Seed {recipe.seed}" if recipe.seed is not None else "",
         f"{recipe.seconds:.1f} s" if recipe.stopped_at is None else "",
         spoken(size),
-        f"{recipe.steps} step{'s' * (recipe.steps != 1)}" if recipe.steps is not None else "",
+        f"{recipe.steps} step{'s' * (recipe.steps != 1)}" if recipe.steps is not None and recipe.stopped_at is None else "",
         title,
         recipe.safety or "",
     )

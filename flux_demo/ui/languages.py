@@ -19,6 +19,7 @@ STYLED = {  # what the style sheet shows in place of a panel that is empty, and 
     "--no-map": "The map appears here",
     "--no-image": "The image appears here",
     "--no-images": "The images you generate appear here.",
+    "--comparison": "Comparison",
     "--delete-all": "Delete all your images? The files are deleted too.",
 }
 

@@ -19,13 +19,13 @@ from flux_demo.ui.history import Album, Entry, actions
 from flux_demo.ui.languages import mark
 from flux_demo.ui.link import bind_link
 from flux_demo.ui.loading import bind_loading
-from flux_demo.ui.painted import stroke_handler
 from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers, photo_map
 from flux_demo.ui.prompt_meter import measure
 from flux_demo.ui.run import MAX_RUNS, Runs
 from flux_demo.ui.services import Services
 from flux_demo.ui.session import bind_session
 from flux_demo.ui.size_field import bind_size
+from flux_demo.ui.strokes import CHANGED_BY_A_STROKE, stroke_handler
 from flux_demo.ui.tab import build_tab
 from flux_demo.ui.tab_state import find_route
 from flux_demo.ui.turns import Turns
@@ -34,7 +34,7 @@ from flux_demo.ui.workshop import VIEWED, choose_view
 
 TITLE = "FLUX.1 [dev]: Text, Canny, Depth"
 QUEUED = 256  # events that may wait in Gradio's queue together; runs wait in ours
-SHOWN_OF_A_MAP = (*VIEWED, "shown", "map_note", "use_as_map", "use_inverted")
+SHOWN_OF_A_MAP = (*VIEWED, "shown", "map_note", "wanted", "use_as_map", "use_inverted")
 # Two sliders that must not cross: the one that moves pushes the other along, in the browser. GAP is what must stay between them.
 PUSH_JS = """(low, high) => {
     const as_it_is = { __type__: "update" };
@@ -91,9 +91,12 @@ def _images(everywhere: Form) -> None:
     everywhere["offered"] = gr.State(None)
     with gr.Column(elem_id="restore-note"):
         everywhere["restore_note"] = gr.HTML(html.says(""), elem_classes="status")
-        for mode in MODES.values():
-            if mode.control:
-                everywhere[f"offer_{mode.name}"] = gr.Button(f"Use as photo in {mode.title}", size="sm", visible=False)
+        with gr.Row(elem_classes="offers"):
+            everywhere["offer_settings"] = gr.Button("Use its settings in Text", size="sm", visible=False)
+            for mode in MODES.values():
+                if mode.control:
+                    everywhere[f"offer_{mode.name}"] = gr.Button(f"Use as photo in {mode.title}", size="sm", visible=False)
+            everywhere["close_note"] = gr.Button("Close", size="sm", elem_classes="close-note")
     with gr.Column(elem_classes="pictures"):
         with gr.Row(elem_classes="pictures-head"):
             with gr.Column(min_width=0, elem_classes="yours"):
@@ -168,7 +171,8 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
     bind([form["use_as_map"].click], lambda: {"as_map": True} | offers(None), form, ["as_map", *offered], queue=False)
     bind([form["use_inverted"].click], inverted, form, ["photo", "as_map", "map_note", *offered])
     bind([form["view"].input], choose_view, form, [*VIEWED, "view", "shown", "map_note"], trigger_mode="always_last")
-    bind([form["painter"].input], stroke_handler(services.album.visitors, mode), form, [], queue=False, trigger_mode="always_last")
+    strokes = stroke_handler(services, mode)
+    bind([form["painter"].input], strokes, form, [*CHANGED_BY_A_STROKE], queue=False, trigger_mode="always_last")
     lower, upper = [option for option in mode.control.options if not option.is_switch]
     both = [form[lower.name], form[upper.name]]
     for moved, up in zip(both, ("true", "false"), strict=True):

@@ -1,37 +1,17 @@
 """A map that was painted on outlives a reload: it is kept, with what it was drawn from, until a map is drawn from something else."""
 
 import hashlib
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flux_demo.errors import InvalidPicture
 from flux_demo.modes import Mode
 from flux_demo.ui.files import DrawnFrom, ShownMap, received, served_again
 from flux_demo.ui.visitor_store import VisitorStore, is_key
-from flux_demo.ui.workshop import PAINTED, with_paint
 
 RECORD = {field.name for field in fields(ShownMap)}  # another version of the program may have kept others
-
-
-def stroke_handler(visitors: VisitorStore, mode: Mode) -> Callable[..., dict[str, Any]]:
-    """The handler of every stroke."""
-
-    def stroke(*, visitor: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
-        if not is_key(visitor) or shown is None or shown.drawn_from.photo is None:
-            return {}
-        with suppress(InvalidPicture, OSError):  # a full disk is no reason to disturb whoever paints
-            found = with_paint(shown, painter, painting)
-            if PAINTED in found.options:
-                _keep(visitors, visitor, mode, found)
-            else:
-                _forget(visitors, visitor, mode)
-        return {}
-
-    return stroke
 
 
 def painted_before(visitors: VisitorStore, visitor: Any, mode: Mode, now: DrawnFrom) -> ShownMap | None:
@@ -47,16 +27,16 @@ def painted_before(visitors: VisitorStore, visitor: Any, mode: Mode, now: DrawnF
         path = served_again(kept["path"], visitors.file(visitor, _name(mode))) if kept["drawn_from"] == _id(now) else None
         if path is not None and kept.keys() == RECORD:
             return ShownMap(**{**kept, "path": path, "drawn_from": now})
-        _forget(visitors, visitor, mode)
+        forget_painted(visitors, visitor, mode)
     return None
 
 
-def _keep(visitors: VisitorStore, visitor: str, mode: Mode, shown: ShownMap) -> None:
+def keep_painted(visitors: VisitorStore, visitor: str, mode: Mode, shown: ShownMap) -> None:
     visitors.keep_form(visitor, _name(mode), asdict(shown) | {"drawn_from": _id(shown.drawn_from)})
     visitors.keep_file(visitor, _name(mode), Path(shown.path))
 
 
-def _forget(visitors: VisitorStore, visitor: str, mode: Mode) -> None:
+def forget_painted(visitors: VisitorStore, visitor: str, mode: Mode) -> None:
     if visitors.form(visitor, _name(mode)):
         visitors.keep_form(visitor, _name(mode), {})
         visitors.keep_file(visitor, _name(mode), None)

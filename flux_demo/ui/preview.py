@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -14,9 +14,11 @@ from flux_demo.maps.photo import browsers_show, looks_like_map, open_photo
 from flux_demo.modes import Mode
 from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap
-from flux_demo.studio import EMPTY, Studio
+from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received
+from flux_demo.ui.filled import check_filled
+from flux_demo.ui.map_notes import SAME_SHAPE, Facts, described
 from flux_demo.ui.painted import painted_before
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
@@ -24,8 +26,6 @@ from flux_demo.ui.tab_state import map_note
 from flux_demo.ui.visitors import current
 from flux_demo.ui.workshop import MAP, in_sight, seen, with_paint
 
-NEARLY_NONE, NEARLY_ALL = 0.005, 0.4  # shares of edge pixels of which a map says little
-SAME_SHAPE = 0.01  # a difference of one hundredth is rounding, not a crop
 LOOKS: dict[tuple[str, str], Look] = {  # by the map's kind and what the photo looks like: how it could be used as the map
     ("canny", "canny"): "map",
     ("canny", "inverted canny"): "inverted",
@@ -37,15 +37,6 @@ OFFERS: dict[Look | None, tuple[bool, bool]] = {
     "inverted": (False, True),
     "either": (True, True),
 }
-
-
-class Facts(NamedTuple):
-    """What is known of a photo without a size or options."""
-
-    width: int
-    height: int
-    looks_like: str | None
-    carries_recipe: bool
 
 
 def drawn_from(mode: Mode, photo: Any, size: Any, fit: Any, as_map: Any, options: dict[str, Any]) -> DrawnFrom:
@@ -67,13 +58,16 @@ def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
     photo = received(now.photo)
     facts = _facts(str(photo), photo.stat().st_mtime_ns)
     checked_size(studio, mode, now.size)  # what the run would refuse is not drawn either
+    labels = {option.name: option.label for option in mode.control.options} if mode.control else {}
+    if not now.as_map:
+        check_filled(**{labels[name]: value for name, value in now.options})
     size, fit = ("match" if now.size in (None, "") else now.size), ("crop" if now.fit in (None, "") else now.fit)
     if now.as_map:
         control = studio.as_map(mode.name, photo, size=size, fit=fit)
     else:
         control = studio.preview(mode.name, photo, size=size, fit=fit, **dict(now.options))
     look = None if now.as_map or not facts.looks_like else LOOKS.get((control.kind, facts.looks_like))
-    shown = keep_map(control, now, _note(facts, control, fit, now.as_map, look))
+    shown = keep_map(control, now, described(facts, control, fit, now.as_map, look))
     return replace(shown, looks_like=look, keeps=_kept(facts, control) if fit == "crop" else None)
 
 
@@ -117,7 +111,8 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
         if is_current(shown, now):
             return
         if now.photo is None:
-            yield _no_map(wanting(wanted) or map_note(mode))
+            compared = wanted is not None and shown is not None  # whoever takes that photo away goes on to something else
+            yield _no_map(("" if compared else wanting(wanted)) or map_note(mode)) | {"wanted": None if compared else wanted}
             return
         yield {"map_note": html.says("Drawing the map", "busy")}
         try:
@@ -167,6 +162,10 @@ def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
 
 def _redrawn(services: Services, visitor: Any, mode: Mode, now: DrawnFrom, wanted: str | None, view: Any) -> dict[str, Any]:
     """What the page shows of the map that the form describes."""
+    try:
+        checked_size(services.studio, mode, now.size)
+    except InvalidRequest:  # said at the size field
+        return _no_map(html.says("There is no map at this size."))
     try:
         shown = map_of(services, visitor, mode, now)
     except Exception as error:
@@ -243,33 +242,6 @@ def _kept(facts: Facts, control: ControlMap) -> tuple[float, float, float, float
     return left / facts.width, top / facts.height, width / facts.width, height / facts.height
 
 
-def _note(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: Look | None) -> str:
-    """Size, how the photo was fitted, what estimated the depth, and whether the photo looks like a map already."""
-    ratio = facts.width / facts.height
-    parts = [f"{html.spoken(control.size)}, {_shape_note(ratio, control.size.width / control.size.height, fit)}."]
-    if control.estimator:
-        parts.append(f"Depth estimated by {'the mini' if control.estimator == 'mini' else control.estimator}.")
-    if control.is_empty:
-        parts.append(EMPTY)
-    elif control.kind == "canny" and not as_map:
-        parts.append(_edge_note(control))
-    if look:
-        parts.append(f"This photo looks like a map already{', in black on white' if look == 'inverted' else ''}.")
-    if facts.carries_recipe:
-        parts.append("It was generated here; “Load settings from PNG” restores its settings.")
-    return " ".join(parts)
-
-
-def _edge_note(control: ControlMap) -> str:
-    """The per cent of edge pixels, and what to do when the map is nearly empty or nearly full."""
-    histogram = control.image.getchannel(0).histogram()
-    share = 1 - histogram[0] / max(sum(histogram), 1)
-    said = f"{share:.1%} edge pixels."
-    if share < NEARLY_NONE:
-        return f"{said} Nearly no edges: lower both thresholds."
-    return f"{said} Nearly all edges: raise both thresholds." if share > NEARLY_ALL else said
-
-
 def auto_thresholds(*, photo: Any) -> dict[str, Any]:
     """Canny's thresholds from the median brightness of the photo, a third below and above it."""
     try:
@@ -282,15 +254,3 @@ def auto_thresholds(*, photo: Any) -> dict[str, Any]:
         seen += histogram[median]
         median += 1
     return {"low": round(median * 2 / 3), "high": max(1, round(median * 4 / 3))}
-
-
-def _shape_note(photo: float, picture: float, fit: str) -> str:
-    wider = photo / picture
-    if abs(wider - 1) <= SAME_SHAPE:
-        return "the whole photo"
-    if fit == "crop":
-        cut, where = (1 - 1 / wider, "left and right") if wider > 1 else (1 - wider, "top and bottom")
-        return f"{cut:.0%} cropped {where}"
-    if fit == "pad":
-        return f"the whole photo, black {'above and below' if wider > 1 else 'left and right'}"
-    return f"{max(wider, 1 / wider) - 1:.0%} {'taller' if wider > 1 else 'wider'} than the photo"

@@ -10,7 +10,7 @@ from flux_demo.backends import Route
 from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.modes import MODES, Mode
 from flux_demo.parameters import read_parameters
-from flux_demo.recipe import Recipe, read_recipe
+from flux_demo.recipe import read_recipe
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.studio import Studio
 from flux_demo.ui import html
@@ -42,7 +42,7 @@ def filled(studio: Studio, entry: Entry, history: Sequence[Entry]) -> dict[str, 
         "prompt": recipe.prompt,
         "seed": "" if recipe.seed is None else str(recipe.seed),
         "size": str(Size(recipe.width, recipe.height)),
-        "status": html.says(_said(studio, mode, recipe)),
+        "status": html.says(_said(studio, mode, entry)),
     }
     values |= {name: value for name, value in (("steps", recipe.steps), ("guidance", recipe.guidance)) if value is not None}
     if recipe.preset in _presets(studio, mode):
@@ -74,9 +74,9 @@ def _map_of(mode: Mode, entry: Entry, history: Sequence[Entry], size: str) -> di
     return form | seen(MAP, None) | {"photo": None, "shown": None, "wanted": wanted, "map_note": note}
 
 
-def _said(studio: Studio, mode: Mode, recipe: Recipe) -> str:
+def _said(studio: Studio, mode: Mode, entry: Entry) -> str:
     """Says that the settings are restored, and which of them cannot be run here."""
-    said = "Settings restored."
+    said, recipe = "Settings restored.", entry.recipe
     route = find_route(studio, mode)
     if not isinstance(route, Route):
         return said
@@ -88,7 +88,7 @@ def _said(studio: Studio, mode: Mode, recipe: Recipe) -> str:
     return (
         said
         if route.backend.name == recipe.backend
-        else f"{said} The image was generated elsewhere ({recipe.backend}), so it will not come out the same."
+        else f"{said} The image was generated elsewhere ({entry.title}), so it will not come out the same."
     )
 
 
@@ -111,11 +111,13 @@ def from_other_program(studio: Studio, dropped: Any) -> dict[str, Any]:
     except InvalidPicture:
         return {}
     text = MODES["text"]
-    said = "Settings of another program filled in, as far as they are the same here."
+    said = "The other program's settings are filled in, as far as they are the same here."
     given = {name: str(value) for name in ("prompt", "seed", "size", "steps", "guidance") if (value := getattr(shared, name)) is not None}
     values, wrong = usable(studio, text, given)
+    if shared.has_negative_prompt:
+        said += " Its negative prompt is left out: FLUX.1 [dev] takes none."
     if wrong:
-        said += f" Left out, because it cannot be used here: {', '.join(wrong)}."
+        said += f" What cannot be used here is left out: {', '.join(wrong)}."
     values.setdefault("seed", "")
     values["status"] = html.says(said)
     return {f"text__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected="text"), "restore_note": html.says("")}

@@ -29,6 +29,10 @@ WATCH_S = 0.18  # between two answers of a stream: with more than 0.2 s it close
 KEPT_S = 10.0  # a run that has ended can be found so long, by a page that did not see its end
 
 
+class StillRunning(InvalidRequest):
+    """The visitor's run before this one has not ended."""
+
+
 @dataclass
 class Run:
     """Requests that run one after another, as one click started them."""
@@ -105,7 +109,7 @@ class Runs:
     ) -> Run:
         """Start a run in a mode's tab, that of the first request unless another is named.
 
-        Raises InvalidRequest while the visitor has one there, in another tab of the browser perhaps.
+        Raises StillRunning while the visitor has one there, in another window of the browser perhaps.
         """
         if not is_key(visitor):
             raise InvalidRequest("The page has not finished loading. Try again in a moment, or reload it.")
@@ -115,7 +119,7 @@ class Runs:
         with self._lock:
             known = self._runs.get(key)
             if known and not known.done.is_set():
-                raise InvalidRequest("Your last image in this tab is not finished yet. Wait for it, or stop it.")
+                raise StillRunning("Your last image in this tab is not finished yet. Wait for it, or stop it.")
             self._forget_old()
             self._runs[key] = run
         background.start(lambda: run.work(studio, on_image), f"run-{key[1]}")

@@ -114,7 +114,8 @@ def opening(services: Services) -> Callable[..., dict[str, Any]]:
 
 def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
     known = fields_of(mode)
-    kept = {name: value for name, value in services.album.visitors.form(visitor, mode.name).items() if name in known}
+    # An emptied number comes back as the default: Gradio would make the least of it.
+    kept = {name: value for name, value in services.album.visitors.form(visitor, mode.name).items() if name in known and value is not None}
     if "photo" in kept:
         kept["photo"] = served_again(kept["photo"], services.album.visitors.file(visitor, f"photo-{mode.name}"))
     return kept

@@ -25,7 +25,7 @@ RATIOS = {
 }
 
 SWAP_JS = r"""(size) => {
-    const sides = /^\s*(\d+)\s*[x×]\s*(\d+)\s*$/i.exec(size ?? "");
+    const sides = /^\s*(\d+)\s*(?:px)?\s*[x×*,\s]\s*(\d+)\s*(?:px)?\s*$/i.exec(size ?? "");
     return sides ? `${sides[2]}x${sides[1]}` : size;
 }"""
 
@@ -73,10 +73,8 @@ def checked_size(studio: Studio, mode: Mode, size: Any) -> Size | None:
     """The size if it can be generated where the mode runs; None for "match". Raises InvalidRequest."""
     if not size or size == MATCH:
         return None
-    chosen = Size.parse(size)
     route = find_route(studio, mode)
-    (route.dials.size_limits if isinstance(route, Route) else MAP_LIMITS).check(chosen)
-    return chosen
+    return (route.dials.size_limits if isinstance(route, Route) else MAP_LIMITS).parse(size)
 
 
 def _ratio(size: Size) -> str:

@@ -63,7 +63,9 @@ def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
                     alt_text="The photo you gave",
                 )
                 _example_photos(form, studio, mode)
-                form["as_map"] = gr.Checkbox(label="My image is already a map", info="Used as is.", elem_classes="switch", container=False)
+                form["as_map"] = gr.Checkbox(
+                    label="My image is already a map", info="Follow it as it is.", elem_classes=["switch", "as-map"], container=False
+                )
             form["sample_note"] = gr.HTML(**state["sample_note"])
             form["sample"] = gr.Radio(label="Sample image", elem_classes="choices", **state["sample"])
         with gr.Column(elem_classes="pane", min_width=0):

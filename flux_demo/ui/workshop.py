@@ -22,8 +22,8 @@ from flux_demo.ui.files import ShownMap, keep_map, map_to_send, new_file, receiv
 MAP, OVER, COLOUR, PAINT = "map", "over", "colour", "paint"
 TITLES = {MAP: "Map", OVER: "On photo", COLOUR: "Colour", PAINT: "Paint"}
 PAINTED = "painted"  # among the options of a recipe's map; not one that a map is drawn with
-ABOUT_PAINT = "White adds, black takes away. A change of photo, size, fit or sliders draws the map anew."
-SAID_OF_PAINT = "Painted by hand. A change of photo, size, fit or sliders draws it anew."
+ABOUT_PAINT = "White adds, black takes away. Another photo, size or setting of the map draws it anew."
+SAID_OF_PAINT = "Painted by hand. Another photo, size or setting of the map draws it anew."
 VIEWED = ("map", "beside", "painter", "painting")
 BRUSH = {"canny": ["#ffffff", "#000000"], "depth": ["#ffffff", "#c0c0c0", "#808080", "#404040", "#000000"]}
 
@@ -78,7 +78,7 @@ def seen(view: Any, shown: ShownMap | None) -> dict[str, Any]:
     pair = _pair(view, shown) if shown else None
     painting = view == PAINT and shown is not None
     # Always with a value: Gradio's frontend lets an update with one overtake an earlier update without.
-    painter = _to_paint(shown.path) if shown and painting else None
+    painter = to_paint(shown.path) if shown and painting else None
     return {
         "map": gr.update(value=shown.path if shown else None, visible=not pair and not painting),
         "beside": gr.update(value=pair, visible=pair is not None),
@@ -122,7 +122,8 @@ def with_paint(shown: ShownMap, painter: Any, painting: str | None) -> ShownMap:
     return replace(keep_map(painted, shown.drawn_from, SAID_OF_PAINT), keeps=shown.keeps)
 
 
-def _to_paint(path: str) -> dict[str, Any]:
+def to_paint(path: str) -> dict[str, Any]:
+    """A map as the editor's value, with nothing painted on it."""
     return {"background": path, "layers": [], "composite": None}
 
 

@@ -36,5 +36,7 @@ def test_one_photo_becomes_a_strip_of_three_with_one_seed(visit, studio, photo_f
     expect(page.locator("#caption-depth")).to_contain_text(f"Seed {own.seed}")
     page.reload()
     assert served(page, "#strip") == made
+    page.wait_for_timeout(500)
+    assert page.evaluate("scrollY") == 0  # only a new one comes into view
     run(page)  # and the tab is ready for the next one
     expect(page.locator("#history img")).to_have_count(4)

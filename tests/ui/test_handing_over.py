@@ -1,10 +1,11 @@
 """Files that are dropped on the page or pasted into it."""
 
 import pytest
+from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import expect
 
 from flux_demo.request import GenerationRequest, Size
-from tests.ui.driving import hand_over, open_settings, pixels_hash, prompt_field, seed_field, served
+from tests.ui.driving import field, hand_over, open_settings, pixels_hash, prompt_field, seed_field, served
 
 pytestmark = pytest.mark.browser
 
@@ -39,6 +40,28 @@ def test_a_photo_dropped_beside_its_panel_becomes_the_photo(visit, studio, photo
     page = visit(tab="Canny")
     hand_over(page, "drop", photo_file, onto="h1")
     assert pixels_hash(served(page, "#map-canny")) == studio.preview("canny", photo).sha256
+
+
+def test_another_programs_image_is_a_photo_and_its_settings_are_taken_only_when_asked_for(visit, photo, tmp_path):
+    theirs, texts = tmp_path / "theirs.png", PngInfo()
+    texts.add_text("parameters", "a castle\nNegative prompt: fog\nSteps: 30, CFG scale: 7, Seed: 5, Size: 512x768")
+    photo.save(theirs, pnginfo=texts)
+    page = visit(tab="Canny")
+    hand_over(page, "drop", theirs, onto="h1")
+    page.locator("#map-canny img").wait_for()
+    page.get_by_role("tab", name="Text", exact=True).click()
+    prompt_field(page).fill("mine")
+    settings = page.get_by_role("button", name="Use its settings in Text", exact=True)
+    for answer in (page.get_by_role("button", name="Close", exact=True), settings):
+        hand_over(page, "drop", theirs, onto="h1")
+        settings.wait_for()
+        expect(prompt_field(page)).to_have_value("mine")
+        answer.click()
+        expect(page.locator("#restore-note")).to_be_hidden()
+    expect(prompt_field(page)).to_have_value("a castle")
+    expect(field(page, "Steps")).to_have_value("30")
+    expect(field(page, "Guidance")).to_have_value("3.5")  # their CFG is another quantity
+    expect(page.locator("#status-text")).to_contain_text("Its negative prompt is left out")
 
 
 def test_a_photo_dropped_in_the_text_tab_is_offered_the_control_tabs(visit, studio, photo, photo_file):

@@ -164,6 +164,8 @@ def test_an_example_photo_is_compared_with_the_map_of_a_recipe(visit, tmp_path):
     stranger.get_by_text("The PNG does not store the photo").wait_for()
     stranger.locator("#examples-canny button").first.click()
     stranger.get_by_text("It is the map of the recipe").wait_for()
+    run(stranger)
+    stranger.get_by_text("It is the map of the recipe").wait_for(state="detached")
 
 
 @pytest.mark.parametrize(("copies", "said"), [("true", "Link copied"), ("false", "does not let this page copy")])
@@ -194,11 +196,14 @@ def test_a_broken_photo_gets_a_sentence_and_takes_the_old_map_away(visit, photo_
     broken = tmp_path / "cut.png"
     broken.write_bytes(photo_file.read_bytes()[:900])
     page = visit(tab="Canny")
+    page.set_viewport_size({"width": 1366, "height": 500})
     give_photo(page, "canny", photo_file)
     page.locator("#map-canny img").wait_for()
     take_photo_away(page)
     give_photo(page, "canny", broken)
-    page.locator("#tab-canny .note").get_by_text("The image cannot be opened").wait_for()
+    said = page.locator("#tab-canny .note .say").get_by_text("The image cannot be opened")
+    said.wait_for()
+    expect(said).to_be_in_viewport()
     assert page.locator("#map-canny img").count() == 0
     prompt_field(page).fill("a red cone")
     run(page)
@@ -215,6 +220,12 @@ def test_a_wrong_seed_gets_a_sentence_and_the_form_stays(visit):
         page.locator("#status-text").get_by_text(re.compile(f"{seed}.{{0,2}} is not a valid seed")).wait_for()
         expect(prompt_field(page)).to_have_value("a red <b>cube</b> ${1+1}")
         expect(page.get_by_role("button", name="Generate").locator("visible=true")).to_be_enabled()
+    set_steps(page, "")
+    run(page)
+    page.locator("#status-text").get_by_text("The field Steps is empty").wait_for()
+    page.reload()
+    expect(prompt_field(page)).to_have_value("a red <b>cube</b> ${1+1}")
+    expect(field(page, "Steps")).to_have_value("28")
 
 
 def test_words_that_the_mini_does_not_know_are_named_and_escaped(visit):
@@ -249,6 +260,7 @@ def test_a_ready_made_map_is_noticed_and_followed_as_it_is(visit, studio, photo,
     before = source(page, "#map-canny")
     page.get_by_role("button", name="Use as map", exact=True).locator("visible=true").click()
     assert pixels_hash(changed(page, "#map-canny", before)) == ready.sha256
+    expect(field(page, "Low threshold")).to_have_count(0)  # nothing is drawn
 
 
 def test_a_phone_needs_no_sideways_scrolling(visit):

@@ -12,9 +12,10 @@ from flux_demo.recipe import ControlRecipe, Recipe
 from flux_demo.request import ControlMap
 from flux_demo.ui.files import DrawnFrom, keep_map, map_to_send, new_file
 from flux_demo.ui.history import Entry
-from flux_demo.ui.painted import painted_before, stroke_handler
+from flux_demo.ui.painted import painted_before
 from flux_demo.ui.preview import map_to_follow
 from flux_demo.ui.restore import filled
+from flux_demo.ui.strokes import stroke_handler
 from flux_demo.ui.visitor_store import VisitorStore, new_key
 from flux_demo.ui.workshop import PAINTED
 
@@ -35,9 +36,16 @@ def shown(tmp_path, monkeypatch):
     return keep_map(ControlMap("depth", Image.new("RGB", (64, 64)), {"near": 0}), drawn_from)
 
 
+def services_of(visitors):
+    return SimpleNamespace(album=SimpleNamespace(visitors=visitors), studio=None)  # nothing is drawn
+
+
+def stroke(visitors, shown, painter):
+    return stroke_handler(services_of(visitors), DEPTH)(visitor=ME, shown=shown, painter=painter, painting=shown.sha256)
+
+
 def paint(visitors, shown, colour="white"):
-    composite = {"composite": {"path": saved("composite.png", colour)}}
-    stroke_handler(visitors, DEPTH)(visitor=ME, shown=shown, painter=composite, painting=shown.sha256)
+    return stroke(visitors, shown, {"composite": {"path": saved("composite.png", colour)}})
 
 
 def test_the_same_photo_under_another_path_finds_it_and_another_photo_forgets_it(shown, tmp_path):
@@ -67,7 +75,7 @@ def test_no_photo_is_compared_with_a_painted_map(studio, options, compared):
 def test_a_click_before_the_map_is_there_again_sends_the_painted_one(shown, tmp_path):
     visitors = VisitorStore(tmp_path)
     paint(visitors, shown)
-    services = SimpleNamespace(album=SimpleNamespace(visitors=visitors), studio=None)  # nothing is drawn
+    services = services_of(visitors)
     found, changed = map_to_follow(services, ME, DEPTH, shown.drawn_from, None, "map", None, None)
     assert map_to_send(found).image.getpixel((0, 0)) == (255, 255, 255) and changed["map"] == found.path
     with pytest.raises(InvalidRequest, match="no photo to follow"):
@@ -78,6 +86,19 @@ def test_strokes_that_are_taken_back_are_forgotten(shown, tmp_path):
     visitors = VisitorStore(tmp_path)
     paint(visitors, shown)
     paint(visitors, shown, "black")
+    assert painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
+
+
+@pytest.mark.parametrize("cleared", [True, False])
+def test_an_editor_that_lost_the_map_gets_it_back(shown, tmp_path, cleared):
+    visitors = VisitorStore(tmp_path)
+    assert paint(visitors, shown) == {}
+    canvas = str(new_file("composite.png"))
+    Image.new("RGB", (800, 800), "white").save(canvas)  # Gradio's own, when the map itself was undone
+    empty = {"background": None, "layers": [], "composite": None}
+    answer = stroke(visitors, shown, empty if cleared else {"background": {"path": canvas}, "composite": {"path": canvas}})
+    assert answer["painter"]["value"] == {"background": shown.path, "layers": [], "composite": None}
+    assert (answer["shown"], answer["painting"]) == (shown, shown.sha256)
     assert painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
 
 

@@ -52,6 +52,23 @@ def test_a_reload_in_mid_run_brings_back_form_images_and_run(visit, slow_steps):
     assert visit().locator("#history img").count() == 0  # another visitor sees none of it
 
 
+def test_a_second_window_follows_the_run_of_the_first(visit, slow_steps):
+    first = visit()
+    second = first.context.new_page()
+    second.goto(first.url)
+    second.locator("#voice").wait_for(state="attached")
+    for page, prompt in ((first, "a blue cone"), (second, "a red cube")):
+        prompt_field(page).fill(prompt)
+        choose_size(page, SMALL)
+        set_steps(page, 6)
+    run(first)
+    first.locator("#status-text .step").wait_for()
+    run(second)
+    second.locator("#status-text").get_by_text("Another window of yours").wait_for()
+    expect(second.locator("#picture-text img")).to_have_attribute("alt", re.compile("a blue cone"))
+    expect(prompt_field(second)).to_have_value("a red cube")
+
+
 def test_a_photo_and_its_map_come_back_and_the_prompt_follows_to_another_tab(visit, photo_file):
     page = visit()
     prompt_field(page).fill("a red cube")
@@ -194,6 +211,7 @@ def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit
     page.get_by_role("button", name="Delete all", exact=True).click()
     expect(page.locator("#history img")).to_have_count(0)
     expect(page.get_by_role("button", name="Delete all", exact=True)).to_be_hidden()
+    expect(page.locator("#status-text")).to_contain_text("All your images are deleted.")
     assert not any(path.exists() for path in kept)
 
 

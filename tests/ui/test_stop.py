@@ -27,12 +27,14 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     run(page)
     page.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100, about \d+ s left")).wait_for()
     expect(page).to_have_title(re.compile("of 100"))
+    for of_the_image_before in (page.locator("#caption-text"), page.get_by_role("button", name="Delete image", exact=True)):
+        expect(of_the_image_before.locator("visible=true")).to_have_count(0)
     files = len(list(studio.gallery.folder.glob("*.png")))
     page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     page.locator("#status-text").get_by_text("Stopped at step").wait_for()
     partial = read_recipe_of(changed(page, "#picture-text", before))
     assert 1 <= partial.stopped_at < partial.steps == 100
-    expect(page.locator("#caption-text")).to_contain_text(f"Partial, stopped at step {partial.stopped_at}")
+    expect(page.locator("#caption-text")).to_contain_text(f"Partial, step {partial.stopped_at} of {partial.steps}")
     expect(prompt_field(page)).to_have_value("a blue cone")
     expect(page.locator("#history img")).to_have_count(1)
     assert len(list(studio.gallery.folder.glob("*.png"))) == files

@@ -33,6 +33,13 @@ def view(page, name):
     page.get_by_role("radio", name=name, exact=True).locator("visible=true").check()
 
 
+def stroke(page, x, y):
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 30, y, steps=4)
+    page.mouse.up()
+
+
 def pixels(png):
     with Image.open(io.BytesIO(png)) as opened:
         return np.asarray(opened.convert("RGB"))
@@ -82,10 +89,12 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 30, y, steps=4)
-    page.mouse.up()
+    zoom = page.locator("#painter-depth .zoom-number").inner_text()
+    stroke(page, x, y - 20)
+    for _ in range(3):  # more than there are strokes: it ends at the map
+        page.locator("#painter-depth button[title=Undo]").click()
+    assert page.locator("#painter-depth .zoom-number").inner_text() == zoom  # that of the map, and not of an empty canvas
+    stroke(page, x, y)
     view(page, "Map")
     view(page, "Paint")  # before the answer to the first choice
     prompt_field(page).fill("a red cube on snow")
@@ -103,6 +112,13 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     page.reload()
     assert served(page, "#map-depth") == sent
     expect(page.get_by_text("Painted by hand.").locator("visible=true")).to_be_visible()
+    before = source(page, "#map-depth")
+    view(page, "Paint")
+    page.wait_for_function("document.querySelector('#painter-depth .zoom-number')?.innerText.includes('%')")
+    page.locator("#painter-depth button[title='Clear canvas']").click()
+    expect(page.locator("#painter-depth .zoom-number")).to_have_text(zoom)  # the map comes back, without what was painted
+    view(page, "Map")
+    assert np.array_equal(pixels(changed(page, "#map-depth", before)), drawn)
     before = source(page, "#map-depth")
     field(page, "Near clip").fill("0.5")
     field(page, "Near clip").press("Tab")
