@@ -76,7 +76,7 @@ def export(work: Path, target: Path) -> None:
 
 
 def import_shipped(shipped: Path, work: Path, steps: dict[str, int]) -> None:
-    """Write the weights in `shipped` into `work` as finished stages, from which further rounds start; `base` starts from `shipped.pt`."""
+    """Write the weights in `shipped` into `work` as checkpoints, from which further rounds start; `base` starts from `shipped.pt`."""
 
     def weights(kind: type, folder: str) -> dict[str, torch.Tensor]:
         return kind.from_pretrained(shipped / folder).float().state_dict()  # in files some weights have other names than in their classes
@@ -94,7 +94,7 @@ def import_shipped(shipped: Path, work: Path, steps: dict[str, int]) -> None:
     torch.save({"step": steps["estimator"], "averaged": estimator}, work / "estimator.pt")
     for stage, folder in (("text", "transformer"), ("canny", "transformer_canny"), ("depth", "transformer_depth")):
         averaged = weights(FluxTransformer2DModel, folder)
-        torch.save({"step": steps[f"distil_{stage}"], "averaged": averaged}, work / f"distil_{stage}.pt")
+        torch.save({"step": 0, "averaged": averaged}, work / f"distil_{stage}.pt")
     torch.save({"step": 0, "averaged": weights(FluxTransformer2DModel, "transformer_canny")}, work / "shipped.pt")
 
 

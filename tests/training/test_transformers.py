@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import FluxTransformer2DModel
 
 from training import data, export, flow, labels, latents, loop, networks, scenes, stage_transformer
 from training.pool import Pool
@@ -91,6 +92,9 @@ def test_the_stages_of_the_transformers_build_on_each_other(work, monkeypatch):
     shipped = torch.load(work / "shipped.pt", weights_only=True)["averaged"]["proj_out.weight"]
     trained = torch.load(work / "base.pt", weights_only=True)["averaged"]["proj_out.weight"]
     assert not torch.equal(shipped, trained) and torch.allclose(shipped, trained, atol=0.1)
+    text = FluxTransformer2DModel.from_pretrained(MINI / "transformer", dtype=torch.float32).proj_out.weight
+    distilled = export.assemble(work)["transformer"].proj_out.weight
+    assert (distilled - text).abs().mean() < (distilled - trained).abs().mean()  # it goes on from its own weights
     assert export.assemble(work)["transformer"].x_embedder.weight.shape[1] == 64
     assert {path.name for path in (work / "samples").iterdir()} >= {"base-000002.png", "base-000002.txt", "distil_depth-000002.png"}
 
