@@ -215,6 +215,10 @@
         if (step && Date.now() - stepSaidAt < 10000) return;
         if (step) stepSaidAt = Date.now();
         if (text !== said) voice.textContent = said = text;
+        for (const group of document.querySelectorAll("fieldset:has(input[type=radio])")) { // one tab stop and the arrow keys, as radios have
+            const [first, ...rest] = group.querySelectorAll("input[type=radio]");
+            for (const radio of rest) if (radio.name !== first.name) radio.name = first.name;
+        }
         for (const thumb of document.querySelectorAll(".thumbs button:has(img)")) {
             const prompt = thumb.querySelector("img").alt;
             if (prompt && thumb.ariaLabel !== prompt) thumb.ariaLabel = prompt;

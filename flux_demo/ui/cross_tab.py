@@ -18,6 +18,7 @@ from flux_demo.ui.fetch import every_tab, fetch_handler
 from flux_demo.ui.files import received, still_kept
 from flux_demo.ui.generate import SHOWN_BY_A_RUN, ended
 from flux_demo.ui.history import Entry, actions, displayed, history_shown, nothing_displayed
+from flux_demo.ui.partial import forget
 from flux_demo.ui.restore import across, from_other_program, opened
 from flux_demo.ui.services import Services
 from flux_demo.ui.tab_state import tab_state
@@ -201,6 +202,8 @@ def _bind_history(services: Services, flat: Form) -> None:
         if not sure or not is_key(visitor):
             return {}
         services.album.remove(visitor, [entry.name for entry in services.album.entries(visitor) if entry.name])
+        for mode in MODES:
+            forget(services.album.visitors, visitor, mode)
         services.album.visitors.change_form(visitor, "", {"strip": None})
         services.album.visitors.keep_file(visitor, "strip", None)
         gone = {f"{mode}__{name}": value for mode in MODES for name, value in nothing_displayed().items()}
@@ -230,6 +233,7 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
             services.album.keep(visitor, entry)
         except Exception as error:
             return {f"{mode}__status": html.says(html.sentence(error), "problem")}
+        forget(services.album.visitors, visitor, mode)
         history = services.album.entries(visitor)
         kept = {f"{mode}__{name}": value for name, value in displayed(history[0]).items()}
         return kept | history_shown(history) | {f"{mode}__status": html.says("The partial image is kept.")}

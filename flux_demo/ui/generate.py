@@ -1,30 +1,25 @@
 """The run button: form -> request -> run -> image. The form stays as it is, whatever happens."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from flux_demo.errors import Cancelled, InvalidRequest
-from flux_demo.gallery import ORIGIN, write_png
 from flux_demo.modes import Mode
 from flux_demo.progress import Step
-from flux_demo.recipe import CHUNK, PARAMETERS, recipe_of
-from flux_demo.request import ControlMap, DrawnImage, GenerationRequest, Size
+from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive, parse_seed
-from flux_demo.studio import Studio
 from flux_demo.ui import html
-from flux_demo.ui.files import ShownMap, map_to_send, new_file
+from flux_demo.ui.files import ShownMap, map_to_send
 from flux_demo.ui.filled import check_filled
 from flux_demo.ui.history import Entry, displayed, history_shown
+from flux_demo.ui.partial import forget, partial_entry, remember
 from flux_demo.ui.preview import drawn_from, map_to_follow
 from flux_demo.ui.run import MOST_AT_ONCE, Run, StillRunning
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.workshop import MAP
-from flux_demo.version import VERSION
 
 IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False), "run_state": "idle"}
 FAILED = IDLE | {"run_state": "failed"}
@@ -136,7 +131,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, shown:
             yield {"status": html.says(at.text, "busy")}
     # The images once more: of two updates that come at once, the browser may show only the second.
     last, shown_now = _newest(services, visitor, run, last) if run.images else (last, {})
-    yield shown_now | _end_of(services, run, last, shown)
+    yield shown_now | _end_of(services, visitor, run, last, shown)
 
 
 def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None) -> Iterator[dict[str, Any]]:
@@ -208,8 +203,9 @@ def _prompt_first(prompt: Any) -> None:
         raise InvalidRequest("The prompt is empty. Describe the image in a few words.")
 
 
-def _end_of(services: Services, run: Run, last: Entry | None, shown: ShownMap | None) -> dict[str, Any]:
+def _end_of(services: Services, visitor: str, run: Run, last: Entry | None, shown: ShownMap | None) -> dict[str, Any]:
     if run.error is None:
+        forget(services.album.visitors, visitor, run.request.mode)
         seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
         notes = dict.fromkeys(note for made in run.images for note in made.notes)
         return IDLE | {"status": html.says(" ".join((f"Done in {seconds:.1f} s.", *notes)))}
@@ -220,18 +216,6 @@ def _end_of(services: Services, run: Run, last: Entry | None, shown: ShownMap | 
         return IDLE | back | {"status": html.says("Stopped.")}
     which = f" of image {len(run.images) + 1} of {len(run.requests)}" if len(run.requests) > 1 else ""
     said = html.says(f"Stopped at step {step.done} of {step.of}{which}. The partial image is kept only if you say so.")
-    return IDLE | displayed(_partial(services.studio, run, step, shown)) | {"status": said}
-
-
-def _partial(studio: Studio, run: Run, step: Step, shown: ShownMap | None) -> Entry:
-    """The last preview at the image's size, with a recipe that says where the run was stopped."""
-    request, preview = run.request, step.preview
-    backend = studio.route(request.mode).backend
-    assert preview and request.size
-    image = preview.convert("RGB").resize((request.size.width, request.size.height), resample=3)  # bicubic
-    drawn = DrawnImage(image, "mini" if backend.name == "mini" else Path(studio.settings.model(request.mode)).name, request.preset)
-    recipe = recipe_of(request, drawn, backend.name, 0.0, datetime.now(UTC).isoformat(timespec="seconds"), VERSION, stopped_at=step.done)
-    path = new_file(f"{request.mode}-{request.seed}-partial.png")
-    with path.open("wb") as file:
-        write_png(image, file, {CHUNK: recipe.to_json(), PARAMETERS: recipe.parameters()} | ORIGIN)
-    return Entry(str(path), recipe, backend.title, shown, shown.drawn_from.photo if shown else None)
+    partial = partial_entry(services.studio, run, step, shown)
+    remember(services.album.visitors, visitor, run.request.mode, partial)
+    return IDLE | displayed(partial) | {"status": said}

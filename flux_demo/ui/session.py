@@ -16,6 +16,7 @@ from flux_demo.ui.files import received, served_again, still_kept
 from flux_demo.ui.filling import LINKED, from_query
 from flux_demo.ui.generate import SHOWN_BY_A_RUN, watch
 from flux_demo.ui.history import Entry, actions, displayed, history_shown
+from flux_demo.ui.partial import partial_before
 from flux_demo.ui.run import MAX_RUNS
 from flux_demo.ui.services import Services
 from flux_demo.ui.visitor_store import is_key, new_key
@@ -95,7 +96,13 @@ def opening(services: Services) -> Callable[..., dict[str, Any]]:
         answer: dict[str, Any] = {"visitor": visitor, **history_shown(history)}
         for name, mode in MODES.items():
             values: dict[str, Any] = _kept_form(services, visitor, mode)
-            if entry := next((each for each in history if each.recipe.mode == name), None):
+            entry, partial = (
+                next((each for each in history if each.recipe.mode == name), None),
+                partial_before(services.album, visitor, name),
+            )
+            if partial and (entry is None or entry.recipe.created <= partial.recipe.created):
+                entry = partial
+            if entry:
                 values |= displayed(entry)
             if (run := services.runs.find(visitor, name)) and not run.done.is_set():
                 busy = {"run": gr.update(interactive=False), "stop": gr.update(interactive=True), "run_state": "running"}

@@ -30,7 +30,7 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
     low, high = dials.guidance_range if dials else (1, 100)
     if dials and dials.guidance_open:
         low += 0.1
-    quality = f"; {dials.quality_steps} for best quality" if dials and dials.quality_steps else ""
+    steps_info = f"{dials.quality_steps} for best quality" if dials and dials.quality_steps else "more steps take longer"
     values: dict[str, dict[str, Any]] = {
         "where": {"value": where(studio, mode, route)},
         "run": {"visible": dials is not None},
@@ -45,7 +45,7 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
             "minimum": dials.step_range[0] if dials else 1,
             "maximum": dials.step_range[-1] if dials else 100,
             "value": dials.steps if dials else mode.steps,
-            "info": str(I18nData(f"more steps take longer{quality}")),  # also when it is sent anew
+            "info": str(I18nData(steps_info)),  # also when it is sent anew
         },
         "guidance": {"minimum": low, "maximum": high, "value": dials.guidance if dials else mode.guidance},
         "preset": {"choices": html.presets(presets), "value": presets[0] if presets else None, "visible": len(presets) > 1},

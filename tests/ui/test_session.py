@@ -203,7 +203,7 @@ def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit
     page.get_by_role("button", name="Delete image", exact=True).locator("visible=true").click()
     expect(page.locator("#history img")).to_have_count(1)
     second.get_by_role("button", name="Use in Canny").locator("visible=true").click()
-    expect(second.get_by_text("This image is no longer kept.")).to_be_visible()
+    expect(second.locator("#restore-note")).to_contain_text("This image is no longer kept.")
     expect(second.locator("#history img")).to_have_count(1)
     expect(second.locator(".toast-body")).to_have_count(0)
     second.locator("#history button").first.click()

@@ -38,6 +38,8 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     expect(prompt_field(page)).to_have_value("a blue cone")
     expect(page.locator("#history img")).to_have_count(1)
     assert len(list(studio.gallery.folder.glob("*.png"))) == files
+    page.reload()
+    expect(page.locator("#caption-text")).to_contain_text(f"Partial, step {partial.stopped_at}")
     page.get_by_role("button", name="Keep partial image", exact=True).locator("visible=true").click()
     expect(page.locator("#history img")).to_have_count(2)
     assert len(list(studio.gallery.folder.glob("*.png"))) == files + 1

@@ -1,0 +1,60 @@
+"""A run that was stopped leaves a partial image. It is in no history, and outlives a reload, until it is kept or another run has ended."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flux_demo.errors import InvalidPicture
+from flux_demo.gallery import ORIGIN, write_png
+from flux_demo.progress import Step
+from flux_demo.recipe import CHUNK, PARAMETERS, read_recipe, recipe_of
+from flux_demo.request import DrawnImage
+from flux_demo.studio import Studio
+from flux_demo.ui.files import ShownMap, new_file, served_again
+from flux_demo.ui.history import Album, Entry
+from flux_demo.ui.run import Run
+from flux_demo.ui.visitor_store import VisitorStore
+from flux_demo.version import VERSION
+
+
+def partial_entry(studio: Studio, run: Run, step: Step, shown: ShownMap | None) -> Entry:
+    """The last preview at the image's size, with a recipe that says where the run was stopped."""
+    request, preview = run.request, step.preview
+    backend = studio.route(request.mode).backend
+    assert preview and request.size
+    image = preview.convert("RGB").resize((request.size.width, request.size.height), resample=3)  # bicubic
+    drawn = DrawnImage(image, "mini" if backend.name == "mini" else Path(studio.settings.model(request.mode)).name, request.preset)
+    recipe = recipe_of(request, drawn, backend.name, 0.0, datetime.now(UTC).isoformat(timespec="seconds"), VERSION, stopped_at=step.done)
+    path = new_file(f"{request.mode}-{request.seed}-partial.png")
+    with path.open("wb") as file:
+        write_png(image, file, {CHUNK: recipe.to_json(), PARAMETERS: recipe.parameters()} | ORIGIN)
+    return Entry(str(path), recipe, backend.title, shown, shown.drawn_from.photo if shown else None)
+
+
+def remember(visitors: VisitorStore, visitor: str, mode: str, partial: Entry) -> None:
+    """Keep it for a reload. A full disk is no reason to withhold it now."""
+    with suppress(OSError):
+        visitors.keep_form(visitor, _name(mode), {"path": partial.path})
+        visitors.keep_file(visitor, _name(mode), Path(partial.path))
+
+
+def forget(visitors: VisitorStore, visitor: str, mode: str) -> None:
+    """It was kept, or something newer takes its place."""
+    with suppress(OSError):
+        if visitors.form(visitor, _name(mode)):
+            visitors.keep_form(visitor, _name(mode), {})
+            visitors.keep_file(visitor, _name(mode), None)
+
+
+def partial_before(album: Album, visitor: str, mode: str) -> Entry | None:
+    """The partial image that an earlier page of this visitor showed in the mode's tab."""
+    with suppress(OSError, InvalidPicture):
+        path = served_again(album.visitors.form(visitor, _name(mode)).get("path"), album.visitors.file(visitor, _name(mode)))
+        if path:
+            recipe = read_recipe(path)
+            return Entry(path, recipe, album.titles.get(recipe.backend, recipe.backend))
+    return None
+
+
+def _name(mode: str) -> str:
+    return f"partial-{mode}"
