@@ -51,7 +51,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
         try:
-            check_filled(Steps=steps, Guidance=guidance)
+            check_filled({"Steps": steps, "Guidance": guidance})
             now = drawn_from(mode, photo, size, fit, as_map, options)
             if as_map and now.photo:
                 raise InvalidRequest("A ready-made map cannot be compared with the other modes. Give the photo that it was drawn from.")

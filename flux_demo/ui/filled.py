@@ -1,12 +1,13 @@
 """Numbers that a person emptied."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flux_demo.errors import InvalidRequest
 
 
-def check_filled(**numbers: Any) -> None:
-    """Raise InvalidRequest naming the field: an emptied field is not a wish for the default, nor for the least that there is."""
+def check_filled(numbers: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest unless each number, by its field's label, is there: an emptied field is not a wish for the default, nor for the least that there is."""
     for label, value in numbers.items():
         if value in (None, ""):
             raise InvalidRequest(f"The field {label} is empty. Type a number, or reload the page for the default.")

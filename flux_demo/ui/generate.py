@@ -81,7 +81,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
     ) -> Iterator[dict[str, Any]]:
         try:
             dials = studio.route(mode.name).dials
-            check_filled(Steps=steps, Guidance=guidance)
+            check_filled({"Steps": steps, "Guidance": guidance})
             control = None
             if mode.control and dials.own_photos:
                 sample = None

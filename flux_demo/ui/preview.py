@@ -58,9 +58,10 @@ def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
     photo = received(now.photo)
     facts = _facts(str(photo), photo.stat().st_mtime_ns)
     checked_size(studio, mode, now.size)  # what the run would refuse is not drawn either
-    labels = {option.name: option.label for option in mode.control.options} if mode.control else {}
+    assert mode.control
     if not now.as_map:
-        check_filled(**{labels[name]: value for name, value in now.options})
+        labels = {option.name: option.label for option in mode.control.options}
+        check_filled({labels[name]: value for name, value in now.options})
     size, fit = ("match" if now.size in (None, "") else now.size), ("crop" if now.fit in (None, "") else now.fit)
     if now.as_map:
         control = studio.as_map(mode.name, photo, size=size, fit=fit)

@@ -96,10 +96,8 @@ def opening(services: Services) -> Callable[..., dict[str, Any]]:
         answer: dict[str, Any] = {"visitor": visitor, **history_shown(history)}
         for name, mode in MODES.items():
             values: dict[str, Any] = _kept_form(services, visitor, mode)
-            entry, partial = (
-                next((each for each in history if each.recipe.mode == name), None),
-                partial_before(services.album, visitor, name),
-            )
+            entry = next((each for each in history if each.recipe.mode == name), None)
+            partial = partial_before(services.album, visitor, name)
             if partial and (entry is None or entry.recipe.created <= partial.recipe.created):
                 entry = partial
             if entry:
