@@ -83,7 +83,10 @@
         return text.slice(1, 4) === "PNG" && /(tEXt|iTXt|zTXt)flux_demo\0/.test(text);
     };
     const closeNote = () => shown("#restore-note button.close-note")[0]?.click();
-    const receive = async (file) => {
+    // Of a file that is no image, Gradio would speak in its own words; as one that says it is, it gets the server's.
+    const asImage = (file) => file.type.startsWith("image/") ? file : new File([file], file.name, { type: "image/png" });
+    const receive = async (given) => {
+        const file = asImage(given);
         closeNote();
         const photo = inSight(".own .box")?.querySelector("input[type=file]");
         const clear = inSight(".own .box button[aria-label='Remove Image']");
@@ -93,17 +96,17 @@
         setTimeout(() => give(inSight(".own .box")?.querySelector("input[type=file]"), file), 200);
     };
     const isFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-    const hasItsOwnPlace = (event) => event.target.closest?.(".own .box");
     document.addEventListener("dragover", (event) => {
         if (!isFile(event)) return;
         document.body.classList.add("dragging");
-        if (!hasItsOwnPlace(event)) event.preventDefault();
+        event.preventDefault();
     });
     document.addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("dragging"));
     document.addEventListener("drop", (event) => {
         document.body.classList.remove("dragging");
-        if (!isFile(event) || hasItsOwnPlace(event)) return;
+        if (!isFile(event)) return;
         event.preventDefault();
+        event.stopPropagation(); // a panel would take it as well
         receive(event.dataTransfer.files[0]);
     }, true);
     document.addEventListener("paste", (event) => {
@@ -120,10 +123,8 @@
             const box = pair.querySelector(".own .box"), photo = box?.querySelector("img");
             const keeps = pair.querySelector("[data-keeps]")?.dataset.keeps;
             let frame = box?.querySelector(".crop-frame");
-            if (!keeps || !photo?.naturalWidth || !photo.clientWidth) {
-                frame?.remove();
-                continue;
-            }
+            if (!keeps || !photo?.naturalWidth) frame?.remove();
+            if (!keeps || !photo?.naturalWidth || !photo.clientWidth) continue; // in a tab that is not in sight it stays as it was
             if (!frame) {
                 frame = document.createElement("div");
                 frame.className = "crop-frame";
@@ -159,6 +160,13 @@
         else if (does === "Undo" && Number(kept.strokes)) kept.strokes -= 1;
         else if (does === "Undo") event.stopImmediatePropagation();
     }, true);
+    const countAnew = () => { // for another map
+        for (const painter of document.querySelectorAll(".painter")) {
+            const map = painter.closest(".pane").querySelector(".note [data-map]")?.dataset.map;
+            if (painter.dataset.mapBefore !== map) delete painter.dataset.strokes;
+            painter.dataset.mapBefore = map;
+        }
+    };
 
     // Focus goes to Stop when a run starts from the button, and back when it ends. On a phone the image comes into view.
     // A comparison comes into view when it is made, and not when a reload brings it back.
@@ -196,6 +204,7 @@
         waiting = false;
         moveFocus();
         frameCrop();
+        countAnew();
         for (const compare of document.querySelectorAll("button.compare")) {
             const busy = compare.closest(".tabitem")?.querySelector("button.run")?.disabled ?? false;
             if (compare.disabled !== busy) compare.disabled = busy;

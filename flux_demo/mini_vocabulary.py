@@ -68,8 +68,8 @@ KNOWN = _known()
 
 
 def words(prompt: str) -> list[str]:
-    """The prompt's words in order, in lower case and without punctuation, in any script."""
-    return re.findall(r"\w+", prompt.lower())
+    """The prompt's words and emoji in order, in lower case and without punctuation, in any script."""
+    return re.findall(r"\w+|[\u2600-\u27bf\U0001f000-\U0001faff]", prompt.lower())
 
 
 def unknown_words(prompt: str) -> list[str]:

@@ -70,11 +70,8 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, bl
     def dropped_in(*, dropped: Any, history: list[Entry]) -> dict[str, Any]:
         try:
             return across(studio, opened(dropped, services.album.titles), history)
-        except NoRecipe as error:
-            usable, foreign = _can_be_photo(dropped), bool(from_other_program(studio, dropped))
-            said = OF_ANOTHER_PROGRAM if usable and foreign else NO_SETTINGS if usable else str(error)
-            note = {"restore_note": html.says(said, "problem"), "offered": usable}
-            return quiet | note | _offers(usable is not None, usable is not None and foreign)
+        except NoRecipe:
+            return quiet | _offered(studio, dropped)
         except Exception as error:
             return quiet | {"restore_note": html.says(html.sentence(error), "problem"), **_offers(False)}
 
@@ -116,14 +113,15 @@ def _offers(photo: bool, settings: bool = False) -> dict[str, Any]:
     return offers | {"offer_settings": gr.update(visible=settings)}
 
 
-def _can_be_photo(dropped: Any) -> str | None:
-    """The upload's path if it can be opened as a photo."""
+def _offered(studio: Studio, dropped: Any) -> dict[str, Any]:
+    """What can be done with a file that has no recipe; of one that is no image, why."""
     try:
-        path = received(dropped)
-        open_photo(path)
-    except InvalidPicture:
-        return None
-    return str(path)
+        open_photo(received(dropped))
+    except InvalidPicture as error:
+        return {"restore_note": html.says(str(error), "problem"), "offered": None} | _offers(False)
+    foreign = bool(from_other_program(studio, dropped))
+    said = html.says(OF_ANOTHER_PROGRAM if foreign else NO_SETTINGS, "problem")
+    return {"restore_note": said, "offered": str(received(dropped))} | _offers(True, foreign)
 
 
 def _bind_note(studio: Studio, flat: Form, values: list[str]) -> None:

@@ -19,7 +19,7 @@ from flux_demo.ui.preview import drawn_from, map_to_follow
 from flux_demo.ui.run import MOST_AT_ONCE, Run, StillRunning
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
-from flux_demo.ui.workshop import MAP
+from flux_demo.ui.workshop import MAP, note_under
 
 IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False), "run_state": "idle"}
 FAILED = IDLE | {"run_state": "failed"}
@@ -89,7 +89,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
                 _prompt_first(prompt)
                 shown, changed = map_to_follow(services, visitor, mode, now, shown, view, painter, painting)
                 if wanted:  # the recipe that a map was compared with has served
-                    changed |= {"wanted": None, "map_note": html.map_note(shown.note, shown.keeps)}
+                    changed |= {"wanted": None, "map_note": note_under(shown, view)}
                 yield changed
                 control = map_to_send(shown)
             else:

@@ -46,10 +46,12 @@ def says(text: str, kind: str = "quiet") -> str:
     return f'<p class="say {kind}">{escape(text)}</p>' if text else '<p class="say"></p>'
 
 
-def map_note(text: str, keeps: Sequence[float] | None = None) -> str:
-    """The line under the map; ``keeps`` are left, top, width and height that crop keeps, which the browser frames on the photo."""
+def map_note(text: str, sha256: str, keeps: Sequence[float] | None = None) -> str:
+    """The line under the map. The browser counts strokes anew for another hash, and frames on the photo what crop keeps: left, top, width
+    and height as shares.
+    """
     frame = f' data-keeps="{" ".join(f"{share:.5f}" for share in keeps)}"' if keeps else ""
-    return f'<p class="say quiet"{frame}>{escape(text)}</p>'
+    return f'<p class="say quiet" data-map="{sha256}"{frame}>{escape(text)}</p>'
 
 
 def step_of(done: int, of: int, seconds_left: float | None = None, number: int = 1, images: int = 1) -> str:

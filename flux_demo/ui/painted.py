@@ -1,4 +1,4 @@
-"""A map that was painted on outlives a reload: it is kept, with what it was drawn from, until a map is drawn from something else."""
+"""A map that was painted on outlives a reload, and a change of what it was drawn from that is taken back: it is kept until another is painted."""
 
 import hashlib
 from contextlib import suppress
@@ -15,7 +15,7 @@ RECORD = {field.name for field in fields(ShownMap)}  # another version of the pr
 
 
 def painted_before(visitors: VisitorStore, visitor: Any, mode: Mode, now: DrawnFrom) -> ShownMap | None:
-    """The visitor's painted map if it was drawn from what the form describes. If it was drawn from something else, it is forgotten.
+    """The visitor's painted map if it was drawn from what the form describes.
 
     Raises InvalidPicture when the form's photo is gone.
     """
@@ -24,10 +24,10 @@ def painted_before(visitors: VisitorStore, visitor: Any, mode: Mode, now: DrawnF
     with suppress(OSError):  # a disk that refuses is no reason not to draw the map
         if not (kept := visitors.form(visitor, _name(mode))):
             return None
-        path = served_again(kept["path"], visitors.file(visitor, _name(mode))) if kept["drawn_from"] == _id(now) else None
-        if path is not None and kept.keys() == RECORD:
+        if kept.keys() != RECORD:
+            forget_painted(visitors, visitor, mode)
+        elif kept["drawn_from"] == _id(now) and (path := served_again(kept["path"], visitors.file(visitor, _name(mode)))):
             return ShownMap(**{**kept, "path": path, "drawn_from": now})
-        forget_painted(visitors, visitor, mode)
     return None
 
 

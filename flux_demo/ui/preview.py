@@ -24,7 +24,7 @@ from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import map_note
 from flux_demo.ui.visitors import current
-from flux_demo.ui.workshop import MAP, in_sight, seen, with_paint
+from flux_demo.ui.workshop import MAP, in_sight, note_under, seen, with_paint
 
 LOOKS: dict[tuple[str, str], Look] = {  # by the map's kind and what the photo looks like: how it could be used as the map
     ("canny", "canny"): "map",
@@ -87,7 +87,7 @@ def map_to_follow(
     else:
         found = with_paint(shown, painter, painting)
         answer = {"map": found.path, "painting": found.sha256}
-    return found, {} if found is shown else answer | {"shown": found, "map_note": html.map_note(found.note, found.keeps)}
+    return found, {} if found is shown else answer | {"shown": found, "map_note": note_under(found, view)}
 
 
 def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -171,12 +171,12 @@ def _redrawn(services: Services, visitor: Any, mode: Mode, now: DrawnFrom, wante
         shown = map_of(services, visitor, mode, now)
     except Exception as error:
         return _no_map(html.says(html.sentence(error), "problem"))
-    return in_sight(view, shown) | {"shown": shown, "map_note": note_of(shown, wanted)} | offers(shown.looks_like)
+    return in_sight(view, shown) | {"shown": shown, "map_note": note_of(shown, wanted, view)} | offers(shown.looks_like)
 
 
-def note_of(shown: ShownMap, wanted: str | None) -> str:
-    """The line under a map."""
-    return html.map_note(f"{shown.note}{_compared(shown, wanted)}", shown.keeps)
+def note_of(shown: ShownMap, wanted: str | None, view: Any = MAP) -> str:
+    """The line under a map that may be compared with a recipe's."""
+    return note_under(shown, view, _compared(shown, wanted))
 
 
 def _no_map(note: str) -> dict[str, Any]:

@@ -10,38 +10,36 @@ from typing import Any
 import gradio as gr
 
 from flux_demo.errors import InvalidPicture
-from flux_demo.maps.photo import open_photo
 from flux_demo.modes import Mode
-from flux_demo.ui import html
-from flux_demo.ui.files import ShownMap, map_to_send, received
-from flux_demo.ui.painted import forget_painted, keep_painted
+from flux_demo.ui.files import ShownMap
+from flux_demo.ui.painted import forget_painted, keep_painted, painted_before
 from flux_demo.ui.preview import draw
 from flux_demo.ui.services import Services
 from flux_demo.ui.visitor_store import is_key
-from flux_demo.ui.workshop import ABOUT_PAINT, PAINTED, to_paint, with_paint
+from flux_demo.ui.workshop import PAINTED, is_on, note_under, to_paint, with_paint
 
-CHANGED_BY_A_STROKE = ("painter", "painting", "shown", "map_note")
+CHANGED_BY_A_STROKE = ("painter", "painting", "map", "shown", "map_note")
 
 
 def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
     """The handler of every stroke, of undo and of clear."""
     visitors = services.album.visitors
 
-    def stroke(*, visitor: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
+    def stroke(*, visitor: Any, shown: ShownMap | None, painter: Any, painting: str | None, view: Any) -> dict[str, Any]:
         if not is_key(visitor) or shown is None or painting != shown.sha256:
             return {}
         answer: dict[str, Any] = {}
         with suppress(InvalidPicture, OSError):  # a full disk is no reason to disturb whoever paints
             if _is_cleared(painter):
                 shown = _without_paint(services, mode, shown)
-                answer = _given_again(shown)
-            elif _is_undone(shown, painter):
-                answer = _given_again(shown)
+                answer = _given_again(shown, view)
+            elif isinstance(painter, dict) and not is_on(shown, painter):
+                answer = _given_again(shown, view)
             found = shown if answer else with_paint(shown, painter, painting)
             if found.drawn_from.photo is not None:
                 if PAINTED in found.options:
                     keep_painted(visitors, visitor, mode, found)
-                else:
+                elif painted_before(visitors, visitor, mode, found.drawn_from):  # what was painted on it is taken back
                     forget_painted(visitors, visitor, mode)
         return answer
 
@@ -52,12 +50,6 @@ def _is_cleared(painter: Any) -> bool:
     return isinstance(painter, dict) and not painter.get("background") and not painter.get("composite")
 
 
-def _is_undone(shown: ShownMap, painter: Any) -> bool:
-    """Whether the map itself was undone: then the editor shows an empty canvas of its own size."""
-    composite = painter.get("composite") if isinstance(painter, dict) else None
-    return bool(composite) and open_photo(received(composite)).size != map_to_send(shown).image.size
-
-
 def _without_paint(services: Services, mode: Mode, shown: ShownMap) -> ShownMap:
     """The map before anybody painted on it, as far as its photo is still there."""
     if PAINTED in shown.options and shown.drawn_from.photo is not None:
@@ -65,6 +57,6 @@ def _without_paint(services: Services, mode: Mode, shown: ShownMap) -> ShownMap:
     return shown
 
 
-def _given_again(shown: ShownMap) -> dict[str, Any]:
-    given = gr.update(value=to_paint(shown.path))
-    return {"painter": given, "painting": shown.sha256, "shown": shown, "map_note": html.map_note(ABOUT_PAINT, shown.keeps)}
+def _given_again(shown: ShownMap, view: Any) -> dict[str, Any]:
+    given = gr.update(value=to_paint(shown))
+    return {"painter": given, "painting": shown.sha256, "map": shown.path, "shown": shown, "map_note": note_under(shown, view)}

@@ -17,12 +17,12 @@ from flux_demo.modes import Mode
 from flux_demo.request import ControlMap, Size
 from flux_demo.ui import html
 from flux_demo.ui.events import Form
-from flux_demo.ui.files import ShownMap, keep_map, map_to_send, new_file, received, still_kept
+from flux_demo.ui.files import ShownMap, keep_map, new_file, received, still_kept
 
 MAP, OVER, COLOUR, PAINT = "map", "over", "colour", "paint"
 TITLES = {MAP: "Map", OVER: "On photo", COLOUR: "Colour", PAINT: "Paint"}
 PAINTED = "painted"  # among the options of a recipe's map; not one that a map is drawn with
-ABOUT_PAINT = "White adds, black takes away. Another photo, size or setting of the map draws it anew."
+ABOUT_PAINT = "White adds, black takes away; Erase takes new strokes away. Another photo, size or setting of the map draws it anew."
 SAID_OF_PAINT = "Painted by hand. Another photo, size or setting of the map draws it anew."
 VIEWED = ("map", "beside", "painter", "painting")
 BRUSH = {"canny": ["#ffffff", "#000000"], "depth": ["#ffffff", "#c0c0c0", "#808080", "#404040", "#000000"]}
@@ -74,17 +74,18 @@ def build_views(form: Form, mode: Mode, state: dict) -> None:
 
 
 def seen(view: Any, shown: ShownMap | None) -> dict[str, Any]:
-    """What stands in the map's place. Without a map, or a photo to lay it over, that is the map's own panel."""
+    """What stands in the map's place. Without a map, or a photo to lay it over, that is the map's own panel.
+
+    The editor is laid out when it is wanted first, and stays: the style sheet hides it, or the map's panel, by the view that is chosen.
+    Gradio's frontend loses an editor that is hidden and shown again in a moment.
+    """
     pair = _pair(view, shown) if shown else None
     painting = view == PAINT and shown is not None
-    # Always with a value: Gradio's frontend lets an update with one overtake an earlier update without.
-    painter = to_paint(shown.path) if shown and painting else None
     return {
-        "map": gr.update(value=shown.path if shown else None, visible=not pair and not painting),
+        "map": gr.update(value=shown.path if shown else None, visible=not pair),
         "beside": gr.update(value=pair, visible=pair is not None),
-        "painter": gr.update(visible=painting, value=painter),
         "painting": shown.sha256 if shown and painting else None,
-    }
+    } | ({"painter": gr.update(visible=True, value=to_paint(shown))} if shown and painting else {})
 
 
 def in_sight(view: Any, shown: ShownMap) -> dict[str, Any]:
@@ -100,10 +101,8 @@ def choose_view(*, view: Any, shown: ShownMap | None, painter: Any, painting: st
         shown = with_paint(shown, painter, painting)
     except InvalidPicture as error:
         return seen(MAP, shown) | {"map_note": html.says(str(error), "problem"), "view": MAP}
-    answer: dict[str, Any] = {"shown": shown, "map_note": html.map_note(shown.note, shown.keeps)}
-    if view == PAINT:
-        answer["map_note"] = html.map_note(ABOUT_PAINT, shown.keeps)
-    elif view == OVER and not still_kept(shown.drawn_from.photo):
+    answer: dict[str, Any] = {"shown": shown, "map_note": note_under(shown, view)}
+    if view == OVER and not still_kept(shown.drawn_from.photo):
         answer["map_note"] = html.says("There is no photo here to lay the map over. Add the one that it was drawn from.")
     return answer | seen(view, shown)
 
@@ -114,17 +113,31 @@ def with_paint(shown: ShownMap, painter: Any, painting: str | None) -> ShownMap:
     ``painting`` is the hash of the map that the editor was given: an older one's strokes are not for this map.
     """
     composite = painter.get("composite") if isinstance(painter, dict) else None
-    if not composite or painting != shown.sha256:
+    if not composite or painting != shown.sha256 or not is_on(shown, painter):
         return shown
     painted = ControlMap(shown.kind, open_photo(received(composite)), {**shown.options, PAINTED: True}, shown.fit, shown.estimator)
-    if painted.sha256 == shown.sha256 or painted.size != map_to_send(shown).size:
+    if painted.sha256 == shown.sha256:
         return shown
     return replace(keep_map(painted, shown.drawn_from, SAID_OF_PAINT), keeps=shown.keeps)
 
 
-def to_paint(path: str) -> dict[str, Any]:
-    """A map as the editor's value, with nothing painted on it."""
-    return {"background": path, "layers": [], "composite": None}
+def is_on(shown: ShownMap, painter: dict[str, Any]) -> bool:
+    """Whether the editor has this map under its strokes. Its undo goes back beyond the map: to another one, or to an empty canvas.
+
+    Raises InvalidPicture for a file that is gone.
+    """
+    background = painter.get("background")
+    return bool(background) and open_photo(received(background)).tobytes() == open_photo(shown.path).tobytes()
+
+
+def to_paint(shown: ShownMap) -> dict[str, Any]:
+    """A map as the editor's value, with nothing painted on it: of a layer, Gradio's editor shows nothing."""
+    return {"background": shown.path, "layers": [], "composite": None}
+
+
+def note_under(shown: ShownMap, view: Any, more: str = "") -> str:
+    """The line under a map in a view."""
+    return html.map_note(ABOUT_PAINT if view == PAINT else f"{shown.note}{more}", shown.sha256, shown.keeps)
 
 
 def _pair(view: Any, shown: ShownMap) -> tuple[str, str] | None:

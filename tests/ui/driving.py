@@ -90,19 +90,19 @@ def wait_for_status(page, mode, text):
     page.locator(f"#status-{mode}").get_by_text(text).wait_for()
 
 
-def hand_over(page, event, path, onto="body", text=None):
+def hand_over(page, event, path, onto="body", text=None, kind="image/png"):
     """Drop or paste a file, with text beside it or without, as the browser tells the page of it."""
     page.evaluate(
-        """([event, name, bytes, onto, text]) => {
+        """([event, name, bytes, onto, text, kind]) => {
             const files = new DataTransfer();
             if (text) files.items.add(text, "text/plain");
-            files.items.add(new File([Uint8Array.from(atob(bytes), (each) => each.charCodeAt(0))], name, { type: "image/png" }));
-            const kind = event === "paste"
+            files.items.add(new File([Uint8Array.from(atob(bytes), (each) => each.charCodeAt(0))], name, { type: kind }));
+            const told = event === "paste"
                 ? new ClipboardEvent("paste", { clipboardData: files, bubbles: true, cancelable: true })
                 : new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
-            document.querySelector(onto).dispatchEvent(kind);
+            document.querySelector(onto).dispatchEvent(told);
         }""",
-        [event, path.name, base64.b64encode(path.read_bytes()).decode(), onto, text],
+        [event, path.name, base64.b64encode(path.read_bytes()).decode(), onto, text, kind],
     )
 
 

@@ -42,6 +42,22 @@ def test_a_photo_dropped_beside_its_panel_becomes_the_photo(visit, studio, photo
     assert pixels_hash(served(page, "#map-canny")) == studio.preview("canny", photo).sha256
 
 
+def test_a_file_that_is_no_image_is_refused_in_the_pages_own_words(visit, studio, photo, photo_file, tmp_path):
+    (tmp_path / "notes.txt").write_text("not an image")
+    page = visit(tab="Canny")
+    hand_over(page, "drop", tmp_path / "notes.txt", onto="#photo-canny", kind="text/plain")
+    page.locator(".pane .note:visible").get_by_text("The image cannot be opened").wait_for()
+    hand_over(page, "drop", photo_file, onto="#photo-canny")
+    assert pixels_hash(served(page, "#map-canny")) == studio.preview("canny", photo).sha256
+    page.get_by_role("tab", name="Text", exact=True).click()
+    (tmp_path / "cut.png").write_bytes(photo_file.read_bytes()[:900])
+    for name, kind in (("notes.txt", "text/plain"), ("cut.png", "image/png")):
+        hand_over(page, "drop", tmp_path / name, kind=kind)
+        page.locator("#restore-note").get_by_text("The image cannot be opened").wait_for()
+        page.get_by_role("button", name="Close", exact=True).click()
+    expect(page.locator(".toast-body")).to_have_count(0)
+
+
 def test_another_programs_image_is_a_photo_and_its_settings_are_taken_only_when_asked_for(visit, photo, tmp_path):
     theirs, texts = tmp_path / "theirs.png", PngInfo()
     texts.add_text("parameters", "a castle\nNegative prompt: fog\nSteps: 30, CFG scale: 7, Seed: 5, Size: 512x768")

@@ -17,7 +17,7 @@ from flux_demo.ui.preview import map_to_follow
 from flux_demo.ui.restore import filled
 from flux_demo.ui.strokes import stroke_handler
 from flux_demo.ui.visitor_store import VisitorStore, new_key
-from flux_demo.ui.workshop import PAINTED
+from flux_demo.ui.workshop import PAINT, PAINTED, with_paint
 
 DEPTH, ME = MODES["depth"], new_key()
 
@@ -41,14 +41,18 @@ def services_of(visitors):
 
 
 def stroke(visitors, shown, painter):
-    return stroke_handler(services_of(visitors), DEPTH)(visitor=ME, shown=shown, painter=painter, painting=shown.sha256)
+    return stroke_handler(services_of(visitors), DEPTH)(visitor=ME, shown=shown, painter=painter, painting=shown.sha256, view=PAINT)
 
 
 def paint(visitors, shown, colour="white"):
-    return stroke(visitors, shown, {"composite": {"path": saved("composite.png", colour)}})
+    return stroke(visitors, shown, painted(shown, colour))
 
 
-def test_the_same_photo_under_another_path_finds_it_and_another_photo_forgets_it(shown, tmp_path):
+def painted(shown, colour):
+    return {"background": {"path": shown.path}, "layers": [], "composite": {"path": saved("composite.png", colour)}}
+
+
+def test_the_same_photo_under_another_path_finds_it_and_another_photo_does_not(shown, tmp_path):
     visitors, now = VisitorStore(tmp_path), shown.drawn_from
     assert painted_before(visitors, ME, DEPTH, now) is None
     paint(visitors, shown)
@@ -59,7 +63,7 @@ def test_the_same_photo_under_another_path_finds_it_and_another_photo_forgets_it
     assert found.options == {"near": 0, PAINTED: True} and found.drawn_from.photo == again
     assert painted_before(visitors, new_key(), DEPTH, now) is None and painted_before(visitors, ME, MODES["canny"], now) is None
     assert painted_before(visitors, ME, DEPTH, now._replace(photo=saved("photo.png", "red"))) is None
-    assert painted_before(visitors, ME, DEPTH, now) is None  # drawn anew meanwhile
+    assert painted_before(visitors, ME, DEPTH, now) is not None  # whoever takes a change back has the paint back
 
 
 @pytest.mark.parametrize(("options", "compared"), [({"near": 0.0}, True), ({"near": 0.0, PAINTED: True}, False)])
@@ -96,7 +100,9 @@ def test_an_editor_that_lost_the_map_gets_it_back(shown, tmp_path, cleared):
     canvas = str(new_file("composite.png"))
     Image.new("RGB", (800, 800), "white").save(canvas)  # Gradio's own, when the map itself was undone
     empty = {"background": None, "layers": [], "composite": None}
-    answer = stroke(visitors, shown, empty if cleared else {"background": {"path": canvas}, "composite": {"path": canvas}})
+    undone = {"background": {"path": canvas}, "composite": {"path": canvas}}
+    assert with_paint(shown, undone, shown.sha256) is shown
+    answer = stroke(visitors, shown, empty if cleared else undone)
     assert answer["painter"]["value"] == {"background": shown.path, "layers": [], "composite": None}
     assert (answer["shown"], answer["painting"]) == (shown, shown.sha256)
     assert painted_before(visitors, ME, DEPTH, shown.drawn_from) is None

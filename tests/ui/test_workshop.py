@@ -114,15 +114,45 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     expect(page.get_by_text("Painted by hand.").locator("visible=true")).to_be_visible()
     before = source(page, "#map-depth")
     view(page, "Paint")
-    page.wait_for_function("document.querySelector('#painter-depth .zoom-number')?.innerText.includes('%')")
+    expect(page.locator("#painter-depth .zoom-number")).to_have_text(zoom)  # the map is there
+    painted = page.locator(".note:visible [data-map]").get_attribute("data-map")
     page.locator("#painter-depth button[title='Clear canvas']").click()
-    expect(page.locator("#painter-depth .zoom-number")).to_have_text(zoom)  # the map comes back, without what was painted
-    view(page, "Map")
+    page.wait_for_function("(painted) => document.querySelector('#tab-depth .note [data-map]').dataset.map !== painted", arg=painted)
+    view(page, "Map")  # of which only the paint is gone
     assert np.array_equal(pixels(changed(page, "#map-depth", before)), drawn)
     before = source(page, "#map-depth")
     field(page, "Near clip").fill("0.5")
     field(page, "Near clip").press("Tab")
-    assert not (pixels(changed(page, "#map-depth", before))[differs] == 255).all()
+    clipped = changed(page, "#map-depth", before)
+    assert not (pixels(clipped)[differs] == 255).all()
+
+
+def test_undo_ends_at_a_map_that_was_drawn_while_its_editor_was_open_and_the_paint_comes_back_with_the_setting(visit, photo_file):
+    page = visit(tab="Depth")
+    give_photo(page, "depth", photo_file)
+    drawn = source(page, "#map-depth")
+    view(page, "Paint")
+    canvas = page.locator("#painter-depth canvas").first
+    canvas.wait_for()
+    page.wait_for_function("document.querySelector('#painter-depth .zoom-number')?.innerText.includes('%')")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    with page.expect_response(lambda response: "composite.png" in (response.request.post_data or "")):  # the stroke has arrived
+        stroke(page, box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    before = page.locator(".note:visible [data-map]").get_attribute("data-map")
+    field(page, "Near clip").fill("0.5")
+    field(page, "Near clip").press("Tab")
+    page.wait_for_function("(before) => document.querySelector('#tab-depth .note [data-map]').dataset.map !== before", arg=before)
+    expect(page.locator(".note:visible").get_by_text("White adds")).to_be_visible()
+    page.locator("#painter-depth button[title=Undo]").click()
+    view(page, "Map")
+    clipped = changed(page, "#map-depth", drawn)
+    expect(page.get_by_text("Painted by hand.").locator("visible=true")).to_have_count(0)
+    before = source(page, "#map-depth")
+    field(page, "Near clip").fill("0")
+    field(page, "Near clip").press("Tab")
+    assert changed(page, "#map-depth", before) != clipped
+    expect(page.get_by_text("Painted by hand.").locator("visible=true")).to_be_visible()
 
 
 def test_a_map_in_black_on_white_can_be_used_the_other_way_round(visit, studio, photo, tmp_path):
