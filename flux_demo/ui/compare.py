@@ -63,7 +63,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
             chosen = random_seed() if chosen is None else chosen
             requests = _requests(studio, mode, maps, (prompt, chosen, steps, guidance))
             run = services.runs.start(
-                visitor, studio, requests, lambda made: services.album.add(visitor, made, maps.get(made.request.mode)), mode.name
+                visitor, studio, requests, lambda made: services.album.add(visitor, made, maps.get(made.request.mode)), mode.name, maps
             )
         except StillRunning:
             yield from watch_other(services, visitor, mode, last)

@@ -26,6 +26,7 @@ from flux_demo.ui.visitor_store import is_key
 from flux_demo.ui.workshop import VIEWED
 
 FORM = ("prompt", "seed", "steps", "guidance", "size", "preset", "sample", "fit", "as_map", "photo")
+PHOTOS = tuple(f"{mode.name}__photo" for mode in MODES.values() if mode.control)
 IMAGE = ("picture", "image_head", "caption", "details", "last", "keep")
 GONE = ("history", "gallery", "recent", "restore_note")  # what changes when an image turns out to be deleted
 SHOWN = ("tabs", "restore_note", "status", *VIEWED, "view", "shown", "wanted", "map_note", *IMAGE)
@@ -67,15 +68,15 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, bl
 
     quiet = {f"{mode}__status": html.says("") for mode in MODES}  # what was said of an earlier file
 
-    def dropped_in(*, dropped: Any, history: list[Entry]) -> dict[str, Any]:
+    def dropped_in(*, dropped: Any, history: list[Entry], **photos: Any) -> dict[str, Any]:
         try:
-            return across(studio, opened(dropped, services.album.titles), history)
+            return across(studio, opened(dropped, services.album.titles), history, photos)
         except NoRecipe:
             return quiet | _offered(studio, dropped)
         except Exception as error:
             return quiet | {"restore_note": html.says(html.sentence(error), "problem"), **_offers(False)}
 
-    bind([everywhere["dropped"].upload], dropped_in, flat, [*values, "offered", *_offers(False)])
+    bind([everywhere["dropped"].upload], dropped_in, flat, [*values, "offered", *_offers(False)], PHOTOS)
     _bind_note(studio, flat, values)
     for follows_photo in (mode for mode in MODES.values() if mode.control):
         _bind_offer(follows_photo, flat)
@@ -227,6 +228,8 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
     def keep(*, visitor: Any, entry: Entry | None) -> dict[str, Any]:
         if entry is None or not is_key(visitor):
             return {}
+        if any(each.recipe == entry.recipe for each in services.album.entries(visitor)):  # in another window
+            return {f"{mode}__status": html.says("The partial image is kept already.")} | history_shown(services.album.entries(visitor))
         try:
             services.album.keep(visitor, entry)
         except Exception as error:
@@ -243,10 +246,10 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
 def _bind_back(studio: Studio, mode: str, flat: Form, values: list[str]) -> None:
     form = {"entry": flat[f"{mode}__last"]} | flat
 
-    def back(*, entry: Entry | None, history: list[Entry]) -> dict[str, Any]:
-        return across(studio, entry, history) if entry else {}
+    def back(*, entry: Entry | None, history: list[Entry], **photos: Any) -> dict[str, Any]:
+        return across(studio, entry, history, photos) if entry else {}
 
-    bind([flat[f"{mode}__again"].click], back, form, values)
+    bind([flat[f"{mode}__again"].click], back, form, values, PHOTOS)
 
 
 def _gone(services: Services, visitor: Any) -> dict[str, Any]:

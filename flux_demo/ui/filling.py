@@ -53,6 +53,7 @@ def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
     named = given.get("mode", "text").lower()
     mode = MODES.get(named, MODES["text"])
     values, wrong = usable(studio, mode, given)
+    values = {"seed": ""} | linked_defaults(mode) | values  # which a link leaves out
     wrong = wrong if named in MODES else ["mode", *wrong]
     said = (
         f"The link's {', '.join(wrong)} cannot be used. Check the form before you generate."

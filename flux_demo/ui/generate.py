@@ -97,19 +97,20 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
             request = request_of(mode, prompt, seed, steps, guidance, preset, None if control else size, control, sample)
             requests = [dials.complete(each) for each in consecutive(request, whole(count), MOST_AT_ONCE)]
             follows = shown if control else None
-            run = services.runs.start(visitor, studio, requests, lambda made: services.album.add(visitor, made, follows))
+            maps = {mode.name: follows}
+            run = services.runs.start(visitor, studio, requests, lambda made: services.album.add(visitor, made, follows), maps=maps)
         except StillRunning:
             yield from watch_other(services, visitor, mode, last)
             return
         except Exception as error:
             yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": last.path if last else None}
             return
-        yield from watch(services, visitor, run, last, follows)
+        yield from watch(services, visitor, run, last)
 
     return make
 
 
-def watch(services: Services, visitor: str, run: Run, last: Entry | None, shown: ShownMap | None = None) -> Iterator[dict[str, Any]]:
+def watch(services: Services, visitor: str, run: Run, last: Entry | None) -> Iterator[dict[str, Any]]:
     """Show a run until it ends: its steps, each image when it is ready, and how it ended."""
     seen, told = 0, None
     for _ in run.watched():
@@ -131,7 +132,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, shown:
             yield {"status": html.says(at.text, "busy")}
     # The images once more: of two updates that come at once, the browser may show only the second.
     last, shown_now = _newest(services, visitor, run, last) if run.images else (last, {})
-    yield shown_now | _end_of(services, visitor, run, last, shown)
+    yield shown_now | _end_of(services, visitor, run, last)
 
 
 def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None) -> Iterator[dict[str, Any]]:
@@ -203,9 +204,9 @@ def _prompt_first(prompt: Any) -> None:
         raise InvalidRequest("The prompt is empty. Describe the image in a few words.")
 
 
-def _end_of(services: Services, visitor: str, run: Run, last: Entry | None, shown: ShownMap | None) -> dict[str, Any]:
+def _end_of(services: Services, visitor: str, run: Run, last: Entry | None) -> dict[str, Any]:
     if run.error is None:
-        forget(services.album.visitors, visitor, run.request.mode)
+        forget(services.album.visitors, visitor, run.tab)
         seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
         notes = dict.fromkeys(note for made in run.images for note in made.notes)
         return IDLE | {"status": html.says(" ".join((f"Done in {seconds:.1f} s.", *notes)))}
@@ -216,6 +217,6 @@ def _end_of(services: Services, visitor: str, run: Run, last: Entry | None, show
         return IDLE | back | {"status": html.says("Stopped.")}
     which = f" of image {len(run.images) + 1} of {len(run.requests)}" if len(run.requests) > 1 else ""
     said = html.says(f"Stopped at step {step.done} of {step.of}{which}. The partial image is kept only if you say so.")
-    partial = partial_entry(services.studio, run, step, shown)
-    remember(services.album.visitors, visitor, run.request.mode, partial)
+    partial = partial_entry(services.studio, run, step, run.maps.get(run.request.mode))
+    remember(services.album.visitors, visitor, run.tab, partial)
     return IDLE | displayed(partial) | {"status": said}

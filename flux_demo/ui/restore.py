@@ -1,13 +1,14 @@
 """An image that was generated here restores its tab: prompt, settings, and the map if this visitor still has it."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from flux_demo.backends import Route
-from flux_demo.errors import InvalidPicture, InvalidRequest
+from flux_demo.errors import FluxDemoError, InvalidPicture, InvalidRequest
 from flux_demo.modes import MODES, Mode
 from flux_demo.parameters import read_parameters
 from flux_demo.recipe import read_recipe
@@ -17,9 +18,9 @@ from flux_demo.ui import html
 from flux_demo.ui.files import publish, received, still_kept
 from flux_demo.ui.filling import usable
 from flux_demo.ui.history import Entry, displayed
-from flux_demo.ui.preview import drawn_from, note_of, wanting
+from flux_demo.ui.preview import draw, drawn_from, note_of, wanting
 from flux_demo.ui.tab_state import find_route
-from flux_demo.ui.workshop import MAP, PAINTED, seen
+from flux_demo.ui.workshop import MAP, PAINTED, note_under, seen
 
 PAINTING_IS_GONE = "This image followed a map that was painted on, and the PNG stores neither. Add the photo for its map without the paint."
 
@@ -35,8 +36,8 @@ def opened(dropped: Any, titles: Mapping[str, str]) -> Entry:
     return Entry(publish(path, "restored.png"), recipe, titles.get(recipe.backend, recipe.backend))
 
 
-def filled(studio: Studio, entry: Entry, history: Sequence[Entry]) -> dict[str, Any]:
-    """The new values of the recipe's own tab, by component name."""
+def filled(studio: Studio, entry: Entry, history: Sequence[Entry], photo: Any = None) -> dict[str, Any]:
+    """The new values of the recipe's own tab, by component name; ``photo`` is what stands there."""
     recipe, mode = entry.recipe, MODES[entry.recipe.mode]
     values: dict[str, Any] = {
         "prompt": recipe.prompt,
@@ -50,12 +51,14 @@ def filled(studio: Studio, entry: Entry, history: Sequence[Entry]) -> dict[str, 
     if recipe.sample is not None:
         values["sample"] = recipe.sample
     if mode.control and recipe.control:
-        values |= _map_of(mode, entry, history, values["size"])
+        values |= _map_of(studio, mode, entry, history, values["size"], photo)
     return values | displayed(entry)
 
 
-def _map_of(mode: Mode, entry: Entry, history: Sequence[Entry], size: str) -> dict[str, Any]:
-    """Map and photo from this visitor's own images where the hash is known; otherwise an empty panel that asks for the photo."""
+def _map_of(studio: Studio, mode: Mode, entry: Entry, history: Sequence[Entry], size: str, photo: Any) -> dict[str, Any]:
+    """Map and photo from this visitor's own images where the hash is known; otherwise the map of the photo that stands there, compared with
+    the recipe's. Without a photo, an empty panel that asks for it.
+    """
     control = entry.recipe.control
     assert mode.control and control
     options = {option.name: control.options.get(option.name, option.default) for option in mode.control.options}
@@ -64,12 +67,20 @@ def _map_of(mode: Mode, entry: Entry, history: Sequence[Entry], size: str) -> di
     for known in (entry, *history):
         shown = known.shown
         if shown and shown.sha256 == control.sha256 and still_kept(shown.path):
-            photo = still_kept(known.photo)
-            shown = replace(shown, drawn_from=drawn_from(mode, photo, size, fit, as_map, options))
+            its_photo = still_kept(known.photo)
+            shown = replace(shown, drawn_from=drawn_from(mode, its_photo, size, fit, as_map, options))
             map_shown = {"shown": shown, "wanted": control.sha256, "map_note": note_of(shown, control.sha256)}
-            return form | seen(MAP, shown) | map_shown | {"photo": photo}
+            return form | seen(MAP, shown) | map_shown | {"photo": its_photo}
     painted = bool(control.options.get(PAINTED))
     wanted = None if painted else control.sha256  # no photo gives a painted map again, so none is compared with it
+    with suppress(FluxDemoError):
+        shown = draw(studio, mode, drawn_from(mode, photo, size, fit, as_map, options))
+        note = (
+            note_under(shown, MAP, " The recipe's map was painted on; the PNG does not store the paint.")
+            if painted
+            else note_of(shown, wanted)
+        )
+        return form | seen(MAP, shown) | {"shown": shown, "wanted": wanted, "map_note": note}
     note = html.says(PAINTING_IS_GONE) if painted else wanting(wanted)
     return form | seen(MAP, None) | {"photo": None, "shown": None, "wanted": wanted, "map_note": note}
 
@@ -97,10 +108,10 @@ def _presets(studio: Studio, mode: Mode) -> Sequence[str]:
     return route.dials.presets if isinstance(route, Route) else ()
 
 
-def across(studio: Studio, entry: Entry, history: Sequence[Entry]) -> dict[str, Any]:
+def across(studio: Studio, entry: Entry, history: Sequence[Entry], photos: Mapping[str, Any]) -> dict[str, Any]:
     """``filled`` for the whole page, names as mode__component, with the recipe's tab chosen."""
     mode = entry.recipe.mode
-    answer = {f"{mode}__{name}": value for name, value in filled(studio, entry, history).items()}
+    answer = {f"{mode}__{name}": value for name, value in filled(studio, entry, history, photos.get(f"{mode}__photo")).items()}
     return answer | {"tabs": gr.Tabs(selected=mode), "restore_note": html.says("")}
 
 

@@ -6,7 +6,7 @@ The page's runs are kept by visitor and mode. A reload, a second tab or a cut co
 import math
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,8 @@ class Run:
 
     requests: Sequence[GenerationRequest]
     caller: Visitor | None = None  # for the queue's fairness
+    tab: str = ""  # the mode in whose tab it was started
+    maps: Mapping[str, Any] = field(default_factory=dict)  # by mode what is followed, as the page shows it
     at: Step | Status | None = None  # the newest news
     images: list[GeneratedImage] = field(default_factory=list)
     error: BaseException | None = None
@@ -105,7 +107,13 @@ class Runs:
         self._lock = threading.Lock()
 
     def start(
-        self, visitor: str, studio: Studio, requests: Sequence[GenerationRequest], on_image: Callable, mode: str | None = None
+        self,
+        visitor: str,
+        studio: Studio,
+        requests: Sequence[GenerationRequest],
+        on_image: Callable,
+        mode: str | None = None,
+        maps: Mapping[str, Any] | None = None,
     ) -> Run:
         """Start a run in a mode's tab, that of the first request unless another is named.
 
@@ -115,7 +123,7 @@ class Runs:
             raise InvalidRequest("The page has not finished loading. Try again in a moment, or reload it.")
         key = (visitor, mode or requests[0].mode)
         caller = current.get()
-        run = Run(requests, caller.visitor if caller else None)
+        run = Run(requests, caller.visitor if caller else None, key[1], maps or {})
         with self._lock:
             known = self._runs.get(key)
             if known and not known.done.is_set():

@@ -164,6 +164,10 @@ def test_an_example_photo_is_compared_with_the_map_of_a_recipe(visit, tmp_path):
     stranger.get_by_text("The PNG does not store the photo").wait_for()
     stranger.locator("#examples-canny button").first.click()
     stranger.get_by_text("It is the map of the recipe").wait_for()
+    stranger.locator(".pictures-head input[type=file]").set_input_files(picture)  # once more: the photo stays
+    stranger.locator("#status-canny").get_by_text("Settings restored.").wait_for()
+    stranger.get_by_text("It is the map of the recipe").wait_for()
+    expect(stranger.locator("#photo-canny img")).to_have_count(1)
     run(stranger)
     stranger.get_by_text("It is the map of the recipe").wait_for(state="detached")
 

@@ -40,8 +40,12 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     assert len(list(studio.gallery.folder.glob("*.png"))) == files
     page.reload()
     expect(page.locator("#caption-text")).to_contain_text(f"Partial, step {partial.stopped_at}")
-    page.get_by_role("button", name="Keep partial image", exact=True).locator("visible=true").click()
-    expect(page.locator("#history img")).to_have_count(2)
+    second = page.context.new_page()
+    second.goto(page.url)
+    for window in (page, second):  # kept once
+        window.get_by_role("button", name="Keep partial image", exact=True).locator("visible=true").click()
+        expect(window.locator("#history img")).to_have_count(2)
+    expect(second.locator("#status-text")).to_contain_text("kept already")
     assert len(list(studio.gallery.folder.glob("*.png"))) == files + 1
     choose_size(page, SMALL)
     set_steps(page, 1)
