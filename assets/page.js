@@ -232,6 +232,7 @@
             const prompt = thumb.querySelector("img").alt;
             if (prompt && thumb.ariaLabel !== prompt) thumb.ariaLabel = prompt;
         }
+        for (const link of document.querySelectorAll("a.download-link:not([tabindex])")) link.tabIndex = -1; // the button in it is the tab stop
         for (const empty of document.querySelectorAll(".empty[aria-label]:not([role])")) empty.setAttribute("role", "img"); // a name needs a role
     };
     new MutationObserver(() => {

@@ -170,7 +170,8 @@ def _bind_fetch_end(fetching: Any, form: Form) -> None:
 
 def _bind_history(services: Services, flat: Form) -> None:
     names = [name for name in flat if name.rpartition("__")[2] in {*IMAGE, *actions()}]
-    chosen = [*names, "tabs", *GONE]
+    statuses = [f"{mode}__status" for mode in MODES]
+    chosen = [*names, *statuses, "tabs", *GONE]
 
     def show(history: list[Entry], visitor: Any, event: gr.SelectData) -> list[Any]:
         entry = history[event.index] if isinstance(event.index, int) and 0 <= event.index < len(history) else None
@@ -178,6 +179,7 @@ def _bind_history(services: Services, flat: Form) -> None:
         if entry and still_kept(entry.path):
             mode = entry.recipe.mode
             answer = {f"{mode}__{name}": value for name, value in displayed(entry).items()} | {"tabs": gr.Tabs(selected=mode)}
+            answer[f"{mode}__status"] = html.says("")  # which was of another image
         elif entry:
             answer = _gone(services, visitor)
         return [answer.get(name, gr.skip()) for name in chosen]
@@ -209,7 +211,7 @@ def _bind_history(services: Services, flat: Form) -> None:
         told = {f"{mode}__status": html.says("All your images are deleted.") for mode in MODES}
         return gone | told | history_shown([]) | {"strip": gr.update(value=None, visible=False)}
 
-    outputs = [*names, *(f"{mode}__status" for mode in MODES), "history", "gallery", "recent", "strip"]
+    outputs = [*names, *statuses, "history", "gallery", "recent", "strip"]
     bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, js=SURE_JS)
 
 
@@ -259,7 +261,7 @@ def _gone(services: Services, visitor: Any) -> dict[str, Any]:
 
 
 def _bind_send(services: Services, mode: str, other: Mode, flat: Form) -> None:
-    photo, as_map, wanted, prompt = (f"{other.name}__{name}" for name in ("photo", "as_map", "wanted", "prompt"))
+    photo, as_map, wanted, prompt, status = (f"{other.name}__{name}" for name in ("photo", "as_map", "wanted", "prompt", "status"))
     form = {"entry": flat[f"{mode}__last"], "typed": flat[prompt]} | flat
 
     def send(*, entry: Entry | None, typed: Any, visitor: Any) -> dict[str, Any]:
@@ -267,10 +269,10 @@ def _bind_send(services: Services, mode: str, other: Mode, flat: Form) -> None:
             return {}
         if not still_kept(entry.path):
             return _gone(services, visitor)
-        taken = {photo: entry.path, as_map: False, wanted: None, "tabs": gr.Tabs(selected=other.name)}
+        taken = {photo: entry.path, as_map: False, wanted: None, status: html.says(""), "tabs": gr.Tabs(selected=other.name)}
         return taken if typed else taken | {prompt: entry.recipe.prompt}
 
-    bind([flat[f"{mode}__send_{other.name}"].click], send, form, [photo, as_map, wanted, prompt, "tabs", *GONE], queue=False)
+    bind([flat[f"{mode}__send_{other.name}"].click], send, form, [photo, as_map, wanted, prompt, status, "tabs", *GONE], queue=False)
 
 
 def _bind_example_photos(form: Form) -> None:

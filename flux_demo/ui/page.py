@@ -25,12 +25,12 @@ from flux_demo.ui.run import MAX_RUNS, Runs
 from flux_demo.ui.services import Services
 from flux_demo.ui.session import bind_session
 from flux_demo.ui.size_field import bind_size
-from flux_demo.ui.strokes import CHANGED_BY_A_STROKE, stroke_handler
+from flux_demo.ui.strokes import CHANGED_BY_A_STROKE, stroke_handler, view_handler
 from flux_demo.ui.tab import build_tab
 from flux_demo.ui.tab_state import find_route
 from flux_demo.ui.turns import Turns
 from flux_demo.ui.visitor_store import VisitorStore
-from flux_demo.ui.workshop import VIEWED, choose_view
+from flux_demo.ui.workshop import VIEWED
 
 TITLE = "FLUX.1 [dev]: Text, Canny, Depth"
 QUEUED = 256  # events that may wait in Gradio's queue together; runs wait in ours
@@ -170,7 +170,7 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
     offered = ["use_as_map", "use_inverted"]
     bind([form["use_as_map"].click], lambda: {"as_map": True} | offers(None), form, ["as_map", *offered], queue=False)
     bind([form["use_inverted"].click], inverted, form, ["photo", "as_map", "map_note", *offered])
-    bind([form["view"].input], choose_view, form, [*VIEWED, "view", "shown", "map_note"], trigger_mode="always_last")
+    bind([form["view"].input], view_handler(services, mode), form, [*VIEWED, "view", "shown", "map_note"], trigger_mode="always_last")
     strokes = stroke_handler(services, mode)
     bind([form["painter"].input], strokes, form, [*CHANGED_BY_A_STROKE], queue=False, trigger_mode="always_last")
     lower, upper = [option for option in mode.control.options if not option.is_switch]

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from flux_demo.errors import InvalidPicture
 from flux_demo.modes import Mode
 from flux_demo.ui.files import DrawnFrom, ShownMap, received, served_again
 from flux_demo.ui.visitor_store import VisitorStore, is_key
@@ -31,9 +32,12 @@ def painted_before(visitors: VisitorStore, visitor: Any, mode: Mode, now: DrawnF
     return None
 
 
-def keep_painted(visitors: VisitorStore, visitor: str, mode: Mode, shown: ShownMap) -> None:
-    visitors.keep_form(visitor, _name(mode), asdict(shown) | {"drawn_from": _id(shown.drawn_from)})
-    visitors.keep_file(visitor, _name(mode), Path(shown.path))
+def keep_painted(visitors: VisitorStore, visitor: Any, mode: Mode, shown: ShownMap) -> None:
+    """Keep a map that was painted on. A full disk is no reason to disturb whoever paints."""
+    if is_key(visitor) and shown.drawn_from.photo is not None:
+        with suppress(InvalidPicture, OSError):
+            visitors.keep_form(visitor, _name(mode), asdict(shown) | {"drawn_from": _id(shown.drawn_from)})
+            visitors.keep_file(visitor, _name(mode), Path(shown.path))
 
 
 def forget_painted(visitors: VisitorStore, visitor: str, mode: Mode) -> None:

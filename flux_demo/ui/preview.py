@@ -19,7 +19,7 @@ from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received
 from flux_demo.ui.filled import check_filled
 from flux_demo.ui.map_notes import SAME_SHAPE, Facts, described
-from flux_demo.ui.painted import painted_before
+from flux_demo.ui.painted import keep_painted, painted_before
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import map_note
@@ -86,6 +86,8 @@ def map_to_follow(
         answer = in_sight(view, found)
     else:
         found = with_paint(shown, painter, painting)
+        if found is not shown:
+            keep_painted(services.album.visitors, visitor, mode, found)
         answer = {"map": found.path, "painting": found.sha256}
     return found, {} if found is shown else answer | {"shown": found, "map_note": note_under(found, view)}
 

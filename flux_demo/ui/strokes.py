@@ -16,7 +16,7 @@ from flux_demo.ui.painted import forget_painted, keep_painted, painted_before
 from flux_demo.ui.preview import draw
 from flux_demo.ui.services import Services
 from flux_demo.ui.visitor_store import is_key
-from flux_demo.ui.workshop import PAINTED, is_on, note_under, to_paint, with_paint
+from flux_demo.ui.workshop import PAINTED, choose_view, is_on, note_under, to_paint, with_paint
 
 CHANGED_BY_A_STROKE = ("painter", "painting", "map", "shown", "map_note")
 
@@ -44,6 +44,18 @@ def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, An
         return answer
 
     return stroke
+
+
+def view_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
+    """The handler of the choice between the views. It may come before the last stroke's own event, which is for another map then."""
+
+    def chosen(*, visitor: Any, view: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
+        answer = choose_view(view=view, shown=shown, painter=painter, painting=painting)
+        if (found := answer.get("shown")) and found is not shown:
+            keep_painted(services.album.visitors, visitor, mode, found)
+        return answer
+
+    return chosen
 
 
 def _is_cleared(painter: Any) -> bool:

@@ -94,7 +94,7 @@ def in_sight(view: Any, shown: ShownMap) -> dict[str, Any]:
 
 
 def choose_view(*, view: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
-    """The handler of the choice; what was painted is the map from here on."""
+    """What the page shows after the choice; what was painted is the map from here on."""
     if shown is None:
         return seen(view, None)
     try:

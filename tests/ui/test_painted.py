@@ -15,7 +15,7 @@ from flux_demo.ui.history import Entry
 from flux_demo.ui.painted import painted_before
 from flux_demo.ui.preview import map_to_follow
 from flux_demo.ui.restore import filled
-from flux_demo.ui.strokes import stroke_handler
+from flux_demo.ui.strokes import stroke_handler, view_handler
 from flux_demo.ui.visitor_store import VisitorStore, new_key
 from flux_demo.ui.workshop import PAINT, PAINTED, with_paint
 
@@ -84,6 +84,18 @@ def test_a_click_before_the_map_is_there_again_sends_the_painted_one(shown, tmp_
     assert map_to_send(found).image.getpixel((0, 0)) == (255, 255, 255) and changed["map"] == found.path
     with pytest.raises(InvalidRequest, match="no photo to follow"):
         map_to_follow(services, ME, DEPTH, shown.drawn_from._replace(photo=None), None, "map", None, None)
+
+
+def test_what_a_choice_of_view_or_a_run_made_the_map_is_kept_too(shown, tmp_path):
+    for number, choose in enumerate((view_handler, None)):
+        visitors = VisitorStore(tmp_path / str(number))
+        services, editor = services_of(visitors), painted(shown, "white")
+        if choose:  # before the stroke's own event
+            answer = choose(services, DEPTH)(visitor=ME, view="map", shown=shown, painter=editor, painting=shown.sha256)
+            assert answer["shown"].options[PAINTED]
+        else:
+            map_to_follow(services, ME, DEPTH, shown.drawn_from, shown, "paint", editor, shown.sha256)
+        assert painted_before(visitors, ME, DEPTH, shown.drawn_from) is not None
 
 
 def test_strokes_that_are_taken_back_are_forgotten(shown, tmp_path):
