@@ -230,8 +230,9 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
     def keep(*, visitor: Any, entry: Entry | None) -> dict[str, Any]:
         if entry is None or not is_key(visitor):
             return {}
-        if any(each.recipe == entry.recipe for each in services.album.entries(visitor)):  # in another window
-            return {f"{mode}__status": html.says("The partial image is kept already.")} | history_shown(services.album.entries(visitor))
+        history = services.album.entries(visitor)
+        if any(each.recipe == entry.recipe for each in history):  # in another window
+            return {f"{mode}__status": html.says("The partial image is already kept.")} | history_shown(history)
         try:
             services.album.keep(visitor, entry)
         except Exception as error:

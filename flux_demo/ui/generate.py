@@ -138,9 +138,12 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None) -> Ite
 def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None) -> Iterator[dict[str, Any]]:
     """Show the run that another window of this visitor started in the mode's tab, and say at its end whose it was."""
     run = services.runs.find(visitor, mode.name)
-    for answer in watch(services, visitor, run, last) if run else ({"run_state": "idle"},):
-        if run is None or (run.done.is_set() and run.error is None and "run_state" in answer):
-            answer |= IDLE | {"status": html.says(OTHER_WINDOW)}
+    if run is None:
+        yield IDLE
+        return
+    for answer in watch(services, visitor, run, last):
+        if run.done.is_set() and run.error is None and "run_state" in answer:  # the run's end
+            answer |= {"status": html.says(OTHER_WINDOW)}
         yield answer
 
 

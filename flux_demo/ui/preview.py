@@ -168,7 +168,7 @@ def _redrawn(services: Services, visitor: Any, mode: Mode, now: DrawnFrom, wante
     try:
         checked_size(services.studio, mode, now.size)
     except InvalidRequest:  # said at the size field
-        return _no_map(html.says("There is no map at this size."))
+        return _no_map(html.says("The map is drawn once the size is valid."))
     try:
         shown = map_of(services, visitor, mode, now)
     except Exception as error:

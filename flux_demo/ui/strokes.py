@@ -31,11 +31,12 @@ def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, An
         answer: dict[str, Any] = {}
         with suppress(InvalidPicture, OSError):  # a full disk is no reason to disturb whoever paints
             if _is_cleared(painter):
-                shown = _without_paint(services, mode, shown)
-                answer = _given_again(shown, view)
-            elif isinstance(painter, dict) and not is_on(shown, painter):
-                answer = _given_again(shown, view)
-            found = shown if answer else with_paint(shown, painter, painting)
+                found = _without_paint(services, mode, shown)
+                answer = _given_again(found, view)
+            else:
+                found = with_paint(shown, painter, painting)
+                if found is shown and isinstance(painter, dict) and not is_on(shown, painter):
+                    answer = _given_again(shown, view)
             if found.drawn_from.photo is not None:
                 if PAINTED in found.options:
                     keep_painted(visitors, visitor, mode, found)

@@ -45,7 +45,7 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     for window in (page, second):  # kept once
         window.get_by_role("button", name="Keep partial image", exact=True).locator("visible=true").click()
         expect(window.locator("#history img")).to_have_count(2)
-    expect(second.locator("#status-text")).to_contain_text("kept already")
+    expect(second.locator("#status-text")).to_contain_text("already kept")
     assert len(list(studio.gallery.folder.glob("*.png"))) == files + 1
     choose_size(page, SMALL)
     set_steps(page, 1)

@@ -33,6 +33,17 @@ def view(page, name):
     page.get_by_role("radio", name=name, exact=True).locator("visible=true").check()
 
 
+def open_editor(page):
+    """Choose Paint in the Depth tab; return the middle of the canvas."""
+    view(page, "Paint")
+    canvas = page.locator("#painter-depth canvas").first
+    canvas.wait_for()
+    page.wait_for_function("document.querySelector('#painter-depth .zoom-number')?.innerText.includes('%')")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
 def stroke(page, x, y):
     page.mouse.move(x, y)
     page.mouse.down()
@@ -82,13 +93,7 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     before = source(page, "#map-depth")
     choose_size(page, WIDE)
     drawn = pixels(changed(page, "#map-depth", before))
-    view(page, "Paint")
-    canvas = page.locator("#painter-depth canvas").first
-    canvas.wait_for()
-    page.wait_for_function("document.querySelector('#painter-depth .zoom-number')?.innerText.includes('%')")
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    x, y = open_editor(page)
     zoom = page.locator("#painter-depth .zoom-number").inner_text()
     stroke(page, x, y - 20)
     for _ in range(3):  # more than there are strokes: it ends at the map
@@ -131,14 +136,9 @@ def test_undo_ends_at_a_map_that_was_drawn_while_its_editor_was_open_and_the_pai
     page = visit(tab="Depth")
     give_photo(page, "depth", photo_file)
     drawn = source(page, "#map-depth")
-    view(page, "Paint")
-    canvas = page.locator("#painter-depth canvas").first
-    canvas.wait_for()
-    page.wait_for_function("document.querySelector('#painter-depth .zoom-number')?.innerText.includes('%')")
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
+    x, y = open_editor(page)
     with page.expect_response(lambda response: "composite.png" in (response.request.post_data or "")):  # the stroke has arrived
-        stroke(page, box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        stroke(page, x, y)
     before = page.locator(".note:visible [data-map]").get_attribute("data-map")
     field(page, "Near clip").fill("0.5")
     field(page, "Near clip").press("Tab")
