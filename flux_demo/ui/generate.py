@@ -89,7 +89,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
                 _prompt_first(prompt)
                 shown, changed = map_to_follow(services, visitor, mode, now, shown, view, painter, painting)
                 if wanted:  # the recipe that a map was compared with has served
-                    changed |= {"wanted": None, "map_note": note_under(shown, view)}
+                    changed |= {"wanted": None, "map_note": note_under(shown)}
                 yield changed
                 control = map_to_send(shown)
             else:

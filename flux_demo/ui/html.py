@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,14 @@ def says(text: str, kind: str = "quiet") -> str:
     return f'<p class="say {kind}">{escape(text)}</p>' if text else '<p class="say"></p>'
 
 
-def map_note(text: str, sha256: str, keeps: Sequence[float] | None = None) -> str:
-    """The line under the map. The browser counts strokes anew for another hash, and frames on the photo what crop keeps: left, top, width
-    and height as shares.
+def map_note(texts: Mapping[str, str], sha256: str, keeps: Sequence[float] | None = None, kind: str = "quiet") -> str:
+    """The line under the map, by view; "any" is for those that have none of their own. The style sheet shows that of the chosen view.
+
+    The browser counts strokes anew for another hash, and frames on the photo what crop keeps: left, top, width and height as shares.
     """
     frame = f' data-keeps="{" ".join(f"{share:.5f}" for share in keeps)}"' if keeps else ""
-    return f'<p class="say quiet" data-map="{sha256}"{frame}>{escape(text)}</p>'
+    lines = "".join(f'<p class="say {kind}" data-view="{view}">{escape(text)}</p>' for view, text in texts.items())
+    return f'<div data-map="{sha256}"{frame}>{lines}</div>'
 
 
 def step_of(done: int, of: int, seconds_left: float | None = None, number: int = 1, images: int = 1) -> str:

@@ -24,7 +24,7 @@ from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import map_note
 from flux_demo.ui.visitors import current
-from flux_demo.ui.workshop import MAP, in_sight, note_under, seen, with_paint
+from flux_demo.ui.workshop import MAP, in_sight, note_under, problem_under, seen, with_paint
 
 LOOKS: dict[tuple[str, str], Look] = {  # by the map's kind and what the photo looks like: how it could be used as the map
     ("canny", "canny"): "map",
@@ -89,7 +89,7 @@ def map_to_follow(
         if found is not shown:
             keep_painted(services.album.visitors, visitor, mode, found)
         answer = {"map": found.path, "painting": found.sha256}
-    return found, {} if found is shown else answer | {"shown": found, "map_note": note_under(found, view)}
+    return found, {} if found is shown else answer | {"shown": found, "map_note": note_under(found)}
 
 
 def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -158,7 +158,7 @@ def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
             with services.turns.turn(caller.visitor.address if caller else ""):
                 return _redrawn(services, visitor, mode, now, wanted, view)
         except InvalidRequest as error:
-            return {"map_note": html.says(str(error), "problem")}
+            return {"map_note": problem_under(shown, str(error))}
 
     return redraw
 
@@ -173,12 +173,12 @@ def _redrawn(services: Services, visitor: Any, mode: Mode, now: DrawnFrom, wante
         shown = map_of(services, visitor, mode, now)
     except Exception as error:
         return _no_map(html.says(html.sentence(error), "problem"))
-    return in_sight(view, shown) | {"shown": shown, "map_note": note_of(shown, wanted, view)} | offers(shown.looks_like)
+    return in_sight(view, shown) | {"shown": shown, "map_note": note_of(shown, wanted)} | offers(shown.looks_like)
 
 
-def note_of(shown: ShownMap, wanted: str | None, view: Any = MAP) -> str:
+def note_of(shown: ShownMap, wanted: str | None) -> str:
     """The line under a map that may be compared with a recipe's."""
-    return note_under(shown, view, _compared(shown, wanted))
+    return note_under(shown, _compared(shown, wanted))
 
 
 def _no_map(note: str) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def offers(look: Look | None) -> dict[str, Any]:
     return {"use_as_map": gr.update(visible=as_is), "use_inverted": gr.update(visible=inverted)}
 
 
-def inverted(*, photo: Any) -> dict[str, Any]:
+def inverted(*, photo: Any, shown: ShownMap | None) -> dict[str, Any]:
     """The photo with black and white exchanged, to be used as the map as it is."""
     from PIL import ImageOps
 
@@ -208,7 +208,7 @@ def inverted(*, photo: Any) -> dict[str, Any]:
         path = new_file("inverted.png")
         ImageOps.invert(open_photo(received(photo))).save(path, format="PNG", compress_level=1)
     except InvalidPicture as error:
-        return {"map_note": html.says(str(error), "problem")}
+        return {"map_note": problem_under(shown, str(error))}
     return {"photo": str(path), "as_map": True} | offers(None)
 
 
@@ -245,12 +245,12 @@ def _kept(facts: Facts, control: ControlMap) -> tuple[float, float, float, float
     return left / facts.width, top / facts.height, width / facts.width, height / facts.height
 
 
-def auto_thresholds(*, photo: Any) -> dict[str, Any]:
+def auto_thresholds(*, photo: Any, shown: ShownMap | None) -> dict[str, Any]:
     """Canny's thresholds from the median brightness of the photo, a third below and above it."""
     try:
         grey = open_photo(received(photo)).convert("L")
     except InvalidPicture as error:
-        return {"map_note": html.says(str(error), "problem")}
+        return {"map_note": problem_under(shown, str(error))}
     histogram = grey.histogram()
     half, seen, median = sum(histogram) / 2, 0, 0
     while seen + histogram[median] < half:

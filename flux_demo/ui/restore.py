@@ -76,7 +76,7 @@ def _map_of(studio: Studio, mode: Mode, entry: Entry, history: Sequence[Entry], 
     with suppress(FluxDemoError):
         shown = draw(studio, mode, drawn_from(mode, photo, size, fit, as_map, options))
         note = (
-            note_under(shown, MAP, " The recipe's map was painted on; the PNG does not store the paint.")
+            note_under(shown, " The recipe's map was painted on; the PNG does not store the paint.")
             if painted
             else note_of(shown, wanted)
         )

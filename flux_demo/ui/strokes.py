@@ -25,18 +25,20 @@ def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, An
     """The handler of every stroke, of undo and of clear."""
     visitors = services.album.visitors
 
-    def stroke(*, visitor: Any, shown: ShownMap | None, painter: Any, painting: str | None, view: Any) -> dict[str, Any]:
+    def stroke(*, visitor: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
         if not is_key(visitor) or shown is None or painting != shown.sha256:
             return {}
         answer: dict[str, Any] = {}
         with suppress(InvalidPicture, OSError):  # a full disk is no reason to disturb whoever paints
             if _is_cleared(painter):
                 found = _without_paint(services, mode, shown)
-                answer = _given_again(found, view)
+                answer = _given_again(found)
+                if found is not shown:
+                    answer |= {"map": found.path, "shown": found, "map_note": note_under(found)}
             else:
                 found = with_paint(shown, painter, painting)
                 if found is shown and isinstance(painter, dict) and not is_on(shown, painter):
-                    answer = _given_again(shown, view)
+                    answer = _given_again(shown)
             if found.drawn_from.photo is not None:
                 if PAINTED in found.options:
                     keep_painted(visitors, visitor, mode, found)
@@ -70,6 +72,5 @@ def _without_paint(services: Services, mode: Mode, shown: ShownMap) -> ShownMap:
     return shown
 
 
-def _given_again(shown: ShownMap, view: Any) -> dict[str, Any]:
-    given = gr.update(value=to_paint(shown))
-    return {"painter": given, "painting": shown.sha256, "map": shown.path, "shown": shown, "map_note": note_under(shown, view)}
+def _given_again(shown: ShownMap) -> dict[str, Any]:
+    return {"painter": gr.update(value=to_paint(shown)), "painting": shown.sha256}

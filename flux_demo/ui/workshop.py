@@ -94,17 +94,20 @@ def in_sight(view: Any, shown: ShownMap) -> dict[str, Any]:
 
 
 def choose_view(*, view: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
-    """What the page shows after the choice; what was painted is the map from here on."""
+    """What the page shows after the choice; what was painted is the map from here on.
+
+    Of a map that stays, nothing is answered but where it is in sight: by the time of the answer, a slider may have drawn another one.
+    """
     if shown is None:
         return seen(view, None)
     try:
-        shown = with_paint(shown, painter, painting)
+        found = with_paint(shown, painter, painting)
     except InvalidPicture as error:
-        return seen(MAP, shown) | {"map_note": html.says(str(error), "problem"), "view": MAP}
-    answer: dict[str, Any] = {"shown": shown, "map_note": note_under(shown, view)}
-    if view == OVER and not still_kept(shown.drawn_from.photo):
-        answer["map_note"] = html.says("There is no photo here to lay the map over. Add the one that it was drawn from.")
-    return answer | seen(view, shown)
+        return seen(MAP, shown) | {"map_note": problem_under(shown, str(error)), "view": MAP}
+    if found is not shown:
+        return seen(view, found) | {"shown": found, "map_note": note_under(found)}
+    answer = seen(view, shown)
+    return answer | {"map": gr.update(visible=answer["beside"]["visible"] is False)}
 
 
 def with_paint(shown: ShownMap, painter: Any, painting: str | None) -> ShownMap:
@@ -135,9 +138,17 @@ def to_paint(shown: ShownMap) -> dict[str, Any]:
     return {"background": shown.path, "layers": [], "composite": None}
 
 
-def note_under(shown: ShownMap, view: Any, more: str = "") -> str:
-    """The line under a map in a view."""
-    return html.map_note(ABOUT_PAINT if view == PAINT else f"{shown.note}{more}", shown.sha256, shown.keeps)
+def note_under(shown: ShownMap, more: str = "") -> str:
+    """The line under a map in each view."""
+    texts = {"any": f"{shown.note}{more}", PAINT: ABOUT_PAINT}
+    if not still_kept(shown.drawn_from.photo):
+        texts[OVER] = "There is no photo here to lay the map over. Add the one that it was drawn from."
+    return html.map_note(texts, shown.sha256, shown.keeps)
+
+
+def problem_under(shown: ShownMap | None, text: str) -> str:
+    """What went wrong, below the map that stays."""
+    return html.map_note({"any": text}, shown.sha256, shown.keeps, "problem") if shown else html.says(text, "problem")
 
 
 def _pair(view: Any, shown: ShownMap) -> tuple[str, str] | None:

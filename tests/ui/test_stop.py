@@ -42,6 +42,7 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     expect(page.locator("#caption-text")).to_contain_text(f"Partial, step {partial.stopped_at}")
     second = page.context.new_page()
     second.goto(page.url)
+    expect(second.locator("#caption-text")).to_contain_text(f"Partial, step {partial.stopped_at}")
     for window in (page, second):  # kept once
         window.get_by_role("button", name="Keep partial image", exact=True).locator("visible=true").click()
         expect(window.locator("#history img")).to_have_count(2)

@@ -1,6 +1,7 @@
 """The map's views: over the photo, framed, inverted, painted. What is sent stays exact."""
 
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from playwright.sync_api import expect
 
 from flux_demo.maps.fit import fit
 from flux_demo.request import Size
+from flux_demo.ui import strokes
+from flux_demo.ui.workshop import choose_view
 from tests.ui.driving import (
     changed,
     choose_size,
@@ -153,6 +156,29 @@ def test_undo_ends_at_a_map_that_was_drawn_while_its_editor_was_open_and_the_pai
     field(page, "Near clip").press("Tab")
     assert changed(page, "#map-depth", before) != clipped
     expect(page.get_by_text("Painted by hand.").locator("visible=true")).to_be_visible()
+
+
+def test_a_late_answer_to_the_choice_of_a_view_does_not_bring_the_map_before_back(visit, photo_file, monkeypatch):
+    drawn, answered = threading.Event(), threading.Event()
+
+    def slow(**given):
+        drawn.wait(60)
+        answered.set()
+        return choose_view(**given)
+
+    page = visit(tab="Depth")
+    give_photo(page, "depth", photo_file)
+    before = source(page, "#map-depth")
+    open_editor(page)
+    monkeypatch.setattr(strokes, "choose_view", slow)
+    view(page, "Map")
+    field(page, "Near clip").fill("0.5")
+    field(page, "Near clip").press("Tab")
+    clipped = changed(page, "#map-depth", before)
+    drawn.set()
+    answered.wait(60)
+    page.wait_for_timeout(500)
+    assert served(page, "#map-depth") == clipped
 
 
 def test_a_map_in_black_on_white_can_be_used_the_other_way_round(visit, studio, photo, tmp_path):
