@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 import gradio as gr
 
 from flux_demo.errors import InvalidRequest
-from flux_demo.modes import MODES, Mode, Option
+from flux_demo.modes import MODES, Control, Mode, Option
 from flux_demo.request import MAX_PROMPT
 from flux_demo.seeds import parse_seed
 from flux_demo.studio import MATCH, Studio
@@ -21,7 +21,7 @@ LINKED = ("mode", "prompt", "seed", "size", "steps", "guidance", "fit", *OPTIONS
 
 
 def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """The values as the tab's fields hold them, and the names of those that cannot be used where the mode runs."""
+    """The values as the tab's fields hold them, and the labels of those that cannot be used where the mode runs."""
     sliders = tab_state(studio, mode)
     readers: dict[str, Callable[[str], Any]] = {
         "prompt": str,
@@ -30,9 +30,11 @@ def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[s
         "steps": lambda text: _within(int(text), sliders["steps"]),
         "guidance": lambda text: _within(float(text), sliders["guidance"]),
     }
+    labels = {name: name.capitalize() for name in LINKED}
     if mode.control:
         readers["fit"] = {value: value for _, value in FITS}.__getitem__
         readers |= {option.name: partial(_option, option) for option in mode.control.options}
+        labels |= {option.name: option.label for option in mode.control.options}
     values, wrong = {}, []
     for name, read in readers.items():
         if name in given:
@@ -40,7 +42,16 @@ def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[s
                 values[name] = read(given[name])
             except (ValueError, KeyError, InvalidRequest):
                 wrong.append(name)
-    return values, wrong
+    if mode.control:
+        wrong += _crossed(mode.control, values)
+    return {name: value for name, value in values.items() if name not in wrong}, [labels[name] for name in wrong]
+
+
+def _crossed(control: Control, values: Mapping[str, Any]) -> list[str]:
+    """The two numbers of a map whose lower one is above its upper one: the page's sliders never cross."""
+    lower, upper = (option for option in control.options if not option.is_switch)
+    crossed = values.get(lower.name, lower.default) + control.gap > values.get(upper.name, upper.default)
+    return [option.name for option in (lower, upper) if crossed and option.name in values]
 
 
 def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
@@ -54,9 +65,9 @@ def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
     mode = MODES.get(named, MODES["text"])
     values, wrong = usable(studio, mode, given)
     values = {"seed": ""} | linked_defaults(mode) | values  # which a link leaves out
-    wrong = wrong if named in MODES else ["mode", *wrong]
+    wrong = wrong if named in MODES else ["Mode", *wrong]
     said = (
-        f"The link's {', '.join(wrong)} cannot be used. Check the form before you generate."
+        f"The link has values that cannot be used here: {', '.join(wrong)}. Check the form before you generate."
         if wrong
         else "Settings filled in from the link."
     )

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from flux_demo.errors import Cancelled, InvalidRequest
-from flux_demo.modes import Mode
+from flux_demo.modes import MODES, Mode
 from flux_demo.progress import Step
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive, parse_seed
@@ -219,6 +219,8 @@ def _end_of(services: Services, visitor: str, run: Run, last: Entry | None) -> d
     if (step := run.stopped_at) is None or step.preview is None:
         return IDLE | back | {"status": html.says("Stopped.")}
     which = f" of image {len(run.images) + 1} of {len(run.requests)}" if len(run.requests) > 1 else ""
+    if run.request.mode != run.tab:  # of a comparison
+        which += f" ({MODES[run.request.mode].title})"
     said = html.says(f"Stopped at step {step.done} of {step.of}{which}. The partial image is kept only if you say so.")
     partial = partial_entry(services.studio, run, step, run.maps.get(run.request.mode))
     remember(services.album.visitors, visitor, run.tab, partial)

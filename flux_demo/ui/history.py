@@ -113,13 +113,14 @@ class Album:
 
     def _entry(self, kept: Kept) -> Entry:
         path = publish_kept(kept.path)
-        shown = _shown_map(kept) if kept.map_path else None
+        shown = map_beside(kept.recipe, kept.map_path)
         title = self.titles.get(kept.recipe.backend, kept.recipe.backend)
         return Entry(path, kept.recipe, title, shown, None, kept.path.name, _thumbnail(Path(path)))
 
 
-def _shown_map(kept: Kept) -> ShownMap | None:
-    control, map_path = kept.recipe.control, kept.map_path
+def map_beside(recipe: Recipe, map_path: Path | None) -> ShownMap | None:
+    """The map that was kept beside an image, as the page shows it; its photo is not kept with it."""
+    control = recipe.control
     if control is None or map_path is None:
         return None
     path = new_file(f"{control.kind}-map.png")

@@ -11,7 +11,7 @@ from flux_demo.recipe import CHUNK, PARAMETERS, read_recipe, recipe_of
 from flux_demo.request import DrawnImage
 from flux_demo.studio import Studio
 from flux_demo.ui.files import ShownMap, new_file, served_again
-from flux_demo.ui.history import Album, Entry
+from flux_demo.ui.history import Album, Entry, map_beside
 from flux_demo.ui.run import Run
 from flux_demo.ui.visitor_store import VisitorStore
 from flux_demo.version import VERSION
@@ -36,6 +36,7 @@ def remember(visitors: VisitorStore, visitor: str, mode: str, partial: Entry) ->
     with suppress(OSError):
         visitors.keep_form(visitor, _name(mode), {"path": partial.path})
         visitors.keep_file(visitor, _name(mode), Path(partial.path))
+        visitors.keep_file(visitor, _name_of_map(mode), Path(partial.shown.path) if partial.shown else None)
 
 
 def forget(visitors: VisitorStore, visitor: str, mode: str) -> None:
@@ -44,6 +45,7 @@ def forget(visitors: VisitorStore, visitor: str, mode: str) -> None:
         if visitors.form(visitor, _name(mode)):
             visitors.keep_form(visitor, _name(mode), {})
             visitors.keep_file(visitor, _name(mode), None)
+            visitors.keep_file(visitor, _name_of_map(mode), None)
 
 
 def partial_before(album: Album, visitor: str, mode: str) -> Entry | None:
@@ -52,9 +54,14 @@ def partial_before(album: Album, visitor: str, mode: str) -> Entry | None:
         path = served_again(album.visitors.form(visitor, _name(mode)).get("path"), album.visitors.file(visitor, _name(mode)))
         if path:
             recipe = read_recipe(path)
-            return Entry(path, recipe, album.titles.get(recipe.backend, recipe.backend))
+            shown = map_beside(recipe, album.visitors.file(visitor, _name_of_map(mode)))
+            return Entry(path, recipe, album.titles.get(recipe.backend, recipe.backend), shown)
     return None
 
 
 def _name(mode: str) -> str:
     return f"partial-{mode}"
+
+
+def _name_of_map(mode: str) -> str:
+    return f"{_name(mode)}-map"

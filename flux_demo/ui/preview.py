@@ -16,7 +16,7 @@ from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap
 from flux_demo.studio import Studio
 from flux_demo.ui import html
-from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received
+from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received, still_kept
 from flux_demo.ui.filled import check_filled
 from flux_demo.ui.map_notes import SAME_SHAPE, Facts, described
 from flux_demo.ui.painted import keep_painted, painted_before
@@ -119,7 +119,12 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
             return
         yield {"map_note": html.says("Drawing the map", "busy")}
         try:
-            copy = for_the_browser(received(now.photo))
+            photo = received(now.photo)
+            copy = for_the_browser(photo)
+            _facts(str(photo), photo.stat().st_mtime_ns)
+        except InvalidPicture as error:
+            yield _photo_before(shown, str(error))
+            return
         except Exception as error:
             yield _no_map(html.says(html.sentence(error), "problem"))
             return
@@ -129,6 +134,13 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
         yield _redrawn(services, visitor, mode, now, wanted, view)
 
     return draw_first
+
+
+def _photo_before(shown: ShownMap | None, refused: str) -> dict[str, Any]:
+    """What the page shows in place of a photo that cannot be used: the one before, if it is still there."""
+    if shown and (photo := still_kept(shown.drawn_from.photo)):
+        return {"photo": photo, "map_note": problem_under(shown, f"{refused} The photo before it is back.")}
+    return _no_map(html.says(refused, "problem"))
 
 
 def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:

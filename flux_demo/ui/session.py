@@ -203,8 +203,11 @@ def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form
         came = dict(came or {})
         answer: dict[tuple[str, str], Any] = {}
         for name in FOLLOWING if new != old else ():
-            mine, theirs = table[new][name], table.get(old, {}).get(name)
-            if theirs and theirs != "match" and theirs != mine and (not mine or mine == came.get(f"{new} {name}")):
+            mine, theirs = table[new][name] or "", table.get(old, {}).get(name) or ""
+            emptied = name == "seed"  # by "Random seed", which stays random from tab to tab
+            if theirs in (mine, "match") or not (theirs or emptied):
+                continue
+            if mine == came.get(f"{new} {name}", "") or not (mine or emptied):
                 answer[new, name] = came[f"{new} {name}"] = theirs
         return [new, came, *(answer.get((mode, name), gr.skip()) for mode in modes for name in FOLLOWING)]
 

@@ -14,18 +14,18 @@ from flux_demo.ui.restore import from_other_program
 @pytest.mark.parametrize(
     ("query", "wrong"),
     [
-        ("steps=99999999999999999999999", "steps"),
-        ("steps=0&guidance=-7", "steps, guidance"),
-        ("guidance=nan&seed=abc", "seed, guidance"),
-        ("guidance=1e999&seed=99999999999&size=match", "seed, size, guidance"),
-        ("size=4096x4096&mode=foo", "mode, size"),
+        ("steps=99999999999999999999999", "Steps"),
+        ("steps=0&guidance=-7", "Steps, Guidance"),
+        ("guidance=nan&seed=abc", "Seed, Guidance"),
+        ("guidance=1e999&seed=99999999999&size=match", "Seed, Size, Guidance"),
+        ("size=4096x4096&mode=foo", "Mode, Size"),
     ],
 )
 def test_what_a_link_says_and_cannot_be_used_is_named(studio, query, wrong):
     mode, values = from_query(studio, f"?prompt=a+cube&{query}")
     assert mode == "text" and values["text__prompt"] == "a cube"
-    assert f"The link&#x27;s {wrong} cannot be used" in values["text__status"]
-    assert all(values.get(f"text__{name}") in (None, "") for name in wrong.split(", "))  # an unusable seed is a random one
+    assert f"cannot be used here: {wrong}." in values["text__status"]
+    assert all(values.get(f"text__{name.lower()}") in (None, "") for name in wrong.split(", "))  # an unusable seed is a random one
     json.dumps([value for name, value in values.items() if name != "tabs"], allow_nan=False)
 
 
@@ -37,11 +37,31 @@ def test_a_mode_in_a_link_may_be_written_as_its_tab(studio):
 def test_a_link_fills_in_what_a_map_is_drawn_with(studio):
     _, values = from_query(studio, "?mode=canny&fit=pad&low=30&high=5000&near=0.5")
     assert values["canny__fit"] == "pad" and values["canny__low"] == 30
-    assert "high cannot be used" in values["canny__status"] and values["canny__high"] == 200 and "canny__near" not in values
+    assert (
+        "cannot be used here: High threshold." in values["canny__status"] and values["canny__high"] == 200 and "canny__near" not in values
+    )
     assert values["canny__seed"] == ""  # what a link leaves out is the default, and not what stood there
     _, values = from_query(studio, "?mode=depth&near=0.25&invert=true&fit=mirror")
     assert values["depth__near"] == 0.25 and values["depth__invert"] is True
-    assert "fit cannot be used" in values["depth__status"]
+    assert "cannot be used here: Fit." in values["depth__status"]
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("mode=canny&low=300&high=100", "Low threshold, High threshold"),
+        ("mode=canny&low=201", "Low threshold"),
+        ("mode=depth&near=1", "Near clip"),
+        ("mode=depth&near=0.5&far=0.5", "Near clip, Far clip"),
+    ],
+)
+def test_numbers_of_a_map_that_cross_are_left_out(studio, query, wrong):
+    mode, values = from_query(studio, query)
+    assert f"cannot be used here: {wrong}." in values[f"{mode}__status"]
+    plain = from_query(studio, f"mode={mode}")[1]
+    assert {name: value for name, value in values.items() if name != f"{mode}__status" and name != "tabs"} == {
+        name: value for name, value in plain.items() if name != f"{mode}__status" and name != "tabs"
+    }
 
 
 @pytest.mark.parametrize("query", [None, 5, "", "?", "?__theme=dark", "?deep_link=x"])
@@ -57,7 +77,7 @@ def test_an_address_that_is_no_link_fills_in_nothing(studio, query):
             {"steps": 20, "guidance": 3.5, "seed": "5", "size": "256x128"},
             "",
         ),
-        ("Steps: 150, Distilled CFG Scale: 700, Size: 1024x1024", {"seed": ""}, "size, steps, guidance"),
+        ("Steps: 150, Distilled CFG Scale: 700, Size: 1024x1024", {"seed": ""}, "Size, Steps, Guidance"),
     ],
 )
 def test_another_programs_settings_are_held_against_the_tabs_own(page, studio, settings, filled, wrong):

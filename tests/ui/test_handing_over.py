@@ -5,7 +5,7 @@ from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import expect
 
 from flux_demo.request import GenerationRequest, Size
-from tests.ui.driving import field, hand_over, open_settings, pixels_hash, prompt_field, seed_field, served
+from tests.ui.driving import field, give_photo, hand_over, open_settings, pixels_hash, prompt_field, seed_field, served, source
 
 pytestmark = pytest.mark.browser
 
@@ -85,3 +85,18 @@ def test_a_photo_dropped_in_the_text_tab_is_offered_the_control_tabs(visit, stud
     hand_over(page, "drop", photo_file, onto="h1")
     page.get_by_role("button", name="Use as photo in Depth", exact=True).click()
     assert pixels_hash(served(page, "#map-depth")) == studio.preview("depth", photo).sha256
+
+
+def test_a_broken_photo_that_is_dropped_on_another_leaves_that_one_where_it_was(visit, photo_file, tmp_path):
+    broken = tmp_path / "cut.png"
+    broken.write_bytes(photo_file.read_bytes()[:900])
+    page = visit(tab="Canny")
+    give_photo(page, "canny", photo_file)
+    drawn, shown = source(page, "#map-canny"), source(page, "#photo-canny")
+    hand_over(page, "drop", broken)
+    page.locator("#tab-canny .note").get_by_text("The photo before it is back.").wait_for()
+    page.wait_for_function("(shown) => document.querySelector('#photo-canny img')?.src === shown", arg=shown)
+    assert source(page, "#map-canny") == drawn
+    page.reload()
+    assert served(page, "#photo-canny") == photo_file.read_bytes()
+    page.locator("#map-canny img").wait_for()

@@ -91,6 +91,25 @@ def test_a_photo_and_its_map_come_back_and_the_prompt_follows_to_another_tab(vis
     assert len(posts) < 40  # no event leads to itself
 
 
+def test_a_seed_follows_to_another_tab_and_so_does_a_random_one(visit):
+    page = visit()
+
+    def go_to(tab, seed, becomes=None):
+        with page.expect_response(lambda response: f'"value":"{tab}"' in (response.request.post_data or "")):
+            page.get_by_role("tab", name=tab, exact=True).click()
+        expect(seed_field(page)).to_have_value(seed)
+        if becomes is not None:
+            seed_field(page).fill(becomes)
+
+    seed_field(page).fill("5")
+    go_to("Canny", "5")
+    go_to("Text", "5", becomes="")
+    go_to("Canny", "", becomes="7")
+    go_to("Text", "7", becomes="")
+    go_to("Canny", "7")  # typed there
+    go_to("Text", "")  # emptied there
+
+
 @pytest.mark.parametrize("at_once", [False, True])
 def test_what_is_done_while_the_page_opens_is_not_undone(visit, at_once):
     page = visit(tab="Depth")
@@ -127,7 +146,7 @@ def test_a_link_fills_in_the_form_as_text(visit, address):
     expect(prompt_field(page)).to_have_value("a <b>red</b> cube")
     open_settings(page)
     expect(seed_field(page)).to_have_value("41")
-    page.locator("#status-text").get_by_text("guidance cannot be used").wait_for()
+    page.locator("#status-text").get_by_text("cannot be used here: Guidance.").wait_for()
     expect(page.get_by_label("number input for Steps").locator("visible=true")).to_have_value("2")
 
 

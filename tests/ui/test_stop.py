@@ -1,12 +1,13 @@
 """Runs that are stopped, by the button and the keyboard, and the queue."""
 
 import re
+import zipfile
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.ui.conftest import PATIENCE_MS, SMALL
-from tests.ui.driving import changed, choose_size, made, prompt_field, read_recipe_of, run, set_steps, source
+from tests.ui.driving import changed, choose_size, give_photo, made, prompt_field, read_recipe_of, run, set_steps, source
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("slow_steps")]
 
@@ -52,6 +53,27 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     set_steps(page, 1)
     run(page)
     expect(page.locator("#history img")).to_have_count(3)
+
+
+def test_a_partial_image_says_of_which_mode_it_is_and_keeps_its_map_over_a_reload(visit, photo_file):
+    page = visit(tab="Depth")
+    prompt_field(page).fill("a blue cone")
+    give_photo(page, "depth", photo_file)
+    before = source(page, "#map-depth")
+    set_long_run(page)
+    sent = changed(page, "#map-depth", before)
+    for button, said in (("Compare Text, Canny, Depth", "of image 1 of 3 (Text). "), ("Generate", "of 100. ")):
+        page.get_by_role("button", name=button, exact=True).locator("visible=true").click()
+        page.locator("#status-depth").get_by_text(re.compile(r"tep \d+ of 100, about")).wait_for()
+        page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+        expect(page.locator("#status-depth")).to_contain_text(f"{said}The partial image")
+    page.reload()
+    page.get_by_role("button", name="Keep partial image", exact=True).locator("visible=true").click()
+    expect(page.locator("#history img")).to_have_count(1)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download all", exact=True).click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert [archive.read(name) for name in archive.namelist() if name.endswith("-map.png")] == [sent]
 
 
 def test_the_keyboard_alone_runs_and_stops(visit):
