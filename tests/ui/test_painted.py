@@ -17,7 +17,7 @@ from flux_demo.ui.preview import map_to_follow
 from flux_demo.ui.restore import filled
 from flux_demo.ui.strokes import stroke_handler, view_handler
 from flux_demo.ui.visitor_store import VisitorStore, new_key
-from flux_demo.ui.workshop import PAINT, PAINTED, with_paint
+from flux_demo.ui.workshop import PAINTED, with_paint
 
 DEPTH, ME = MODES["depth"], new_key()
 
@@ -41,7 +41,7 @@ def services_of(visitors):
 
 
 def stroke(visitors, shown, painter):
-    return stroke_handler(services_of(visitors), DEPTH)(visitor=ME, shown=shown, painter=painter, painting=shown.sha256, view=PAINT)
+    return stroke_handler(services_of(visitors), DEPTH)(visitor=ME, shown=shown, painter=painter, painting=shown.sha256)
 
 
 def paint(visitors, shown, colour="white"):
@@ -116,7 +116,7 @@ def test_an_editor_that_lost_the_map_gets_it_back(shown, tmp_path, cleared):
     assert with_paint(shown, undone, shown.sha256) is shown
     answer = stroke(visitors, shown, empty if cleared else undone)
     assert answer["painter"]["value"] == {"background": shown.path, "layers": [], "composite": None}
-    assert (answer["shown"], answer["painting"]) == (shown, shown.sha256)
+    assert answer["painting"] == shown.sha256 and not {"map", "shown"} & answer.keys()  # which may be another one by now
     assert painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
 
 
