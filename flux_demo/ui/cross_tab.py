@@ -179,7 +179,10 @@ def _bind_history(services: Services, flat: Form) -> None:
         if entry and still_kept(entry.path):
             mode = entry.recipe.mode
             answer = {f"{mode}__{name}": value for name, value in displayed(entry).items()} | {"tabs": gr.Tabs(selected=mode)}
-            answer[f"{mode}__status"] = html.says("")  # which was of another image
+            if (run := services.runs.find(visitor, mode)) and not run.done.is_set():
+                run.in_sight = False
+            else:
+                answer[f"{mode}__status"] = html.says("")  # which was of another image
         elif entry:
             answer = _gone(services, visitor)
         return [answer.get(name, gr.skip()) for name in chosen]

@@ -126,7 +126,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None) -> Ite
             continue
         told = at
         if isinstance(at, Step):
-            preview = {"picture": at.preview} if at.preview else {}
+            preview = {"picture": at.preview} if at.preview and run.in_sight else {}
             yield {"status": html.step_of(at.done, at.of, at.seconds_left, seen + 1, len(run.requests))} | preview
         elif at:
             yield {"status": html.says(at.text, "busy")}

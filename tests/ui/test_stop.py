@@ -30,6 +30,12 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     expect(page).to_have_title(re.compile("of 100"))
     for of_the_image_before in (page.locator("#caption-text"), page.get_by_role("button", name="Delete image", exact=True)):
         expect(of_the_image_before.locator("visible=true")).to_have_count(0)
+    page.locator("#history button").first.click()  # looked at while the run goes on
+    page.wait_for_function("(before) => document.querySelector('#picture-text img')?.src === before", arg=before)
+    said = page.locator("#status-text .step").inner_text()
+    expect(page.locator("#status-text .step")).not_to_have_text(said)
+    page.wait_for_timeout(2000)  # three steps
+    assert source(page, "#picture-text") == before
     files = len(list(studio.gallery.folder.glob("*.png")))
     page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     page.locator("#status-text").get_by_text("Stopped at step").wait_for()
