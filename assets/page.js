@@ -48,11 +48,16 @@
         type(field, prompts[next]);
     };
 
-    // Gradio leaves a list open that is left with Tab. Its own Escape closes it.
-    document.addEventListener("focusout", (event) => {
-        if (event.target.matches?.("[role=combobox][aria-expanded=true]")) {
-            event.target.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true }));
-        }
+    // Gradio opens a list again that was left with Tab. Its own Escape closes it.
+    const closeIfLeft = ([{ target }]) => {
+        if (target.ariaExpanded !== "true" || document.activeElement === target) return;
+        target.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true }));
+    };
+    const lists = new MutationObserver(closeIfLeft);
+    document.addEventListener("focusout", ({ target }) => {
+        if (!target.matches?.("[role=combobox]")) return;
+        lists.observe(target, { attributeFilter: ["aria-expanded"] });
+        setTimeout(closeIfLeft, 0, [{ target }]);
     }, true);
 
     // An emptied number stays empty, to be refused in words; Gradio would make it the least that there is.

@@ -20,6 +20,7 @@ from flux_demo.seeds import MAX_SEED
 
 CHUNK = "flux_demo"  # the PNG text chunk's keyword
 PARAMETERS = "parameters"  # AUTOMATIC1111's keyword
+PAINTED = "painted"  # among the options of a map in a recipe; not one that a map is drawn with
 MAX_CHUNK = 256 * 1024  # characters; a prompt of 10,000 needs a fraction of it
 
 

@@ -18,7 +18,7 @@ def check_seed(seed: Any) -> None:
     """Raise InvalidRequest unless seed is a whole number from 0 to 4294967295."""
     if type(seed) is not int or not 0 <= seed <= MAX_SEED:
         raise InvalidRequest(
-            f"{shortened(seed)} is not a valid seed. Seeds are whole numbers from 0 to {MAX_SEED}; without one, it is random."
+            f"{shortened(seed)} is not a valid seed. Seeds are whole numbers from 0 to {MAX_SEED}. Leave the seed out for a random one."
         )
 
 

@@ -11,6 +11,7 @@ from flux_demo.progress import Step
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive, parse_seed
 from flux_demo.ui import html
+from flux_demo.ui.earlier import image_head
 from flux_demo.ui.files import ShownMap, map_to_send
 from flux_demo.ui.filled import check_filled
 from flux_demo.ui.history import Entry, displayed, history_shown
@@ -19,7 +20,7 @@ from flux_demo.ui.preview import drawn_from, map_to_follow
 from flux_demo.ui.run import MOST_AT_ONCE, Run, StillRunning
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
-from flux_demo.ui.workshop import MAP, note_under
+from flux_demo.ui.workshop import MAP
 
 IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False), "run_state": "idle"}
 FAILED = IDLE | {"run_state": "failed"}
@@ -88,9 +89,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
                 now = drawn_from(mode, photo, size, fit, as_map, options)
                 _prompt_first(prompt)
                 shown, changed = map_to_follow(services, visitor, mode, now, shown, view, painter, painting)
-                if wanted:  # the recipe that a map was compared with has served
-                    changed |= {"wanted": None, "map_note": note_under(shown)}
-                yield changed
+                yield changed | ({"wanted": None} if wanted else {})  # the recipe that a map was compared with has served
                 control = map_to_send(shown)
             else:
                 checked_size(studio, mode, size)
@@ -151,7 +150,10 @@ def _newest(services: Services, visitor: str, run: Run, last: Entry | None) -> t
     """The run's newest image, and the visitor's images with it as the page shows them."""
     history = services.album.entries(visitor)
     last = next((entry for entry in history if entry.name == run.images[-1].path.name), last)
-    return last, history_shown(history) | (displayed(last) if last else {})
+    answer = history_shown(history) | (displayed(last) if last else {})
+    if last and last.recipe.mode == run.tab:  # the form may have changed during the run
+        answer["image_head"] = image_head(last, services.album.visitors.form(visitor, run.tab))
+    return last, answer
 
 
 def ended(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:

@@ -15,8 +15,8 @@ from gradio.i18n import I18nData
 from flux_demo.backends import PassedOver, Route
 from flux_demo.engine.presets import PRESETS
 from flux_demo.errors import FluxDemoError
-from flux_demo.modes import Mode
-from flux_demo.recipe import Recipe
+from flux_demo.modes import MODES, Mode
+from flux_demo.recipe import PAINTED, Recipe
 from flux_demo.request import Size
 
 RECENT = 20  # prompts to go back to
@@ -200,12 +200,21 @@ def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
         ("Preset", recipe.preset or ""),
         ("Plan", recipe.plan or ""),
         ("Safety", recipe.safety or ""),
-        ("Created", recipe.created),
+        ("Created", recipe.created.replace("T", " ").replace("+00:00", " UTC")),
     ]
     if recipe.control:
-        options = ", ".join(f"{name} {value}" for name, value in recipe.control.options.items())
-        rows.append(("Map", ", ".join(filter(None, (options, recipe.control.fit, recipe.control.estimator))) or "given as it is"))
+        options = [_spoken_option(recipe.mode, name, value) for name, value in recipe.control.options.items()]
+        facts = [*filter(None, options), recipe.control.fit, recipe.control.estimator]
+        rows.append(("Map", ", ".join(filter(None, facts)) or "given as it is"))
     return [(name, value) for name, value in rows if value]
+
+
+def _spoken_option(mode: str, name: str, value: Any) -> str:
+    """What a map was drawn with, by the field's label; of a switch that is off, nothing."""
+    control = MODES[mode].control if mode in MODES else None
+    labels = {option.name: option.label for option in control.options} if control else {}
+    label = labels.get(name, "painted by hand" if name == PAINTED else name)
+    return f"{label} {value}" if not isinstance(value, bool) else label if value else ""
 
 
 def _reason(passed: PassedOver) -> str:

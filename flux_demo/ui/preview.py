@@ -80,7 +80,7 @@ def map_of(services: Services, visitor: Any, mode: Mode, now: DrawnFrom) -> Show
 def map_to_follow(
     services: Services, visitor: Any, mode: Mode, now: DrawnFrom, shown: ShownMap | None, view: Any, painter: Any, painting: str | None
 ) -> tuple[ShownMap, dict[str, Any]]:
-    """The map as the form and the editor have it at a click, and what the page shows if it is another one than before. Raises FluxDemoError."""
+    """The map as the form and the editor have it at a click, and what the page shows of it. Raises FluxDemoError."""
     if shown is None or not is_current(shown, now):  # the click was faster than the live map: draw it, show it, then send it
         found = map_of(services, visitor, mode, now)
         answer = in_sight(view, found)
@@ -89,7 +89,8 @@ def map_to_follow(
         if found is not shown:
             keep_painted(services.album.visitors, visitor, mode, found)
         answer = {"map": found.path, "painting": found.sha256}
-    return found, {} if found is shown else answer | {"shown": found, "map_note": note_under(found)}
+    note = {"map_note": note_under(found)}  # in place of what was said of another photo
+    return found, note if found is shown else note | answer | {"shown": found}
 
 
 def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:

@@ -11,7 +11,7 @@ from flux_demo.backends import Route
 from flux_demo.errors import FluxDemoError, InvalidPicture, InvalidRequest
 from flux_demo.modes import MODES, Mode
 from flux_demo.parameters import read_parameters
-from flux_demo.recipe import read_recipe
+from flux_demo.recipe import PAINTED, read_recipe
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.studio import Studio
 from flux_demo.ui import html
@@ -20,7 +20,7 @@ from flux_demo.ui.filling import usable
 from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.preview import draw, drawn_from, note_of, wanting
 from flux_demo.ui.tab_state import find_route
-from flux_demo.ui.workshop import MAP, PAINTED, note_under, seen
+from flux_demo.ui.workshop import MAP, note_under, seen
 
 PAINTING_IS_GONE = "This image followed a map that was painted on, and the PNG stores neither. Add the photo for its map without the paint."
 

@@ -1,6 +1,5 @@
 """Nothing is lost: a page that opens gets back what its visitor typed, made, and left running. And a link's query fills in the form."""
 
-import filecmp
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,8 +10,9 @@ import gradio as gr
 from flux_demo.errors import InvalidPicture
 from flux_demo.modes import MODES, Mode
 from flux_demo.ui import html
+from flux_demo.ui.earlier import image_head
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.files import received, served_again, still_kept
+from flux_demo.ui.files import received, served_again
 from flux_demo.ui.filling import LINKED, from_query
 from flux_demo.ui.generate import SHOWN_BY_A_RUN, watch
 from flux_demo.ui.history import Entry, actions, displayed, history_shown
@@ -149,34 +149,10 @@ def _bind_form(services: Services, mode: Mode, form: Form) -> None:
             fields["photo"] = photo.get("path") if isinstance(photo, dict) else photo
             services.album.visitors.keep_form(visitor, mode.name, {name: fields.get(name) for name in names})
         answer = {"status": html.says(""), "run_state": "idle"} if run_state == "failed" else {}
-        return answer | ({"image_head": html.image_head(_stale(last, fields))} if last else {})
+        return answer | ({"image_head": image_head(last, fields)} if last else {})
 
     triggers = [form[name].change for name in names]
     bind(triggers, changed, form, ["status", "run_state", "image_head"], names, queue=False, trigger_mode="always_last")
-
-
-def _stale(last: Entry, fields: dict[str, Any]) -> str:
-    recipe = last.recipe
-    same = (
-        fields.get("prompt") == recipe.prompt
-        and fields.get("steps") in (recipe.steps, None)
-        and fields.get("guidance") in (recipe.guidance, None)
-        and fields.get("seed") in ("", None, str(recipe.seed))
-        and _same_map(last, fields)
-    )
-    return "" if same else "from earlier settings"
-
-
-def _same_map(last: Entry, fields: dict[str, Any]) -> bool:
-    """Whether the map's fields are those that the image's map was drawn with. Without a photo, the map is the one that came with the image."""
-    control, photo, before = last.recipe.control, still_kept(fields.get("photo")), still_kept(last.photo)
-    if control is None or photo is None:
-        return True
-    drawn = {name: value for name, value in control.options.items() if name in fields}  # nothing for a ready-made map
-    fit = {"fit": control.fit} if control.fit else {}
-    if bool(fields.get("as_map")) == bool(drawn) or any(fields.get(name) != value for name, value in (drawn | fit).items()):
-        return False
-    return before is None or photo == before or filecmp.cmp(photo, before, shallow=False)
 
 
 def _follow_on(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:

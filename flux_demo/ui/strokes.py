@@ -11,12 +11,13 @@ import gradio as gr
 
 from flux_demo.errors import InvalidPicture
 from flux_demo.modes import Mode
+from flux_demo.recipe import PAINTED
 from flux_demo.ui.files import ShownMap
 from flux_demo.ui.painted import forget_painted, keep_painted, painted_before
 from flux_demo.ui.preview import draw
 from flux_demo.ui.services import Services
 from flux_demo.ui.visitor_store import is_key
-from flux_demo.ui.workshop import PAINTED, choose_view, is_on, note_under, to_paint, with_paint
+from flux_demo.ui.workshop import choose_view, is_on, note_under, to_paint, with_paint
 
 CHANGED_BY_A_STROKE = ("painter", "painting", "map", "shown", "map_note")
 

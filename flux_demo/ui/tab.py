@@ -59,7 +59,7 @@ def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
                     label="Photo",
                     elem_id=f"photo-{mode.name}",
                     elem_classes=["box"],
-                    placeholder="Drop or paste a photo\nor click to choose one",
+                    placeholder="Choose a photo,\nor drop or paste one",
                     alt_text="The photo you gave",
                 )
                 _example_photos(form, studio, mode)
@@ -166,7 +166,7 @@ def _settings(form: Form, state: dict, mode: Mode) -> None:
             form["steps"] = gr.Slider(label="Steps", step=1, elem_id=f"steps-{mode.name}", **dial, **state["steps"])
             form["guidance"] = gr.Slider(
                 label="Guidance",
-                info="how closely to follow the prompt",
+                info="strength of the prompt",
                 step=0.1,
                 elem_id=f"guidance-{mode.name}",
                 **dial,

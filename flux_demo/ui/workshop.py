@@ -14,6 +14,7 @@ from flux_demo.errors import InvalidPicture
 from flux_demo.maps.fit import fit as fit_photo
 from flux_demo.maps.photo import open_photo
 from flux_demo.modes import Mode
+from flux_demo.recipe import PAINTED
 from flux_demo.request import ControlMap, Size
 from flux_demo.ui import html
 from flux_demo.ui.events import Form
@@ -21,7 +22,6 @@ from flux_demo.ui.files import ShownMap, keep_map, new_file, received, still_kep
 
 MAP, OVER, COLOUR, PAINT = "map", "over", "colour", "paint"
 TITLES = {MAP: "Map", OVER: "On photo", COLOUR: "Colour", PAINT: "Paint"}
-PAINTED = "painted"  # among the options of a recipe's map; not one that a map is drawn with
 ABOUT_PAINT = "White adds, black takes away; Erase takes new strokes away. Another photo, size or setting of the map draws it anew."
 SAID_OF_PAINT = "Painted by hand. Another photo, size or setting of the map draws it anew."
 VIEWED = ("map", "beside", "painter", "painting")

@@ -5,7 +5,20 @@ from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import expect
 
 from flux_demo.request import GenerationRequest, Size
-from tests.ui.driving import field, give_photo, hand_over, open_settings, pixels_hash, prompt_field, seed_field, served, source
+from tests.ui.driving import (
+    field,
+    give_photo,
+    hand_over,
+    made,
+    open_settings,
+    pixels_hash,
+    prompt_field,
+    run,
+    seed_field,
+    served,
+    set_steps,
+    source,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -97,6 +110,11 @@ def test_a_broken_photo_that_is_dropped_on_another_leaves_that_one_where_it_was(
     page.locator("#tab-canny .note").get_by_text("The photo before it is back.").wait_for()
     page.wait_for_function("(shown) => document.querySelector('#photo-canny img')?.src === shown", arg=shown)
     assert source(page, "#map-canny") == drawn
+    prompt_field(page).fill("a red cone")
+    set_steps(page, 1)
+    run(page)
+    made(page, "canny")
+    expect(page.get_by_text("The photo before it is back.")).to_have_count(0)
     page.reload()
     assert served(page, "#photo-canny") == photo_file.read_bytes()
     page.locator("#map-canny img").wait_for()

@@ -8,16 +8,17 @@ from PIL import Image
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.modes import MODES
-from flux_demo.recipe import ControlRecipe, Recipe
+from flux_demo.recipe import PAINTED, ControlRecipe, Recipe
 from flux_demo.request import ControlMap
 from flux_demo.ui.files import DrawnFrom, keep_map, map_to_send, new_file
 from flux_demo.ui.history import Entry
+from flux_demo.ui.html import details
 from flux_demo.ui.painted import painted_before
 from flux_demo.ui.preview import map_to_follow
 from flux_demo.ui.restore import filled
 from flux_demo.ui.strokes import stroke_handler, view_handler
 from flux_demo.ui.visitor_store import VisitorStore, new_key
-from flux_demo.ui.workshop import PAINTED, with_paint
+from flux_demo.ui.workshop import with_paint
 
 DEPTH, ME = MODES["depth"], new_key()
 
@@ -129,3 +130,10 @@ def test_a_disk_that_refuses_and_fields_of_another_version_are_no_reason_not_to_
     refusing = VisitorStore(tmp_path / "file")
     paint(refusing, shown)
     assert painted_before(refusing, ME, DEPTH, shown.drawn_from) is None
+
+
+def test_the_details_of_an_image_name_what_its_map_was_drawn_with_as_the_page_does():
+    control = ControlRecipe("depth", {"near": 0.25, "far": 1, "invert": False, PAINTED: True}, "crop", "0" * 64, "mini")
+    recipe = Recipe("1", "depth", "a cube", 64, 64, 1, 2, 10.0, "mini", "mini", None, None, control, 1.0, "2026-01-01T12:30:00+00:00")
+    shown = details(recipe)
+    assert "Near clip 0.25, Far clip 1, painted by hand, crop, mini" in shown and "2026-01-01 12:30:00 UTC" in shown

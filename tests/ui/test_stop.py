@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.ui.conftest import PATIENCE_MS, SMALL
-from tests.ui.driving import changed, choose_size, give_photo, made, prompt_field, read_recipe_of, run, set_steps, source
+from tests.ui.driving import changed, choose_size, give_photo, made, prompt_field, read_recipe_of, run, seed_field, set_steps, source
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("slow_steps")]
 
@@ -82,6 +82,24 @@ def test_a_partial_image_says_of_which_mode_it_is_and_keeps_its_map_over_a_reloa
         assert [archive.read(name) for name in archive.namelist() if name.endswith("-map.png")] == [sent]
 
 
+def test_images_of_a_prompt_that_changed_during_the_run_are_marked(visit):
+    page = visit()
+    prompt_field(page).fill("a blue cone")
+    choose_size(page, SMALL)
+    seed_field(page).fill("7")
+    set_steps(page, 2)
+    page.get_by_role("radio", name="2", exact=True).locator("visible=true").check()
+    run(page)
+    made(page, "text")
+    expect(page.locator("#tab-text .answer h2")).to_have_text("Image")  # the second one's seed is not in the field
+    run(page)
+    page.locator("#status-text .step").wait_for()
+    prompt_field(page).fill("a red cube")
+    expect(page.locator("#history img")).to_have_count(4)
+    made(page, "text")
+    expect(page.locator("#tab-text .answer h2")).to_have_text("Image from earlier settings")
+
+
 def test_the_keyboard_alone_runs_and_stops(visit):
     page = visit()
     set_long_run(page)
@@ -96,7 +114,8 @@ def test_the_keyboard_alone_runs_and_stops(visit):
     page.wait_for_timeout(300)
     expect(page.locator("#status-text")).to_contain_text(re.compile(r"Step \d+ of 100"))
     page.get_by_label("Size").locator("visible=true").focus()
-    page.keyboard.press("Tab")  # after which Gradio may leave the list open
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("listbox").locator("visible=true")).to_have_count(0)
     prompt_field(page).focus()
     page.keyboard.press("Escape")
     page.locator("#status-text").get_by_text("Stopped at step").wait_for()
