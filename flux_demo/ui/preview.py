@@ -122,7 +122,7 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
         try:
             photo = received(now.photo)
             copy = for_the_browser(photo)
-            _facts(str(photo), photo.stat().st_mtime_ns)
+            _facts(str(photo), photo.stat().st_mtime_ns)  # decodes it; the map has them from the cache
         except InvalidPicture as error:
             yield _photo_before(shown, str(error))
             return
@@ -140,7 +140,7 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
 def _photo_before(shown: ShownMap | None, refused: str) -> dict[str, Any]:
     """What the page shows in place of a photo that cannot be used: the one before, if it is still there."""
     if shown and (photo := still_kept(shown.drawn_from.photo)):
-        return {"photo": photo, "map_note": problem_under(shown, f"{refused} The photo before it is back.")}
+        return {"photo": photo, "map_note": problem_under(shown, f"{refused} The previous photo is back.")}
     return _no_map(html.says(refused, "problem"))
 
 
