@@ -12,6 +12,7 @@ from flux_demo.recipe import MAX_CHUNK, PARAMETERS, NoRecipe
 from flux_demo.request import MAX_PROMPT, Size
 from flux_demo.seeds import MAX_SEED
 
+RANDOM = "-1"  # AUTOMATIC1111's seed for one
 SETTING = re.compile(r'\s*([\w ]+):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
 
 
@@ -25,6 +26,7 @@ class SharedSettings:
     guidance: float | None = None
     size: Size | None = None
     has_negative_prompt: bool = False  # which FLUX.1 [dev] has no use for
+    unusable: tuple[str, ...] = ()  # of the fields above those that it says something of, and nothing that can be used
 
 
 def read_parameters(source: str | os.PathLike) -> SharedSettings:
@@ -45,8 +47,10 @@ def parse_parameters(text: str) -> SharedSettings:
     prompt = "\n".join(lines).partition("\nNegative prompt:")[0].strip()[:MAX_PROMPT]
     given = {name.strip().lower(): value.strip() for name, value in SETTING.findall(last)}
     guidance = _number(given.get("distilled cfg scale"))  # "cfg scale" is another quantity, which FLUX.1 [dev] does not have
-    seed, steps = _whole(given.get("seed"), MAX_SEED), _whole(given.get("steps"), 1000)
-    return SharedSettings(prompt, seed, steps, guidance, _size(given.get("size")), "\nNegative prompt:" in text)
+    seed, steps, size = _whole(given.get("seed"), MAX_SEED), _whole(given.get("steps"), 1000), _size(given.get("size"))
+    read = {"seed": seed, "size": size, "steps": steps}
+    unusable = tuple(name for name, value in read.items() if value is None and given.get(name) not in (None, "", RANDOM))
+    return SharedSettings(prompt, seed, steps, guidance, size, "\nNegative prompt:" in text, unusable)
 
 
 def _whole(text: str | None, largest: int) -> int | None:

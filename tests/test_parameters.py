@@ -21,9 +21,9 @@ def test_what_is_shared_is_read():
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ("Steps: many, Seed: -1, CFG scale: nan, Size: 500x500", SharedSettings("a cat")),
+        ("Steps: many, Seed: -1, CFG scale: nan, Size: 500x500", SharedSettings("a cat", unusable=("size", "steps"))),
         ("Steps: 5, CFG scale: 7", SharedSettings("a cat", steps=5)),
-        ("Steps: 99999999999999999999, Seed: 99999999999", SharedSettings("a cat")),
+        ("Steps: 99999999999999999999, Seed: 99999999999", SharedSettings("a cat", unusable=("seed", "steps"))),
     ],
 )
 def test_what_cannot_be_used_is_left_out(settings, expected):

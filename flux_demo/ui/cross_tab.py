@@ -3,6 +3,7 @@
 Components of all tabs are named mode__component here.
 """
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,7 +16,7 @@ from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.fetch import every_tab, fetch_handler
-from flux_demo.ui.files import received, still_kept
+from flux_demo.ui.files import publish_kept, received, still_kept
 from flux_demo.ui.generate import SHOWN_BY_A_RUN, ended
 from flux_demo.ui.history import Entry, actions, displayed, history_shown, nothing_displayed
 from flux_demo.ui.partial import forget
@@ -30,7 +31,7 @@ PHOTOS = tuple(f"{mode.name}__photo" for mode in MODES.values() if mode.control)
 IMAGE = ("picture", "image_head", "caption", "details", "last", "keep")
 GONE = ("history", "gallery", "recent", "restore_note")  # what changes when an image turns out to be deleted
 SHOWN = ("tabs", "restore_note", "status", *VIEWED, "view", "shown", "wanted", "map_note", *IMAGE)
-OF_ANOTHER_PROGRAM = "This image has settings of another program. Use these, or the image as a photo?"
+OF_ANOTHER_PROGRAM = "This image has settings from another program. Use them, or use the image as a photo?"
 NO_SETTINGS = "No flux_demo settings in this file. Use it as a photo?"
 NO_LONGER_KEPT = "The file is no longer kept. Drop it again."
 
@@ -70,7 +71,8 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, bl
 
     def dropped_in(*, dropped: Any, history: list[Entry], **photos: Any) -> dict[str, Any]:
         try:
-            return across(studio, opened(dropped, services.album.titles), history, photos)
+            entry = opened(dropped, services.album.titles)
+            return across(studio, next((each for each in history if each.recipe == entry.recipe), entry), history, photos)
         except NoRecipe:
             return quiet | _offered(studio, dropped)
         except Exception as error:
@@ -273,7 +275,8 @@ def _bind_send(services: Services, mode: str, other: Mode, flat: Form) -> None:
             return {}
         if not still_kept(entry.path):
             return _gone(services, visitor)
-        taken = {photo: entry.path, as_map: False, wanted: None, status: html.says(""), "tabs": gr.Tabs(selected=other.name)}
+        its_copy = publish_kept(Path(entry.path))  # which stays when the image is deleted
+        taken = {photo: its_copy, as_map: False, wanted: None, status: html.says(""), "tabs": gr.Tabs(selected=other.name)}
         return taken if typed else taken | {prompt: entry.recipe.prompt}
 
     bind([flat[f"{mode}__send_{other.name}"].click], send, form, [photo, as_map, wanted, prompt, status, "tabs", *GONE], queue=False)

@@ -101,7 +101,7 @@ def _images(everywhere: Form) -> None:
         with gr.Row(elem_classes="pictures-head"):
             with gr.Column(min_width=0, elem_classes="yours"):
                 gr.HTML(html.heading("Your images"))
-                gr.HTML(html.explanation("Only you see them. Load one, or drop it on the page, to get its settings back."))
+                gr.HTML(html.explanation("Only you see them. Load the PNG of one, or drop it on the page, to get its settings back."))
             everywhere["dropped"] = gr.UploadButton(
                 "Load settings from PNG", file_types=["image"], type="filepath", size="sm", elem_id="restore", elem_classes="open"
             )

@@ -123,6 +123,7 @@ def from_other_program(studio: Studio, dropped: Any) -> dict[str, Any]:
     said = "The other program's settings are filled in, as far as they are the same here."
     given = {name: str(value) for name in ("prompt", "seed", "size", "steps", "guidance") if (value := getattr(shared, name)) is not None}
     values, wrong = usable(studio, text, given)
+    wrong = [*(name.capitalize() for name in shared.unusable), *wrong]
     if shared.has_negative_prompt:
         said += " Its negative prompt is left out: FLUX.1 [dev] takes none."
     if wrong:

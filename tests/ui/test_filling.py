@@ -78,6 +78,7 @@ def test_an_address_that_is_no_link_fills_in_nothing(studio, query):
             "",
         ),
         ("Steps: 150, Distilled CFG Scale: 700, Size: 1024x1024", {"seed": ""}, "Size, Steps, Guidance"),
+        ("Steps: 5000, Seed: -1, Size: 500x701", {"seed": ""}, "Size, Steps"),
     ],
 )
 def test_another_programs_settings_are_held_against_the_tabs_own(page, studio, settings, filled, wrong):

@@ -8,8 +8,10 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from flux_demo.recipe import read_recipe
+from tests.ui.conftest import SMALL
 from tests.ui.driving import (
     changed,
+    choose_size,
     field,
     give_photo,
     made,
@@ -253,6 +255,18 @@ def test_a_picture_goes_on_to_another_tab_as_its_photo(visit):
     page.get_by_role("tab", name="Depth", exact=True).click()
     page.locator("#history button").first.click()  # the history brings its own tab forward
     page.locator("#prompt-text textarea:visible").wait_for()
+    run(page)
+    expect(page.locator("#history img")).to_have_count(2)
+    borders = page.locator("#history .thumbnail-item").evaluate_all("items => items.map((item) => getComputedStyle(item).borderColor)")
+    assert len(set(borders)) == 1  # no frame around what is not shown
+    page.locator("#history button").nth(1).click()
+    page.get_by_role("button", name="Delete image", exact=True).locator("visible=true").click()
+    expect(page.locator("#history img")).to_have_count(1)
+    page.get_by_role("tab", name="Canny", exact=True).click()
+    before = source(page, "#map-canny")
+    choose_size(page, SMALL)
+    changed(page, "#map-canny", before)  # of the photo, which is a copy
+    assert served(page, "#photo-canny") == picture
 
 
 def test_a_ready_made_map_is_noticed_and_followed_as_it_is(visit, studio, photo, tmp_path):

@@ -12,6 +12,7 @@ from tests.ui.driving import (
     choose_size,
     field,
     give_photo,
+    hand_over,
     made,
     open_settings,
     prompt_field,
@@ -20,6 +21,7 @@ from tests.ui.driving import (
     seed_field,
     served,
     set_steps,
+    wait_for_status,
 )
 
 pytestmark = pytest.mark.browser
@@ -199,7 +201,7 @@ def test_a_browser_that_keeps_nothing_has_a_page(chromium, address):
     visitor.close()
 
 
-def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit, studio):
+def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit, studio, tmp_path):
     page = visit()
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Load settings from PNG").wait_for()
@@ -214,6 +216,11 @@ def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit
         page.get_by_role("button", name="Download all", exact=True).click()
     names = zipfile.ZipFile(download.value.path()).namelist()
     assert sorted(name.rpartition(".")[2] for name in names) == ["json", "json", "png", "png"]
+    with zipfile.ZipFile(download.value.path()) as archive:
+        archive.extractall(tmp_path)
+    hand_over(page, "drop", max(tmp_path.glob("*.png")))
+    wait_for_status(page, "text", "Settings restored.")
+    expect(page.get_by_role("button", name="Delete image", exact=True).locator("visible=true")).to_be_enabled()  # it is one of theirs
     kept = [studio.gallery.folder / name for name in names if name.endswith(".png")]
     second = page.context.new_page()  # the same visitor in a second tab
     second.goto(page.url)

@@ -52,6 +52,8 @@ def test_sessions_that_only_call_the_api_hold_nothing(page, web):
     for _ in range(10):
         ask_status(web, uuid.uuid4().hex)  # what is made once
     sessions, waiting = len(page.state_holder.session_data), 40
+    page.clear_temporary()
+    earlier = len(page._queue.pending_event_ids_session)  # of pages that other tests opened
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     for _ in range(waiting):
@@ -61,7 +63,7 @@ def test_sessions_that_only_call_the_api_hold_nothing(page, web):
     assert len(page.state_holder.session_data) <= sessions
     assert (after - before) / waiting < 40_000  # bytes; the copy of the page that Gradio makes of each session has 330,000
     page.clear_temporary()
-    assert len(page._queue.pending_event_ids_session) < waiting
+    assert len(page._queue.pending_event_ids_session) < earlier + waiting / 2  # a stream that has just closed may be counted still
 
 
 def test_a_session_with_a_history_is_kept(page, visit):
