@@ -64,9 +64,11 @@ def velocity(
     )[0]
 
 
-def random_times(count: int, size: tuple[int, int], device) -> Tensor:
-    """(count,) in 0–1: logit-normal, closer to noise for more tokens, like the pipeline's own shifted schedule; a tenth are uniform."""
-    mean = 0.1 if size == HALF else 0.5
+def random_times(count: int, size: tuple[int, int], device, nearer_to_noise: float = 0.0) -> Tensor:
+    """(count,) in 0–1: logit-normal, closer to noise for more tokens, like the pipeline's own shifted schedule; a tenth are uniform.
+    ``nearer_to_noise`` is added to the mean of the logit.
+    """
+    mean = (0.1 if size == HALF else 0.5) + nearer_to_noise
     times = torch.sigmoid(torch.randn(count, device=device) + mean)
     return torch.where(torch.rand(count, device=device) < 0.1, torch.rand(count, device=device), times)
 

@@ -51,9 +51,10 @@ class Stage:
     shares: tuple[Share, ...]
     rates: tuple[float, float]  # peak learning rates for Muon and for Adam
     distils: bool = False
+    nearer_to_noise: float = 0.0  # its training times, see flow.random_times: shapes are decided while much noise is left
 
 
-_LAST = {"start": ("base_real", "base"), "shares": BOTH, "rates": (0.004, 4e-4), "distils": True}
+_LAST = {"start": ("base_real", "base"), "shares": BOTH, "rates": (0.004, 4e-4), "distils": True, "nearer_to_noise": 0.4}
 STAGES = {
     "base": Stage(ALL_MODES, ("shipped",), HALF_SIZE, (0.02, 2e-3)),
     "base_real": Stage(ALL_MODES, ("base",), REAL_SIZES, (0.008, 8e-4)),
@@ -74,7 +75,7 @@ class Trainer:
 
     def __init__(self, run: loop.Run, name: str, batch_factor: int):
         stage = STAGES[name]
-        self.run, self.name, self.modes = run, name, stage.modes
+        self.run, self.name, self.modes, self.nearer_to_noise = run, name, stage.modes, stage.nearer_to_noise
         torch.manual_seed(3)
         model = networks.transformer(control=stage.modes != ("text",))
         if not any(load(model, run.checkpoint(start)) for start in stage.start) and stage.distils:
@@ -106,7 +107,7 @@ class Trainer:
         rows = pool.take(share.batch, self.rng)
         clean = rows.latents.to(device)
         control = None if rows.controls is None else sampled_controls(rows, self.deviation).to(device)
-        noise, time = torch.randn_like(clean), flow.random_times(share.batch, share.size, device)
+        noise, time = torch.randn_like(clean), flow.random_times(share.batch, share.size, device, self.nearer_to_noise)
         noisy = (1 - time[:, None, None]) * clean + time[:, None, None] * noise
         if self.teacher is None:
             prompts, control = self._with_dropout(rows, control, share)

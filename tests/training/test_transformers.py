@@ -83,6 +83,14 @@ def test_text_alone_is_the_joint_network_with_a_control_of_zeros(tmp_path):
         )
 
 
+def test_the_distilled_networks_are_trained_nearer_to_noise_than_their_base():
+    def mean(stage):
+        torch.manual_seed(0)
+        return flow.random_times(4000, scenes.SQUARE, "cpu", stage_transformer.STAGES[stage].nearer_to_noise).mean()
+
+    assert mean("base_real") == pytest.approx(0.6, abs=0.02) and mean("distil_text") == pytest.approx(0.67, abs=0.02)
+
+
 def test_the_stages_of_the_transformers_build_on_each_other(work, monkeypatch):
     monkeypatch.setattr(stage_transformer, "SAMPLE_STEPS", 1)
     known = stages(work, SCHEDULES["quick"], "cpu", work / "out")
