@@ -49,15 +49,15 @@
     };
 
     // Gradio opens a list again that was left with Tab. Its own Escape closes it.
-    const closeIfLeft = ([{ target }]) => {
-        if (target.ariaExpanded !== "true" || document.activeElement === target) return;
-        target.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true }));
+    const closeIfLeft = (list) => {
+        if (list.ariaExpanded !== "true" || document.activeElement === list) return;
+        list.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true }));
     };
-    const lists = new MutationObserver(closeIfLeft);
+    const lists = new MutationObserver((changes) => changes.forEach(({ target }) => closeIfLeft(target)));
     document.addEventListener("focusout", ({ target }) => {
         if (!target.matches?.("[role=combobox]")) return;
         lists.observe(target, { attributeFilter: ["aria-expanded"] });
-        setTimeout(closeIfLeft, 0, [{ target }]);
+        setTimeout(closeIfLeft, 0, target);
     }, true);
 
     // An emptied number stays empty, to be refused in words; Gradio would make it the least that there is.

@@ -182,7 +182,7 @@ def _bind_history(services: Services, flat: Form) -> None:
             mode = entry.recipe.mode
             answer = {f"{mode}__{name}": value for name, value in displayed(entry).items()} | {"tabs": gr.Tabs(selected=mode)}
             if (run := services.runs.find(visitor, mode)) and not run.done.is_set():
-                run.in_sight = False
+                run.shows_previews = False
             else:
                 answer[f"{mode}__status"] = html.says("")  # which was of another image
         elif entry:

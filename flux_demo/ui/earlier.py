@@ -12,7 +12,7 @@ from flux_demo.ui.history import Entry
 from flux_demo.ui.run import MOST_AT_ONCE
 
 
-def image_head(last: Entry, fields: Mapping[str, Any]) -> str:
+def head_over(last: Entry, fields: Mapping[str, Any]) -> str:
     """The heading over an image, by the form's fields; without any, nothing is known of them."""
     recipe = last.recipe
     same = not fields or (

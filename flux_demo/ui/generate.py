@@ -11,7 +11,7 @@ from flux_demo.progress import Step
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive, parse_seed
 from flux_demo.ui import html
-from flux_demo.ui.earlier import image_head
+from flux_demo.ui.earlier import head_over
 from flux_demo.ui.files import ShownMap, map_to_send
 from flux_demo.ui.filled import check_filled
 from flux_demo.ui.history import Entry, displayed, history_shown
@@ -125,7 +125,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None) -> Ite
             continue
         told = at
         if isinstance(at, Step):
-            preview = {"picture": at.preview} if at.preview and run.in_sight else {}
+            preview = {"picture": at.preview} if at.preview and run.shows_previews else {}
             yield {"status": html.step_of(at.done, at.of, at.seconds_left, seen + 1, len(run.requests))} | preview
         elif at:
             yield {"status": html.says(at.text, "busy")}
@@ -152,7 +152,7 @@ def _newest(services: Services, visitor: str, run: Run, last: Entry | None) -> t
     last = next((entry for entry in history if entry.name == run.images[-1].path.name), last)
     answer = history_shown(history) | (displayed(last) if last else {})
     if last and last.recipe.mode == run.tab:  # the form may have changed during the run
-        answer["image_head"] = image_head(last, services.album.visitors.form(visitor, run.tab))
+        answer["image_head"] = head_over(last, services.album.visitors.form(visitor, run.tab))
     return last, answer
 
 

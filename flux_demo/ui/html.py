@@ -214,7 +214,9 @@ def _spoken_option(mode: str, name: str, value: Any) -> str:
     control = MODES[mode].control if mode in MODES else None
     labels = {option.name: option.label for option in control.options} if control else {}
     label = labels.get(name, "painted by hand" if name == PAINTED else name)
-    return f"{label} {value}" if not isinstance(value, bool) else label if value else ""
+    if isinstance(value, bool):
+        return label if value else ""
+    return f"{label} {value}"
 
 
 def _reason(passed: PassedOver) -> str:

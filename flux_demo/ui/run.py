@@ -46,7 +46,7 @@ class Run:
     error: BaseException | None = None
     last_step: Step | None = None  # of the request that is running
     stopping: bool = False
-    in_sight: bool = True  # its previews; not while the person looks at an earlier image
+    shows_previews: bool = True  # not while the person looks at an earlier image
     done: threading.Event = field(default_factory=threading.Event)
     done_at: float = math.inf
     watched_at: float = field(default_factory=time.monotonic)

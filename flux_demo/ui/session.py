@@ -10,7 +10,7 @@ import gradio as gr
 from flux_demo.errors import InvalidPicture
 from flux_demo.modes import MODES, Mode
 from flux_demo.ui import html
-from flux_demo.ui.earlier import image_head
+from flux_demo.ui.earlier import head_over
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.files import received, served_again
 from flux_demo.ui.filling import LINKED, from_query
@@ -149,7 +149,7 @@ def _bind_form(services: Services, mode: Mode, form: Form) -> None:
             fields["photo"] = photo.get("path") if isinstance(photo, dict) else photo
             services.album.visitors.keep_form(visitor, mode.name, {name: fields.get(name) for name in names})
         answer = {"status": html.says(""), "run_state": "idle"} if run_state == "failed" else {}
-        return answer | ({"image_head": image_head(last, fields)} if last else {})
+        return answer | ({"image_head": head_over(last, fields)} if last else {})
 
     triggers = [form[name].change for name in names]
     bind(triggers, changed, form, ["status", "run_state", "image_head"], names, queue=False, trigger_mode="always_last")
@@ -180,10 +180,10 @@ def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form
         answer: dict[tuple[str, str], Any] = {}
         for name in FOLLOWING if new != old else ():
             mine, theirs = table[new][name] or "", table.get(old, {}).get(name) or ""
-            emptied = name == "seed"  # by "Random seed", which stays random from tab to tab
-            if theirs in (mine, "match") or not (theirs or emptied):
+            means_something = name == "seed"  # that it is empty: a random one, from tab to tab
+            if theirs in (mine, "match") or not (theirs or means_something):
                 continue
-            if mine == came.get(f"{new} {name}", "") or not (mine or emptied):
+            if mine == came.get(f"{new} {name}", "") or not (mine or means_something):
                 answer[new, name] = came[f"{new} {name}"] = theirs
         return [new, came, *(answer.get((mode, name), gr.skip()) for mode in modes for name in FOLLOWING)]
 

@@ -107,7 +107,8 @@ def choose_view(*, view: Any, shown: ShownMap | None, painter: Any, painting: st
     if found is not shown:
         return seen(view, found) | {"shown": found, "map_note": note_under(found)}
     answer = seen(view, shown)
-    return answer | {"map": gr.update(visible=answer["beside"]["visible"] is False)}
+    del answer["map"]["value"]
+    return answer
 
 
 def with_paint(shown: ShownMap, painter: Any, painting: str | None) -> ShownMap:
@@ -141,7 +142,7 @@ def to_paint(shown: ShownMap) -> dict[str, Any]:
 def note_under(shown: ShownMap, more: str = "") -> str:
     """The line under a map in each view."""
     texts = {"any": f"{shown.note}{more}", PAINT: ABOUT_PAINT}
-    if not still_kept(shown.drawn_from.photo):
+    if shown.drawn_from.photo is None:
         texts[OVER] = "There is no photo here to lay the map over. Add the one that it was drawn from."
     return html.map_note(texts, shown.sha256, shown.keeps)
 
