@@ -5,7 +5,7 @@ Arrays of this form are named `rgbd`. `WORK/data/clutter` holds cluttered scenes
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,14 +25,19 @@ def folder(work: Path, size: tuple[int, int]) -> Path:
     return work / "data" / f"{size[0]}x{size[1]}"
 
 
-def rendered(seeds: Iterable[int], size: tuple[int, int], device: str = "cpu", batch: int = 8) -> np.ndarray:
+def batch_on(device: str) -> int:
+    """How many images are rendered or encoded at once: no more than fit a CPU's cache, and half a chunk for a GPU."""
+    return 8 if device == "cpu" else CHUNK // 2
+
+
+def rendered(seeds: Iterable[int], size: tuple[int, int]) -> np.ndarray:
     """(N, H, W, 4) uint8: RGB and nearness of the scenes with these seeds."""
-    seeds = list(seeds)
+    seeds, batch = list(seeds), batch_on("cpu")
     batches = []
     with torch.inference_mode():
         for start in range(0, len(seeds), batch):
             chosen = [scenes.sample(seed, *size) for seed in seeds[start : start + batch]]
-            images, depth = scenes.render(chosen, *size, device=device)
+            images, depth = scenes.render(chosen, *size)
             rgbd = torch.cat((images, scenes.nearness(depth)[:, None]), 1)
             batches.append((rgbd * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
     return np.concatenate(batches)
@@ -49,15 +54,16 @@ def cluttered(seeds: Iterable[int], size: tuple[int, int]) -> np.ndarray:
     return np.stack(rows)
 
 
-def render_all(work: Path, counts: dict[tuple[int, int], int], device: str, workers: int, first_seed: int = 0) -> None:
+def render_all(work: Path, counts: dict[tuple[int, int], int], workers: int, first_seed: int = 0) -> None:
     """Render the scenes from `first_seed` on, `counts` of each size, that `work` does not have. Can be stopped and run again at any time.
+    It takes processors only: a dozen of them are faster than one GPU, which has the networks to run.
 
     Raises ValueError for a first seed that `check_first_seed` refuses.
     """
     check_first_seed(first_seed, max(counts.values()))
     chunks = [(path, seeds, size) for size, count in counts.items() for path, seeds in _chunks(folder(work, size), first_seed, count)]
     chunks.sort(key=lambda chunk: chunk[1].start)
-    _render([(path, partial(rendered, seeds, size, device)) for path, seeds, size in chunks], workers if device == "cpu" else 1)
+    _render([(path, partial(rendered, seeds, size)) for path, seeds, size in chunks], workers)
 
 
 def render_clutter(work: Path, count: int, workers: int, first_seed: int = 0) -> None:
@@ -89,23 +95,33 @@ def load_clutter(work: Path) -> list[np.ndarray]:
 
 def load(work: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Every rendered scene of this size: seeds (N,) and rgbd (N, H, W, 4). Raises FileNotFoundError if there is none."""
+    seeds, rgbd = zip(*chunks(work, size))
+    return np.concatenate(seeds), np.concatenate(rgbd)
+
+
+def chunks(work: Path, size: tuple[int, int], count: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same file by file, the first `count` scenes of them."""
     paths = sorted(folder(work, size).glob("*.npy"))
     if not paths:
         raise FileNotFoundError(f"No scenes of {size[0]}x{size[1]} are rendered yet. Run the stage `data` first.")
-    chunks = [np.load(path) for path in paths]
-    seeds = [np.arange(len(chunk)) + int(path.stem) * CHUNK for path, chunk in zip(paths, chunks)]
-    return np.concatenate(seeds), np.concatenate(chunks)
+    for path in paths:
+        rgbd = np.load(path)[:count]
+        if not len(rgbd):
+            return
+        yield np.arange(len(rgbd)) + int(path.stem) * CHUNK, rgbd
+        count = None if count is None else count - len(rgbd)
 
 
-def as_images(rgbd: np.ndarray) -> Tensor:
+def as_images(rgbd: np.ndarray, device: str | torch.device = "cpu") -> Tensor:
     """(N, H, W, 3 or 4) bytes -> (N, 3, H, W) float32 in -1 … 1."""
-    return torch.from_numpy(np.ascontiguousarray(rgbd[..., :3])).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    pixels = torch.from_numpy(np.ascontiguousarray(rgbd[..., :3])).to(device)  # bytes take a quarter of the time to copy
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def as_depth_maps(rgbd: np.ndarray) -> Tensor:
+def as_depth_maps(rgbd: np.ndarray, device: str | torch.device = "cpu") -> Tensor:
     """(N, H, W, 4) bytes -> (N, 3, H, W) float32 in -1 … 1: three equal channels, where 1 is nearest."""
-    near = torch.from_numpy(np.ascontiguousarray(rgbd[..., 3:])).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-    return near.expand(-1, 3, -1, -1)
+    near = torch.from_numpy(np.ascontiguousarray(rgbd[..., 3:])).to(device)
+    return near.permute(0, 3, 1, 2).float().div_(127.5).sub_(1).expand(-1, 3, -1, -1)
 
 
 def _chunks(place: Path, first_seed: int, count: int) -> list[tuple[Path, range]]:

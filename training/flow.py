@@ -22,6 +22,14 @@ class PromptEmbeds:
         return PromptEmbeds(self.embeds.expand(count, -1, -1), self.pooled.expand(count, -1))
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """Prompts as both tokenizers return them."""
+
+    t5: Tensor  # (B, L)
+    clip: Tensor  # (B, at most 77)
+
+
 class TextEncoders:
     """The frozen text encoders with their tokenizers."""
 
@@ -29,11 +37,17 @@ class TextEncoders:
         self.clip, self.t5 = clip.to(device).eval(), t5.to(device).eval()
         self.clip_tokenizer, self.t5_tokenizer, self.device = clip_tokenizer, t5_tokenizer, device
 
-    @torch.no_grad()
-    def encode(self, prompts: list[str], length: int = 64) -> PromptEmbeds:
+    def tokenize(self, prompts: list[str], length: int = 64) -> Tokens:
         t5_ids = self.t5_tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
-        clip_ids = self.clip_tokenizer(prompts, padding=True, truncation=True, return_tensors="pt").input_ids
-        return PromptEmbeds(self.t5(t5_ids.to(self.device)).last_hidden_state, self.clip(clip_ids.to(self.device)).pooler_output)
+        return Tokens(t5_ids, self.clip_tokenizer(prompts, padding=True, truncation=True, return_tensors="pt").input_ids)
+
+    @torch.no_grad()
+    def embed(self, tokens: Tokens) -> PromptEmbeds:
+        embeds = self.t5(tokens.t5.to(self.device)).last_hidden_state
+        return PromptEmbeds(embeds, self.clip(tokens.clip.to(self.device)).pooler_output)
+
+    def encode(self, prompts: list[str], length: int = 64) -> PromptEmbeds:
+        return self.embed(self.tokenize(prompts, length))
 
 
 def image_ids(size: tuple[int, int], device) -> Tensor:

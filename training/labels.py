@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training import networks, scenes
-from training.raycast import FLOOR
+from training.raycast import FLOOR, SKY
 
 CELL = 8  # pixels; a token is two by two cells
 KINDS = 2 + len(scenes.SHAPES) * len(scenes.COLOURS)  # sky, floor, then every shape in every colour
@@ -18,17 +18,19 @@ UNKNOWN = 255  # in a drawing, which is not a scene
 AFTER_BLOCK = 3  # of the single blocks, counted from 1
 
 
-def label(chosen: list[scenes.Scene], width: int, height: int) -> np.ndarray:
+def label(chosen: list[scenes.Scene], width: int, height: int, device: str = "cpu") -> np.ndarray:
     """(B, tokens, 4) uint8: the kind in each cell of images of this size, packed as latents are."""
     columns, rows = width // CELL, height // CELL
-    surfaces = scenes.surfaces(chosen, columns, rows)
-    kinds = torch.zeros_like(surfaces)
-    kinds[surfaces == FLOOR] = 1
+    surfaces = scenes.surfaces(chosen, columns, rows, device)
+    most = max(len(scene.objects) for scene in chosen)
+    by_surface = torch.zeros(len(chosen), FLOOR - SKY + 1 + most, dtype=torch.uint8)  # SKY is first, then FLOOR, then the objects
+    by_surface[:, FLOOR - SKY] = 1
     for row, scene in enumerate(chosen):
         for index, each in enumerate(scene.objects):
-            kinds[row][surfaces[row] == index] = kind(each.shape, each.colour)
+            by_surface[row, index - SKY] = kind(each.shape, each.colour)
+    kinds = by_surface.to(device).gather(1, surfaces.flatten(1) - SKY)
     packed = kinds.view(-1, rows // 2, 2, columns // 2, 2).permute(0, 1, 3, 2, 4).reshape(len(chosen), -1, 4)
-    return packed.to(torch.uint8).numpy()
+    return packed.cpu().numpy()
 
 
 def kind(shape: str, colour: str) -> int:

@@ -10,7 +10,10 @@ The kinds are `picture`, `canny` (edges with varied thresholds), `depth` (exact)
 `128x128` holds the scenes of 256x256 at half size.
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -25,35 +28,47 @@ from training.stage_estimator import preprocessed
 
 HALF = (SQUARE[0] // 2, SQUARE[1] // 2)
 SOURCE = {HALF: SQUARE}  # sizes that are made from another size's scenes
-BATCH = 8  # a larger batch of 256x256 images does not fit a CPU's cache
 KINDS = ("picture", "canny", "depth", "estimated", "drawing", "drawing_edges")
 SCENES_PER_DRAWING = 8
 
 
 def make(work: Path, counts: dict[tuple[int, int], int], device: str) -> None:
     """Encode what is missing: `counts` scenes of each size, each also mirrored. The scale is measured first, and only once."""
-    models = assemble(work)
-    vae = models["vae"].to(device, memory_format=torch.channels_last).eval()
     if not (work / "latents.pt").exists():
-        torch.save(measured_scale(vae, work, device), work / "latents.pt")
-    scale = torch.load(work / "latents.pt", weights_only=True)
-    estimator = models["depth_estimator"].to(device).eval()
-    for size, count in counts.items():
+        torch.save(measured_scale(_encoder(work, device), work, device), work / "latents.pt")
+    if device == "cpu":
         for kind in KINDS:
-            target = file(work, kind, size)
-            if target.exists():
-                continue
-            target.parent.mkdir(exist_ok=True)
-            seeds, packed = [], []
-            for batch_seeds, images in batches(work, kind, size, count, estimator):
-                latents = encode(vae, images.to(device, memory_format=torch.channels_last))
-                packed.append(pack((latents - scale["shift_factor"]) * scale["scaling_factor"]).half().cpu().numpy())
-                seeds.append(batch_seeds)
-            if kind == "picture":
-                np.save(file(work, "seeds", size), np.concatenate(seeds))
-                np.save(file(work, "labels", size), labelled(np.concatenate(seeds), size))
-            np.save(target, np.concatenate(packed))
-            print(f"latents: {target.name}, {len(np.concatenate(seeds))} of them", flush=True)
+            make_kind(work, kind, counts, device)
+        return
+    # A GPU would wait for one process's images, so every kind has its own.
+    with get_context("spawn").Pool(len(KINDS)) as processes:
+        processes.starmap(make_kind, [(work, kind, counts, device) for kind in KINDS], chunksize=1)
+
+
+def make_kind(work: Path, kind: str, counts: dict[tuple[int, int], int], device: str) -> None:
+    """The same for one of KINDS."""
+    missing = {size: count for size, count in counts.items() if not file(work, kind, size).exists()}
+    if not missing:
+        return
+    vae, scale = _encoder(work, device), torch.load(work / "latents.pt", weights_only=True)
+    estimator = assemble(work)["depth_estimator"].to(device).eval() if kind == "estimated" else None
+    for size, count in missing.items():
+        target = file(work, kind, size)
+        target.parent.mkdir(exist_ok=True)
+        seeds, packed = [], []
+        for batch_seeds, images in batches(work, kind, size, count, device, estimator):
+            latents = encode(vae, images.to(memory_format=torch.channels_last))
+            packed.append(pack((latents - scale["shift_factor"]) * scale["scaling_factor"]).half().cpu().numpy())
+            seeds.append(batch_seeds)
+        if kind == "picture":
+            np.save(file(work, "seeds", size), np.concatenate(seeds))
+            np.save(file(work, "labels", size), labelled(np.concatenate(seeds), size, device))
+        np.save(target, np.concatenate(packed))
+        print(f"latents: {target.name}, {len(np.concatenate(seeds))} of them", flush=True)
+
+
+def _encoder(work: Path, device: str):
+    return assemble(work)["vae"].to(device, memory_format=torch.channels_last).eval()
 
 
 def file(work: Path, kind: str, size: tuple[int, int]) -> Path:
@@ -66,43 +81,50 @@ def scene(row: np.ndarray, size: tuple[int, int]) -> Scene:
     return found.mirrored() if row[1] else found
 
 
-def labelled(seeds: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def labelled(seeds: np.ndarray, size: tuple[int, int], device: str = "cpu") -> np.ndarray:
     """Rows of `seeds` -> (N, tokens, 4) uint8, see labels.py."""
-    batch = 64
+    batch = 8 * data.batch_on(device)  # of an eighth of the side
     starts = range(0, len(seeds), batch)
-    return np.concatenate([labels.label([scene(row, size) for row in seeds[start : start + batch]], *size) for start in starts])
+    return np.concatenate([labels.label([scene(row, size) for row in seeds[start : start + batch]], *size, device) for start in starts])
 
 
-def batches(work: Path, kind: str, size: tuple[int, int], count: int, estimator=None) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Rows of `seeds`, and images (B, 3, H, W) in -1 … 1. The order is the same for every kind."""
-    rng = np.random.default_rng(5)
-    if kind.startswith("drawing"):
-        for start in range(0, count // SCENES_PER_DRAWING, BATCH):
-            drawings = np.stack([maps.drawing(*size, np.random.default_rng(start + i)) for i in range(BATCH)])
-            images = np.stack([maps.edges(one) for one in drawings]) if kind == "drawing_edges" else drawings
-            yield np.zeros((BATCH, 2), np.int64), data.as_images(images)
-        return
-    seeds, rgbd = data.load(work, SOURCE.get(size, size))
-    for start in range(0, min(count, len(seeds)), BATCH):
-        batch = rgbd[start : start + BATCH][: count - start]
-        if size in SOURCE:
-            n, height, width, _ = batch.shape
-            batch = batch.reshape(n, height // 2, 2, width // 2, 2, 4).mean((2, 4)).round().astype(np.uint8)
-        for mirrored in (False, True):
-            shown = batch[:, :, ::-1] if mirrored else batch
-            rows = np.stack([seeds[start : start + len(batch)], np.full(len(batch), mirrored)], 1)
-            if kind == "canny":
-                yield rows, data.as_images(np.stack([maps.varied_edges(one[..., :3], rng) for one in shown]))
-            elif kind == "estimated":
-                yield rows, estimated(estimator, shown)
-            else:
-                yield rows, (data.as_depth_maps if kind == "depth" else data.as_images)(shown)
+def batches(
+    work: Path, kind: str, size: tuple[int, int], count: int, device: str = "cpu", estimator=None
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Rows of `seeds`, and images (B, 3, H, W) in -1 … 1. The order is the same for every kind, if the device is."""
+    together = data.batch_on(device)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # OpenCV lets them run side by side
+        if kind.startswith("drawing"):
+            for start in range(0, count // SCENES_PER_DRAWING, together):
+                shown = list(threads.map(lambda i: maps.drawing(*size, np.random.default_rng(i)), range(start, start + together)))
+                if kind == "drawing_edges":
+                    shown = list(threads.map(maps.edges, shown))
+                yield np.zeros((together, 2), np.int64), data.as_images(np.stack(shown), device)
+            return
+        rng = np.random.default_rng(5)
+        for seeds, rgbd in data.chunks(work, SOURCE.get(size, size), count):
+            for start in range(0, len(seeds), together):
+                batch = rgbd[start : start + together]
+                if size in SOURCE:
+                    n, height, width, _ = batch.shape
+                    batch = batch.reshape(n, height // 2, 2, width // 2, 2, 4).mean((2, 4)).round().astype(np.uint8)
+                for mirrored in (False, True):
+                    shown = batch[:, :, ::-1] if mirrored else batch
+                    rows = np.stack([seeds[start : start + len(batch)], np.full(len(batch), mirrored)], 1)
+                    if kind == "canny":
+                        limits = [maps.varied_thresholds(rng) for _ in shown]
+                        edges = threads.map(maps.edges, shown[..., :3], *zip(*limits))
+                        yield rows, data.as_images(np.stack(list(edges)), device)
+                    elif kind == "estimated":
+                        yield rows, estimated(estimator, shown)
+                    else:
+                        yield rows, (data.as_depth_maps if kind == "depth" else data.as_images)(shown, device)
 
 
 @torch.inference_mode()
 def estimated(estimator, rgbd: np.ndarray) -> Tensor:
     """(N, H, W, 4) bytes -> depth maps as the app draws them, from the colours alone: (N, 3, H, W) in -1 … 1."""
-    depth = estimator(preprocessed(rgbd)[0].to(estimator.device)).predicted_depth[:, None]
+    depth = estimator(preprocessed(rgbd, device=estimator.device)[0]).predicted_depth[:, None]
     depth = F.interpolate(depth, rgbd.shape[1:3], mode="bicubic")
     low, high = depth.amin((2, 3), keepdim=True), depth.amax((2, 3), keepdim=True)
     return ((depth - low) / (high - low).clamp_min(1e-3) * 2 - 1).expand(-1, 3, -1, -1)
@@ -116,7 +138,7 @@ def encode(vae, images: Tensor) -> Tensor:
 
 def measured_scale(vae, work: Path, device: str) -> dict[str, float]:
     """The two numbers in the VAE's config that bring the latents of scenes to mean 0 and standard deviation 1."""
-    latents = torch.cat([encode(vae, images.to(device)).flatten() for _, images in batches(work, "picture", HALF, 128)])
+    latents = torch.cat([encode(vae, images).flatten() for _, images in batches(work, "picture", HALF, 128, device)])
     return {"shift_factor": round(float(latents.mean()), 4), "scaling_factor": round(float(1 / latents.std()), 4)}
 
 

@@ -13,12 +13,12 @@ def edges(image: np.ndarray, low: float = LOW, high: float = HIGH) -> np.ndarray
     return np.repeat(cv2.Canny(np.ascontiguousarray(image), low, high)[..., None], 3, axis=2)
 
 
-def varied_edges(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Like `edges`, half of the time with thresholds that a person might set."""
+def varied_thresholds(rng: np.random.Generator) -> tuple[float, float]:
+    """Half of the time the app's defaults, else others that a person might set."""
     if rng.random() < 0.5:
-        return edges(image)
+        return LOW, HIGH
     low = rng.uniform(10, 150)
-    return edges(image, low, low + rng.uniform(20, 200))
+    return low, low + rng.uniform(20, 200)
 
 
 def drawing(width: int, height: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,6 +1,11 @@
-"""What a transformer is trained on: cached latents of one size, with captions made anew each time."""
+"""What a transformer is trained on: cached latents of one size, with captions made anew each time.
+
+Choosing rows and writing their captions takes a processor only, so that other processes can do it (batches.py). The latents lie where
+the network is.
+"""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,62 +22,70 @@ DRAWING_PROMPT = "a drawing"
 
 
 @dataclass(frozen=True)
+class Row:
+    """One row of a batch, before its latents are fetched."""
+
+    mode: str  # text, canny or depth
+    image: str  # which of latents.KINDS
+    control: str | None  # the same; None in the mode text
+    index: int  # of the row in both
+    prompt: str
+
+
+@dataclass(frozen=True)
 class Rows:
-    """The batch of one step."""
+    """The latents of one batch."""
 
     latents: Tensor  # (B, tokens, 64) float32
     controls: Tensor | None  # the same; zero where the mode is text, None where every mode is
-    prompts: list[str]
-    modes: list[str]  # text, canny or depth
     labels: Tensor  # (B, tokens, 4), see labels.py
 
 
 class Pool:
-    """The latents of one size. Each row that is taken has one of `modes`."""
+    """The latents of one size, on `device`. Each row that is chosen has one of `modes`."""
 
-    def __init__(self, work: Path, size: tuple[int, int], modes: tuple[str, ...]):
+    def __init__(self, work: Path, size: tuple[int, int], modes: tuple[str, ...], device: str = "cpu"):
         def read(name: str) -> np.ndarray | None:
             path = latents.file(work, name, size)
-            return np.load(path, mmap_mode="r") if path.exists() else None
+            return np.load(path, mmap_mode="c") if path.exists() else None
 
-        self.size = size
-        self.modes = modes
-        self.seeds, self.labels, self.images = read("seeds"), read("labels"), read("picture")
-        self.controls = {mode: read(mode) for mode in modes if mode != "text"}
-        if any(rows is None for rows in (self.seeds, self.labels, self.images, *self.controls.values())):
+        self.size, self.modes = size, modes
+        kinds = {kind: read(kind) for kind in ("picture", *(mode for mode in modes if mode != "text"))}
+        seeds, labels = read("seeds"), read("labels")
+        if seeds is None or labels is None or any(rows is None for rows in kinds.values()):
             raise FileNotFoundError(f"There are no latents of {size[0]}x{size[1]} yet. Run the stage `latents` first.")
-        self.drawings = (read("drawing"), read("drawing_edges"))
-        self.estimated = read("estimated")
+        kinds |= {kind: read(kind) for kind in ("estimated", "drawing", "drawing_edges") if len(kinds) > 1}
+        self.seeds = seeds
+        self.labels = torch.from_numpy(labels).to(device)
+        self.latents = {kind: torch.from_numpy(rows).to(device) for kind, rows in kinds.items() if rows is not None}
 
-    def take(self, count: int, rng: random.Random) -> Rows:
+    def choose(self, count: int, rng: random.Random) -> list[Row]:
         """`count` random rows, each with a new caption."""
-        images, controls, prompts, labels = [], [], [], []
-        modes = [rng.choice(self.modes) for _ in range(count)]
-        for mode in modes:
-            if mode == "canny" and self.drawings[0] is not None and rng.random() < DRAWING:
-                row = rng.randrange(len(self.drawings[0]))
-                images.append(self.drawings[0][row])
-                controls.append(self.drawings[1][row])
-                prompts.append(DRAWING_PROMPT)
-                labels.append(np.full_like(self.labels[0], UNKNOWN))
-                continue
-            row = rng.randrange(len(self.seeds))
-            images.append(self.images[row])
-            labels.append(self.labels[row])
-            prompts.append(captions.caption(latents.scene(self.seeds[row], self.size), rng).text)
-            if mode == "text":
-                controls.append(np.zeros_like(self.images[row]))
-            else:
-                use_estimated = mode == "depth" and self.estimated is not None and rng.random() < ESTIMATED
-                controls.append((self.estimated if use_estimated else self.controls[mode])[row])
-        return Rows(
-            _stacked(images),
-            _stacked(controls) if self.controls else None,
-            prompts,
-            modes,
-            torch.from_numpy(np.stack(labels)),
-        )
+        return [self._chosen(rng.choice(self.modes), rng) for _ in range(count)]
 
+    def fetch(self, chosen: Sequence[Row]) -> Rows:
+        images, controls = self._stacked([row.image for row in chosen], chosen), None
+        if self.modes != ("text",):
+            controls = self._stacked([row.control for row in chosen], chosen)
+        scenes = [row.index if row.image == "picture" else 0 for row in chosen]
+        labels = self.labels[scenes]
+        labels[[row.image == "drawing" for row in chosen]] = UNKNOWN
+        return Rows(images, controls, labels)
 
-def _stacked(rows: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(rows)).float()
+    def _chosen(self, mode: str, rng: random.Random) -> Row:
+        if mode == "canny" and "drawing" in self.latents and rng.random() < DRAWING:
+            return Row(mode, "drawing", "drawing_edges", rng.randrange(len(self.latents["drawing"])), DRAWING_PROMPT)
+        index = rng.randrange(len(self.seeds))
+        prompt = captions.caption(latents.scene(self.seeds[index], self.size), rng).text
+        use_estimated = mode == "depth" and "estimated" in self.latents and rng.random() < ESTIMATED
+        control = None if mode == "text" else "estimated" if use_estimated else mode
+        return Row(mode, "picture", control, index, prompt)
+
+    def _stacked(self, kinds: Sequence[str | None], chosen: Sequence[Row]) -> Tensor:
+        """(B, tokens, 64): each row's latents of its kind, or zeros."""
+        first = self.latents["picture"]
+        stacked = torch.zeros(len(chosen), *first.shape[1:], device=first.device)
+        for kind in set(kinds) - {None}:
+            rows = [i for i, each in enumerate(kinds) if each == kind]
+            stacked[rows] = self.latents[kind][[chosen[i].index for i in rows]].float()
+        return stacked

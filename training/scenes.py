@@ -85,9 +85,9 @@ def render(scenes: Sequence[Scene], width: int, height: int, device: str | torch
     return image, depth.view(len(scenes), height, width)
 
 
-def surfaces(scenes: Sequence[Scene], width: int, height: int) -> Tensor:
+def surfaces(scenes: Sequence[Scene], width: int, height: int, device: str | torch.device = "cpu") -> Tensor:
     """What is seen at each pixel's centre, (B, height, width): raycast.SKY, raycast.FLOOR, or the index of the object."""
-    return cast(_world(scenes, "cpu"), *_rays(scenes, width, height, "cpu"))[2].view(len(scenes), height, width)
+    return cast(_world(scenes, device), *_rays(scenes, width, height, device))[2].view(len(scenes), height, width)
 
 
 def nearness(depth: Tensor) -> Tensor:

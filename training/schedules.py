@@ -64,9 +64,9 @@ SCHEDULES = {
         batch={"vae": 8, "text": 48, "estimator": 8, "judge": 16},
     ),
     "gpu": Schedule(
-        scenes=_counts(40000, 4000),
-        clutter=60000,
-        encoded={HALF: 40000} | _counts(40000, 4000),
+        scenes=_counts(12000, 1000),
+        clutter=30000,
+        encoded={HALF: 12000} | _counts(12000, 1000),
         batch_factor=8,
         steps={
             "vae": 12000,

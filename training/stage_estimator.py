@@ -32,9 +32,8 @@ def train(run: loop.Run, batch: int) -> None:
         rgbd = rgbd[:, :, ::-1] if rng.random() < 0.5 else rgbd
         if clutter and not step % 2:
             rgbd = cropped(rgbd, rng)
-        images, near = preprocessed(rgbd, rng)
-        estimate = model(images.to(run.device)).predicted_depth
-        near = near.to(run.device)
+        images, near = preprocessed(rgbd, rng, run.device)
+        estimate = model(images).predicted_depth
         error = estimate - near
         # The error without each row's mean: the ground is easy to see, and the objects on it are what matters.
         rows = (error - error.mean(2, keepdim=True)).abs().mean()
@@ -62,19 +61,21 @@ def train(run: loop.Run, batch: int) -> None:
     loop.train(run, "estimator", {"model": model, "averaged": averaged, **optimisers}, one_step, save_samples)
 
 
-def preprocessed(rgbd: np.ndarray, rng: np.random.Generator | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def preprocessed(
+    rgbd: np.ndarray, rng: np.random.Generator | None = None, device: str | torch.device = "cpu"
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Bytes -> images (B, 3, h, w) as the processor normalises them, and nearness (B, h, w) in 0–1. With `rng`, colours vary."""
-    images, near = data.as_images(rgbd) / 2 + 0.5, data.as_depth_maps(rgbd)[:, :1] / 2 + 0.5
+    images, near = data.as_images(rgbd, device) / 2 + 0.5, data.as_depth_maps(rgbd, device)[:, :1] / 2 + 0.5
     height, width = rgbd.shape[1:3]
     scale = SIDE / min(height, width)
     size = (round(height * scale / 14) * 14, round(width * scale / 14) * 14)
     images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
     near = F.interpolate(near, size, mode="bilinear", antialias=True)[:, 0]
     if rng is not None:  # photos are not renders: they differ in brightness, contrast and tint, and have noise
-        gain = torch.from_numpy(rng.uniform(0.75, 1.25, (len(rgbd), 3, 1, 1))).float()
-        lift = torch.from_numpy(rng.uniform(-0.1, 0.1, (len(rgbd), 1, 1, 1))).float()
+        gain = torch.from_numpy(rng.uniform(0.75, 1.25, (len(rgbd), 3, 1, 1))).to(images)
+        lift = torch.from_numpy(rng.uniform(-0.1, 0.1, (len(rgbd), 1, 1, 1))).to(images)
         images = (images * gain + lift + 0.02 * torch.randn_like(images)).clamp(0, 1)
-    mean, deviation = (torch.tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
+    mean, deviation = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, DEVIATION))
     return (images - mean) / deviation, near
 
 

@@ -16,32 +16,23 @@ import torch
 from torch import Tensor
 
 from training import distributed, export, flow, labels, latents, loop, muon, networks, sheets, tokenizers
-from training.pool import Pool, Rows
+from training.batches import Batch, Batches, Share, endless
+from training.pool import Pool
 from training.scenes import SIZES, SQUARE
 from training.stage_vae import DEVIATION
 
-DROPPED = 0.1  # of the captions are empty; with a control, half of those rows lose the control too
 # mode: (highest guidance, strength added per unit of guidance above 1). FLUX's defaults 3.5, 30 and 10 all give about 3.
 STRENGTH = {"text": (8.0, 0.8), "canny": (60.0, 0.07), "depth": (25.0, 0.22)}
 ALL_MODES = ("text", "text", "canny", "depth")  # text twice: words alone are the hardest to follow
 PROBE_WEIGHT = 0.1  # of the probe's loss, see labels.py
+RATE_EXPONENT = 1 / 3  # larger batches allow larger learning rates: twice those of a stage for eight times its batch
 SAMPLE_STEPS = 16
 OUTER = ("x_embedder", "context_embedder", "proj_out", "norm_out", "time_text_embed")
 
 
-@dataclass(frozen=True)
-class Share:
-    """One size of image among those that a stage is trained on."""
-
-    size: tuple[int, int]
-    weight: float  # how often it is chosen, relative to the others
-    batch: int
-    length: int  # text tokens
-
-
 HALF_SIZE = (Share(latents.HALF, 1.0, 48, 32),)
-REAL_SIZES = tuple(Share(size, 4.0 if size == SQUARE else 1.0, 24, 32) for size in SIZES)
-BOTH = (Share(latents.HALF, 10.0, 48, 64), *(replace(share, length=64) for share in REAL_SIZES))
+REAL_SIZES = tuple(Share(size, 6.0 if size == SQUARE else 1.0, 24, 64) for size in SIZES)
+BOTH = (Share(latents.HALF, 10.0, 48, 64), *REAL_SIZES)
 
 
 @dataclass(frozen=True)
@@ -49,7 +40,7 @@ class Stage:
     modes: tuple[str, ...]
     start: tuple[str, ...]  # it starts from the averaged weights of the first of these stages that has a checkpoint
     shares: tuple[Share, ...]
-    rates: tuple[float, float]  # peak learning rates for Muon and for Adam
+    rates: tuple[float, float]  # peak learning rates for Muon and for Adam, with a batch factor of 1
     distils: bool = False
     nearer_to_noise: float = 0.0  # its training times, see flow.random_times: shapes are decided while much noise is left
 
@@ -86,39 +77,42 @@ class Trainer:
         self.probe.attach(self.model)
         torch.manual_seed(100 + distributed.rank())
         self.averaged = loop.Averaged(self.model, 0.998)
-        self.optimisers = muon.optimisers(self.model, *stage.rates, OUTER)
-        self.optimisers["adam"].add_param_group({"params": list(self.probe.parameters()), "peak": stage.rates[1]})
+        larger = max(1, batch_factor) ** RATE_EXPONENT
+        muon_rate, adam_rate = (larger * rate for rate in stage.rates)
+        self.optimisers = muon.optimisers(self.model, muon_rate, adam_rate, OUTER)
+        self.optimisers["adam"].add_param_group({"params": list(self.probe.parameters()), "peak": adam_rate})
         self.state = {"model": self.model, "averaged": self.averaged, "reading": self.probe, **self.optimisers}
 
         available = [share for share in stage.shares if latents.file(run.work, "picture", share.size).exists()]
         if not available:
             raise FileNotFoundError(f"There are no latents in {run.work} yet. Run the stage `latents` first.")
         self.shares = [replace(share, batch=max(2, share.batch * batch_factor // distributed.world_size())) for share in available]
-        self.pools = [Pool(run.work, share.size, stage.modes) for share in self.shares]
+        self.pools = [Pool(run.work, share.size, stage.modes, run.device) for share in self.shares]
         self.encoders = text_encoders(run)
         self.empty = {length: self.encoders.encode([""], length) for length in {share.length for share in self.shares}}
         self.deviation = DEVIATION * export.latent_scale(run.work)["scaling_factor"]
-        self.rng = random.Random(f"{name} {loop.reached(run.checkpoint(name))} {distributed.rank()}")
-        self.shared_rng = random.Random(name)  # for what every process must choose alike
+        done = loop.reached(run.checkpoint(name))
+        batches = Batches(self.pools, self.shares, self.encoders.tokenize, drops=not stage.distils, name=name, done=done)
+        self.batches = endless(batches, run.device)
 
     def one_step(self, step: int, progress: float) -> dict[str, Tensor]:
-        pool, share = self.shared_rng.choices(list(zip(self.pools, self.shares)), [share.weight for share in self.shares])[0]
-        device = self.run.device
-        rows = pool.take(share.batch, self.rng)
-        clean = rows.latents.to(device)
-        control = None if rows.controls is None else sampled_controls(rows, self.deviation).to(device)
-        noise, time = torch.randn_like(clean), flow.random_times(share.batch, share.size, device, self.nearer_to_noise)
+        batch, device = next(self.batches), self.run.device
+        share, size = self.shares[batch.source], self.shares[batch.source].size
+        rows = self.pools[batch.source].fetch(batch.rows)
+        clean, control = rows.latents, rows.controls
+        if control is not None:
+            control = self.as_given(control, batch)
+        noise, time = torch.randn_like(clean), flow.random_times(share.batch, size, device, self.nearer_to_noise)
         noisy = (1 - time[:, None, None]) * clean + time[:, None, None] * noise
+        prompts = self.encoders.embed(batch.tokens)
         if self.teacher is None:
-            prompts, control = self._with_dropout(rows, control, share)
             guidance, target = torch.ones(share.batch, device=device), noise - clean
         else:
-            prompts = self.encoders.encode(rows.prompts, share.length)
-            guidance, added = self._guided(rows, noisy, control, time, prompts, share)
+            guidance, added = self._guided(batch, noisy, control, time, prompts)
             target = noise - clean + added
-        output = flow.velocity(self.model, noisy, control, time, prompts, guidance, share.size)
+        output = flow.velocity(self.model, noisy, control, time, prompts, guidance, size)
         error = (output - target).square().mean()
-        probe_loss = self.probe.loss(rows.labels.to(device))
+        probe_loss = self.probe.loss(rows.labels)
         self._update(error if self.teacher else error + PROBE_WEIGHT * probe_loss, step)
         return {"loss": error.detach(), "probe": probe_loss.detach()}
 
@@ -129,26 +123,23 @@ class Trainer:
         path = self.run.sample_sheet(self.name, step)
         sample_sheet(model.to(self.run.device).eval(), vae, self.encoders, self.pools[0], self.teacher is not None, path, self.run.device)
 
-    def _with_dropout(self, rows: Rows, control: Tensor | None, share: Share) -> tuple[flow.PromptEmbeds, Tensor | None]:
-        """Prompts and controls, some of them emptied, so that the network also learns what to say without them."""
-        dropped = [self.rng.random() < DROPPED for _ in rows.prompts]
-        prompts = self.encoders.encode(["" if drop else prompt for drop, prompt in zip(dropped, rows.prompts)], share.length)
-        if control is not None:
-            keep = [0.0 if drop and self.rng.random() < 0.5 else 1.0 for drop in dropped]
-            control = control * torch.tensor(keep, device=self.run.device)[:, None, None]
-        return prompts, control
+    def as_given(self, controls: Tensor, batch: Batch) -> Tensor:
+        """Controls (B, tokens, 64) as the stock pipelines give them: sampled from the VAE's distribution. The text mode's stay zero."""
+        given = torch.tensor([float(row.control is not None) for row in batch.rows])
+        sampled = controls + self.deviation * given.to(controls)[:, None, None] * torch.randn_like(controls)
+        return sampled * batch.keeps_control.to(controls)[:, None, None]
 
     def _guided(
-        self, rows: Rows, noisy: Tensor, control: Tensor | None, time: Tensor, prompts: flow.PromptEmbeds, share: Share
+        self, batch: Batch, noisy: Tensor, control: Tensor | None, time: Tensor, prompts: flow.PromptEmbeds
     ) -> tuple[Tensor, Tensor]:
         """Random guidance values (B,), and what each of them adds to the velocity, by the teacher."""
-        device = self.run.device
+        share, device = self.shares[batch.source], self.run.device
         none = self.empty[share.length].expanded(share.batch)
         ones = torch.ones(share.batch, device=device)
         with torch.no_grad():
             with_text = flow.velocity(self.teacher, noisy, control, time, prompts, ones, share.size)
             without = flow.velocity(self.teacher, noisy, None if control is None else control * 0, time, none, ones, share.size)
-        highest, slope = torch.tensor([STRENGTH[mode] for mode in rows.modes], device=device).T
+        highest, slope = torch.tensor([STRENGTH[row.mode] for row in batch.rows], device=device).T
         guidance = 1 + (highest - 1) * torch.rand(share.batch, device=device) ** 1.5
         return guidance, (slope * (guidance - 1))[:, None, None] * (with_text - without)
 
@@ -171,12 +162,6 @@ def text_encoders(run: loop.Run) -> flow.TextEncoders:
     )
 
 
-def sampled_controls(rows: Rows, deviation: float) -> Tensor:
-    """The controls as the stock pipelines give them to the transformer: sampled from the VAE's distribution. The text mode's stay zero."""
-    given = torch.tensor([float(mode != "text") for mode in rows.modes])[:, None, None]
-    return rows.controls + deviation * given * torch.randn_like(rows.controls)
-
-
 def load(model, checkpoint: Path) -> bool:
     """Load a checkpoint's averaged weights, if it exists. Input columns for a control start at zero, or are cut off."""
     if not checkpoint.exists():
@@ -192,10 +177,11 @@ def load(model, checkpoint: Path) -> bool:
 @torch.no_grad()
 def sample_sheet(model, vae, encoders: flow.TextEncoders, pool: Pool, distilled: bool, path: Path, device: str) -> None:
     """Write sixteen images of one size, each below its map if it has one, and a text file with their prompts beside the sheet."""
-    rows = pool.take(16, random.Random(1))
-    control = None if rows.controls is None else rows.controls.to(device)
-    prompts, empty = encoders.encode(rows.prompts), encoders.encode([""] * 16)
-    guidance = torch.tensor([1 + 2 / STRENGTH[mode][1] for mode in rows.modes], device=device)  # a strength of 3
+    chosen = pool.choose(16, random.Random(1))
+    rows, said = pool.fetch(chosen), [row.prompt for row in chosen]
+    control = rows.controls
+    prompts, empty = encoders.encode(said), encoders.encode([""] * 16)
+    guidance = torch.tensor([1 + 2 / STRENGTH[row.mode][1] for row in chosen], device=device)  # a strength of 3
 
     def velocity_at(noisy: Tensor, time: Tensor) -> Tensor:
         if distilled:
@@ -209,7 +195,7 @@ def sample_sheet(model, vae, encoders: flow.TextEncoders, pool: Pool, distilled:
     generated = flow.generate(velocity_at, noise, SAMPLE_STEPS)
     shown = [sheets.as_bytes(decode(vae, packed, pool.size)) for packed in ([generated] if control is None else [control, generated])]
     sheets.save([list(images[start : start + 8]) for start in (0, 8) for images in shown], path)
-    path.with_suffix(".txt").write_text("\n".join(rows.prompts) + "\n", encoding="utf-8")
+    path.with_suffix(".txt").write_text("\n".join(said) + "\n", encoding="utf-8")
 
 
 def decode(vae, packed: Tensor, size: tuple[int, int]) -> Tensor:

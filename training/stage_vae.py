@@ -76,7 +76,7 @@ def example(rgbd: list[np.ndarray], side: int, rng: np.random.Generator) -> np.n
     kind = rng.choice(list(SHARES), p=list(SHARES.values()))
     if kind == "drawing":
         drawing = maps.drawing(side, side, rng)
-        return maps.varied_edges(drawing, rng) if rng.random() < 0.4 else drawing
+        return maps.edges(drawing, *maps.varied_thresholds(rng)) if rng.random() < 0.4 else drawing
     of_size = rgbd[rng.integers(len(rgbd))]
     scene = of_size[rng.integers(len(of_size))]
     if rng.random() < 0.5:
@@ -88,4 +88,4 @@ def example(rgbd: list[np.ndarray], side: int, rng: np.random.Generator) -> np.n
     crop = scene[y : y + side, x : x + side]
     if kind == "depth":
         return np.repeat(crop[..., 3:], 3, axis=2)
-    return maps.varied_edges(crop[..., :3], rng) if kind == "edges" else crop[..., :3]
+    return maps.edges(crop[..., :3], *maps.varied_thresholds(rng)) if kind == "edges" else crop[..., :3]

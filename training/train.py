@@ -37,7 +37,7 @@ def stages(
 
     return {
         "shipped": lambda: export.import_shipped(target, work, schedule.steps),
-        "data": lambda: data.render_all(work, schedule.scenes, device, os.cpu_count() or 1, first_seed),
+        "data": lambda: data.render_all(work, schedule.scenes, os.cpu_count() or 1, first_seed),
         "vae": lambda: stage_vae.train(run("vae"), batch["vae"]),
         "text": lambda: stage_text.train(run("text"), batch["text"]),
         "clutter": lambda: data.render_clutter(work, schedule.clutter, os.cpu_count() or 1, first_seed),
@@ -72,6 +72,8 @@ def main() -> None:
         parser.error(str(error))
     distributed.init()
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")
     known = stages(arguments.work, schedule, device, arguments.target, arguments.minutes, arguments.first_seed)
     for name in arguments.stages or [name for name in known if name != "shipped"]:
         if name not in known:

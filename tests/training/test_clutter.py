@@ -57,7 +57,7 @@ def test_a_seed_is_one_scene_and_every_kind_of_scene_has_near_and_far():
 def test_the_estimator_learns_from_both_kinds_of_scenes(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "CHUNK", 4)
     monkeypatch.setattr(data, "CLUTTER_SIZES", ((64, 64), (96, 64)))
-    data.render_all(tmp_path, {(256, 256): 4}, "cpu", 1)
+    data.render_all(tmp_path, {(256, 256): 4}, 1)
     data.render_clutter(tmp_path, 6, 1, first_seed=4)
     assert [rows.shape for rows in data.load_clutter(tmp_path)] == [(4, 64, 96, 4), (2, 64, 64, 4)]
     stages(tmp_path, SCHEDULES["quick"], "cpu", tmp_path / "out")["estimator"]()

@@ -92,7 +92,7 @@ def test_the_variance_of_the_vae_is_a_constant():
 def test_the_first_stages_run_from_an_empty_folder(tmp_path, monkeypatch):
     known = stages(tmp_path, SCHEDULES["quick"], "cpu", tmp_path / "out")
     monkeypatch.setattr(data, "CHUNK", 8)
-    data.render_all(tmp_path, {(256, 256): 8}, "cpu", 1)
+    data.render_all(tmp_path, {(256, 256): 8}, 1)
     for name in ("vae", "text"):
         known[name]()
         assert loop.reached(tmp_path / f"{name}.pt") == 2
@@ -103,7 +103,7 @@ def test_the_first_stages_run_from_an_empty_folder(tmp_path, monkeypatch):
 
 def test_a_further_round_can_render_scenes_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "CHUNK", 4)
-    data.render_all(tmp_path, {(336, 192): 6}, "cpu", 1, first_seed=40)
+    data.render_all(tmp_path, {(336, 192): 6}, 1, first_seed=40)
     seeds, rgbd = data.load(tmp_path, (336, 192))
     assert list(seeds) == list(range(40, 46))
     assert np.abs(rgbd[5].astype(int) - data.rendered([45], (336, 192))[0]).max() <= 3  # alone and in a batch differ a little
@@ -112,7 +112,7 @@ def test_a_further_round_can_render_scenes_of_its_own(tmp_path, monkeypatch):
 @pytest.mark.parametrize("first_seed", [-250, 7, data.HELD_OUT, data.HELD_OUT - 250])
 def test_a_first_seed_that_cannot_be_is_refused_in_words(tmp_path, first_seed):
     with pytest.raises(ValueError, match="Give a"):
-        data.render_all(tmp_path, {(256, 256): 251}, "cpu", 1, first_seed)
+        data.render_all(tmp_path, {(256, 256): 251}, 1, first_seed)
     assert not list(tmp_path.iterdir())
 
 

@@ -10,9 +10,11 @@ import torch
 from diffusers import FluxTransformer2DModel
 
 from training import data, export, flow, labels, latents, loop, networks, scenes, stage_transformer
+from training.batches import Batches, Share, endless
 from training.pool import Pool
 from training.scenes import Scene, SceneObject
 from training.schedules import SCHEDULES
+from training.stage_transformer import Trainer
 from training.train import restart, stages
 
 MINI = Path(__file__).parents[2] / "assets" / "mini"
@@ -25,7 +27,7 @@ def work(tmp_path_factory) -> Path:
     export.import_shipped(MINI, folder, SCHEDULES["quick"].steps)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "CHUNK", 8)
-        data.render_all(folder, {(256, 256): 8}, "cpu", 1)
+        data.render_all(folder, {(256, 256): 8}, 1)
     latents.make(folder, {latents.HALF: 8}, "cpu")
     return folder
 
@@ -59,14 +61,35 @@ def test_the_shipped_weights_are_imported_unchanged(work):
 
 
 def test_one_pool_gives_rows_of_every_mode(work):
-    rows = Pool(work, latents.HALF, ("text", "canny", "depth")).take(60, random.Random(0))
-    assert set(rows.modes) == {"text", "canny", "depth"}
-    for mode, control, prompt, label in zip(rows.modes, rows.controls, rows.prompts, rows.labels):
-        assert bool(control.any()) == (mode != "text") and prompt
-        assert label.max() < labels.KINDS or (label == labels.UNKNOWN).all()
-    noisy = stage_transformer.sampled_controls(rows, 0.1)
-    given = torch.tensor([mode != "text" for mode in rows.modes])
-    assert not noisy[~given].any() and not torch.equal(noisy[given], rows.controls[given])
+    pool = Pool(work, latents.HALF, ("text", "canny", "depth"))
+    chosen = pool.choose(60, random.Random(0))
+    rows = pool.fetch(chosen)
+    assert {row.mode for row in chosen} == {"text", "canny", "depth"}
+    for row, image, control, label in zip(chosen, rows.latents, rows.controls, rows.labels):
+        assert image.any() and bool(control.any()) == (row.mode != "text") and row.prompt
+        assert label.max() < labels.KINDS if row.image == "picture" else (label == labels.UNKNOWN).all()
+    assert Pool(work, latents.HALF, ("text",)).fetch(chosen[:1]).controls is None
+
+
+def test_a_control_is_given_as_the_pipelines_give_it(work):
+    trainer = Trainer(loop.Run(work, "cpu", 1), "base", 1)
+    batch = next(trainer.batches)
+    rows = trainer.pools[0].fetch(batch.rows)
+    given = trainer.as_given(rows.controls, batch)
+    for row, keeps, before, after in zip(batch.rows, batch.keeps_control, rows.controls, given):
+        assert bool(after.any()) == (row.mode != "text" and bool(keeps)) and not (after.any() and torch.equal(before, after))
+
+
+def test_batches_from_worker_processes_are_as_good(work):
+    pool, share = Pool(work, latents.HALF, ("text", "canny")), Share(latents.HALF, 1.0, 40, 32)
+    encoders = stage_transformer.text_encoders(loop.Run(work, "cpu", 1))
+    batches = Batches([pool], [share], encoders.tokenize, drops=True, name="base", done=0)
+    alone, beside = endless(batches, "cpu"), endless(batches, "cuda")
+    own, first, second = next(alone), next(beside), next(beside)
+    assert own.rows == first.rows != second.rows and torch.equal(own.tokens.t5, first.tokens.t5)
+    pad_from = [ids.tolist().count(0) for ids in own.tokens.t5]
+    assert own.tokens.t5.shape == (40, 32) and 0 < sum(count > 28 for count in pad_from) < 15  # a tenth of the captions is empty
+    assert 0 < (1 - own.keeps_control).sum() < 10
 
 
 def test_text_alone_is_the_joint_network_with_a_control_of_zeros(tmp_path):
