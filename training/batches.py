@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +35,19 @@ class Batch:
 
 
 class Batches(IterableDataset):
-    def __init__(self, pools: Sequence[Pool], shares: Sequence[Share], tokenize, drops: bool, name: str, done: int):
+    """Each of a share, with its weight as chance, from the pool of its size. `drops` empties some captions and controls, so that the
+    network also learns what to say without them. `name` and `done`, a stage and its step, are the seed.
+    """
+
+    def __init__(
+        self,
+        pools: Sequence[Pool],
+        shares: Sequence[Share],
+        tokenize: Callable[[list[str], int], flow.Tokens],
+        drops: bool,
+        name: str,
+        done: int,
+    ):
         self.pools, self.shares, self.tokenize, self.drops = pools, shares, tokenize, drops
         self.name, self.done = name, done
 

@@ -32,17 +32,20 @@ KINDS = ("picture", "canny", "depth", "estimated", "drawing", "drawing_edges")
 SCENES_PER_DRAWING = 8
 
 
-def make(work: Path, counts: dict[tuple[int, int], int], device: str) -> None:
-    """Encode what is missing: `counts` scenes of each size, each also mirrored. The scale is measured first, and only once."""
+def make(work: Path, counts: dict[tuple[int, int], int], device: str, processes: int = 1) -> None:
+    """Encode what is missing: `counts` scenes of each size, each also mirrored. The scale is measured first, and only once.
+
+    A GPU would wait for the images of one process; `processes` work on as many kinds at a time.
+    """
     if not (work / "latents.pt").exists():
         torch.save(measured_scale(_encoder(work, device), work, device), work / "latents.pt")
-    if device == "cpu":
-        for kind in KINDS:
-            make_kind(work, kind, counts, device)
+    kinds = [(work, kind, counts, device) for kind in KINDS]
+    if processes == 1:
+        for each in kinds:
+            make_kind(*each)
         return
-    # A GPU would wait for one process's images, so every kind has its own.
-    with get_context("spawn").Pool(len(KINDS)) as processes:
-        processes.starmap(make_kind, [(work, kind, counts, device) for kind in KINDS], chunksize=1)
+    with get_context("spawn").Pool(processes) as pool:
+        pool.starmap(make_kind, kinds, chunksize=1)
 
 
 def make_kind(work: Path, kind: str, counts: dict[tuple[int, int], int], device: str) -> None:

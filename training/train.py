@@ -42,7 +42,7 @@ def stages(
         "text": lambda: stage_text.train(run("text"), batch["text"]),
         "clutter": lambda: data.render_clutter(work, schedule.clutter, os.cpu_count() or 1, first_seed),
         "estimator": lambda: stage_estimator.train(run("estimator"), batch["estimator"]),
-        "latents": lambda: latents.make(work, schedule.encoded, device),
+        "latents": lambda: latents.make(work, schedule.encoded, device, 1 if device == "cpu" else len(latents.KINDS)),
         **{stage: transformer(stage) for stage in stage_transformer.STAGES},
         "vae_decoder": lambda: stage_vae.train(run("vae_decoder"), batch["vae"], only_decoder=True),
         "judge": lambda: judges.train(run("judge"), batch["judge"]),

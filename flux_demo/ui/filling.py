@@ -13,11 +13,15 @@ from flux_demo.request import MAX_PROMPT
 from flux_demo.seeds import parse_seed
 from flux_demo.studio import MATCH, Studio
 from flux_demo.ui import html
+from flux_demo.ui.run import MOST_AT_ONCE
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import FITS, tab_state
 
 OPTIONS = tuple(dict.fromkeys(option.name for mode in MODES.values() if mode.control for option in mode.control.options))
-LINKED = ("mode", "prompt", "seed", "size", "steps", "guidance", "fit", *OPTIONS)  # what a link may say
+FOR_EVERY_MODE = ("mode", "prompt", "seed", "count", "size", "steps", "guidance")
+LINKED = (*FOR_EVERY_MODE, "fit", *OPTIONS)  # what a link may say
+LABELS = {name: name.capitalize() for name in LINKED} | {"count": "Images"}
+LABELS |= {option.name: option.label for mode in MODES.values() if mode.control for option in mode.control.options}
 
 
 def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -26,15 +30,14 @@ def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[s
     readers: dict[str, Callable[[str], Any]] = {
         "prompt": str,
         "seed": lambda text: str(parse_seed(text)),
+        "count": lambda text: int(_within(int(text), {"minimum": 1, "maximum": MOST_AT_ONCE})),
         "size": lambda text: _size(studio, mode, text),
         "steps": lambda text: _within(int(text), sliders["steps"]),
         "guidance": lambda text: _within(float(text), sliders["guidance"]),
     }
-    labels = {name: name.capitalize() for name in LINKED}
     if mode.control:
         readers["fit"] = {value: value for _, value in FITS}.__getitem__
         readers |= {option.name: partial(_option, option) for option in mode.control.options}
-        labels |= {option.name: option.label for option in mode.control.options}
     values, wrong = {}, []
     for name, read in readers.items():
         if name in given:
@@ -44,7 +47,7 @@ def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[s
                 wrong.append(name)
     if mode.control:
         wrong += _crossed(mode.control, values)
-    return {name: value for name, value in values.items() if name not in wrong}, [labels[name] for name in wrong]
+    return {name: value for name, value in values.items() if name not in wrong}, [LABELS[name] for name in wrong]
 
 
 def _crossed(control: Control, values: Mapping[str, Any]) -> list[str]:
@@ -66,6 +69,7 @@ def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
     values, wrong = usable(studio, mode, given)
     values = {"seed": ""} | linked_defaults(mode) | values  # which a link leaves out
     wrong = wrong if named in MODES else ["Mode", *wrong]
+    wrong += [LABELS[name] for name in given if name not in (*FOR_EVERY_MODE, *linked_defaults(mode))]
     said = (
         f"The link has values that cannot be used here: {', '.join(wrong)}. Check the form before you generate."
         if wrong
@@ -76,8 +80,9 @@ def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
 
 
 def linked_defaults(mode: Mode) -> dict[str, Any]:
-    """What a link need not say of the map."""
-    return {"fit": FITS[0][1]} | {option.name: option.default for option in mode.control.options} if mode.control else {}
+    """What a link need not say."""
+    of_map = {"fit": FITS[0][1]} | {option.name: option.default for option in mode.control.options} if mode.control else {}
+    return {"count": 1} | of_map
 
 
 def _option(option: Option, text: str) -> float | bool:

@@ -71,6 +71,15 @@ def test_one_pool_gives_rows_of_every_mode(work):
     assert Pool(work, latents.HALF, ("text",)).fetch(chosen[:1]).controls is None
 
 
+def test_the_same_is_encoded_by_processes_side_by_side(work, tmp_path):
+    for name in ("vae.pt", "estimator.pt", "latents.pt"):
+        shutil.copy(work / name, tmp_path / name)
+    shutil.copytree(work / "data", tmp_path / "data")
+    latents.make(tmp_path, {latents.HALF: 8}, "cpu", processes=2)
+    for path in (work / "latents").iterdir():
+        assert np.array_equal(np.load(path), np.load(tmp_path / "latents" / path.name)), path.name
+
+
 def test_a_control_is_given_as_the_pipelines_give_it(work):
     trainer = Trainer(loop.Run(work, "cpu", 1), "base", 1)
     batch = next(trainer.batches)

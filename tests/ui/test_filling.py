@@ -19,6 +19,8 @@ from flux_demo.ui.restore import from_other_program
         ("guidance=nan&seed=abc", "Seed, Guidance"),
         ("guidance=1e999&seed=99999999999&size=match", "Seed, Size, Guidance"),
         ("size=4096x4096&mode=foo", "Mode, Size"),
+        ("count=5&low=30&invert=true", "Images, Low threshold, Invert depth"),
+        ("count=two", "Images"),
     ],
 )
 def test_what_a_link_says_and_cannot_be_used_is_named(studio, query, wrong):
@@ -34,11 +36,18 @@ def test_a_mode_in_a_link_may_be_written_as_its_tab(studio):
     assert mode == "canny" and values["canny__size"] == "match"
 
 
+def test_a_link_says_how_many_images(studio):
+    assert from_query(studio, "?prompt=a+cube&count=3")[1]["text__count"] == 3
+    assert from_query(studio, "?prompt=a+cube&fbclid=x&utm_source=y")[1]["text__count"] == 1  # which chat programs add to a link
+
+
 def test_a_link_fills_in_what_a_map_is_drawn_with(studio):
     _, values = from_query(studio, "?mode=canny&fit=pad&low=30&high=5000&near=0.5")
     assert values["canny__fit"] == "pad" and values["canny__low"] == 30
     assert (
-        "cannot be used here: High threshold." in values["canny__status"] and values["canny__high"] == 200 and "canny__near" not in values
+        "cannot be used here: High threshold, Near clip." in values["canny__status"]
+        and values["canny__high"] == 200
+        and "canny__near" not in values
     )
     assert values["canny__seed"] == ""  # what a link leaves out is the default, and not what stood there
     _, values = from_query(studio, "?mode=depth&near=0.25&invert=true&fit=mirror")
