@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import get_all_start_methods
 
 import torch
 from torch import Tensor
@@ -70,8 +71,8 @@ class Batches(IterableDataset):
 
 
 def endless(batches: Batches, device: str) -> Iterator[Batch]:
-    """The batches, from worker processes if they are for a GPU."""
-    if device == "cpu":
+    """The batches, from worker processes if they are for a GPU. On Windows, which cannot fork, this process makes them."""
+    if device == "cpu" or "fork" not in get_all_start_methods():
         return iter(batches)
     workers = min(WORKERS, os.cpu_count() or 1)
     return iter(DataLoader(batches, batch_size=None, num_workers=workers, multiprocessing_context="fork", prefetch_factor=4))
