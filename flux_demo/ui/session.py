@@ -42,6 +42,8 @@ TAB_IN_SIGHT_JS = """async (visitor) => {
     const tab = document.querySelector("#modes [role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "");
     return [window.doneWhileOpening.over ? visitor : "", tab ?? ""];
 }"""
+# The tab that a person chose before the page knew whose it is.
+TAB_WHILE_OPENING_JS = '(visitor) => [visitor, window.doneWhileOpening.tab?.replace(/^tab-|-button$/g, "") ?? ""]'
 
 
 def fields_of(mode: Mode) -> tuple[str, ...]:
@@ -63,7 +65,7 @@ def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, b
             _bind_photo(services, mode, forms[name] | everywhere)
     loaded = bind([blocks.load], opening(services), flat, outputs, queue=False, js=LOAD_JS)
     typed = [form[name] for form in forms.values() for name in TYPED]
-    loaded.then(None, None, typed, js=DONE_WHILE_OPENING_JS, api_visibility="private")
+    opened = loaded.then(None, None, typed, js=DONE_WHILE_OPENING_JS, api_visibility="private")
     for name, mode in MODES.items():
         following = [*SHOWN_BY_A_RUN, *actions()]
         bind(
@@ -74,7 +76,7 @@ def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, b
             concurrency_id="run",
             concurrency_limit=MAX_RUNS,
         )
-    _bind_following(services, forms, everywhere)
+    _bind_following(services, forms, everywhere, opened)
 
 
 def displayed_names() -> tuple[str, ...]:
@@ -165,7 +167,7 @@ def _follow_on(services: Services, mode: Mode) -> Callable[..., Iterator[dict[st
     return follow
 
 
-def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form) -> None:
+def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form, opened: Any) -> None:
     """When a tab is chosen, prompt, seed and size of the tab before come along, unless the person typed others there."""
     modes = list(forms)
     before, carried = gr.State(modes[0]), gr.State({})
@@ -202,13 +204,5 @@ def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form
             services.album.visitors.change_form(visitor, "", {"tab": tab})
         return {}
 
-    bind([everywhere["tabs"].change], in_sight, everywhere | {"tab": everywhere["query"]}, [], queue=False, js=TAB_IN_SIGHT_JS)
-
-    def arrived(visitor: str, tab: str) -> None:
-        """A tab that was chosen before the page knew its visitor is remembered too."""
-        if is_key(visitor) and "tab" not in services.album.visitors.form(visitor, ""):
-            services.album.visitors.change_form(visitor, "", {"tab": tab})
-
-    everywhere["visitor"].change(
-        arrived, [everywhere["visitor"], before], None, preprocess=False, queue=False, show_progress="hidden", api_visibility="private"
-    )
+    for event, script in ((everywhere["tabs"].change, TAB_IN_SIGHT_JS), (opened.then, TAB_WHILE_OPENING_JS)):
+        bind(event, in_sight, everywhere | {"tab": everywhere["query"]}, [], queue=False, js=script)

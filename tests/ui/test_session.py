@@ -1,7 +1,6 @@
 """Nothing is lost: a reload, a second tab, a link."""
 
 import re
-import threading
 import zipfile
 
 import pytest
@@ -16,7 +15,6 @@ from tests.ui.driving import (
     made,
     open_settings,
     prompt_field,
-    read_recipe_of,
     run,
     seed_field,
     served,
@@ -25,11 +23,6 @@ from tests.ui.driving import (
 )
 
 pytestmark = pytest.mark.browser
-
-CLICK_DEPTH_AT_ONCE = """new MutationObserver((_, observer) => {
-    const tab = document.getElementById("tab-depth-button");
-    if (tab) { observer.disconnect(); tab.click(); }
-}).observe(document, { childList: true, subtree: true })"""
 
 
 def test_a_reload_in_mid_run_brings_back_form_images_and_run(visit, slow_steps):
@@ -112,36 +105,6 @@ def test_a_seed_follows_to_another_tab_and_so_does_a_random_one(visit):
     go_to("Text", "")  # emptied there
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-def test_what_is_done_while_the_page_opens_is_not_undone(visit, at_once):
-    page = visit(tab="Depth")
-    prompt_field(page).fill("a red cube")
-    set_steps(page, 2)
-    with page.expect_response(lambda response: '"505"' in (response.request.post_data or "")):
-        seed_field(page).fill("505")
-    with page.expect_response(lambda response: "Canny" in (response.request.post_data or "")):
-        page.get_by_role("tab", name="Canny", exact=True).click()
-    held, released = [], threading.Event()
-    page.route("**/run/predict*", lambda route: route.continue_() if released.is_set() else held.append(route))
-    if at_once:
-        page.add_init_script(CLICK_DEPTH_AT_ONCE)
-    page.reload()
-    if not at_once:
-        page.get_by_role("tab", name="Depth", exact=True).click()
-    page.locator("#tab-depth-button[aria-selected=true]").wait_for()
-    prompt_field(page).fill("a blue cone")
-    seed_field(page).fill("7")
-    set_steps(page, 3)
-    released.set()
-    for route in held:
-        route.fulfill(response=route.fetch())  # one after the other: the page's opening knows nothing of the click
-    page.wait_for_timeout(1000)
-    expect(page.get_by_role("tab", name="Depth", exact=True)).to_have_attribute("aria-selected", "true")
-    expect(prompt_field(page)).to_have_value("a blue cone")
-    expect(seed_field(page)).to_have_value("7")
-    expect(field(page, "Steps")).to_have_value("3")
-
-
 def test_a_link_fills_in_the_form_as_text(visit, address):
     page = visit()
     page.goto(address + "?mode=text&prompt=a%20%3Cb%3Ered%3C%2Fb%3E%20cube&seed=41&size=128+%C3%97+256&steps=2&guidance=abc")
@@ -163,42 +126,6 @@ def test_a_link_counts_once(visit, address):
     expect(page.locator("#prompt-canny textarea:visible")).to_have_value("a white cone")
     open_settings(page)
     expect(seed_field(page)).to_have_value("5")
-
-
-def test_a_click_on_generate_waits_for_the_form(visit):
-    page = visit()
-    prompt_field(page).fill("a red cube")
-    choose_size(page, SMALL)
-    with page.expect_response(lambda response: '"5"' in (response.request.post_data or "")):
-        seed_field(page).fill("5")
-    with page.expect_response(lambda response: response.request.method == "POST" and "a red cube" in (response.request.post_data or "")):
-        set_steps(page, 2)
-    page.add_init_script(
-        """new MutationObserver((_, observer) => {
-            const run = document.querySelector("button.run, .run button");
-            if (run) { observer.disconnect(); run.click(); }
-        }).observe(document, { childList: true, subtree: true })"""
-    )
-    page.reload()
-    recipe = read_recipe_of(made(page, "text"))
-    assert (recipe.prompt, recipe.seed, recipe.steps, recipe.width) == ("a red cube", 5, 2, 128)
-
-
-def test_a_browser_that_keeps_nothing_has_a_page(chromium, address):
-    visitor = chromium.new_context()
-    page = visitor.new_page()
-    page.add_init_script(
-        """Object.defineProperty(window, "localStorage", {
-            get() { throw new DOMException("Access is denied for this document.", "SecurityError"); }, configurable: true,
-        })"""
-    )
-    page.goto(address)
-    prompt_field(page).fill("a red cube")
-    choose_size(page, SMALL)
-    set_steps(page, 1)
-    run(page)
-    made(page, "text")
-    visitor.close()
 
 
 def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit, studio, tmp_path):

@@ -1,0 +1,122 @@
+"""What is done while the page opens: it is neither undone nor forgotten."""
+
+import json
+import threading
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.ui.conftest import PATIENCE_MS, SMALL
+from tests.ui.driving import (
+    choose_size,
+    field,
+    made,
+    prompt_field,
+    read_recipe_of,
+    run,
+    seed_field,
+    set_steps,
+)
+
+pytestmark = pytest.mark.browser
+
+CLICK_DEPTH_AT_ONCE = """new MutationObserver((_, observer) => {
+    const tab = document.getElementById("tab-depth-button");
+    if (tab) { observer.disconnect(); tab.click(); }
+}).observe(document, { childList: true, subtree: true })"""
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_what_is_done_while_the_page_opens_is_not_undone(visit, at_once):
+    page = visit(tab="Depth")
+    prompt_field(page).fill("a red cube")
+    set_steps(page, 2)
+    with page.expect_response(lambda response: '"505"' in (response.request.post_data or "")):
+        seed_field(page).fill("505")
+    with page.expect_response(lambda response: "Canny" in (response.request.post_data or "")):
+        page.get_by_role("tab", name="Canny", exact=True).click()
+    held, released = [], threading.Event()
+    page.route("**/run/predict*", lambda route: route.continue_() if released.is_set() else held.append(route))
+    if at_once:
+        page.add_init_script(CLICK_DEPTH_AT_ONCE)
+    page.reload()
+    if not at_once:
+        page.get_by_role("tab", name="Depth", exact=True).click()
+    page.locator("#tab-depth-button[aria-selected=true]").wait_for()
+    prompt_field(page).fill("a blue cone")
+    seed_field(page).fill("7")
+    set_steps(page, 3)
+    released.set()
+    for route in held:
+        route.fulfill(response=route.fetch())  # one after the other: the page's opening knows nothing of the click
+    page.wait_for_timeout(1000)
+    expect(page.get_by_role("tab", name="Depth", exact=True)).to_have_attribute("aria-selected", "true")
+    expect(prompt_field(page)).to_have_value("a blue cone")
+    expect(seed_field(page)).to_have_value("7")
+    expect(field(page, "Steps")).to_have_value("3")
+
+
+def test_a_tab_that_was_chosen_before_the_page_knew_its_visitor_is_remembered(address, chromium):
+    """Also where the answer to the choice comes late: the server learns of it only after it has named the visitor."""
+    visitor = chromium.new_context()
+    visitor.set_default_timeout(PATIENCE_MS)
+    page = visitor.new_page()
+    held = {"opening": [], "choice": []}
+
+    def hold(route):
+        told = json.loads(route.request.post_data or "{}")
+        which = "opening" if told.get("data") == ["", ""] else "choice" if (told.get("event_data") or {}).get("value") == "Depth" else None
+        held[which].append(route) if which else route.continue_()
+
+    page.route("**/gradio_api/**", hold)
+    page.goto(address)
+    page.get_by_role("tab", name="Depth", exact=True).click()
+    for which in ("opening", "choice"):
+        while not held[which]:
+            page.wait_for_timeout(50)
+        late = held[which].pop()
+        with page.expect_response(lambda response, late=late: response.request == late.request):
+            late.continue_()
+        page.wait_for_function("localStorage.flux_demo_visitor && window.doneWhileOpening.over")
+    page.unroute_all()
+    with page.expect_response(lambda response: "a red cube" in (response.request.post_data or "")):
+        page.locator("#prompt-depth textarea:visible").fill("a red cube")
+    page.reload()
+    expect(page.locator("#prompt-depth textarea:visible")).to_have_value("a red cube")
+    visitor.close()
+
+
+def test_a_click_on_generate_waits_for_the_form(visit):
+    page = visit()
+    prompt_field(page).fill("a red cube")
+    choose_size(page, SMALL)
+    with page.expect_response(lambda response: '"5"' in (response.request.post_data or "")):
+        seed_field(page).fill("5")
+    with page.expect_response(lambda response: response.request.method == "POST" and "a red cube" in (response.request.post_data or "")):
+        set_steps(page, 2)
+    page.add_init_script(
+        """new MutationObserver((_, observer) => {
+            const run = document.querySelector("button.run, .run button");
+            if (run) { observer.disconnect(); run.click(); }
+        }).observe(document, { childList: true, subtree: true })"""
+    )
+    page.reload()
+    recipe = read_recipe_of(made(page, "text"))
+    assert (recipe.prompt, recipe.seed, recipe.steps, recipe.width) == ("a red cube", 5, 2, 128)
+
+
+def test_a_browser_that_keeps_nothing_has_a_page(chromium, address):
+    visitor = chromium.new_context()
+    page = visitor.new_page()
+    page.add_init_script(
+        """Object.defineProperty(window, "localStorage", {
+            get() { throw new DOMException("Access is denied for this document.", "SecurityError"); }, configurable: true,
+        })"""
+    )
+    page.goto(address)
+    prompt_field(page).fill("a red cube")
+    choose_size(page, SMALL)
+    set_steps(page, 1)
+    run(page)
+    made(page, "text")
+    visitor.close()
