@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from copy import copy
@@ -31,6 +32,7 @@ class Page(gr.Blocks):
         self.folder = temporary.private_folder()
         self.settings = settings
         self.listeners = Listeners()
+        self._under_way: Counter[str] = Counter()  # events by session
         self.kept_files: list[str] = []  # that the page gives to everybody, such as the example photos
         self._hosts: tuple[str | None, Hosts] = None, Hosts.of(settings, None)
         super().__init__(**options)
@@ -40,6 +42,7 @@ class Page(gr.Blocks):
         session, event = named.get("session_hash"), named.get("event_id")
         fn = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
         caller = current.set(self._caller(named.get("request"), session, event))
+        self._under_way[session or ""] += 1
         if self.settings.visitors_pay:
             visitor_token.set(token_of(named.get("request")))
         ended = True
@@ -56,6 +59,7 @@ class Page(gr.Blocks):
             raise gr.Error(html.sentence(error), print_exception=False) from None
         finally:
             current.reset(caller)
+            self._under_way -= Counter([session or ""])  # drops those that are zero
             if ended and session:
                 self._forget_unless_used(session)
 
@@ -91,9 +95,9 @@ class Page(gr.Blocks):
         return self._hosts[1]
 
     def _forget_unless_used(self, session: str) -> None:
-        """Give back the copy of the whole page that Gradio makes for each session, if the session has put nothing into it."""
+        """Give back the copy of the whole page that Gradio makes for each session, if the session has put nothing into it, nor is about to."""
         kept = self.state_holder.session_data.get(session)
-        if kept is not None and not kept.state_data:
+        if kept is not None and not kept.state_data and not self._under_way[session]:
             self.state_holder.session_data.pop(session, None)
             self.state_holder.time_last_used.pop(session, None)
 

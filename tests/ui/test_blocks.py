@@ -1,13 +1,16 @@
 """What a handler leaves alone is not built anew, and the answer is Gradio's own."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
 import gradio as gr
+import httpx
 import pytest
 from gradio.state_holder import SessionState
 
 from flux_demo.settings import Settings
-from flux_demo.ui.blocks import Page
+from flux_demo.ui.blocks import Page, served
 from tests.ui.driving import finished
 
 SKIP = gr.skip()
@@ -43,6 +46,35 @@ def test_the_answer_is_gradios_own_and_what_is_skipped_is_not_built(small_page, 
     updates = [value for value in answer if isinstance(value, dict) and value.keys() > SKIP.keys()] if answer != SKIP else []
     assert len(built) == len(updates)
     assert ours.state_data == gradios.state_data
+
+
+def test_what_an_event_keeps_is_there_also_where_another_ended_meanwhile():
+    """As the page's two opening events, of which only one keeps something."""
+    begun, other_ended = threading.Event(), threading.Event()
+
+    def keep():
+        begun.set()
+        other_ended.wait(30)
+        return "a red cube"
+
+    with Page(Settings(), analytics_enabled=False) as page:
+        kept, said = gr.State(""), gr.Textbox()
+        page.load(keep, None, kept, queue=False)
+        page.load(lambda: None, None, None, queue=False)
+        page.load(lambda value: value, kept, said, queue=False)
+    page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, app_kwargs={"lifespan": served})
+    try:
+        with httpx.Client(base_url=page.local_url, trust_env=False, timeout=60) as web, ThreadPoolExecutor(1) as beside:
+            call = {"data": [None], "session_hash": "s"}
+            keeping = beside.submit(web.post, "gradio_api/run/predict", json=call | {"fn_index": 0})
+            assert begun.wait(30)
+            web.post("gradio_api/run/predict", json=call | {"fn_index": 1})
+            other_ended.set()
+            assert keeping.result().status_code == 200
+            assert web.post("gradio_api/run/predict", json=call | {"fn_index": 2}).json()["data"] == ["a red cube"]
+            assert not page._under_way
+    finally:
+        page.close(verbose=False)
 
 
 def test_an_answer_of_the_wrong_length_is_refused_as_gradio_does(small_page):
