@@ -3,6 +3,7 @@
 Components of all tabs are named mode__component here.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from flux_demo.ui.fetch import every_tab, fetch_handler
 from flux_demo.ui.files import publish_kept, received, still_kept
 from flux_demo.ui.generate import SHOWN_BY_A_RUN, ended
 from flux_demo.ui.history import Entry, actions, displayed, history_shown, nothing_displayed
+from flux_demo.ui.languages import STYLED
 from flux_demo.ui.partial import forget
 from flux_demo.ui.restore import across, from_other_program, opened
 from flux_demo.ui.services import Services
@@ -37,10 +39,10 @@ NO_LONGER_KEPT = "The file is no longer kept. Drop it again."
 
 # The link of the hidden file is there a moment after its value.
 DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#archive a')?.click(), 300)"
-# In the visitor's language, which the style sheet holds, see languages.STYLED.
-SURE_JS = """(visitor) => {
-    const question = getComputedStyle(document.documentElement).getPropertyValue("--delete-all");
-    return [visitor, confirm(question ? JSON.parse(question) : "Delete all your images? The files are deleted too.") ? "yes" : ""];
+# Puts "yes" or "" in place of the first input. It asks in the visitor's language, which the style sheet holds, see languages.STYLED.
+SURE_JS = """(sure, ...others) => {
+    const question = getComputedStyle(document.documentElement).getPropertyValue("NAME");
+    return [confirm(question ? JSON.parse(question) : ENGLISH) ? "yes" : "", ...others];
 }"""
 
 
@@ -204,7 +206,7 @@ def _bind_history(services: Services, flat: Form) -> None:
     download = bind([flat["zip"].click], archive, flat, ["archive"])
     download.then(None, None, None, js=DOWNLOAD_JS, api_visibility="private")
 
-    def delete_all(*, visitor: Any, sure: Any) -> dict[str, Any]:
+    def delete_all(*, sure: Any, visitor: Any) -> dict[str, Any]:
         if not sure or not is_key(visitor):
             return {}
         services.album.remove(visitor, [entry.name for entry in services.album.entries(visitor) if entry.name])
@@ -217,16 +219,21 @@ def _bind_history(services: Services, flat: Form) -> None:
         return gone | told | history_shown([]) | {"strip": gr.update(value=None, visible=False)}
 
     outputs = [*names, *statuses, "history", "gallery", "recent", "strip"]
-    bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, js=SURE_JS)
+    bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, js=_sure("--delete-all"))
+
+
+def _sure(name: str) -> str:
+    """The script that asks before an image is deleted."""
+    return SURE_JS.replace("NAME", name).replace("ENGLISH", json.dumps(STYLED[name]))
 
 
 def _bind_kept(services: Services, mode: str, flat: Form) -> None:
     """The buttons that delete the image in sight, or keep a partial one."""
-    form = {"entry": flat[f"{mode}__last"]} | flat
+    form = {"entry": flat[f"{mode}__last"], "sure": flat["query"]} | flat
     outputs = [f"{mode}__{name}" for name in (*IMAGE, *actions(), "status")] + ["history", "gallery", "recent"]
 
-    def delete(*, visitor: Any, entry: Entry | None) -> dict[str, Any]:
-        if entry is None or entry.name is None or not is_key(visitor):
+    def delete(*, sure: Any, visitor: Any, entry: Entry | None) -> dict[str, Any]:
+        if not sure or entry is None or entry.name is None or not is_key(visitor):
             return {}
         services.album.remove(visitor, [entry.name])
         gone = {f"{mode}__{name}": value for name, value in nothing_displayed().items()}
@@ -247,7 +254,7 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
         kept = {f"{mode}__{name}": value for name, value in displayed(history[0]).items()}
         return kept | history_shown(history) | {f"{mode}__status": html.says("The partial image is kept.")}
 
-    bind([flat[f"{mode}__delete"].click], delete, form, outputs, queue=False)
+    bind([flat[f"{mode}__delete"].click], delete, form, outputs, queue=False, js=_sure("--delete-image"))
     bind([flat[f"{mode}__keep"].click], keep, form, outputs, queue=False)
 
 

@@ -227,14 +227,20 @@ def inverted(*, photo: Any, shown: ShownMap | None) -> dict[str, Any]:
 
 def wanting(wanted: str | None) -> str:
     """The sentence while the photo of a restored recipe is missing."""
-    return html.says("The PNG does not store the photo. Add it, and its map is compared with the one in the recipe.") if wanted else ""
+    return (
+        html.says("The PNG does not store the photo. Add it, and its map is compared with the one that the image followed.")
+        if wanted
+        else ""
+    )
 
 
 def _compared(shown: ShownMap, wanted: str | None) -> str:
     if not wanted:
         return ""
     return (
-        " It is the map of the recipe." if shown.sha256 == wanted else " It is not the map of the recipe: the photo or the settings differ."
+        " It is the map that the image followed."
+        if shown.sha256 == wanted
+        else " It is not the map that the image followed: the photo or the settings differ."
     )
 
 

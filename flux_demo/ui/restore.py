@@ -76,7 +76,7 @@ def _map_of(studio: Studio, mode: Mode, entry: Entry, history: Sequence[Entry], 
     with suppress(FluxDemoError):
         shown = draw(studio, mode, drawn_from(mode, photo, size, fit, as_map, options))
         note = (
-            note_under(shown, " The recipe's map was painted on; the PNG does not store the paint.") if painted else note_of(shown, wanted)
+            note_under(shown, " The image's map was painted on; the PNG does not store the paint.") if painted else note_of(shown, wanted)
         )
         return form | seen(MAP, shown) | {"shown": shown, "wanted": wanted, "map_note": note}
     note = html.says(PAINTING_IS_GONE) if painted else wanting(wanted)

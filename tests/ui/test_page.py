@@ -150,7 +150,7 @@ def test_a_dropped_picture_brings_everything_back(visit, client, studio, photo_f
     stranger.locator(".pictures-head input[type=file]").set_input_files(picture)
     stranger.get_by_text("The PNG does not store the photo").wait_for()
     give_photo(stranger, "depth", photo_file)
-    stranger.get_by_text("It is the map of the recipe").wait_for()
+    stranger.get_by_text("It is the map that the image followed").wait_for()
 
 
 def test_an_example_photo_is_compared_with_the_map_of_a_recipe(visit, tmp_path):
@@ -165,13 +165,13 @@ def test_an_example_photo_is_compared_with_the_map_of_a_recipe(visit, tmp_path):
     stranger.locator(".pictures-head input[type=file]").set_input_files(picture)
     stranger.get_by_text("The PNG does not store the photo").wait_for()
     stranger.locator("#examples-canny button").first.click()
-    stranger.get_by_text("It is the map of the recipe").wait_for()
+    stranger.get_by_text("It is the map that the image followed").wait_for()
     stranger.locator(".pictures-head input[type=file]").set_input_files(picture)  # once more: the photo stays
     stranger.locator("#status-canny").get_by_text("Settings restored.").wait_for()
-    stranger.get_by_text("It is the map of the recipe").wait_for()
+    stranger.get_by_text("It is the map that the image followed").wait_for()
     expect(stranger.locator("#photo-canny img")).to_have_count(1)
     run(stranger)
-    stranger.get_by_text("It is the map of the recipe").wait_for(state="detached")
+    stranger.get_by_text("It is the map that the image followed").wait_for(state="detached")
 
 
 @pytest.mark.parametrize(("copies", "said"), [("true", "Link copied"), ("false", "does not let this page copy")])
@@ -260,8 +260,14 @@ def test_a_picture_goes_on_to_another_tab_as_its_photo(visit):
     borders = page.locator("#history .thumbnail-item").evaluate_all("items => items.map((item) => getComputedStyle(item).borderColor)")
     assert len(set(borders)) == 1  # no frame around what is not shown
     page.locator("#history button").nth(1).click()
-    page.get_by_role("button", name="Delete image", exact=True).locator("visible=true").click()
-    expect(page.locator("#history img")).to_have_count(1)
+    delete = page.get_by_role("button", name="Delete image", exact=True).locator("visible=true")
+    questions = []
+    page.once("dialog", lambda dialog: (questions.append(dialog.message), dialog.dismiss()))
+    delete.click()
+    assert questions == ["Delete this image? The file is deleted too."]
+    page.once("dialog", lambda dialog: dialog.accept())
+    delete.click()
+    expect(page.locator("#history img")).to_have_count(1)  # and not none: the first click deleted nothing
     page.get_by_role("tab", name="Canny", exact=True).click()
     before = source(page, "#map-canny")
     choose_size(page, SMALL)

@@ -73,7 +73,7 @@ def test_no_photo_is_compared_with_a_painted_map(studio, options, compared):
     recipe = Recipe("1", "depth", "a cube", 64, 64, 1, 2, 10.0, "mini", "mini", None, None, control, 1.0, "2026-01-01T00:00:00Z")
     restored = filled(studio, Entry("restored.png", recipe, "mini"), [])
     assert (restored["wanted"] == control.sha256) is compared
-    assert ("compared with the one in the recipe" in restored["map_note"]) is compared
+    assert ("compared with the one that the image followed" in restored["map_note"]) is compared
     assert ("painted on" in restored["map_note"]) is not compared
 
 
