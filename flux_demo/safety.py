@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flux_demo.errors import ContentRefused, GenerationFailed
 from flux_demo.hub import local_folder
+from flux_demo.libraries import importing
 from flux_demo.model_files import FILTER_FILES, FILTER_REPO
 
 if TYPE_CHECKING:
@@ -77,22 +78,26 @@ class Filter:
 
     def _load(self) -> tuple[Any, Any, int]:
         if self._loaded is None:
-            import torch
-            from transformers import AutoImageProcessor, AutoModelForImageClassification
-            from transformers.utils import logging
-
-            logging.disable_progress_bar()
-            try:
-                model = AutoModelForImageClassification.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
-                processor = AutoImageProcessor.from_pretrained(self.folder, local_files_only=True, backend="pil")
-                nsfw = next(number for number, label in model.config.id2label.items() if label == "nsfw")
-            except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others on broken folders
-                raise GenerationFailed(
-                    f"The image is finished and not shown, because the filter {FILTER_REPO} cannot be loaded. "
-                    "Delete its files and run `python -m flux_demo fetch filter`."
-                ) from error
-            self._loaded = model.eval(), processor, int(nsfw)
+            with importing():
+                self._loaded = self._read()
         return self._loaded
+
+    def _read(self) -> tuple[Any, Any, int]:
+        import torch
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        try:
+            model = AutoModelForImageClassification.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
+            processor = AutoImageProcessor.from_pretrained(self.folder, local_files_only=True, backend="pil")
+            nsfw = next(number for number, label in model.config.id2label.items() if label == "nsfw")
+        except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others on broken folders
+            raise GenerationFailed(
+                f"The image is finished and not shown, because the filter {FILTER_REPO} cannot be loaded. "
+                "Delete its files and run `python -m flux_demo fetch filter`."
+            ) from error
+        return model.eval(), processor, int(nsfw)
 
 
 def installed_filter() -> Filter | None:

@@ -18,6 +18,7 @@ from flux_demo.engine.failures import failure_of
 from flux_demo.engine.prompts import TextEncoders
 from flux_demo.engine.weights import CPU, DeviceOf, OnBytes, find_source, read_lora, read_transformer
 from flux_demo.errors import Cancelled, FluxDemoError, GenerationFailed
+from flux_demo.libraries import importing
 from flux_demo.model_files import LORA_SCALE
 
 
@@ -46,7 +47,8 @@ def load_transformer(
 
 def load_encoders(folder: Path, max_sequence_length: int, dtype: torch.dtype, device: torch.device) -> TextEncoders:
     """CLIP on the device; T5 in main memory, from where the plan places it."""
-    from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
+    with importing():
+        from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
     with reading("text encoders"):
         clip = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, local_files_only=True)
@@ -57,7 +59,8 @@ def load_encoders(folder: Path, max_sequence_length: int, dtype: torch.dtype, de
 
 
 def load_vae(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
-    from diffusers import AutoencoderKL
+    with importing():
+        from diffusers import AutoencoderKL
 
     with reading("VAE"):
         vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=dtype, local_files_only=True)
@@ -65,7 +68,8 @@ def load_vae(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
 
 
 def load_scheduler(folder: Path) -> Any:
-    from diffusers import FlowMatchEulerDiscreteScheduler
+    with importing():
+        from diffusers import FlowMatchEulerDiscreteScheduler
 
     with reading("scheduler"):
         return FlowMatchEulerDiscreteScheduler.from_pretrained(folder, local_files_only=True)
@@ -74,8 +78,9 @@ def load_scheduler(folder: Path) -> Any:
 @contextmanager
 def reading(part: str) -> Iterator[None]:
     """Silence the libraries, and translate whatever they raise about a file that they cannot use."""
-    import diffusers.utils.logging
-    import transformers.utils.logging
+    with importing():
+        import diffusers.utils.logging
+        import transformers.utils.logging
 
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()

@@ -23,6 +23,7 @@ from flux_demo.engine.lora import ControlLora
 from flux_demo.errors import GenerationFailed
 from flux_demo.hub import shards_of
 from flux_demo.layouts import Part, rows_of
+from flux_demo.libraries import importing
 from flux_demo.tensor_files import GGUF_NUMBERS, StoredTensor, UnreadableFile, read_header
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -63,7 +64,8 @@ def read_transformer(
     mapped: bool,
 ) -> Any:
     """A FluxTransformer2DModel with every weight on its device. See ``load.load_transformer``."""
-    from diffusers import FluxTransformer2DModel
+    with importing():
+        from diffusers import FluxTransformer2DModel
 
     with torch.device("meta"):
         transformer = FluxTransformer2DModel.from_config({**source.config, **({"in_channels": lora.in_channels} if lora else {})})
@@ -100,7 +102,8 @@ def find_source(place: Path, components: Path | None) -> Source:
     """The weights of a transformer's folder or single file. ``components`` says what tensors cannot. Raises GenerationFailed, NotUsable."""
     if not place.is_dir():
         return _source_of(inspect(place), components)
-    from diffusers import FluxTransformer2DModel
+    with importing():
+        from diffusers import FluxTransformer2DModel
 
     config = FluxTransformer2DModel.load_config(place, local_files_only=True)
     weights = {}
@@ -210,7 +213,8 @@ def _typed(data: Tensor, tensor: StoredTensor, dtype: torch.dtype) -> Tensor:
     """Quantised weights stay as they are stored, until a layer uses them."""
     if not tensor.quantised:
         return data.to(dtype)
-    from diffusers.quantizers.gguf.utils import GGUFParameter
+    with importing():
+        from diffusers.quantizers.gguf.utils import GGUFParameter
     from gguf import GGMLQuantizationType
 
     return GGUFParameter(data, quant_type=GGMLQuantizationType(GGUF_NUMBERS[tensor.kind]))
@@ -222,7 +226,8 @@ def _to_device(weight: Tensor, device: torch.device) -> Tensor:
 
 def assign(transformer: nn.Module, weights: dict[str, Tensor], dtype: torch.dtype) -> None:
     """Put the weights into the model, which must have exactly these. Layers with quantised weights become diffusers' GGUFLinear."""
-    from diffusers.quantizers.gguf.utils import GGUFParameter, _replace_with_gguf_linear, dequantize_gguf_tensor
+    with importing():
+        from diffusers.quantizers.gguf.utils import GGUFParameter, _replace_with_gguf_linear, dequantize_gguf_tensor
 
     expected = {name: weight.shape for name, weight in transformer.named_parameters()}
     for name, weight in weights.items():

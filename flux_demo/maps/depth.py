@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flux_demo import background
 from flux_demo.errors import GenerationFailed, InvalidRequest
+from flux_demo.libraries import importing
 from flux_demo.maps.fit import Fitted
 
 if TYPE_CHECKING:
@@ -60,23 +61,27 @@ class Estimator:
         result = processor.post_process_depth_estimation(outputs, target_sizes=[pixels.shape[:2]])[0]
         return result["predicted_depth"].float().cpu().numpy()
 
-    def _load(self):
+    def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
-            import torch
-            from transformers import AutoImageProcessor, AutoModelForDepthEstimation
-            from transformers.utils import logging
-
-            logging.disable_progress_bar()
-            try:
-                model = AutoModelForDepthEstimation.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
-                processor = AutoImageProcessor.from_pretrained(self.folder, local_files_only=True, backend="pil")
-            except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others on broken folders
-                raise GenerationFailed(
-                    f"The depth model {self.title} cannot be loaded: its files are damaged or belong to another kind of model. "
-                    "Delete them and run python -m flux_demo fetch estimator."
-                ) from error
-            self._loaded = model.eval(), processor
+            with importing():
+                self._loaded = self._read()
         return self._loaded
+
+    def _read(self) -> tuple[Any, Any]:
+        import torch
+        from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        try:
+            model = AutoModelForDepthEstimation.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
+            processor = AutoImageProcessor.from_pretrained(self.folder, local_files_only=True, backend="pil")
+        except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others on broken folders
+            raise GenerationFailed(
+                f"The depth model {self.title} cannot be loaded: its files are damaged or belong to another kind of model. "
+                "Delete them and run python -m flux_demo fetch estimator."
+            ) from error
+        return model.eval(), processor
 
 
 def _device() -> torch.device:
