@@ -10,7 +10,7 @@ import pytest
 from gradio.state_holder import SessionState
 
 from flux_demo.settings import Settings
-from flux_demo.ui.blocks import Page, served
+from flux_demo.ui.blocks import Page
 from tests.ui.driving import finished
 
 SKIP = gr.skip()
@@ -62,7 +62,7 @@ def test_what_an_event_keeps_is_there_also_where_another_ended_meanwhile():
         page.load(keep, None, kept, queue=False)
         page.load(lambda: None, None, None, queue=False)
         page.load(lambda value: value, kept, said, queue=False)
-    page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, app_kwargs={"lifespan": served})
+    page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     try:
         with httpx.Client(base_url=page.local_url, trust_env=False, timeout=60) as web, ThreadPoolExecutor(1) as beside:
             call = {"data": [None], "session_hash": "s"}
