@@ -5,8 +5,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-
 from flux_demo.errors import InvalidRequest
 from flux_demo.experiments.axes import Axis
 from flux_demo.experiments.sheet import Tile, sheets
@@ -16,16 +14,15 @@ from flux_demo.request import GenerationRequest, Size
 from flux_demo.seeds import parse_seed, random_seed
 from flux_demo.studio import Studio
 from flux_demo.ui import html
+from flux_demo.ui.clicks import starting
 from flux_demo.ui.files import ShownMap, map_to_send, new_file
 from flux_demo.ui.filled import check_filled
 from flux_demo.ui.generate import FAILED, request_of, watch, watch_other
-from flux_demo.ui.history import Entry, displayed
+from flux_demo.ui.history import Entry
 from flux_demo.ui.preview import draw, drawn_from, map_to_follow
-from flux_demo.ui.run import StillRunning
+from flux_demo.ui.run import Run, StillRunning
 from flux_demo.ui.services import Services
 from flux_demo.ui.workshop import MAP
-
-MADE = "The comparison is below, above your images."
 
 
 def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -51,35 +48,34 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
         try:
-            check_filled({"Steps": steps, "Guidance": guidance})
-            now = drawn_from(mode, photo, size, fit, as_map, options)
-            if as_map and now.photo:
-                raise InvalidRequest("A ready-made map cannot be compared with the other modes. Give the photo that it was drawn from.")
-            # A map without its photo is drawn anew, which says that the photo is missing.
-            shown, changed = map_to_follow(services, visitor, mode, now, shown if now.photo else None, view, painter, painting)
-            yield changed
-            maps = _maps(studio, mode, shown, photo, fit)
-            chosen = parse_seed(seed)
-            chosen = random_seed() if chosen is None else chosen
-            requests = _requests(studio, mode, maps, (prompt, chosen, steps, guidance))
-            run = services.runs.start(
-                visitor, studio, requests, lambda made: services.album.add(visitor, made, maps.get(made.request.mode)), mode.name, maps
-            )
+            with starting(services.album.visitors, visitor, mode.name):
+                check_filled({"Steps": steps, "Guidance": guidance})
+                now = drawn_from(mode, photo, size, fit, as_map, options)
+                if as_map and now.photo:
+                    raise InvalidRequest("A ready-made map cannot be compared with the other modes. Give the photo that it was drawn from.")
+                # A map without its photo is drawn anew, which says that the photo is missing.
+                shown, changed = map_to_follow(services, visitor, mode, now, shown if now.photo else None, view, painter, painting)
+                yield changed
+                maps = _maps(studio, mode, shown, photo, fit)
+                chosen = parse_seed(seed)
+                chosen = random_seed() if chosen is None else chosen
+                requests = _requests(studio, mode, maps, (prompt, chosen, steps, guidance))
+                run = services.runs.start(
+                    visitor,
+                    studio,
+                    requests,
+                    lambda made: services.album.add(visitor, made, maps.get(made.request.mode)),
+                    mode.name,
+                    maps,
+                    lambda run: _compare(services, visitor, run),
+                )
         except StillRunning:
             yield from watch_other(services, visitor, mode, last)
             return
         except Exception as error:
             yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": last.path if last else None}
             return
-        for answer in watch(services, visitor, run, last):
-            if run.done.is_set() and run.error is None and "run_state" in answer:  # the run's end
-                own = next(made for made in run.images if made.request.mode == mode.name).path.name
-                entry = next((each for each in services.album.entries(visitor) if each.name == own), None)
-                answer |= displayed(entry) if entry else {}
-                strip = _strip(run.images)
-                _keep(services, visitor, strip)
-                answer |= {"strip": gr.update(value=strip, visible=True), "status": html.says(MADE)}
-            yield answer
+        yield from watch(services, visitor, run, last)
 
     return compare
 
@@ -125,8 +121,9 @@ def _strip(images: Sequence[GeneratedImage]) -> str:
     return str(path)
 
 
-def _keep(services: Services, visitor: str, strip: str) -> None:
-    """Keep the strip for a reload. A full disk is no reason to withhold it now."""
-    services.album.visitors.change_form(visitor, "", {"strip": strip})
+def _compare(services: Services, visitor: str, run: Run) -> None:
+    """Make the strip of a run's images, and keep it for a reload. A full disk is no reason to withhold it now."""
+    run.strip = _strip(run.images)
+    services.album.visitors.change_form(visitor, "", {"strip": run.strip})
     with suppress(OSError):
-        services.album.visitors.keep_file(visitor, "strip", Path(strip))
+        services.album.visitors.keep_file(visitor, "strip", Path(run.strip))

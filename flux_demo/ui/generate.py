@@ -11,6 +11,7 @@ from flux_demo.progress import Step
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive, parse_seed
 from flux_demo.ui import html
+from flux_demo.ui.clicks import CLICKED_JS, starting
 from flux_demo.ui.earlier import head_over
 from flux_demo.ui.files import ShownMap, map_to_send
 from flux_demo.ui.filled import check_filled
@@ -26,6 +27,7 @@ IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False)
 FAILED = IDLE | {"run_state": "failed"}
 
 OTHER_WINDOW = "Another window of yours generated this image. Click Generate again for the settings here."
+COMPARED = "The comparison is below, above your images."
 CUT_OFF = "The run did not start, or its connection was cut: too many may be waiting. Try again in a moment."
 SHOWN_BY_A_RUN = (
     "status",
@@ -41,16 +43,15 @@ SHOWN_BY_A_RUN = (
     "gallery",
     "recent",
     "last",
+    "strip",
 )
 
 # These run in the browser at the click, because a run may wait before its handler starts. ``run_state`` is running, stopping, failed or
 # idle: whoever finds it running or stopping after a run's stream has closed knows that the run's end was not shown.
-BEGIN_JS = f"""() => [
-    {html.says("In queue", "busy")!r},
-    {{__type__: "update", interactive: false}},
-    {{__type__: "update", interactive: true}},
-    "running",
-]"""
+BEGIN_JS = f"""() => {{
+    {CLICKED_JS}
+    return [{html.says("In queue", "busy")!r}, {{__type__: "update", interactive: false}}, {{__type__: "update", interactive: true}}, "running"];
+}}"""
 STOP_JS = f"""() => [{html.says("Stopping", "busy")!r}, {{__type__: "update", interactive: false}}, "stopping"]"""
 
 
@@ -81,23 +82,24 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
         try:
-            dials = studio.route(mode.name).dials
-            check_filled({"Steps": steps, "Guidance": guidance})
-            control = None
-            if mode.control and dials.own_photos:
-                sample = None
-                now = drawn_from(mode, photo, size, fit, as_map, options)
-                _prompt_first(prompt)
-                shown, changed = map_to_follow(services, visitor, mode, now, shown, view, painter, painting)
-                yield changed | ({"wanted": None} if wanted else {})  # the recipe that a map was compared with has served
-                control = map_to_send(shown)
-            else:
-                checked_size(studio, mode, size)
-            request = request_of(mode, prompt, seed, steps, guidance, preset, None if control else size, control, sample)
-            requests = [dials.complete(each) for each in consecutive(request, whole(count), MOST_AT_ONCE)]
-            follows = shown if control else None
-            maps = {mode.name: follows}
-            run = services.runs.start(visitor, studio, requests, lambda made: services.album.add(visitor, made, follows), maps=maps)
+            with starting(services.album.visitors, visitor, mode.name):
+                dials = studio.route(mode.name).dials
+                check_filled({"Steps": steps, "Guidance": guidance})
+                control = None
+                if mode.control and dials.own_photos:
+                    sample = None
+                    now = drawn_from(mode, photo, size, fit, as_map, options)
+                    _prompt_first(prompt)
+                    shown, changed = map_to_follow(services, visitor, mode, now, shown, view, painter, painting)
+                    yield changed | ({"wanted": None} if wanted else {})  # the recipe that a map was compared with has served
+                    control = map_to_send(shown)
+                else:
+                    checked_size(studio, mode, size)
+                request = request_of(mode, prompt, seed, steps, guidance, preset, None if control else size, control, sample)
+                requests = [dials.complete(each) for each in consecutive(request, whole(count), MOST_AT_ONCE)]
+                follows = shown if control else None
+                maps = {mode.name: follows}
+                run = services.runs.start(visitor, studio, requests, lambda made: services.album.add(visitor, made, follows), maps=maps)
         except StillRunning:
             yield from watch_other(services, visitor, mode, last)
             return
@@ -212,6 +214,11 @@ def _prompt_first(prompt: Any) -> None:
 def _end_of(services: Services, visitor: str, run: Run, last: Entry | None) -> dict[str, Any]:
     if run.error is None:
         forget(services.album.visitors, visitor, run.tab)
+        if run.strip:
+            own = next(made for made in run.images if made.request.mode == run.tab).path.name
+            entry = next((each for each in services.album.entries(visitor) if each.name == own), None)
+            strip = {"strip": gr.update(value=run.strip, visible=True), "status": html.says(COMPARED)}
+            return IDLE | (displayed(entry) if entry else {}) | strip
         seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
         notes = dict.fromkeys(note for made in run.images for note in made.notes)
         return IDLE | {"status": html.says(" ".join((f"Done in {seconds:.1f} s.", *notes)))}

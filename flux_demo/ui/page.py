@@ -8,7 +8,7 @@ from flux_demo.backends import Route
 from flux_demo.modes import MODES, Mode
 from flux_demo.request import MAX_PROMPT
 from flux_demo.studio import Studio
-from flux_demo.ui import html
+from flux_demo.ui import clicks, html
 from flux_demo.ui.api import add_api
 from flux_demo.ui.blocks import Page
 from flux_demo.ui.compare import compare_handler
@@ -73,9 +73,9 @@ def build(studio: Studio) -> gr.Blocks:
         )
         _images(everywhere)
         backends = {backend.name: backend.title for backend in studio.backends}
-        services = Services(
-            studio, Album(studio.gallery, VisitorStore(studio.gallery.folder, studio.settings.public), backends), Runs(), Turns()
-        )
+        visitors = VisitorStore(studio.gallery.folder, studio.settings.public)
+        runs = Runs(lambda visitor, run: clicks.ended(visitors, visitor, run.tab))
+        services = Services(studio, Album(studio.gallery, visitors, backends), runs, Turns())
         for mode in MODES.values():
             _bind_tab(services, mode, forms[mode.name] | everywhere)
         bind_across(services, forms, everywhere, page)
@@ -134,14 +134,14 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
         None,
         None,
         [form[name] for name in ("status", "run", "stop", "run_state")],
-        js=BEGIN_JS,
+        js=BEGIN_JS.replace("MODE", mode.name),
         api_visibility="private",
     )
     shown = [*SHOWN_BY_A_RUN, *actions(), *(SHOWN_OF_A_MAP if mode.control else ())]
     limits = {"concurrency_id": "run", "concurrency_limit": MAX_RUNS}
     runs = [bind([form["run"].click], run_handler(services, mode), form, shown, options, **limits)]
     if mode.control:
-        runs.append(bind([form["compare"].click], compare_handler(services, mode), form, [*shown, "strip"], options, **limits))
+        runs.append(bind([form["compare"].click], compare_handler(services, mode), form, shown, options, **limits))
     gr.on(
         [form["stop"].click],
         None,

@@ -43,6 +43,7 @@ class Run:
     maps: Mapping[str, Any] = field(default_factory=dict)  # by mode what is followed, as the page shows it
     at: Step | Status | None = None  # the newest news
     images: list[GeneratedImage] = field(default_factory=list)
+    strip: str | None = None  # of a comparison: its images side by side, as a file that the browser may fetch
     error: BaseException | None = None
     last_step: Step | None = None  # of the request that is running
     stopping: bool = False
@@ -76,8 +77,8 @@ class Run:
             self.done.wait(WATCH_S)
         yield
 
-    def work(self, studio: Studio, on_image: Callable[[GeneratedImage], object]) -> None:
-        """Run the requests; ``on_image`` is called with each image as soon as it is there."""
+    def work(self, studio: Studio, on_image: Callable[[GeneratedImage], object], at_end: Callable[["Run"], object] | None = None) -> None:
+        """Run the requests; ``on_image`` is called with each image as soon as it is there, ``at_end`` once all are."""
         try:
             for request in self.requests:
                 self.last_step = None
@@ -86,6 +87,8 @@ class Run:
                 on_image(made)
                 self.images.append(made)
                 self.last_step = None
+            if at_end:
+                at_end(self)
         except BaseException as error:  # shown by whoever follows
             self.error = error
         finally:
@@ -103,7 +106,9 @@ class Run:
 class Runs:
     """The runs that are under way, or that ended without anybody looking, by visitor and mode."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_end: Callable[[str, Run], object] | None = None) -> None:
+        """``on_end`` is called with the visitor's key and each run that has ended, however it did."""
+        self._on_end = on_end
         self._runs: dict[tuple[str, str], Run] = {}
         self._lock = threading.Lock()
 
@@ -115,8 +120,9 @@ class Runs:
         on_image: Callable,
         mode: str | None = None,
         maps: Mapping[str, Any] | None = None,
+        at_end: Callable[[Run], object] | None = None,
     ) -> Run:
-        """Start a run in a mode's tab, that of the first request unless another is named.
+        """Start a run in a mode's tab, that of the first request unless another is named. ``on_image`` and ``at_end`` as in ``Run.work``.
 
         Raises StillRunning while the visitor has one there, in another window of the browser perhaps.
         """
@@ -131,7 +137,13 @@ class Runs:
                 raise StillRunning("Your last image in this tab is not finished yet. Wait for it, or stop it.")
             self._forget_old()
             self._runs[key] = run
-        background.start(lambda: run.work(studio, on_image), f"run-{key[1]}")
+
+        def work() -> None:
+            run.work(studio, on_image, at_end)
+            if self._on_end:
+                self._on_end(visitor, run)
+
+        background.start(work, f"run-{key[1]}")
         return run
 
     def find(self, visitor: Any, mode: str) -> Run | None:

@@ -10,6 +10,7 @@ import gradio as gr
 from flux_demo.errors import InvalidPicture
 from flux_demo.modes import MODES, Mode
 from flux_demo.ui import html
+from flux_demo.ui.clicks import SINCE_JS, lost
 from flux_demo.ui.earlier import head_over
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.files import received, served_again
@@ -24,7 +25,7 @@ from flux_demo.ui.visitor_store import is_key, new_key
 FIELDS = ("prompt", "seed", "steps", "guidance", "size", "preset", "count", "fit", "as_map", "photo")
 FOLLOWING = ("prompt", "seed", "size")  # go along from tab to tab
 TYPED = ("prompt", "seed", "steps", "guidance")  # of class "typed", with their name and mode as id: see assets/opening.js
-LOAD_JS = "(visitor, query) => [visitor, window.location.search]"
+LOAD_JS = f"(visitor) => [visitor, window.location.search, ({SINCE_JS})()]"
 # The link has been read: a reload is to bring back what the person made of it, and not the link once more.
 DONE_WHILE_OPENING_JS = """() => {
     const { tab, typed } = window.doneWhileOpening;
@@ -42,8 +43,10 @@ TAB_IN_SIGHT_JS = """async (visitor) => {
     const tab = document.querySelector("#modes [role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "");
     return [window.doneWhileOpening.over ? visitor : "", tab ?? ""];
 }"""
-# The tab that a person chose before the page knew whose it is.
-TAB_WHILE_OPENING_JS = '(visitor) => [visitor, window.doneWhileOpening.tab?.replace(/^tab-|-button$/g, "") ?? ""]'
+# The tab that a person chose before the page knew whose it is, if they chose one.
+TAB_WHILE_OPENING_JS = """(visitor, tab, ...fields) => {
+    return [visitor, window.doneWhileOpening.tab?.replace(/^tab-|-button$/g, "") ?? "", ...fields];
+}"""
 
 
 def fields_of(mode: Mode) -> tuple[str, ...]:
@@ -57,15 +60,15 @@ def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, b
     flat = everywhere | {f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items()}
     outputs = ["visitor", "history", "gallery", "recent", "tabs", "strip"]
     for name, mode in MODES.items():
-        forms[name]["following"] = flat[f"{name}__following"] = gr.State(None)
-        shown = [*displayed_names(), *fields_of(mode), "run", "stop", "run_state", "status", "following"]
+        for state, value in (("following", None), ("known", {})):
+            forms[name][state] = flat[f"{name}__{state}"] = gr.State(value)
+        shown = [*displayed_names(), *fields_of(mode), "run", "stop", "run_state", "status", "following", "known"]
         outputs += [f"{name}__{each}" for each in shown]
         _bind_form(services, mode, forms[name] | everywhere)
-        if mode.control:
-            _bind_photo(services, mode, forms[name] | everywhere)
-    loaded = bind([blocks.load], opening(services), flat, outputs, queue=False, js=LOAD_JS)
+    loaded = bind([blocks.load], opening(services), flat | {"clicked": everywhere["query"]}, outputs, queue=False, js=LOAD_JS)
     typed = [form[name] for form in forms.values() for name in TYPED]
     opened = loaded.then(None, None, typed, js=DONE_WHILE_OPENING_JS, api_visibility="private")
+    _bind_opened(services, flat, opened)
     for name, mode in MODES.items():
         following = [*SHOWN_BY_A_RUN, *actions()]
         bind(
@@ -76,7 +79,7 @@ def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, b
             concurrency_id="run",
             concurrency_limit=MAX_RUNS,
         )
-    _bind_following(services, forms, everywhere, opened)
+    _bind_following(services, forms, everywhere)
 
 
 def displayed_names() -> tuple[str, ...]:
@@ -87,7 +90,7 @@ def displayed_names() -> tuple[str, ...]:
 def opening(services: Services) -> Callable[..., dict[str, Any]]:
     """What a page shows when it opens: to a new visitor a new key and nothing else."""
 
-    def open_page(*, visitor: Any, query: Any) -> dict[str, Any]:
+    def open_page(*, visitor: Any, query: Any, clicked: Any) -> dict[str, Any]:
         mode_of_link, linked = from_query(services.studio, query)
         key = visitor if is_key(visitor) else new_key()
         if mode_of_link:
@@ -97,7 +100,8 @@ def opening(services: Services) -> Callable[..., dict[str, Any]]:
         history = services.album.entries(visitor)
         answer: dict[str, Any] = {"visitor": visitor, **history_shown(history)}
         for name, mode in MODES.items():
-            values: dict[str, Any] = _kept_form(services, visitor, mode)
+            kept_form = _kept_form(services, visitor, mode)
+            values: dict[str, Any] = kept_form | {"known": kept_form}
             entry = next((each for each in history if each.recipe.mode == name), None)
             partial = partial_before(services.album, visitor, name)
             if partial and (entry is None or entry.recipe.created <= partial.recipe.created):
@@ -107,6 +111,8 @@ def opening(services: Services) -> Callable[..., dict[str, Any]]:
             if (run := services.runs.find(visitor, name)) and not run.done.is_set():
                 busy = {"run": gr.update(interactive=False), "stop": gr.update(interactive=True), "run_state": "running"}
                 values |= busy | {"following": id(run), "status": html.says("Finding your run", "busy")}
+            elif said := lost(services.album.visitors, visitor, name, clicked):
+                values["status"] = html.says(said, "problem")
             answer |= {f"{name}__{each}": value for each, value in values.items()}
         kept = services.album.visitors.form(visitor, "")
         if (tab := kept.get("tab")) in MODES:
@@ -128,33 +134,65 @@ def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
     return kept
 
 
-def _bind_photo(services: Services, mode: Mode, form: Form) -> None:
-    """Keep a photo for after a restart. A full disk is no reason to bother the person with it."""
-
-    def changed(visitor: Any, photo: Any) -> None:
-        if is_key(visitor):
-            with suppress(InvalidPicture, OSError):
-                services.album.visitors.keep_file(visitor, f"photo-{mode.name}", received(photo) if photo else None)
-
-    form["photo"].change(
-        changed, [form["visitor"], form["photo"]], None, preprocess=False, queue=False, show_progress="hidden", api_visibility="private"
-    )
-
-
 def _bind_form(services: Services, mode: Mode, form: Form) -> None:
-    """Keep the form whenever it changes, take back an error that was shown, and say when the image is of earlier settings."""
+    """Keep what changes in the form, take back an error that was shown, and say when the image is of earlier settings."""
     names = fields_of(mode)
+    defaults = _defaults(mode, form)
 
-    def changed(*, visitor: Any, run_state: Any, last: Entry | None, **fields: Any) -> dict[str, Any]:
-        if is_key(visitor):
-            photo = fields.get("photo")
-            fields["photo"] = photo.get("path") if isinstance(photo, dict) else photo
-            services.album.visitors.keep_form(visitor, mode.name, {name: fields.get(name) for name in names})
+    def changed(*, visitor: Any, run_state: Any, last: Entry | None, known: dict[str, Any], **fields: Any) -> dict[str, Any]:
+        photo = fields.get("photo")
+        fields["photo"] = photo.get("path") if isinstance(photo, dict) else photo
+        _keep_new(services, visitor, mode, {name: fields.get(name) for name in names}, defaults, known)
         answer = {"status": html.says(""), "run_state": "idle"} if run_state == "failed" else {}
         return answer | ({"image_head": head_over(last, fields)} if last else {})
 
     triggers = [form[name].change for name in names]
     bind(triggers, changed, form, ["status", "run_state", "image_head"], names, queue=False, trigger_mode="always_last")
+
+
+def _bind_opened(services: Services, flat: Form, opened: Any) -> None:
+    """Keep what was typed and chosen before the page knew its visitor, but for a photo, which is kept with the next change."""
+    names = {mode: [name for name in fields_of(MODES[mode]) if name != "photo"] for mode in MODES}
+    parts = {mode: {name: flat[f"{mode}__{name}"] for name in names[mode]} for mode in MODES}
+    defaults = {mode: _defaults(MODES[mode], parts[mode]) for mode in MODES}
+
+    def keep(*, visitor: Any, tab: Any, **fields: Any) -> dict[str, Any]:
+        if is_key(visitor) and tab in MODES:
+            services.album.visitors.change_form(visitor, "", {"tab": tab})
+        for mode in MODES:
+            typed = {name: fields[f"{mode}__{name}"] for name in names[mode]}
+            _keep_new(services, visitor, MODES[mode], typed, defaults[mode], fields[f"{mode}__known"])
+        return {}
+
+    every = tuple(f"{mode}__{name}" for mode in MODES for name in (*names[mode], "known"))
+    bind(opened.then, keep, flat | {"tab": flat["query"]}, [], every, queue=False, js=TAB_WHILE_OPENING_JS)
+
+
+def _defaults(mode: Mode, form: Form) -> dict[str, Any]:
+    return {name: form[name].value for name in fields_of(mode) if name in form}
+
+
+def _keep_new(
+    services: Services, visitor: Any, mode: Mode, fields: dict[str, Any], defaults: dict[str, Any], known: dict[str, Any]
+) -> None:
+    """Keep those fields of a form that are not as this page found or left them: another window may have changed the others meanwhile.
+
+    ``known`` is changed in place, since each answer makes Gradio's image panel report its photo as changed again.
+    """
+    before, nothing = defaults | known, (None, "")
+    new = {name: value for name, value in fields.items() if value != before[name] and not (value in nothing and before[name] in nothing)}
+    if not new or not is_key(visitor):
+        return
+    services.album.visitors.change_form(visitor, mode.name, new, defaults)
+    if "photo" in new:
+        _keep_photo(services, visitor, mode, new["photo"])
+    known.update(new)
+
+
+def _keep_photo(services: Services, visitor: str, mode: Mode, photo: Any) -> None:
+    """Keep a photo for after a restart. A full disk is no reason to bother the person with it."""
+    with suppress(InvalidPicture, OSError):
+        services.album.visitors.keep_file(visitor, f"photo-{mode.name}", received(photo) if photo else None)
 
 
 def _follow_on(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -167,7 +205,7 @@ def _follow_on(services: Services, mode: Mode) -> Callable[..., Iterator[dict[st
     return follow
 
 
-def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form, opened: Any) -> None:
+def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form) -> None:
     """When a tab is chosen, prompt, seed and size of the tab before come along, unless the person typed others there."""
     modes = list(forms)
     before, carried = gr.State(modes[0]), gr.State({})
@@ -204,5 +242,4 @@ def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form
             services.album.visitors.change_form(visitor, "", {"tab": tab})
         return {}
 
-    for event, script in ((everywhere["tabs"].change, TAB_IN_SIGHT_JS), (opened.then, TAB_WHILE_OPENING_JS)):
-        bind(event, in_sight, everywhere | {"tab": everywhere["query"]}, [], queue=False, js=script)
+    bind([everywhere["tabs"].change], in_sight, everywhere | {"tab": everywhere["query"]}, [], queue=False, js=TAB_IN_SIGHT_JS)

@@ -104,10 +104,10 @@ class VisitorStore:
         with suppress(OSError):
             self._run(lambda database: database.execute("INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?)", row))
 
-    def change_form(self, key: str, name: str, fields: dict[str, Any]) -> None:
-        """Keep some fields anew, and the others as they were."""
+    def change_form(self, key: str, name: str, fields: dict[str, Any], defaults: dict[str, Any] | None = None) -> None:
+        """Keep some fields anew, and the others as they were: ``defaults`` says how, of those that were never kept."""
         with self._lock, suppress(OSError):
-            self.keep_form(key, name, self.form(key, name) | fields)
+            self.keep_form(key, name, (defaults or {}) | self.form(key, name) | fields)
 
     def form(self, key: str, name: str) -> dict[str, Any]:
         """What was kept; empty if nothing was."""

@@ -1,6 +1,7 @@
 """The same prompt and seed in every mode, as a strip."""
 
 import io
+import re
 
 import pytest
 from PIL import Image
@@ -40,3 +41,19 @@ def test_one_photo_becomes_a_strip_of_three_with_one_seed(visit, studio, photo_f
     assert page.evaluate("scrollY") == 0  # only a new one comes into view
     run(page)  # and the tab is ready for the next one
     expect(page.locator("#history img")).to_have_count(4)
+
+
+def test_a_reload_in_the_middle_loses_no_strip(visit, slow_steps, photo_file):
+    page = visit(tab="Canny")
+    give_photo(page, "canny", photo_file)
+    choose_size(page, "128x128")
+    prompt_field(page).fill("a red cube")
+    set_steps(page, 2)
+    page.get_by_role("button", name="Compare Text, Canny, Depth", exact=True).locator("visible=true").click()
+    page.locator("#status-canny").get_by_text(re.compile("Image 2 of 3")).wait_for()
+    page.reload()
+    page.locator("#status-canny").get_by_text("comparison is below").wait_for()
+    made = served(page, "#strip")
+    with Image.open(io.BytesIO(made)) as strip:
+        assert strip.width > 3 * 128
+    expect(page.locator("#history img")).to_have_count(3)

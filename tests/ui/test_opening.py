@@ -54,6 +54,11 @@ def test_what_is_done_while_the_page_opens_is_not_undone(visit, at_once):
     expect(prompt_field(page)).to_have_value("a blue cone")
     expect(seed_field(page)).to_have_value("7")
     expect(field(page, "Steps")).to_have_value("3")
+    if not at_once:
+        page.reload()  # it is also kept
+        expect(page.locator("#prompt-depth textarea:visible")).to_have_value("a blue cone")
+        expect(seed_field(page)).to_have_value("7")
+        expect(field(page, "Steps")).to_have_value("3")
 
 
 def test_a_tab_that_was_chosen_before_the_page_knew_its_visitor_is_remembered(address, chromium):
@@ -65,7 +70,9 @@ def test_a_tab_that_was_chosen_before_the_page_knew_its_visitor_is_remembered(ad
 
     def hold(route):
         told = json.loads(route.request.post_data or "{}")
-        which = "opening" if told.get("data") == ["", ""] else "choice" if (told.get("event_data") or {}).get("value") == "Depth" else None
+        which = (
+            "opening" if told.get("data") == ["", "", {}] else "choice" if (told.get("event_data") or {}).get("value") == "Depth" else None
+        )
         held[which].append(route) if which else route.continue_()
 
     page.route("**/gradio_api/**", hold)

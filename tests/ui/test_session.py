@@ -64,6 +64,24 @@ def test_a_second_window_follows_the_run_of_the_first(visit, slow_steps):
     expect(prompt_field(second)).to_have_value("a red cube")
 
 
+def test_what_one_window_changes_another_does_not_undo(visit):
+    first = visit()
+    second = first.context.new_page()
+    second.goto(first.url)
+    second.locator("#voice").wait_for(state="attached")
+    second.wait_for_function("window.doneWhileOpening.over")
+    set_steps(first, 4)
+    with first.expect_response(lambda response: '"71"' in (response.request.post_data or "")):
+        seed_field(first).fill("71")
+    with second.expect_response(lambda response: "a red cube" in (response.request.post_data or "")):
+        prompt_field(second).fill("a red cube")
+    for page in (first, second):
+        page.reload()
+        expect(prompt_field(page)).to_have_value("a red cube")
+        expect(seed_field(page)).to_have_value("71")
+        expect(field(page, "Steps")).to_have_value("4")
+
+
 def test_a_photo_and_its_map_come_back_and_the_prompt_follows_to_another_tab(visit, photo_file):
     page = visit()
     prompt_field(page).fill("a red cube")

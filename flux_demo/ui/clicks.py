@@ -1,0 +1,73 @@
+"""A click on Generate whose image never came: the next page that opens says what became of it.
+
+The window keeps when it was clicked, and tells how long ago that was when it opens anew; clocks need not agree. The server keeps when a
+visitor's last click arrived, and whether its run has ended. The program may have ended before it.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flux_demo.modes import MODES
+from flux_demo.ui.run import StillRunning
+from flux_demo.ui.visitor_store import VisitorStore, is_key
+
+NOT_ARRIVED = "Your last click did not reach the program. Click again."
+CUT_SHORT = "The program ended during this run, and the image is lost. Generate it again."
+SLACK_S = 2.0  # by which either clock may be set meanwhile
+LONGEST_S = 24 * 3600.0
+
+_KEY = "flux_demo_click_"
+CLICKED_JS = f"""try {{ sessionStorage.setItem("{_KEY}MODE", Date.now()); }} catch {{ /* the browser keeps nothing */ }}"""
+# By mode, how many seconds ago it was clicked. It is told once.
+SINCE_JS = """() => Object.fromEntries(MODES.flatMap((mode) => {
+    try {
+        const at = sessionStorage.getItem(`KEY${mode}`);
+        sessionStorage.removeItem(`KEY${mode}`);
+        return at ? [[mode, (Date.now() - at) / 1000]] : [];
+    } catch {
+        return [];
+    }
+}))""".replace("MODES", json.dumps(list(MODES))).replace("KEY", _KEY)
+
+
+@contextmanager
+def starting(visitors: VisitorStore, visitor: Any, mode: str) -> Iterator[None]:
+    """Around what a click starts: it has arrived, and unless this raises, its run is under way."""
+    if not is_key(visitor):
+        yield
+        return
+    visitors.keep_form(visitor, _name(mode), {"at": time.time(), "running": True})
+    try:
+        yield
+    except StillRunning:  # in another window
+        raise
+    except BaseException:
+        ended(visitors, visitor, mode)
+        raise
+
+
+def ended(visitors: VisitorStore, visitor: str, mode: str) -> None:
+    """The run that the visitor's last click started has ended, however it did."""
+    visitors.change_form(visitor, _name(mode), {"running": False})
+
+
+def lost(visitors: VisitorStore, visitor: str, mode: str, clicked: Any) -> str:
+    """What to say of the last click where no run of this visitor is known; empty if its run has ended.
+
+    ``clicked`` is what ``SINCE_JS`` found. Anybody may send anything in its place.
+    """
+    kept = visitors.form(visitor, _name(mode))
+    ago = clicked.get(mode) if isinstance(clicked, dict) else None
+    if isinstance(ago, int | float) and 0 <= ago < LONGEST_S and kept.get("at", 0.0) < time.time() - ago - SLACK_S:
+        return NOT_ARRIVED
+    if kept.get("running"):
+        ended(visitors, visitor, mode)
+        return CUT_SHORT
+    return ""
+
+
+def _name(mode: str) -> str:
+    return f"click-{mode}"

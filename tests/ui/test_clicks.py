@@ -1,0 +1,87 @@
+"""A click whose image never came: the next page says what became of it."""
+
+import math
+
+import pytest
+from playwright.sync_api import expect
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.ui.clicks import CUT_SHORT, NOT_ARRIVED, ended, lost, starting
+from flux_demo.ui.run import StillRunning
+from flux_demo.ui.visitor_store import VisitorStore, new_key
+from tests.starting import free_port, started
+from tests.ui.conftest import PATIENCE_MS
+from tests.ui.driving import choose_size, prompt_field, run, set_steps
+
+
+@pytest.fixture
+def visitors(tmp_path):
+    return VisitorStore(tmp_path)
+
+
+def test_a_click_that_did_not_arrive_is_told_from_one_whose_run_was_cut_short(visitors):
+    me, you = new_key(), new_key()
+    assert lost(visitors, me, "text", {}) == ""
+    assert lost(visitors, me, "text", {"text": 3.0}) == NOT_ARRIVED
+    with starting(visitors, me, "text"):
+        pass
+    assert lost(visitors, you, "text", {}) == lost(visitors, me, "canny", {}) == ""
+    assert lost(visitors, me, "text", {"text": 60.0}) == CUT_SHORT
+    assert lost(visitors, me, "text", {}) == ""  # it is said once
+    with starting(visitors, me, "text"):
+        pass
+    ended(visitors, me, "text")
+    assert lost(visitors, me, "text", {"text": 0.5}) == ""
+
+
+def test_what_was_refused_or_runs_in_another_window_is_not_lost(visitors):
+    me = new_key()
+    for refusal in (InvalidRequest("The seed is not valid."), GeneratorExit()):
+        with pytest.raises(type(refusal)), starting(visitors, me, "text"):
+            raise refusal
+        assert lost(visitors, me, "text", {"text": 0.5}) == ""
+    with starting(visitors, me, "text"):
+        pass
+    with pytest.raises(StillRunning), starting(visitors, me, "text"):
+        raise StillRunning
+    assert lost(visitors, me, "text", {}) == CUT_SHORT
+
+
+@pytest.mark.parametrize(
+    "clicked", [None, [], "text", {"text": "3"}, {"text": math.nan}, {"text": -1}, {"text": 1e12}, {"depth": 1}], ids=repr
+)
+def test_whatever_a_request_says_of_its_clicks_is_taken(visitors, clicked):
+    assert lost(visitors, new_key(), "text", clicked) == ""
+
+
+@pytest.mark.browser
+def test_a_click_that_the_server_never_got_is_said(visit):
+    page = visit()
+    prompt_field(page).fill("a red cube")
+    with page.expect_response(lambda response: "a red cube" in (response.request.post_data or "")):
+        set_steps(page, 1)
+    page.route("**/queue/join*", lambda route: route.abort(), times=1)
+    run(page)
+    page.locator("#status-text").get_by_text(NOT_ARRIVED).wait_for()  # Gradio's page opens anew once the server answers
+    expect(prompt_field(page)).to_have_value("a red cube")
+    run(page)
+    page.locator("#status-text").get_by_text("Done in").wait_for()
+
+
+@pytest.mark.browser
+def test_a_run_that_ended_with_the_program_is_said(chromium, tmp_path):
+    port = str(free_port())
+    with chromium.new_context() as visitor:
+        visitor.set_default_timeout(PATIENCE_MS)
+        page = visitor.new_page()
+        with started("--port", port, FLUX_DEMO_OUTPUTS=str(tmp_path)) as (program, address, _):
+            page.goto(address)
+            prompt_field(page).fill("a red cube")
+            choose_size(page, "512x512")
+            set_steps(page, 100)
+            run(page)
+            page.locator("#status-text .step").wait_for()
+            program.kill()
+        with started("--port", port, FLUX_DEMO_OUTPUTS=str(tmp_path)):
+            page.locator("#status-text").get_by_text(CUT_SHORT).wait_for()
+            expect(prompt_field(page)).to_have_value("a red cube")
