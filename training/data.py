@@ -39,7 +39,7 @@ def rendered(seeds: Iterable[int], size: tuple[int, int]) -> np.ndarray:
             chosen = [scenes.sample(seed, *size) for seed in seeds[start : start + batch]]
             images, depth = scenes.render(chosen, *size)
             rgbd = torch.cat((images, scenes.nearness(depth)[:, None]), 1)
-            batches.append((rgbd * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+            batches.append((rgbd * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     return np.concatenate(batches)
 
 

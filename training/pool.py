@@ -42,9 +42,14 @@ class Rows:
 
 
 class Pool:
-    """The latents of one size, on `device`. Each row that is chosen has one of `modes`."""
+    """The latents of one size, on `device`. Each row that is chosen has one of `modes`.
 
-    def __init__(self, work: Path, size: tuple[int, int], modes: tuple[str, ...], device: str = "cpu"):
+    `practised` is a shape and the share of rows that are chosen among the scenes with one object, of that shape.
+    """
+
+    def __init__(
+        self, work: Path, size: tuple[int, int], modes: tuple[str, ...], device: str = "cpu", practised: tuple[str, float] | None = None
+    ):
         def read(name: str) -> np.ndarray | None:
             path = latents.file(work, name, size)
             return np.load(path, mmap_mode="c") if path.exists() else None
@@ -56,6 +61,9 @@ class Pool:
             raise FileNotFoundError(f"There are no latents of {size[0]}x{size[1]} yet. Run the stage `latents` first.")
         kinds |= {kind: read(kind) for kind in ("estimated", "drawing", "drawing_edges") if len(kinds) > 1}
         self.seeds = seeds
+        shape, self.share = practised or (None, 0.0)
+        rows = enumerate(seeds) if practised else ()
+        self.practised = [row for row, seed in rows if [each.shape for each in latents.scene(seed, size).objects] == [shape]]
         self.labels = torch.from_numpy(labels).to(device)
         self.latents = {kind: torch.from_numpy(rows).to(device) for kind, rows in kinds.items() if rows is not None}
 
@@ -75,7 +83,8 @@ class Pool:
     def _chosen(self, mode: str, rng: random.Random) -> Row:
         if mode == "canny" and "drawing" in self.latents and rng.random() < DRAWING:
             return Row(mode, "drawing", "drawing_edges", rng.randrange(len(self.latents["drawing"])), DRAWING_PROMPT)
-        index = rng.randrange(len(self.seeds))
+        practises = self.practised and rng.random() < self.share
+        index = rng.choice(self.practised) if practises else rng.randrange(len(self.seeds))
         prompt = captions.caption(latents.scene(self.seeds[index], self.size), rng).text
         use_estimated = mode == "depth" and "estimated" in self.latents and rng.random() < ESTIMATED
         control = None if mode == "text" else "estimated" if use_estimated else mode

@@ -75,10 +75,10 @@ def sample(seed: int, width: int, height: int, count: int | None = None) -> Scen
     return Scene(objects, rng.choice(FLOORS), light, camera, zoom, sun, rng.uniform(0, 6.28))
 
 
-def render(scenes: Sequence[Scene], width: int, height: int, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor]:
+def render(scenes: Sequence[Scene], width: int, height: int) -> tuple[Tensor, Tensor]:
     """RGB images (B, 3, height, width) in 0–1, and depth (B, height, width) along the view axis; the sky is at solids.FAR."""
-    rays = _rays(scenes, width, height, device)
-    world = _world(scenes, device)
+    rays = _rays(scenes, width, height)
+    world = _world(scenes)
     colour, depth, surface = cast(world, *rays)
     image = colour.view(len(scenes), 3, height, width)
     _antialias(image, surface.view(len(scenes), height, width), world, rays, width, height)
@@ -118,7 +118,7 @@ def _closest_zoom(objects: Sequence[SceneObject], camera: tuple[float, float, fl
     return zoom
 
 
-def _rays(scenes: Sequence[Scene], width: int, height: int, device) -> tuple[Tensor, Tensor, Tensor]:
+def _rays(scenes: Sequence[Scene], width: int, height: int, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor, Tensor]:
     """Directions (B, N) each for x, y, z. Their component along the view axis is 1, so the distance of a hit is its depth."""
     v = 1 - (torch.arange(height, device=device) + 0.5) * 2 / height
     u = ((torch.arange(width, device=device) + 0.5) * 2 / width - 1) * (width / height)
@@ -128,7 +128,7 @@ def _rays(scenes: Sequence[Scene], width: int, height: int, device) -> tuple[Ten
     return u, forward[:, :1] + v * forward[:, 1:], forward[:, 1:] - v * forward[:, :1]
 
 
-def _world(scenes: Sequence[Scene], device) -> World:
+def _world(scenes: Sequence[Scene], device: str | torch.device = "cpu") -> World:
     """The scenes of a batch as tensors."""
 
     def column(values) -> Tensor:
