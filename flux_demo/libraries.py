@@ -14,6 +14,9 @@ _lock = threading.RLock()
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Hold this around imports from transformers and diffusers, and around calls that import more of them."""
+    """Hold this around imports from transformers and diffusers, and around calls that import more of them.
+
+    What diffusers' transformer and VAE import along with themselves needs none: their quantisers, hooks and image processor.
+    """
     with _lock:
         yield

@@ -20,7 +20,6 @@ from flux_demo.engine.modulation import PrecomputedModulation
 from flux_demo.engine.pinning import Pinning
 from flux_demo.engine.sizes import is_modulation
 from flux_demo.engine.weights import CPU, DeviceOf
-from flux_demo.libraries import importing
 
 ALIGNED = 64  # bytes: where a weight may begin in a buffer
 TILE = 512  # pixels; the VAE's own tiles are 1024, which saves nothing for an image of 1024
@@ -107,8 +106,7 @@ def in_one_buffer(weights: Sequence[Tensor]) -> Sequence[Tensor]:
 
 def place_t5(t5: Any, plan: Plan, device: torch.device, pinning: Pinning | None = None) -> None:
     if plan.stream_t5:
-        with importing():
-            from diffusers.hooks import apply_group_offloading
+        from diffusers.hooks import apply_group_offloading
 
         # Its stack, which holds everything, the tied embedding included: hooked on the whole model, diffusers registers its prefetching twice and raises.
         apply_group_offloading(t5.encoder, device, **_one_block_at_a_time(device))

@@ -9,7 +9,6 @@ from PIL.Image import Image
 from torch import Tensor
 
 from flux_demo.engine.latents import PIXELS_PER_LATENT
-from flux_demo.libraries import importing
 
 
 def encode_map(vae: Any, image: Image, generator: torch.Generator) -> Tensor:
@@ -29,7 +28,6 @@ def decode(vae: Any, latents: Tensor) -> Image:
 
 
 def _processor() -> Any:
-    with importing():
-        from diffusers.image_processor import VaeImageProcessor
+    from diffusers.image_processor import VaeImageProcessor
 
     return VaeImageProcessor(vae_scale_factor=2 * PIXELS_PER_LATENT)

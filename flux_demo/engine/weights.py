@@ -213,8 +213,7 @@ def _typed(data: Tensor, tensor: StoredTensor, dtype: torch.dtype) -> Tensor:
     """Quantised weights stay as they are stored, until a layer uses them."""
     if not tensor.quantised:
         return data.to(dtype)
-    with importing():
-        from diffusers.quantizers.gguf.utils import GGUFParameter
+    from diffusers.quantizers.gguf.utils import GGUFParameter
     from gguf import GGMLQuantizationType
 
     return GGUFParameter(data, quant_type=GGMLQuantizationType(GGUF_NUMBERS[tensor.kind]))
@@ -226,8 +225,7 @@ def _to_device(weight: Tensor, device: torch.device) -> Tensor:
 
 def assign(transformer: nn.Module, weights: dict[str, Tensor], dtype: torch.dtype) -> None:
     """Put the weights into the model, which must have exactly these. Layers with quantised weights become diffusers' GGUFLinear."""
-    with importing():
-        from diffusers.quantizers.gguf.utils import GGUFParameter, _replace_with_gguf_linear, dequantize_gguf_tensor
+    from diffusers.quantizers.gguf.utils import GGUFParameter, _replace_with_gguf_linear, dequantize_gguf_tensor
 
     expected = {name: weight.shape for name, weight in transformer.named_parameters()}
     for name, weight in weights.items():

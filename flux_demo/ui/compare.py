@@ -67,7 +67,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
                     lambda made: services.album.add(visitor, made, maps.get(made.request.mode)),
                     mode.name,
                     maps,
-                    lambda run: _compare(services, visitor, run),
+                    lambda run: _make_strip(services, visitor, run),
                 )
         except StillRunning:
             yield from watch_other(services, visitor, mode, last)
@@ -121,7 +121,7 @@ def _strip(images: Sequence[GeneratedImage]) -> str:
     return str(path)
 
 
-def _compare(services: Services, visitor: str, run: Run) -> None:
+def _make_strip(services: Services, visitor: str, run: Run) -> None:
     """Make the strip of a run's images, and keep it for a reload. A full disk is no reason to withhold it now."""
     run.strip = _strip(run.images)
     services.album.visitors.change_form(visitor, "", {"strip": run.strip})

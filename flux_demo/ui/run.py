@@ -91,9 +91,6 @@ class Run:
                 at_end(self)
         except BaseException as error:  # shown by whoever follows
             self.error = error
-        finally:
-            self.done_at = time.monotonic()
-            self.done.set()
 
     def _report(self, event: Step | Status) -> None:
         if self.stopping or time.monotonic() - self.watched_at > UNWATCHED_S:
@@ -107,7 +104,7 @@ class Runs:
     """The runs that are under way, or that ended without anybody looking, by visitor and mode."""
 
     def __init__(self, on_end: Callable[[str, Run], object] | None = None) -> None:
-        """``on_end`` is called with the visitor's key and each run that has ended, however it did."""
+        """``on_end`` is called with the visitor's key and each run that ends, however it does, just before whoever watches sees the end."""
         self._on_end = on_end
         self._runs: dict[tuple[str, str], Run] = {}
         self._lock = threading.Lock()
@@ -139,9 +136,13 @@ class Runs:
             self._runs[key] = run
 
         def work() -> None:
-            run.work(studio, on_image, at_end)
-            if self._on_end:
-                self._on_end(visitor, run)
+            try:
+                run.work(studio, on_image, at_end)
+                if self._on_end:
+                    self._on_end(visitor, run)
+            finally:
+                run.done_at = time.monotonic()
+                run.done.set()
 
         background.start(work, f"run-{key[1]}")
         return run

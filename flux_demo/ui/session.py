@@ -59,13 +59,14 @@ def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, b
     """Bind what keeps the forms, and what brings them back."""
     flat = everywhere | {f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items()}
     outputs = ["visitor", "history", "gallery", "recent", "tabs", "strip"]
+    defaults = {name: {field: forms[name][field].value for field in fields_of(mode)} for name, mode in MODES.items()}
     for name, mode in MODES.items():
-        for state, value in (("following", None), ("known", {})):
+        for state, value in (("following", None), ("known", defaults[name])):
             forms[name][state] = flat[f"{name}__{state}"] = gr.State(value)
         shown = [*displayed_names(), *fields_of(mode), "run", "stop", "run_state", "status", "following", "known"]
         outputs += [f"{name}__{each}" for each in shown]
         _bind_form(services, mode, forms[name] | everywhere)
-    loaded = bind([blocks.load], opening(services), flat | {"clicked": everywhere["query"]}, outputs, queue=False, js=LOAD_JS)
+    loaded = bind([blocks.load], opening(services, defaults), flat | {"clicked": everywhere["query"]}, outputs, queue=False, js=LOAD_JS)
     typed = [form[name] for form in forms.values() for name in TYPED]
     opened = loaded.then(None, None, typed, js=DONE_WHILE_OPENING_JS, api_visibility="private")
     _bind_opened(services, flat, opened)
@@ -87,8 +88,8 @@ def displayed_names() -> tuple[str, ...]:
     return ("picture", "image_head", "caption", "details", "last", "keep", *actions())
 
 
-def opening(services: Services) -> Callable[..., dict[str, Any]]:
-    """What a page shows when it opens: to a new visitor a new key and nothing else."""
+def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """What a page shows when it opens: to a new visitor a new key and nothing else. ``defaults`` are the forms' fields by mode."""
 
     def open_page(*, visitor: Any, query: Any, clicked: Any) -> dict[str, Any]:
         mode_of_link, linked = from_query(services.studio, query)
@@ -101,7 +102,7 @@ def opening(services: Services) -> Callable[..., dict[str, Any]]:
         answer: dict[str, Any] = {"visitor": visitor, **history_shown(history)}
         for name, mode in MODES.items():
             kept_form = _kept_form(services, visitor, mode)
-            values: dict[str, Any] = kept_form | {"known": kept_form}
+            values: dict[str, Any] = kept_form | {"known": defaults[name] | kept_form}
             entry = next((each for each in history if each.recipe.mode == name), None)
             partial = partial_before(services.album, visitor, name)
             if partial and (entry is None or entry.recipe.created <= partial.recipe.created):
@@ -126,9 +127,9 @@ def opening(services: Services) -> Callable[..., dict[str, Any]]:
 
 
 def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
-    known = fields_of(mode)
+    names = fields_of(mode)
     # An emptied number comes back as the default: Gradio would make the least of it.
-    kept = {name: value for name, value in services.album.visitors.form(visitor, mode.name).items() if name in known and value is not None}
+    kept = {name: value for name, value in services.album.visitors.form(visitor, mode.name).items() if name in names and value is not None}
     if "photo" in kept:
         kept["photo"] = served_again(kept["photo"], services.album.visitors.file(visitor, f"photo-{mode.name}"))
     return kept
@@ -137,12 +138,11 @@ def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
 def _bind_form(services: Services, mode: Mode, form: Form) -> None:
     """Keep what changes in the form, take back an error that was shown, and say when the image is of earlier settings."""
     names = fields_of(mode)
-    defaults = _defaults(mode, form)
 
     def changed(*, visitor: Any, run_state: Any, last: Entry | None, known: dict[str, Any], **fields: Any) -> dict[str, Any]:
         photo = fields.get("photo")
         fields["photo"] = photo.get("path") if isinstance(photo, dict) else photo
-        _keep_new(services, visitor, mode, {name: fields.get(name) for name in names}, defaults, known)
+        _keep_new(services, visitor, mode, {name: fields.get(name) for name in names}, known)
         answer = {"status": html.says(""), "run_state": "idle"} if run_state == "failed" else {}
         return answer | ({"image_head": head_over(last, fields)} if last else {})
 
@@ -153,37 +153,29 @@ def _bind_form(services: Services, mode: Mode, form: Form) -> None:
 def _bind_opened(services: Services, flat: Form, opened: Any) -> None:
     """Keep what was typed and chosen before the page knew its visitor, but for a photo, which is kept with the next change."""
     names = {mode: [name for name in fields_of(MODES[mode]) if name != "photo"] for mode in MODES}
-    parts = {mode: {name: flat[f"{mode}__{name}"] for name in names[mode]} for mode in MODES}
-    defaults = {mode: _defaults(MODES[mode], parts[mode]) for mode in MODES}
 
     def keep(*, visitor: Any, tab: Any, **fields: Any) -> dict[str, Any]:
         if is_key(visitor) and tab in MODES:
             services.album.visitors.change_form(visitor, "", {"tab": tab})
         for mode in MODES:
             typed = {name: fields[f"{mode}__{name}"] for name in names[mode]}
-            _keep_new(services, visitor, MODES[mode], typed, defaults[mode], fields[f"{mode}__known"])
+            _keep_new(services, visitor, MODES[mode], typed, fields[f"{mode}__known"])
         return {}
 
     every = tuple(f"{mode}__{name}" for mode in MODES for name in (*names[mode], "known"))
     bind(opened.then, keep, flat | {"tab": flat["query"]}, [], every, queue=False, js=TAB_WHILE_OPENING_JS)
 
 
-def _defaults(mode: Mode, form: Form) -> dict[str, Any]:
-    return {name: form[name].value for name in fields_of(mode) if name in form}
-
-
-def _keep_new(
-    services: Services, visitor: Any, mode: Mode, fields: dict[str, Any], defaults: dict[str, Any], known: dict[str, Any]
-) -> None:
+def _keep_new(services: Services, visitor: Any, mode: Mode, fields: dict[str, Any], known: dict[str, Any]) -> None:
     """Keep those fields of a form that are not as this page found or left them: another window may have changed the others meanwhile.
 
-    ``known`` is changed in place, since each answer makes Gradio's image panel report its photo as changed again.
+    ``known``, how it found or left each of them, is changed in place, since each answer makes Gradio's image panel report its photo as changed again.
     """
-    before, nothing = defaults | known, (None, "")
-    new = {name: value for name, value in fields.items() if value != before[name] and not (value in nothing and before[name] in nothing)}
+    nothing = (None, "")
+    new = {name: value for name, value in fields.items() if value != known[name] and not (value in nothing and known[name] in nothing)}
     if not new or not is_key(visitor):
         return
-    services.album.visitors.change_form(visitor, mode.name, new, defaults)
+    services.album.visitors.change_form(visitor, mode.name, new, known)
     if "photo" in new:
         _keep_photo(services, visitor, mode, new["photo"])
     known.update(new)

@@ -56,6 +56,12 @@ def test_nobody_looking_for_a_minute_ends_the_run(slow, monkeypatch):
     assert run.done.wait(10) and isinstance(run.error, Cancelled) and not run.images
 
 
+def test_a_run_is_noted_as_ended_before_anybody_sees_its_end(slow):
+    seen = []
+    run = Runs(lambda visitor, run: seen.append((visitor, run, run.done.is_set()))).start(ME, slow, [replace(REQUEST, steps=1)], print)
+    assert run.done.wait(10) and seen == [(ME, run, False)]
+
+
 def test_stop_says_at_which_step_and_one_visitor_runs_once_per_mode(slow):
     runs, long = Runs(), replace(REQUEST, steps=1000)
     run = runs.start(ME, slow, [long], print)
