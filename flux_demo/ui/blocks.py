@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from copy import copy
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -166,10 +165,10 @@ async def served(app: Any) -> AsyncIterator[None]:
     stopped = threading.Event()
     temporary.clear_often(page.clear_temporary, stopped)
     try:
-        yield
+        with temporary.used(page.folder):
+            yield
     finally:
         stopped.set()
-        temporary.remove(Path(page.folder))
 
 
 def _one_line(record: logging.LogRecord) -> bool:

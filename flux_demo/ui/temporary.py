@@ -6,7 +6,9 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ LOCK = ".lock"  # held while the process lives, so that the next one can tell wh
 
 
 _locks: dict[Path, Any] = {}  # the folders of this process, each with its open lock file
+_served: Counter[Path] = Counter()  # by folder, how many pages are served from it
 
 
 def private_folder() -> Path:
@@ -50,12 +53,26 @@ def private_folder() -> Path:
     return folder
 
 
+@contextmanager
+def used(folder: Path) -> Iterator[None]:
+    """While a page is served from a folder. The last of them that ends removes it."""
+    _served[folder] += 1
+    try:
+        yield
+    finally:
+        _served[folder] -= 1
+        if not _served[folder]:
+            remove(folder)
+
+
 def remove(folder: Path | None = None) -> None:
     """Remove a folder of this process, or all of them. The program calls it too where it ends without Python's own exit."""
     for each in [folder] if folder else list(_locks):
         shutil.rmtree(each, ignore_errors=True)
         if file := _locks.pop(each, None):
             file.close()
+        if os.environ.get("GRADIO_TEMP_DIR") == str(each):
+            os.environ["GRADIO_TEMP_DIR"] = str(each.parent)  # a page that is built later gets a folder of its own there
 
 
 def clear(folder: Path, kept: Iterable[str], older_than_s: float = KEPT_S) -> set[str]:

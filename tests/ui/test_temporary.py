@@ -72,6 +72,17 @@ def test_it_ends_with_the_process(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_last_of_two_pages_that_share_a_folder_removes_it(folder, tmp_path):
+    with temporary.used(folder):
+        with temporary.used(folder):
+            pass
+        assert folder.is_dir()
+    assert not folder.exists()
+    after = temporary.private_folder()
+    temporary.remove(after)
+    assert after.parent == tmp_path and after != folder
+
+
 def test_old_files_go_and_what_is_named_stays(folder):
     (folder / "a").mkdir()
     (folder / "b" / "c").mkdir(parents=True)
