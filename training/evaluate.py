@@ -108,17 +108,12 @@ def text_figures(mini: Mini, judge: judges.Judge, count: int) -> Figures:
         "one object, colour right (%)": 100 * _mean(found["left_colour"] == truth["left_colour"]),
         "one object, shape right (%)": 100 * _mean(found["left_shape"] == truth["left_shape"]),
     }
-    two, prompts = [], []
-    for i in range(count):
-        scene = scenes.sample(data.HELD_OUT + 2000 + i, *SQUARE, count=2)
-        first, second = (noun_phrase(each.colour, each.shape) for each in scene.objects)
-        order = (first, "to the left of", second) if i % 2 else (second, "to the right of", first)
-        two.append(scene)
-        prompts.append(" ".join((*order, setting(scene.floor, scene.light))))
-    found = judged(judge, mini.generate(mini.text, prompts, GUIDANCE["text"]))
-    asked, seen = colours_at_ends(two, found)
+    two = [scenes.sample(data.HELD_OUT + 2000 + i, *SQUARE, count=2) for i in range(count)]
+    asked, seen = colours_at_ends(two, judged(judge, mini.generate(mini.text, pairs(two, ordered=True), GUIDANCE["text"])))
     figures["two objects, both colours there (%)"] = same_in_any_order(asked, seen)
     figures["two objects, left and right as told (%)"] = 100 * _mean((asked == seen).all(0))
+    found = judged(judge, mini.generate(mini.text, pairs(two, ordered=False), GUIDANCE["text"]))
+    figures["two objects in no order, both colours there (%)"] = same_in_any_order(*colours_at_ends(two, found))
     return figures
 
 
@@ -172,6 +167,19 @@ def speed_figures(mini: Mini) -> Figures:
         mini.generate(mini.text, ["a red sphere"], GUIDANCE["text"])
         seconds.append(time.perf_counter() - started)
     return {f"seconds for 256x256, {STEPS} steps, {torch.get_num_threads()} threads": min(seconds)}
+
+
+def pairs(two: list[scenes.Scene], ordered: bool) -> list[str]:
+    """Prompts for scenes of two objects: to the left or right of each other, or else "and" and "next to" in turn."""
+    prompts = []
+    for i, scene in enumerate(two):
+        first, second = (noun_phrase(each.colour, each.shape) for each in scene.objects)
+        if ordered:
+            named = (first, "to the left of", second) if i % 2 else (second, "to the right of", first)
+        else:
+            named = (first, "and" if i % 2 else "next to", second)
+        prompts.append(" ".join((*named, setting(scene.floor, scene.light))))
+    return prompts
 
 
 def noun_phrase(colour: str, shape: str) -> str:

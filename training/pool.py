@@ -19,6 +19,8 @@ from training.labels import UNKNOWN
 # How often a row is a drawing with its edges, or has the estimator's depth map in place of the exact one.
 DRAWING, ESTIMATED = 0.08, 0.4
 DRAWING_PROMPT = "a drawing"
+# How often a caption beside a map leaves objects out: people name what matters to them, and the map has the rest.
+FEWER_NAMED = 0.2
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,16 @@ class Rows:
 class Pool:
     """The latents of one size, on `device`. Each row that is chosen has one of `modes`.
 
-    `practised` is a shape and the share of rows that are chosen among the scenes with one object, of that shape.
+    `practised` has shapes, each with the share of rows that are chosen among the scenes with one object, of that shape.
     """
 
     def __init__(
-        self, work: Path, size: tuple[int, int], modes: tuple[str, ...], device: str = "cpu", practised: tuple[str, float] | None = None
+        self,
+        work: Path,
+        size: tuple[int, int],
+        modes: tuple[str, ...],
+        device: str = "cpu",
+        practised: Sequence[tuple[str, float]] = (),
     ):
         def read(name: str) -> np.ndarray | None:
             path = latents.file(work, name, size)
@@ -61,9 +68,7 @@ class Pool:
             raise FileNotFoundError(f"There are no latents of {size[0]}x{size[1]} yet. Run the stage `latents` first.")
         kinds |= {kind: read(kind) for kind in ("estimated", "drawing", "drawing_edges") if len(kinds) > 1}
         self.seeds = seeds
-        shape, self.share = practised or (None, 0.0)
-        rows = enumerate(seeds) if practised else ()
-        self.practised = [row for row, seed in rows if [each.shape for each in latents.scene(seed, size).objects] == [shape]]
+        self.practised = [(self._rows_with_one(shape), share) for shape, share in practised]
         self.labels = torch.from_numpy(labels).to(device)
         self.latents = {kind: torch.from_numpy(rows).to(device) for kind, rows in kinds.items() if rows is not None}
 
@@ -83,12 +88,26 @@ class Pool:
     def _chosen(self, mode: str, rng: random.Random) -> Row:
         if mode == "canny" and "drawing" in self.latents and rng.random() < DRAWING:
             return Row(mode, "drawing", "drawing_edges", rng.randrange(len(self.latents["drawing"])), DRAWING_PROMPT)
-        practises = self.practised and rng.random() < self.share
-        index = rng.choice(self.practised) if practises else rng.randrange(len(self.seeds))
-        prompt = captions.caption(latents.scene(self.seeds[index], self.size), rng).text
+        index = self._index(rng)
+        scene = latents.scene(self.seeds[index], self.size)
+        if mode != "text" and rng.random() < FEWER_NAMED:
+            scene = captions.with_fewer_objects(scene, rng)
+        prompt = captions.caption(scene, rng).text
         use_estimated = mode == "depth" and "estimated" in self.latents and rng.random() < ESTIMATED
         control = None if mode == "text" else "estimated" if use_estimated else mode
         return Row(mode, "picture", control, index, prompt)
+
+    def _index(self, rng: random.Random) -> int:
+        drawn = rng.random()
+        for rows, share in self.practised:
+            if rows and drawn < share:
+                return rng.choice(rows)
+            drawn -= share
+        return rng.randrange(len(self.seeds))
+
+    def _rows_with_one(self, shape: str) -> list[int]:
+        """The rows whose scenes have one object, of this shape."""
+        return [row for row, seed in enumerate(self.seeds) if [each.shape for each in latents.scene(seed, self.size).objects] == [shape]]
 
     def _stacked(self, kinds: Sequence[str | None], chosen: Sequence[Row]) -> Tensor:
         """(B, tokens, 64): each row's latents of its kind, or zeros."""

@@ -43,14 +43,14 @@ class Stage:
     rates: tuple[float, float]  # peak learning rates for Muon and for Adam, with a batch factor of 1
     distils: bool = False
     nearer_to_noise: float = 0.0  # its training times, see flow.random_times: shapes are decided while much noise is left
-    practised: tuple[str, float] | None = None  # see Pool
+    practised: tuple[tuple[str, float], ...] = ()  # see Pool
 
 
 _LAST = {"start": ("base_real", "base"), "shares": BOTH, "rates": (0.004, 4e-4), "distils": True, "nearer_to_noise": 0.4}
 STAGES = {
     "base": Stage(ALL_MODES, ("shipped",), HALF_SIZE, (0.02, 2e-3)),
     "base_real": Stage(ALL_MODES, ("base",), REAL_SIZES, (0.008, 8e-4)),
-    "distil_text": Stage(("text",), practised=("cube", 0.4), **_LAST),  # what it draws worst
+    "distil_text": Stage(("text",), practised=(("cube", 0.3), ("sphere", 0.1)), **_LAST),  # what it draws worst
     "distil_canny": Stage(("canny",), **_LAST),
     "distil_depth": Stage(("depth",), **_LAST),
 }

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import FluxTransformer2DModel
 
+from flux_demo import mini_vocabulary as vocabulary
 from training import data, export, flow, labels, latents, loop, networks, scenes, stage_transformer
 from training.batches import Batches, Share, endless
 from training.pool import Pool
@@ -76,8 +77,19 @@ def test_a_share_of_the_rows_shows_what_is_practised(work):
     shape = next(objects[0].shape for objects in drawn.values() if len(objects) == 1)
     wanted = [row for row, objects in drawn.items() if [each.shape for each in objects] == [shape]]
     for share, least, most in ((1.0, 200, 200), (0.5, 70, 199)):
-        chosen = Pool(work, latents.HALF, ("text",), practised=(shape, share)).choose(200, random.Random(0))
+        chosen = Pool(work, latents.HALF, ("text",), practised=[(shape, share)]).choose(200, random.Random(0))
         assert least <= sum(row.index in wanted for row in chosen) <= most
+
+
+def test_a_caption_beside_a_map_may_leave_objects_out(work):
+    def named(row) -> int:
+        return sum(word in forms for word in vocabulary.words(row.prompt) for forms in vocabulary.SHAPES.values())
+
+    for mode in ("text", "canny"):
+        pool = Pool(work, latents.HALF, (mode,))
+        rows = [row for row in pool.choose(300, random.Random(0)) if row.image == "picture"]
+        fewer = [named(row) < len(latents.scene(pool.seeds[row.index], pool.size).objects) for row in rows]
+        assert not any(fewer) if mode == "text" else 10 < sum(fewer) < 90
 
 
 def test_the_same_is_encoded_by_processes_side_by_side(work, tmp_path):
