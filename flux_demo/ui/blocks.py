@@ -19,6 +19,7 @@ from flux_demo.ui import html, mcp, temporary
 from flux_demo.ui.files import received
 from flux_demo.ui.guard import Guard
 from flux_demo.ui.hosts import Hosts
+from flux_demo.ui.sessions import LeanSessions
 from flux_demo.ui.visitors import Caller, Listeners, current, token_of, visitor_of
 
 MAX_TEXT = 20_000  # characters of one string; a prompt may have 10,000
@@ -161,6 +162,7 @@ async def served(app: Any) -> AsyncIterator[None]:
     if page.mcp_server_obj:
         mcp.adapt(page.mcp_server_obj, lambda request: page.hosts.address_of(request))
         page.mcp_server = False  # it is served; Gradio would print lines of its own about it
+    LeanSessions(app)
     app.middleware_stack = Guard(app.middleware_stack, page)  # outside Gradio's own middleware, which answers some requests itself
     stopped = threading.Event()
     temporary.clear_often(page.clear_temporary, stopped)

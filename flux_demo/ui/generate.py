@@ -150,9 +150,9 @@ def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None
 
 def _newest(services: Services, visitor: str, run: Run, last: Entry | None) -> tuple[Entry | None, dict[str, Any]]:
     """The run's newest image, and the visitor's images with it as the page shows them."""
-    history = services.album.entries(visitor)
+    history, before = services.album.entries(visitor), last
     last = next((entry for entry in history if entry.name == run.images[-1].path.name), last)
-    answer = history_shown(history) | (displayed(last) if last else {})
+    answer = history_shown(history) | (displayed(last, before) if last else {})
     if last and last.recipe.mode == run.tab:  # the form may have changed during the run
         answer["image_head"] = head_over(last, services.album.visitors.form(visitor, run.tab))
     return last, answer
