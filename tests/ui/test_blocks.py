@@ -11,6 +11,7 @@ from gradio.state_holder import SessionState
 
 from flux_demo.settings import Settings
 from flux_demo.ui.blocks import Page
+from flux_demo.ui.sessions import LeanSession
 from tests.ui.driving import finished
 
 SKIP = gr.skip()
@@ -36,7 +37,7 @@ def small_page():
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_the_answer_is_gradios_own_and_what_is_skipped_is_not_built(small_page, monkeypatch, answer):
     (fn,) = small_page.fns.values()
-    gradios, ours = SessionState(small_page), SessionState(small_page)
+    gradios, ours = SessionState(small_page), LeanSession(small_page)
     expected = finished(gr.Blocks.postprocess_data(small_page, fn, deepcopy(answer), gradios))
     built, init = [], gr.components.Component.__init__
     monkeypatch.setattr(
@@ -46,6 +47,14 @@ def test_the_answer_is_gradios_own_and_what_is_skipped_is_not_built(small_page, 
     updates = [value for value in answer if isinstance(value, dict) and value.keys() > SKIP.keys()] if answer != SKIP else []
     assert len(built) == len(updates)
     assert ours.state_data == gradios.state_data
+    assert gradios.config_values and not any(ours.config_values.values())  # which no handler reads
+
+
+def test_a_served_page_has_lean_sessions_alone(page):
+    session = page.state_holder["of-a-test"]
+    assert isinstance(session, LeanSession) and session.config_values == {}
+    assert page.state_holder["of-a-test"] is session and page.app.state_holder is page.state_holder
+    page.state_holder.session_data.pop("of-a-test")
 
 
 def test_what_an_event_keeps_is_there_also_where_another_ended_meanwhile():
