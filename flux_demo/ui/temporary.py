@@ -71,7 +71,7 @@ def remove(folder: Path | None = None) -> None:
         shutil.rmtree(each, ignore_errors=True)
         if file := _locks.pop(each, None):
             file.close()
-        if os.environ.get("GRADIO_TEMP_DIR") == str(each):
+        if Path(get_upload_folder()) == each:
             os.environ["GRADIO_TEMP_DIR"] = str(each.parent)  # a page that is built later gets a folder of its own there
 
 
