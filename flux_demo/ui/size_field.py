@@ -41,9 +41,9 @@ def build_size(form: dict[str, Any], state: dict) -> None:
             size = None if value == MATCH else Size.parse(value)
             button = gr.Button(_ratio(size) if size else "Match photo", size="sm", elem_classes=["ratio", _shape_class(size)])
             form["ratios"].append(button)
-        sides = state["size"]["value"] != MATCH
-        form["swap"] = gr.Button("Swap sides", size="sm", elem_classes="swap", interactive=sides)
-    form["size_note"] = gr.HTML(html.says(""), elem_classes="note")
+        first = None if state["size"]["value"] == MATCH else Size.parse(state["size"]["value"])
+        form["swap"] = gr.Button("Swap sides", size="sm", elem_classes="swap", interactive=first is not None)
+    form["size_note"] = gr.HTML(_note(first), elem_classes="note")
 
 
 def bind_size(studio: Studio, mode: Mode, form: dict[str, Any]) -> Callable[..., dict[str, Any]]:
@@ -63,8 +63,7 @@ def bind_size(studio: Studio, mode: Mode, form: dict[str, Any]) -> Callable[...,
             chosen = checked_size(studio, mode, size)
         except FluxDemoError as error:
             return {"size_note": html.says(str(error), "problem"), "swap": gr.update(interactive=False)}
-        note = html.says(f"{chosen.pixels / 1e6:.2f} megapixels" if chosen else "")
-        return {"size_note": note, "swap": gr.update(interactive=chosen is not None)}
+        return {"size_note": _note(chosen), "swap": gr.update(interactive=chosen is not None)}
 
     return check
 
@@ -75,6 +74,10 @@ def checked_size(studio: Studio, mode: Mode, size: Any) -> Size | None:
         return None
     route = find_route(studio, mode)
     return (route.dials.size_limits if isinstance(route, Route) else MAP_LIMITS).parse(size)
+
+
+def _note(size: Size | None) -> str:
+    return html.says(f"{size.pixels / 1e6:.2f} megapixels" if size else "")
 
 
 def _ratio(size: Size) -> str:
