@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 def test_what_a_size_comes_to_is_said_from_the_start_and_takes_no_place_where_there_is_none(visit):
     page = visit()
-    said = page.locator(".settings .note").locator("visible=true")
+    said = page.locator(".settings .block.note").locator("visible=true")
     expect(said).to_have_text("0.07 megapixels")
     page.get_by_role("tab", name="Canny", exact=True).click()
     expect(said).to_have_count(0)  # the size matches a photo that is not there yet
