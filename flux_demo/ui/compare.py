@@ -122,7 +122,9 @@ def _strip(images: Sequence[GeneratedImage]) -> str:
 
 
 def _make_strip(services: Services, visitor: str, run: Run) -> None:
-    """Make the strip of a run's images, and keep it for a reload. A full disk is no reason to withhold it now."""
+    """Make the strip of a run's images, unless one was deleted meanwhile, and keep it for a reload. A full disk is no reason to withhold it now."""
+    if not all(made.path.is_file() for made in run.images):
+        return
     run.strip = _strip(run.images)
     services.album.visitors.change_form(visitor, "", {"strip": run.strip})
     with suppress(OSError):

@@ -15,7 +15,7 @@ from flux_demo.ui.clicks import CLICKED_JS, starting
 from flux_demo.ui.earlier import head_over
 from flux_demo.ui.files import ShownMap, map_to_send
 from flux_demo.ui.filled import check_filled
-from flux_demo.ui.history import Entry, displayed, history_shown
+from flux_demo.ui.history import Entry, displayed, history_shown, nothing_displayed
 from flux_demo.ui.partial import forget, partial_entry, remember
 from flux_demo.ui.preview import drawn_from, map_to_follow
 from flux_demo.ui.run import MOST_AT_ONCE, Run, StillRunning
@@ -28,6 +28,7 @@ FAILED = IDLE | {"run_state": "failed"}
 
 OTHER_WINDOW = "Another window of yours generated this image. Click Generate again for the settings here."
 COMPARED = "The comparison is below, above your images."
+NOT_COMPARED = "An image of the comparison was deleted meanwhile. Compare again to see all of them side by side."
 CUT_OFF = "The run did not start, or its connection was cut: too many may be waiting. Try again in a moment."
 SHOWN_BY_A_RUN = (
     "status",
@@ -150,9 +151,9 @@ def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None
 
 def _newest(services: Services, visitor: str, run: Run, last: Entry | None) -> tuple[Entry | None, dict[str, Any]]:
     """The run's newest image, and the visitor's images with it as the page shows them."""
-    history, before = services.album.entries(visitor), last
+    history = services.album.entries(visitor)
     last = next((entry for entry in history if entry.name == run.images[-1].path.name), last)
-    answer = history_shown(history) | (displayed(last, before) if last else {})
+    answer = history_shown(history) | (displayed(last) if last else {})
     if last and last.recipe.mode == run.tab:  # the form may have changed during the run
         answer["image_head"] = head_over(last, services.album.visitors.form(visitor, run.tab))
     return last, answer
@@ -214,11 +215,12 @@ def _prompt_first(prompt: Any) -> None:
 def _end_of(services: Services, visitor: str, run: Run, last: Entry | None) -> dict[str, Any]:
     if run.error is None:
         forget(services.album.visitors, visitor, run.tab)
-        if run.strip:
+        if len({request.mode for request in run.requests}) > 1:
             own = next(made for made in run.images if made.request.mode == run.tab).path.name
             entry = next((each for each in services.album.entries(visitor) if each.name == own), None)
-            strip = {"strip": gr.update(value=run.strip, visible=True), "status": html.says(COMPARED)}
-            return IDLE | (displayed(entry) if entry else {}) | strip
+            strip = {"strip": gr.update(value=run.strip, visible=True)} if run.strip else {}
+            said = html.says(COMPARED) if run.strip else html.says(NOT_COMPARED, "problem")
+            return IDLE | (displayed(entry) if entry else nothing_displayed()) | strip | {"status": said}
         seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
         notes = dict.fromkeys(note for made in run.images for note in made.notes)
         return IDLE | {"status": html.says(" ".join((f"Done in {seconds:.1f} s.", *notes)))}

@@ -152,11 +152,10 @@ def thumbnails(history: list[Entry]) -> list[tuple[str, str]]:
     return [(entry.thumb or entry.path, entry.recipe.prompt[:200]) for entry in history]
 
 
-def displayed(entry: Entry, before: Entry | None = None) -> dict[str, Any]:
-    """What a tab shows of an image. Of the buttons only those that are not as for the image ``before``, which the tab shows already: each
-    costs Gradio a millisecond.
-    """
-    buttons, same = _buttons(entry), _buttons(before).items() if before else ()
+def displayed(entry: Entry) -> dict[str, Any]:
+    """What a tab shows of an image."""
+    buttons = dict.fromkeys(actions(), gr.update(interactive=True))
+    buttons["delete"] = gr.update(interactive=entry.name is not None)
     picture = gr.update(value=entry.path, alt_text=f"Image generated from the prompt: {entry.recipe.prompt[:300]}")
     return {
         "picture": picture,
@@ -164,15 +163,9 @@ def displayed(entry: Entry, before: Entry | None = None) -> dict[str, Any]:
         "caption": html.caption(entry.recipe, entry.title),
         "details": html.details(entry.recipe),
         "last": entry,
-        **{name: button for name, button in buttons.items() if (name, button) not in same},
+        "keep": gr.update(visible=entry.recipe.stopped_at is not None and entry.name is None),
+        **buttons,
     }
-
-
-def _buttons(entry: Entry) -> dict[str, Any]:
-    """The buttons under an image as the tab shows them."""
-    buttons = dict.fromkeys(actions(), gr.update(interactive=True))
-    buttons["delete"] = gr.update(interactive=entry.name is not None)
-    return buttons | {"keep": gr.update(visible=entry.recipe.stopped_at is not None and entry.name is None)}
 
 
 def nothing_displayed() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from flux_demo.recipe import read_recipe
-from tests.ui.driving import choose_size, give_photo, prompt_field, run, served, set_steps
+from tests.ui.driving import choose_size, give_photo, prompt_field, run, served, set_steps, wait_for_status
 
 pytestmark = pytest.mark.browser
 
@@ -57,3 +57,24 @@ def test_a_reload_in_the_middle_loses_no_strip(visit, slow_steps, photo_file):
     with Image.open(io.BytesIO(made)) as strip:
         assert strip.width > 3 * 128
     expect(page.locator("#history img")).to_have_count(3)
+
+
+def test_deleting_all_in_the_middle_is_said_and_what_came_after_has_its_buttons(visit, slow_steps, photo_file):
+    page = visit(tab="Canny")
+    page.on("dialog", lambda dialog: dialog.accept())
+    give_photo(page, "canny", photo_file)
+    choose_size(page, "128x128")
+    prompt_field(page).fill("a red cube")
+    set_steps(page, 1)
+    run(page)
+    wait_for_status(page, "canny", "Done in")
+    set_steps(page, 3)
+    page.get_by_role("button", name="Compare Text, Canny, Depth", exact=True).locator("visible=true").click()
+    page.locator("#status-canny").get_by_text(re.compile("Image 2 of 3")).wait_for()
+    page.get_by_role("button", name="Delete all", exact=True).click()
+    wait_for_status(page, "canny", "was deleted meanwhile")
+    expect(page.locator("#strip")).to_be_hidden()
+    own = page.locator("#tab-canny .answer")
+    expect(page.locator("#picture-canny img")).to_have_attribute("src", re.compile("-canny-"))
+    expect(own.get_by_role("button", name="Delete image", exact=True)).to_be_enabled()
+    expect(own.get_by_role("button", name="Reuse seed", exact=True)).to_be_enabled()
