@@ -162,7 +162,7 @@ async def served(app: Any) -> AsyncIterator[None]:
     if page.mcp_server_obj:
         mcp.adapt(page.mcp_server_obj, lambda request: page.hosts.address_of(request))
         page.mcp_server = False  # it is served; Gradio would print lines of its own about it
-    LeanSessions(app)
+    LeanSessions(app)  # in place of those that Gradio gave it
     app.middleware_stack = Guard(app.middleware_stack, page)  # outside Gradio's own middleware, which answers some requests itself
     stopped = threading.Event()
     temporary.clear_often(page.clear_temporary, stopped)
