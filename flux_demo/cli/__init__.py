@@ -26,7 +26,7 @@ def run(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     terminal = Terminal(as_json="--json" in options)
-    before = _interruptible()
+    before = _interruptible(terminal)
     try:
         return _run(arguments, terminal)
     finally:
@@ -61,13 +61,14 @@ def _run(arguments: list[str], terminal: Terminal) -> int:
         )
 
 
-def _interruptible():
+def _interruptible(terminal: Terminal):
     """Make the first Ctrl+C stop the work and the second end the process. Returns the previous handler; None off the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return None
-    return signal.signal(signal.SIGINT, _interrupt)
 
+    def interrupt(signum, frame) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        terminal.interrupted = True  # a library may swallow what is raised here
+        raise KeyboardInterrupt
 
-def _interrupt(signum, frame) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a library may swallow the first one, but not the second
-    raise KeyboardInterrupt
+    return signal.signal(signal.SIGINT, interrupt)

@@ -23,6 +23,7 @@ class Terminal:
     def __init__(self, *, as_json: bool):
         self.as_json = as_json
         self.done: Mapping[str, Any] = {}  # what is finished already, to be said with an error
+        self.interrupted = False  # the next progress raises KeyboardInterrupt
         self._shows_progress = False  # whether the last line is a progress line
         self._updated = 0.0  # when the progress line was last updated
         self._began: tuple[float, int] | None = None  # when progress was first reported, and how much was done by then
@@ -105,7 +106,9 @@ class Terminal:
         return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
 
     def _update(self, line: str, *, always: bool = False) -> None:
-        """Replace the progress line, at most 20 times a second unless ``always``."""
+        """Replace the progress line, at most 20 times a second unless ``always``. Raises KeyboardInterrupt after a Ctrl+C."""
+        if self.interrupted:
+            raise KeyboardInterrupt
         now = time.monotonic()
         if not sys.stderr.isatty() or (now - self._updated < 0.05 and not always):
             return

@@ -7,11 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
+from flux_demo.cli import run
+from flux_demo.hub import Download
 from flux_demo.model_files import WHOLE
 from flux_demo.modes import MODES
+from flux_demo.studio import Studio
 from stand_ins.hub import Hub
 from tests.cli.conftest import ROOT
 
@@ -61,6 +65,19 @@ def test_ctrl_c_stops_a_download_and_the_next_one_goes_on(start):
         assert (code, out, err) == (130, "", "Interrupted.\n")
         hub.slow_s = 0
         assert ended(start(hub, "text"))[0] == 0
+
+
+def test_a_ctrl_c_that_a_library_swallows_stops_the_work_at_its_next_progress(monkeypatch, capsys):
+    def fetch(studio, what, on_bytes):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        on_bytes(1, 2)
+        pytest.fail("the download went on")
+
+    monkeypatch.setattr(Studio, "fetch_size", lambda *_: Download(NAME, 2, 2, 1))
+    monkeypatch.setattr(Studio, "fetch", fetch)
+    assert run(["fetch", "text"]) == 130
+    assert capsys.readouterr().err.endswith("Interrupted.\n")
 
 
 def test_a_control_lora_is_fetched_alone_and_goes_on_where_it_stopped(start, tmp_path):
