@@ -16,7 +16,7 @@ from flux_demo.backends.providers import visitor_token
 from flux_demo.errors import InvalidRequest
 from flux_demo.settings import Settings
 from flux_demo.ui import html, mcp, temporary
-from flux_demo.ui.files import received
+from flux_demo.ui.files import AsSent, received
 from flux_demo.ui.guard import Guard
 from flux_demo.ui.hosts import Hosts
 from flux_demo.ui.sessions import LeanSessions
@@ -64,13 +64,14 @@ class Page(gr.Blocks):
                 self._forget_unless_used(session)
 
     async def postprocess_data(self, block_fn: BlockFunction, predictions: Any, state: Any) -> list[Any]:
-        """Gradio's own, of the outputs that are not skipped: for each of the others it would build the component anew, a millisecond each."""
+        """Gradio's own, of the outputs that need it: for each of the others it would build the component anew, a millisecond each."""
         outputs = list(block_fn.outputs)
         values = [gr.skip()] * len(outputs) if _skipped(predictions) else predictions
         if len(outputs) < 2 or not isinstance(values, list | tuple) or len(values) != len(outputs):
             return await super().postprocess_data(block_fn, predictions, state)
-        answer: list[Any] = [None if block.stateful else gr.skip() for block in outputs]
-        if changed := [index for index, value in enumerate(values) if not _skipped(value)]:
+        sent = [_as_sent(*each) for each in zip(outputs, values, strict=True)]
+        answer: list[Any] = [each or (None if block.stateful else gr.skip()) for each, block in zip(sent, outputs, strict=True)]
+        if changed := [index for index, value in enumerate(values) if not sent[index] and not _skipped(value)]:
             fn = copy(block_fn)
             fn.outputs = [outputs[index] for index in changed]
             given = [values[index] for index in changed] if len(changed) > 1 else values[changed[0]]
@@ -129,6 +130,14 @@ class Page(gr.Blocks):
         own = [value for block in self.blocks.values() for value in (getattr(block, "value", None), sorted(block.keep_in_cache))]
         states = [dict(kept.state_data) for kept in list(self.state_holder.session_data.values())]
         return temporary.paths_in([own, self.kept_files, states], self.folder)
+
+
+def _as_sent(block: Any, value: Any) -> dict[str, Any] | None:
+    """An update that goes to the browser as it is: one that was made for it, and one of a button that stays what it says."""
+    if isinstance(value, AsSent):
+        return value.update
+    plain = isinstance(block, gr.Button) and isinstance(value, dict) and value.get("__type__") == "update"
+    return value if plain and not _skipped(value) and "value" not in value else None
 
 
 def _skipped(value: Any) -> bool:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from gradio.data_classes import FileData
+from gradio.route_utils import API_PREFIX
 from gradio.utils import get_upload_folder
+from gradio_client.utils import encode_file_path
 
 from flux_demo.errors import GenerationFailed, InvalidPicture
 from flux_demo.request import ControlMap
@@ -42,6 +45,13 @@ class ShownMap:
     note: str = ""
     looks_like: Look | None = None  # what the photo looks like already, if that is a map of this kind
     keeps: tuple[float, float, float, float] | None = None  # left, top, width, height that crop keeps of the photo, as shares of it
+
+
+@dataclass(frozen=True)
+class AsSent:
+    """What a handler has of an output just as the browser takes it, so that Gradio need not make it."""
+
+    update: dict[str, Any]
 
 
 def received(value: Any) -> Path:
@@ -103,6 +113,12 @@ def map_to_send(shown: ShownMap) -> ControlMap:
 
     image = open_photo(received(shown.path))
     return ControlMap(shown.kind, image, shown.options, shown.fit, shown.estimator)
+
+
+def address(path: str, mime_type: str) -> dict[str, Any]:
+    """A file of the page's own as Gradio tells the browser of it; Gradio itself would ask the disk a dozen times whether it may."""
+    url = f"{API_PREFIX}/file={encode_file_path(path)}"
+    return FileData(path=path, url=url, orig_name=Path(path).name, mime_type=mime_type).model_dump()
 
 
 def new_file(name: str) -> Path:

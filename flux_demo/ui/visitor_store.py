@@ -177,7 +177,8 @@ class VisitorStore:
             file.parent.mkdir(parents=True, exist_ok=True)
             rebuild = not file.exists() or file.stat().st_size == 0
             self._database = sqlite3.connect(file, check_same_thread=False, timeout=10)
-            self._database.execute("PRAGMA synchronous = NORMAL")
+            # Otherwise each click and each pause in typing waits for the disk. What a power cut damages is built again from the images.
+            self._database.execute("PRAGMA synchronous = OFF")
             self._database.executescript(TABLES)
             if rebuild:
                 self._rebuild(self._database)

@@ -9,9 +9,12 @@ import httpx
 import pytest
 from gradio.state_holder import SessionState
 
+from flux_demo.request import GenerationRequest, Size
 from flux_demo.settings import Settings
 from flux_demo.ui.blocks import Page
+from flux_demo.ui.history import Album, history_shown
 from flux_demo.ui.sessions import LeanSession
+from flux_demo.ui.visitor_store import VisitorStore, new_key
 from tests.ui.driving import finished
 
 SKIP = gr.skip()
@@ -20,6 +23,7 @@ ANSWERS = [
     SKIP,
     ["a sphere", SKIP, SKIP, SKIP],
     [SKIP, gr.update(interactive=False), SKIP, SKIP],
+    [SKIP, gr.update(visible=True, variant="primary"), SKIP, gr.update(interactive=True)],
     [SKIP, SKIP, [1, 2], gr.update(choices=["x", "y"], value="y")],
     ["a cube", gr.update(value="Go"), SKIP, "a"],
     ("a cone", SKIP, {"a": 1}, "b"),
@@ -45,9 +49,28 @@ def test_the_answer_is_gradios_own_and_what_is_skipped_is_not_built(small_page, 
     )
     assert finished(small_page.postprocess_data(fn, deepcopy(answer), ours)) == expected
     updates = [value for value in answer if isinstance(value, dict) and value.keys() > SKIP.keys()] if answer != SKIP else []
-    assert len(built) == len(updates)
+    plain = [value for value in updates if value is answer[1] and "value" not in value]  # of the button
+    assert len(built) == len(updates) - len(plain)
     assert ours.state_data == gradios.state_data
     assert gradios.config_values and not any(ours.config_values.values())  # which no handler reads
+
+
+def test_a_history_is_sent_as_gradio_would_send_its_files(page, studio, monkeypatch):
+    """Without asking the disk about each of them at every new image."""
+    album, key = Album(studio.gallery, VisitorStore(studio.gallery.folder), {}), new_key()
+    with monkeypatch.context() as patch:
+        patch.setattr("flux_demo.ui.history._thumbnail", lambda image: None)
+        album.add(key, studio.generate(GenerationRequest("text", "a red cube", steps=1, size=Size(128, 128))), None)
+    album.add(key, studio.generate(GenerationRequest("text", "ein Würfel <b>&", steps=1, size=Size(128, 128))), None)
+    with Page(Settings(), analytics_enabled=False) as small:
+        outputs = [gr.Gallery(), gr.State()]
+        small.load(lambda: None, None, outputs)
+    (fn,) = small.fns.values()
+    entries = album.entries(key)
+    assert [bool(entry.thumb) for entry in entries] == [True, False]
+    gradios = gr.update(value=[(entry.thumb or entry.path, entry.recipe.prompt) for entry in entries])
+    expected = finished(gr.Blocks.postprocess_data(small, fn, [gradios, None], SessionState(small)))
+    assert finished(small.postprocess_data(fn, [history_shown(entries)["gallery"], None], LeanSession(small))) == expected
 
 
 def test_a_served_page_has_lean_sessions_alone(page):
