@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +28,7 @@ class Status:
 
     phase: Phase
     text: str
+    ahead: int | None = field(default=None, compare=False)  # while it waits: how many runs are before it
 
     def __str__(self) -> str:
         return self.text

@@ -62,7 +62,7 @@ class RunQueue:
             while ahead := self._ahead(run):
                 if any(each.under_way and each.thread == run.thread for each in list(self._runs)):  # a callback of that run asks
                     raise Busy("This image would wait for the one that asks for it. Generate it after that one, or in another thread.")
-                on_status(Status(Phase.QUEUED, "1 image ahead of you" if ahead == 1 else f"{ahead} images ahead of you"))
+                on_status(Status(Phase.QUEUED, "1 image ahead of you" if ahead == 1 else f"{ahead} images ahead of you", ahead))
                 time.sleep(min(HEARTBEAT_S * ahead, MAX_PAUSE_S))  # dozens that wait would keep a processor busy with saying so
             yield
         finally:

@@ -19,6 +19,7 @@ from flux_demo.ui import html, mcp, temporary
 from flux_demo.ui.files import AsSent, received
 from flux_demo.ui.guard import Guard
 from flux_demo.ui.hosts import Hosts
+from flux_demo.ui.said import language_of
 from flux_demo.ui.sessions import LeanSessions
 from flux_demo.ui.visitors import Caller, Listeners, current, token_of, visitor_of
 
@@ -83,9 +84,10 @@ class Page(gr.Blocks):
         names = (session or "", event or "")
         if not isinstance(request, gr.Request):
             return Caller(visitor_of("", session, event), names, self.listeners)
+        language = language_of(request.headers.get("accept-language"))
         if (address := mcp.address_of_caller(request)) is not None:
             return Caller(visitor_of(address, None, None), names, self.listeners)
-        return Caller(visitor_of(self.hosts.address_of(request), session, event), names, self.listeners)
+        return Caller(visitor_of(self.hosts.address_of(request), session, event), names, self.listeners, language)
 
     @property
     def hosts(self) -> Hosts:

@@ -19,6 +19,7 @@ from flux_demo.ui.history import Entry, displayed, history_shown, nothing_displa
 from flux_demo.ui.partial import forget, partial_entry, remember
 from flux_demo.ui.preview import drawn_from, map_to_follow
 from flux_demo.ui.run import MOST_AT_ONCE, Run, StillRunning
+from flux_demo.ui.said import AHEAD, DONE, STOPPED_AT, STOPPED_AT_OF_SEVERAL, said
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.workshop import MAP
@@ -51,9 +52,9 @@ SHOWN_BY_A_RUN = (
 # idle: whoever finds it running or stopping after a run's stream has closed knows that the run's end was not shown.
 BEGIN_JS = f"""() => {{
     {CLICKED_JS}
-    return [{html.says("In queue", "busy")!r}, {{__type__: "update", interactive: false}}, {{__type__: "update", interactive: true}}, "running"];
+    return [{html.script_says("In queue", "busy")!r}, {{__type__: "update", interactive: false}}, {{__type__: "update", interactive: true}}, "running"];
 }}"""
-STOP_JS = f"""() => [{html.says("Stopping", "busy")!r}, {{__type__: "update", interactive: false}}, "stopping"]"""
+STOP_JS = f"""() => [{html.script_says("Stopping", "busy")!r}, {{__type__: "update", interactive: false}}, "stopping"]"""
 
 
 def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -131,7 +132,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None) -> Ite
             preview = {"picture": at.preview} if at.preview and run.shows_previews else {}
             yield {"status": html.step_of(at.done, at.of, at.seconds_left, seen + 1, len(run.requests))} | preview
         elif at:
-            yield {"status": html.says(at.text, "busy")}
+            yield {"status": html.says(said(AHEAD, ahead=at.ahead) if at.ahead and at.ahead > 1 else at.text, "busy")}
     # The images once more: of two updates that come at once, the browser may show only the second.
     last, shown_now = _newest(services, visitor, run, last) if run.images else (last, {})
     yield shown_now | _end_of(services, visitor, run, last)
@@ -169,8 +170,8 @@ def ended(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, An
         if run := services.runs.find(visitor, mode.name):
             yield from watch(services, visitor, run, last)
             return
-        said = html.says("Stopped.") if run_state == "stopping" else html.says(CUT_OFF, "problem")
-        yield (IDLE if run_state == "stopping" else FAILED) | {"status": said, "picture": last.path if last else None}
+        status = html.says("Stopped.") if run_state == "stopping" else html.says(CUT_OFF, "problem")
+        yield (IDLE if run_state == "stopping" else FAILED) | {"status": status, "picture": last.path if last else None}
 
     return follow_on
 
@@ -220,20 +221,22 @@ def _end_of(services: Services, visitor: str, run: Run, last: Entry | None) -> d
             own = next(made for made in run.images if made.request.mode == run.tab).path.name
             entry = next((each for each in services.album.entries(visitor) if each.name == own), None)
             strip = {"strip": gr.update(value=run.strip, visible=True)} if run.strip else {}
-            said = html.says(COMPARED) if run.strip else html.says(NOT_COMPARED, "problem")
-            return IDLE | (displayed(entry) if entry else nothing_displayed()) | strip | {"status": said}
+            status = html.says(COMPARED) if run.strip else html.says(NOT_COMPARED, "problem")
+            return IDLE | (displayed(entry) if entry else nothing_displayed()) | strip | {"status": status}
         seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
         notes = dict.fromkeys(note for made in run.images for note in made.notes)
-        return IDLE | {"status": html.says(" ".join((f"Done in {seconds:.1f} s.", *notes)))}
+        return IDLE | {"status": html.says(" ".join((said(DONE, seconds=f"{seconds:.1f}"), *notes)))}
     back = displayed(last) if last else {"picture": None}
     if not isinstance(run.error, Cancelled):
         return FAILED | back | {"status": html.says(html.sentence(run.error), "problem")}
     if (step := run.stopped_at) is None or step.preview is None:
         return IDLE | back | {"status": html.says("Stopped.")}
-    which = f" of image {len(run.images) + 1} of {len(run.requests)}" if len(run.requests) > 1 else ""
-    if run.request.mode != run.tab:  # of a comparison
-        which += f" ({MODES[run.request.mode].title})"
-    said = html.says(f"Stopped at step {step.done} of {step.of}{which}. The partial image is kept only if you say so.")
+    if len(run.requests) == 1:
+        status = html.says(said(STOPPED_AT, done=step.done, of=step.of))
+    else:
+        title = f" ({MODES[run.request.mode].title})" if run.request.mode != run.tab else ""  # of a comparison
+        images = f"{len(run.requests)}{title}"
+        status = html.says(said(STOPPED_AT_OF_SEVERAL, done=step.done, of=step.of, number=len(run.images) + 1, images=images))
     partial = partial_entry(services.studio, run, step, run.maps.get(run.request.mode))
     remember(services.album.visitors, visitor, run.tab, partial)
-    return IDLE | displayed(partial) | {"status": said}
+    return IDLE | displayed(partial) | {"status": status}

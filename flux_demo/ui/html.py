@@ -18,9 +18,11 @@ from flux_demo.errors import FluxDemoError
 from flux_demo.modes import MODES, Mode
 from flux_demo.recipe import PAINTED, Recipe
 from flux_demo.request import Size
+from flux_demo.ui.said import LEFT, ONE_STEP, PARTIAL, SEED, STEP, STEP_OF_SEVERAL, STEPS, said
 
 RECENT = 20  # prompts to go back to
 LICENSE_PAGE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md"
+ON_THE_MINI = "Demo model: mini FLUX, simple shapes only. <span>Use the real FLUX.1</span>"  # one text: the frontend translates one
 BUG = "Something went wrong inside the program, and this run has ended. Try again; if it happens again, the server's log names the place."
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 FULL = "A disk takes no more files ({}). Free some space, or set GRADIO_TEMP_DIR and FLUX_DEMO_OUTPUTS to folders on another one."
@@ -42,8 +44,13 @@ def sentence(error: BaseException) -> str:
 
 
 def says(text: str, kind: str = "quiet") -> str:
-    """One line of the status; ``kind`` is quiet, busy or problem."""
-    return f'<p class="say {kind}">{escape(text)}</p>' if text else '<p class="say"></p>'
+    """One line of the status, in the caller's language; ``kind`` is quiet, busy or problem."""
+    return f'<p class="say {kind}">{escape(said(text))}</p>' if text else '<p class="say"></p>'
+
+
+def script_says(text: str, kind: str = "quiet") -> str:
+    """``says`` for a script of the page, whose language the browser looks up when the script runs."""
+    return f'<p class="say {kind}">{I18nData(text)}</p>'
 
 
 def map_note(texts: Mapping[str, str], sha256: str, keeps: Sequence[float] | None = None, kind: str = "quiet") -> str:
@@ -59,13 +66,11 @@ def map_note(texts: Mapping[str, str], sha256: str, keeps: Sequence[float] | Non
 def step_of(done: int, of: int, seconds_left: float | None = None, number: int = 1, images: int = 1) -> str:
     """A step count with its bar and the time that is left, for all images. The browser reads the numbers for the title of its tab."""
     share = 100 * done / max(of, 1)
-    which = f"Image {number} of {images}: step" if images > 1 else "Step"
+    line = said(STEP_OF_SEVERAL if images > 1 else STEP, done=done, of=of, number=number, images=images)
     if seconds_left is not None and done < of:
-        left = f", about {_duration(seconds_left * (1 + (images - number) * of / (of - done)))} left"
-    else:
-        left = ""
+        line = said(LEFT, step=line, time=_duration(seconds_left * (1 + (images - number) * of / (of - done))))
     return (
-        f'<p class="say busy step">{which} {done} of {of}{left}</p><div class="bar" role="progressbar" aria-label="Steps" aria-valuemin="0" '
+        f'<p class="say busy step">{escape(line)}</p><div class="bar" role="progressbar" aria-label="Steps" aria-valuemin="0" '
         f'aria-valuemax="{of}" aria-valuenow="{done}"><div style="width:{share:.1f}%"></div></div>'
     )
 
@@ -86,10 +91,7 @@ def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None
     now = f' <em role="status">· {escape(loading)}</em>' if loading else ""
     reasons = f"<p>{escape(reason)}</p>" if not route.passed_over else f"<dl>{''.join(map(_reason, route.passed_over))}</dl>"
     if route.backend.name == "mini":
-        return (
-            '<details class="where"><summary>Demo model: mini FLUX, simple shapes only. <span>Use the real FLUX.1</span>'
-            f"{now}</summary>{reasons}</details>"
-        )
+        return f'<details class="where"><summary>{I18nData(ON_THE_MINI)}{now}</summary>{reasons}</details>'
     if route.backend.plan:
         reasons += f"<p>{escape(route.backend.plan)}</p>"
     terms = f'<p class="where">{escape(route.backend.notice)}</p>' if route.backend.notice else ""
@@ -144,11 +146,13 @@ def caption(recipe: Recipe, title: str) -> str:
     """The line under an image."""
     size = Size(recipe.width, recipe.height)
     facts = (
-        f"Partial, step {recipe.stopped_at}{f' of {recipe.steps}' if recipe.steps else ''}" if recipe.stopped_at is not None else "",
-        f"Seed {recipe.seed}" if recipe.seed is not None else "",
+        said(PARTIAL, done=recipe.stopped_at, of=recipe.steps or "?") if recipe.stopped_at is not None else "",
+        said(SEED, seed=recipe.seed) if recipe.seed is not None else "",
         f"{recipe.seconds:.1f} s" if recipe.stopped_at is None else "",
         spoken(size),
-        f"{recipe.steps} step{'s' * (recipe.steps != 1)}" if recipe.steps is not None and recipe.stopped_at is None else "",
+        said(ONE_STEP if recipe.steps == 1 else STEPS, steps=recipe.steps)
+        if recipe.steps is not None and recipe.stopped_at is None
+        else "",
         title,
         recipe.safety or "",
     )

@@ -1,7 +1,7 @@
-"""The page's labels in the visitor's language, as data: one file of `assets/languages` for each that Gradio's frontend knows, named so.
+"""The page's texts in the visitor's language, as data: one file of `assets/languages` for each that Gradio's frontend knows, named so.
 
 The code has the English text, which is the key of its translations; `mark` lets the browser look each of them up, and shows the
-key itself where its language has none. What the program says about a run is English everywhere.
+key itself where its language has none. What the program says in answer to an event is translated here, see said.py.
 """
 
 import json

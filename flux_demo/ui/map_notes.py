@@ -8,11 +8,25 @@ from flux_demo.request import ControlMap
 from flux_demo.studio import EMPTY
 from flux_demo.ui import html
 from flux_demo.ui.files import Look
+from flux_demo.ui.said import said
 
 NEARLY_NONE, NEARLY_ALL = 0.005, 0.4  # shares of pixels of which a map says little
 DARK = 24  # of 255: greys up to here look black
 NEARLY_GREY = 12  # of 255, between two colours of a pixel; JPEG makes about that of a grey
 SAME_SHAPE = 0.01  # a difference of one hundredth is rounding, not a crop
+
+WHOLE = "the whole photo"
+CROPPED_SIDES, CROPPED_ENDS = "{share} cropped left and right", "{share} cropped top and bottom"
+BLACK_ENDS, BLACK_SIDES = "the whole photo, black above and below", "the whole photo, black left and right"
+TALLER, WIDER = "{share} taller than the photo", "{share} wider than the photo"
+BY_MINI, ESTIMATED_BY = "Depth estimated by the mini.", "Depth estimated by {estimator}."
+EDGE_PIXELS = "{share} edge pixels."
+NO_EDGES, ALL_EDGES = "Nearly no edges: lower both thresholds.", "Nearly all edges: raise both thresholds."
+BLACK, BLACK_INVERTED = "Nearly all black: raise the far clip.", "Nearly all black: lower the near clip."
+LOOKS_LIKE_A_MAP, LOOKS_INVERTED = "This photo looks like a map already.", "This photo looks like a map already, in black on white."
+GENERATED_HERE = "It was generated here; “Load settings from PNG” restores its settings."
+UNLIKE_EDGES = "It is followed as it is, but it does not look like an edge map: white lines on black."
+UNLIKE_DEPTH = "It is followed as it is, but it does not look like a depth map: greys, the near ones lighter."
 
 
 class Facts(NamedTuple):
@@ -29,38 +43,37 @@ def described(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: L
     ratio = facts.width / facts.height
     parts = [f"{html.spoken(control.size)}, {_shape_note(ratio, control.size.width / control.size.height, fit)}."]
     if control.estimator:
-        parts.append(f"Depth estimated by {'the mini' if control.estimator == 'mini' else control.estimator}.")
+        by_mini = control.estimator == "mini"
+        parts.append(said(BY_MINI) if by_mini else said(ESTIMATED_BY, estimator=control.estimator))
     if control.is_empty:
-        parts.append(EMPTY)
+        parts.append(said(EMPTY))
     elif as_map:
         parts += _unlike(facts, control)
     elif control.kind == "canny":
         parts.append(_edge_note(control))
     elif _share_above(control, DARK) < NEARLY_NONE:
-        parts.append(f"Nearly all black: {'lower the near clip' if control.options.get('invert') else 'raise the far clip'}.")
+        parts.append(said(BLACK_INVERTED if control.options.get("invert") else BLACK))
     if look:
-        parts.append(f"This photo looks like a map already{', in black on white' if look == 'inverted' else ''}.")
+        parts.append(said(LOOKS_INVERTED if look == "inverted" else LOOKS_LIKE_A_MAP))
     if facts.carries_recipe:
-        parts.append("It was generated here; “Load settings from PNG” restores its settings.")
+        parts.append(said(GENERATED_HERE))
     return " ".join(parts)
 
 
 def _edge_note(control: ControlMap) -> str:
     """The per cent of edge pixels, and what to do when the map is nearly empty or nearly full."""
     share = _share_above(control, 0)
-    said = f"{share:.1%} edge pixels."
+    counted = said(EDGE_PIXELS, share=f"{share:.1%}")
     if share < NEARLY_NONE:
-        return f"{said} Nearly no edges: lower both thresholds."
-    return f"{said} Nearly all edges: raise both thresholds." if share > NEARLY_ALL else said
+        return f"{counted} {said(NO_EDGES)}"
+    return f"{counted} {said(ALL_EDGES)}" if share > NEARLY_ALL else counted
 
 
 def _unlike(facts: Facts, control: ControlMap) -> list[str]:
     """A word about a ready-made map that does not look like one. It is followed all the same."""
     if control.kind == "canny":
-        return (
-            [] if facts.looks_like == "canny" else ["It is followed as it is, but it does not look like an edge map: white lines on black."]
-        )
-    return [] if _is_grey(control) else ["It is followed as it is, but it does not look like a depth map: greys, the near ones lighter."]
+        return [] if facts.looks_like == "canny" else [said(UNLIKE_EDGES)]
+    return [] if _is_grey(control) else [said(UNLIKE_DEPTH)]
 
 
 def _is_grey(control: ControlMap) -> bool:
@@ -77,10 +90,9 @@ def _share_above(control: ControlMap, level: int) -> float:
 def _shape_note(photo: float, picture: float, fit: str) -> str:
     wider = photo / picture
     if abs(wider - 1) <= SAME_SHAPE:
-        return "the whole photo"
+        return said(WHOLE)
     if fit == "crop":
-        cut, where = (1 - 1 / wider, "left and right") if wider > 1 else (1 - wider, "top and bottom")
-        return f"{cut:.0%} cropped {where}"
+        return said(CROPPED_SIDES, share=f"{1 - 1 / wider:.0%}") if wider > 1 else said(CROPPED_ENDS, share=f"{1 - wider:.0%}")
     if fit == "pad":
-        return f"the whole photo, black {'above and below' if wider > 1 else 'left and right'}"
-    return f"{max(wider, 1 / wider) - 1:.0%} {'taller' if wider > 1 else 'wider'} than the photo"
+        return said(BLACK_ENDS if wider > 1 else BLACK_SIDES)
+    return said(TALLER if wider > 1 else WIDER, share=f"{max(wider, 1 / wider) - 1:.0%}")

@@ -22,6 +22,7 @@ from flux_demo.ui.loading import bind_loading
 from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers, photo_map
 from flux_demo.ui.prompt_meter import measure
 from flux_demo.ui.run import MAX_RUNS, Runs
+from flux_demo.ui.said import REUSES_SEED, TAKES_RANDOM_SEED, said
 from flux_demo.ui.services import Services
 from flux_demo.ui.session import bind_session
 from flux_demo.ui.size_field import bind_size
@@ -202,8 +203,8 @@ def _hint(studio: Studio, mode: Mode) -> Any:
 
 def _reuse_seed(*, last: Entry | None) -> dict[str, Any]:
     seed = str(last.recipe.seed) if last and last.recipe.seed is not None else ""
-    return {"seed": seed, "status": html.says(f"The next image reuses seed {seed}." if seed else "")}
+    return {"seed": seed, "status": html.says(said(REUSES_SEED, seed=seed) if seed else "")}
 
 
 def _random_seed() -> dict[str, Any]:
-    return {"seed": "", "status": html.says("The next image takes a random seed.")}
+    return {"seed": "", "status": html.says(TAKES_RANDOM_SEED)}

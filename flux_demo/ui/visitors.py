@@ -40,6 +40,7 @@ class Caller:
     visitor: Visitor
     names: tuple[str, ...]  # under which its answers can be listened to
     listeners: Listeners
+    language: str = ""  # one that the page is translated into, or English
     heard: float = field(default_factory=time.monotonic)
 
     def check_listening(self) -> None:

@@ -1,5 +1,6 @@
-"""The page in the languages that there are files for: labels, choices, buttons and empty panels, and no text forgotten."""
+"""The page in the languages that there are files for: labels, buttons, empty panels and what is said of a run, and no text forgotten."""
 
+import ast
 import json
 import re
 
@@ -13,10 +14,12 @@ from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui import build, examples, html, languages
+from flux_demo.ui.said import language_of
 from flux_demo.ui.size_field import RATIOS
+from tests.starting import ROOT
 from tests.test_recipe import RECIPE
 from tests.ui.conftest import SMALL
-from tests.ui.driving import made, prompt_field
+from tests.ui.driving import give_photo, prompt_field, wait_for_status
 
 FILES = sorted(languages.FOLDER.glob("*.json"))
 WORDS = {path.stem: json.loads(path.read_text("utf-8")) for path in FILES}
@@ -69,8 +72,57 @@ def test_no_translation_is_of_a_text_that_is_gone(blocks):
     shown = set(texts(blocks)) | marked(choices(blocks) | set(languages.STYLED.values()))
     shown |= {mark for block in blocks if isinstance(block, gr.HTML) for mark in marks_in(block.value)}
     shown |= set(marks_in(html.details(RECIPE)))  # the server sends it with an image
-    gone = marked(WORDS["de"]) - shown
+    gone = marked(WORDS["de"].keys() - said_in_the_code()) - shown
     assert not gone
+
+
+def said_in_the_code():
+    """Every text that stands in the code as a whole, and not only in pieces."""
+    trees = (ast.parse(path.read_text("utf-8")) for path in (ROOT / "flux_demo").rglob("*.py"))
+    return {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def test_translations_have_the_values_of_their_texts():
+    for words in WORDS.values():
+        assert [key for key, word in words.items() if sorted(re.findall(r"{\w*}", key)) != sorted(re.findall(r"{\w*}", word))] == []
+
+
+@pytest.mark.parametrize(
+    ("accepts", "language"),
+    [
+        ("de-AT,de;q=0.9,en;q=0.8", "de"),
+        ("zh-CN", "zh-CN"),
+        ("en-GB,de;q=0.9", ""),
+        ("zh-TW", ""),
+        ("*", ""),
+        (None, ""),
+        ("de\n;", "de"),
+        ("x" * 9999, ""),
+    ],
+)
+def test_the_first_language_that_a_browser_names_is_spoken(accepts, language):
+    assert language_of(accepts) == language
+
+
+def test_a_run_is_told_in_the_browsers_language(visit, photo_file, slow_steps):
+    page = visit(tab="Canny", locale="de-DE")
+    prompt_field(page).fill("a red cube")
+    give_photo(page, "canny", photo_file)
+    expect(page.locator("#tab-canny .note").get_by_text("Kantenpixel.")).to_be_visible()
+    page.get_by_label("number input for Schritte").locator("visible=true").fill("30")
+    page.keyboard.press("Tab")
+    page.evaluate(
+        """() => new MutationObserver(() => (window.heard ??= new Set()).add(document.querySelector("#status-canny").textContent.trim()))
+            .observe(document.querySelector("#status-canny"), { childList: true, subtree: true, characterData: true })"""
+    )
+    page.get_by_role("button", name="Erzeugen", exact=True).locator("visible=true").click()
+    page.locator("#status-canny").get_by_text(re.compile(r"Schritt \d+ von 30, noch etwa \d+ s")).wait_for()
+    page.get_by_role("button", name="Stopp", exact=True).locator("visible=true").click()
+    expect(page.locator("#status-canny")).to_contain_text("Das Teilbild wird nur behalten, wenn Sie es sagen.")
+    expect(page.locator("#caption-canny")).to_contain_text(re.compile(r"Teilbild, Schritt \d+ von 30 · Seed \d+"))
+    heard = " ".join(page.evaluate("[...window.heard]"))
+    assert "In der Warteschlange" in heard and "Wird gestoppt" in heard
+    assert not re.search(r"\b(Step|step|In queue|Stopping|Stopped|Reading|__i18n__)\b", heard)
 
 
 def test_the_page_is_in_the_browsers_language(visit):
@@ -85,7 +137,7 @@ def test_the_page_is_in_the_browsers_language(visit):
     page.get_by_label("Größe", exact=True).locator("visible=true").fill(SMALL)
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Erzeugen", exact=True).locator("visible=true").click()
-    made(page, "text")
+    wait_for_status(page, "text", "Fertig in")
     expect(
         page.get_by_role("heading", name="Bild", exact=True).locator("visible=true")
     ).to_be_visible()  # the server sent that heading anew

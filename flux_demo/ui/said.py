@@ -1,0 +1,37 @@
+"""What the program says of a run, a map or an image, in the language of whoever it is said to. Errors are English everywhere."""
+
+from functools import lru_cache
+from typing import Any
+
+from flux_demo.ui.languages import languages
+from flux_demo.ui.visitors import current
+
+# Each is the key of its translations, which have the same values in braces.
+STEP, STEP_OF_SEVERAL = "Step {done} of {of}", "Image {number} of {images}: step {done} of {of}"
+LEFT = "{step}, about {time} left"
+AHEAD = "{ahead} images ahead of you"
+DONE = "Done in {seconds} s."
+STOPPED_AT = "Stopped at step {done} of {of}. The partial image is kept only if you say so."
+STOPPED_AT_OF_SEVERAL = "Stopped at step {done} of {of} of image {number} of {images}. The partial image is kept only if you say so."
+SEED, ONE_STEP, STEPS, PARTIAL = "Seed {seed}", "1 step", "{steps} steps", "Partial, step {done} of {of}"
+TOKENS = "{tokens} of {reads} tokens"
+REUSES_SEED, TAKES_RANDOM_SEED = "The next image reuses seed {seed}.", "The next image takes a random seed."
+
+
+def said(text: str, **values: Any) -> str:
+    """A text in the caller's language, English where there is no translation, with its values filled in."""
+    caller = current.get()
+    words = _words(caller.language) if caller else {}
+    found = words.get(text, text)
+    return found.format(**values) if values else found
+
+
+def language_of(accepts: str | None) -> str:
+    """The language of an Accept-Language header as Gradio's frontend chooses it: the first that is named, or what it is a variety of."""
+    first = (accepts or "").split(",")[0].split(";")[0].strip()
+    return next((tag for tag in (first, first.split("-")[0]) if _words(tag)), "")
+
+
+@lru_cache(maxsize=256)
+def _words(language: str) -> dict[str, str]:
+    return languages().translations.get(language, {})
