@@ -9,11 +9,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
 
 from gradio.data_classes import FileData
 from gradio.route_utils import API_PREFIX
 from gradio.utils import get_upload_folder
-from gradio_client.utils import encode_file_path
 
 from flux_demo.errors import GenerationFailed, InvalidPicture
 from flux_demo.request import ControlMap
@@ -117,7 +117,7 @@ def map_to_send(shown: ShownMap) -> ControlMap:
 
 def address(path: str, mime_type: str) -> dict[str, Any]:
     """A file of the page's own as Gradio tells the browser of it; Gradio itself would ask the disk a dozen times whether it may."""
-    url = f"{API_PREFIX}/file={encode_file_path(path)}"
+    url = f"{API_PREFIX}/file={quote(path)}"
     return FileData(path=path, url=url, orig_name=Path(path).name, mime_type=mime_type).model_dump()
 
 

@@ -136,7 +136,6 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None) -> Ite
     # The images once more: of two updates that come at once, the browser may show only the second.
     last, shown_now = _newest(services, visitor, run, last) if run.images else (last, {})
     yield shown_now | _end_of(services, visitor, run, last)
-    yield {}  # Gradio sends the last answer twice, and the second would end a run that was started between the two
 
 
 def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """Runs that are stopped, by the button and the keyboard, and the queue."""
 
-import json
 import re
 import zipfile
 
@@ -81,34 +80,6 @@ def test_a_partial_image_says_of_which_mode_it_is_and_keeps_its_map_over_a_reloa
         page.get_by_role("button", name="Download all", exact=True).click()
     with zipfile.ZipFile(download.value.path()) as archive:
         assert [archive.read(name) for name in archive.namelist() if name.endswith("-map.png")] == [sent]
-
-
-def test_the_message_that_closes_a_runs_stream_changes_nothing(visit):
-    """It comes a moment after the run's end is shown, and another run may have been started meanwhile."""
-    page = visit()
-    prompt_field(page).fill("a blue cone")
-    choose_size(page, SMALL)
-    set_steps(page, 1)
-    page.evaluate(
-        """() => {
-            window.heard = [];
-            const { read } = ReadableStreamDefaultReader.prototype;
-            ReadableStreamDefaultReader.prototype.read = async function () {
-                const part = await read.call(this);
-                if (typeof part.value === "string") window.heard.push(...part.value.split("\\n"));
-                return part;
-            };
-        }"""
-    )
-    run(page)
-    made(page, "text")
-    page.wait_for_function("window.heard.some((line) => line.includes('process_completed'))")
-    said = [json.loads(line.removeprefix("data: ")) for line in page.evaluate("window.heard") if line.startswith("data: ")]
-    assert any("Done in" in json.dumps(each) for each in said if each["msg"] == "process_generating")
-    closing = max(
-        (each["output"]["data"] for each in said if each["msg"] == "process_completed"), key=len
-    )  # no other event has so many outputs
-    assert all(value in (None, {"__type__": "update"}) for value in closing)
 
 
 def test_images_of_a_prompt_that_changed_during_the_run_are_marked(visit):

@@ -80,7 +80,8 @@ def test_the_map_lies_over_the_photo_and_the_frame_shows_what_crop_keeps(visit, 
         field(page, f"{moved} threshold").press("Tab")
         expect(field(page, f"{pushed} threshold")).to_have_value(str(value))
     choose_size(page, "128x256")
-    page.wait_for_function("[...document.querySelectorAll('#beside-canny img')].every((each) => each.naturalHeight === 256)")
+    heights = "[...document.querySelectorAll('#beside-canny img')].map((each) => each.naturalHeight).join()"
+    page.wait_for_function(f"{heights} === '256,256'")
     photo_box, map_box = (each.bounding_box() for each in page.locator("#beside-canny img").all())
     assert photo_box == map_box  # one lies on the other
     panel = page.locator("#beside-canny").bounding_box()
