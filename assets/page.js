@@ -173,7 +173,7 @@
         }
     };
 
-    // Focus goes to Stop when a run starts from the button, and back when it ends. On a phone the image comes into view.
+    // Focus goes to Stop when a run starts from the button, and back when it ends; to Generate when an image is deleted. On a phone the image comes into view.
     // A comparison comes into view when it is made, and not when a reload brings it back.
     let focusFrom = null, stripBefore = null;
     document.addEventListener("click", (event) => {
@@ -182,6 +182,8 @@
         if (event.target.closest?.("button.run")) {
             focusFrom = document.activeElement?.matches?.("button.run") ? "run" : null;
             if (small()) intoView(inSight(".box.large"));
+        } else if (event.target.closest?.(".actions button")) {
+            focusFrom = "actions";
         } else if (event.target.closest?.("#history button")) {
             setTimeout(() => intoView(inSight(".box.large")), 300);
         }
@@ -193,6 +195,9 @@
             focusFrom = "stop";
         } else if (focusFrom === "stop" && !button("stop") && button("run")) {
             if (lost) button("run").focus();
+            focusFrom = null;
+        } else if (focusFrom === "actions" && document.activeElement === document.body && button("run")) { // its button went with the image
+            button("run").focus({ preventScroll: true });
             focusFrom = null;
         }
     };

@@ -1,10 +1,8 @@
-"""What one tab does to another: restoring, sending an image on, going back in the history, updating after a fetch.
+"""What one tab does to another: restoring, going back to an image's settings, updating after a fetch.
 
 Components of all tabs are named mode__component here.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,39 +15,27 @@ from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.fetch import every_tab, fetch_handler
-from flux_demo.ui.files import publish_kept, received, still_kept
+from flux_demo.ui.files import received, still_kept
 from flux_demo.ui.generate import SHOWN_BY_A_RUN, ended
-from flux_demo.ui.history import Entry, actions, displayed, history_shown, nothing_displayed
-from flux_demo.ui.languages import STYLED
-from flux_demo.ui.partial import forget
+from flux_demo.ui.history import Entry, actions, displayed_names
+from flux_demo.ui.history_events import bind_history
 from flux_demo.ui.restore import across, from_other_program, opened
 from flux_demo.ui.services import Services
 from flux_demo.ui.tab_state import tab_state
-from flux_demo.ui.visitor_store import is_key
 from flux_demo.ui.workshop import VIEWED
 
 FORM = ("prompt", "seed", "steps", "guidance", "size", "preset", "sample", "fit", "as_map", "photo")
 PHOTOS = tuple(f"{mode.name}__photo" for mode in MODES.values() if mode.control)
-IMAGE = ("picture", "image_head", "caption", "details", "last", "keep")
-GONE = ("history", "gallery", "recent", "restore_note")  # what changes when an image turns out to be deleted
-SHOWN = ("tabs", "restore_note", "status", *VIEWED, "view", "shown", "wanted", "map_note", *IMAGE)
+SHOWN = ("tabs", "restore_note", "status", *VIEWED, "view", "shown", "wanted", "map_note")
 OF_ANOTHER_PROGRAM = "This image has settings from another program. Use them, or use the image as a photo?"
 NO_SETTINGS = "No flux_demo settings in this file. Use it as a photo?"
 NO_LONGER_KEPT = "The file is no longer kept. Drop it again."
-
-# The link of the hidden file is there a moment after its value.
-DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#archive a')?.click(), 300)"
-# Puts "yes" or "" in place of the first input. It asks in the visitor's language, which the style sheet holds, see languages.STYLED.
-SURE_JS = """(sure, ...others) => {
-    const question = getComputedStyle(document.documentElement).getPropertyValue("NAME");
-    return [confirm(question ? JSON.parse(question) : ENGLISH) ? "yes" : "", ...others];
-}"""
 
 
 def restored() -> set[str]:
     """The components that a restored recipe fills in."""
     options = {option.name for mode in MODES.values() if mode.control for option in mode.control.options}
-    return {*FORM, *SHOWN, *actions(), *options}
+    return {*FORM, *SHOWN, *displayed_names(), *options}
 
 
 def bind_end(services: Services, mode: Mode, run: Any, form: Form) -> None:
@@ -84,15 +70,11 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, bl
     _bind_note(studio, flat, values)
     for follows_photo in (mode for mode in MODES.values() if mode.control):
         _bind_offer(follows_photo, flat)
-    _bind_history(services, flat)
+    bind_history(services, flat)
     built = _tab_states(studio)
     depends_on_routes = [f"{mode}__{name}" for mode, state in built.items() for name in state]
     for mode, form in forms.items():
         _bind_back(studio, mode, flat, values)
-        _bind_kept(services, mode, flat)
-        for other in MODES.values():
-            if other.control:
-                _bind_send(services, mode, other, flat)
         if form.get("example_paths"):
             _bind_example_photos(form)
         fetching = bind(
@@ -172,92 +154,6 @@ def _bind_fetch_end(fetching: Any, form: Form) -> None:
         bind(end, at_rest, form, ["status", "stop", "run_state"], queue=False)
 
 
-def _bind_history(services: Services, flat: Form) -> None:
-    names = [name for name in flat if name.rpartition("__")[2] in {*IMAGE, *actions()}]
-    statuses = [f"{mode}__status" for mode in MODES]
-    chosen = [*names, *statuses, "tabs", *GONE]
-
-    def show(history: list[Entry], visitor: Any, event: gr.SelectData) -> list[Any]:
-        entry = history[event.index] if isinstance(event.index, int) and 0 <= event.index < len(history) else None
-        answer: dict[str, Any] = {}
-        if entry and still_kept(entry.path):
-            mode = entry.recipe.mode
-            answer = {f"{mode}__{name}": value for name, value in displayed(entry).items()} | {"tabs": gr.Tabs(selected=mode)}
-            if (run := services.runs.find(visitor, mode)) and not run.done.is_set():
-                run.shows_previews = False
-            else:
-                answer[f"{mode}__status"] = html.says("")  # which was of another image
-        elif entry:
-            answer = _gone(services, visitor)
-        return [answer.get(name, gr.skip()) for name in chosen]
-
-    flat["gallery"].select(
-        show,
-        [flat["history"], flat["visitor"]],
-        [flat[name] for name in chosen],
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-
-    def archive(*, visitor: Any) -> dict[str, Any]:
-        return {"archive": services.album.archive(visitor)} if is_key(visitor) and services.album.entries(visitor) else {}
-
-    download = bind([flat["zip"].click], archive, flat, ["archive"])
-    download.then(None, None, None, js=DOWNLOAD_JS, api_visibility="private")
-
-    def delete_all(*, sure: Any, visitor: Any) -> dict[str, Any]:
-        if not sure or not is_key(visitor):
-            return {}
-        services.album.remove(visitor, [entry.name for entry in services.album.entries(visitor) if entry.name])
-        for mode in MODES:
-            forget(services.album.visitors, visitor, mode)
-        services.album.visitors.change_form(visitor, "", {"strip": None})
-        services.album.visitors.keep_file(visitor, "strip", None)
-        gone = {f"{mode}__{name}": value for mode in MODES for name, value in nothing_displayed().items()}
-        told = {f"{mode}__status": html.says("All your images are deleted.") for mode in MODES}
-        return gone | told | history_shown([]) | {"strip": gr.update(value=None, visible=False)}
-
-    outputs = [*names, *statuses, "history", "gallery", "recent", "strip"]
-    bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, js=_sure("--delete-all"))
-
-
-def _sure(name: str) -> str:
-    """The script that asks before an image is deleted."""
-    return SURE_JS.replace("NAME", name).replace("ENGLISH", json.dumps(STYLED[name]))
-
-
-def _bind_kept(services: Services, mode: str, flat: Form) -> None:
-    """The buttons that delete the image in sight, or keep a partial one."""
-    form = {"entry": flat[f"{mode}__last"], "sure": flat["query"]} | flat
-    outputs = [f"{mode}__{name}" for name in (*IMAGE, *actions(), "status")] + ["history", "gallery", "recent"]
-
-    def delete(*, sure: Any, visitor: Any, entry: Entry | None) -> dict[str, Any]:
-        if not sure or entry is None or entry.name is None or not is_key(visitor):
-            return {}
-        services.album.remove(visitor, [entry.name])
-        gone = {f"{mode}__{name}": value for name, value in nothing_displayed().items()}
-        return gone | history_shown(services.album.entries(visitor)) | {f"{mode}__status": html.says("The image is deleted.")}
-
-    def keep(*, visitor: Any, entry: Entry | None) -> dict[str, Any]:
-        if entry is None or not is_key(visitor):
-            return {}
-        history = services.album.entries(visitor)
-        if any(each.recipe == entry.recipe for each in history):  # in another window
-            return {f"{mode}__status": html.says("The partial image is already kept.")} | history_shown(history)
-        try:
-            services.album.keep(visitor, entry)
-        except Exception as error:
-            return {f"{mode}__status": html.says(html.sentence(error), "problem")}
-        forget(services.album.visitors, visitor, mode)
-        history = services.album.entries(visitor)
-        kept = {f"{mode}__{name}": value for name, value in displayed(history[0]).items()}
-        return kept | history_shown(history) | {f"{mode}__status": html.says("The partial image is kept.")}
-
-    bind([flat[f"{mode}__delete"].click], delete, form, outputs, queue=False, js=_sure("--delete-image"))
-    bind([flat[f"{mode}__keep"].click], keep, form, outputs, queue=False)
-
-
 def _bind_back(studio: Studio, mode: str, flat: Form, values: list[str]) -> None:
     form = {"entry": flat[f"{mode}__last"]} | flat
 
@@ -265,28 +161,6 @@ def _bind_back(studio: Studio, mode: str, flat: Form, values: list[str]) -> None
         return across(studio, entry, history, photos) if entry else {}
 
     bind([flat[f"{mode}__again"].click], back, form, values, PHOTOS)
-
-
-def _gone(services: Services, visitor: Any) -> dict[str, Any]:
-    """What the page shows when an image was deleted in another tab, or its day is over."""
-    kept = services.album.entries(visitor) if is_key(visitor) else []
-    return history_shown(kept) | {"restore_note": html.says("This image is no longer kept.", "problem")}
-
-
-def _bind_send(services: Services, mode: str, other: Mode, flat: Form) -> None:
-    photo, as_map, wanted, prompt, status = (f"{other.name}__{name}" for name in ("photo", "as_map", "wanted", "prompt", "status"))
-    form = {"entry": flat[f"{mode}__last"], "typed": flat[prompt]} | flat
-
-    def send(*, entry: Entry | None, typed: Any, visitor: Any) -> dict[str, Any]:
-        if entry is None:
-            return {}
-        if not still_kept(entry.path):
-            return _gone(services, visitor)
-        its_copy = publish_kept(Path(entry.path))  # which stays when the image is deleted
-        taken = {photo: its_copy, as_map: False, wanted: None, status: html.says(""), "tabs": gr.Tabs(selected=other.name)}
-        return taken if typed else taken | {prompt: entry.recipe.prompt}
-
-    bind([flat[f"{mode}__send_{other.name}"].click], send, form, [photo, as_map, wanted, prompt, status, "tabs", *GONE], queue=False)
 
 
 def _bind_example_photos(form: Form) -> None:

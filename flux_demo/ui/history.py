@@ -154,6 +154,11 @@ def thumbnails(history: list[Entry]) -> list[dict[str, Any]]:
     return [{"image": file, "caption": entry.recipe.prompt[:200]} for file, entry in zip(files, history, strict=True)]
 
 
+def displayed_names() -> tuple[str, ...]:
+    """A tab's components that show an image."""
+    return ("picture", "image_head", "caption", "details", "last", "keep", *actions())
+
+
 def displayed(entry: Entry) -> dict[str, Any]:
     """What a tab shows of an image."""
     buttons = dict.fromkeys(actions(), gr.update(interactive=True))

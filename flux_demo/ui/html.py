@@ -137,9 +137,10 @@ def explanation(text: str) -> str:
     return f'<p class="explains">{I18nData(text)}</p>'
 
 
-def image_head(note: str = "") -> str:
-    """The heading over the image, with a note when the form has changed since."""
-    return f"<h2>{I18nData('Image')}{f' <small>{escape(note)}</small>' if note else ''}</h2>"
+def image_head(note: str = "", during_a_run: bool = False) -> str:
+    """The heading over the image, with a note when it is not of what the form says now; ``during_a_run`` it is not that of the run."""
+    small = f" <small{' class=during' if during_a_run else ''}>{escape(said(note))}</small>" if note else ""
+    return f"<h2>{I18nData('Image')}{small}</h2>"
 
 
 def caption(recipe: Recipe, title: str) -> str:

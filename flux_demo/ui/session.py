@@ -16,7 +16,7 @@ from flux_demo.ui.events import Form, bind
 from flux_demo.ui.files import received, served_again
 from flux_demo.ui.filling import LINKED, from_query
 from flux_demo.ui.generate import SHOWN_BY_A_RUN, watch
-from flux_demo.ui.history import Entry, actions, displayed, history_shown
+from flux_demo.ui.history import Entry, actions, displayed, displayed_names, history_shown
 from flux_demo.ui.partial import partial_before
 from flux_demo.ui.run import MAX_RUNS
 from flux_demo.ui.services import Services
@@ -81,11 +81,6 @@ def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, b
             concurrency_limit=MAX_RUNS,
         )
     _bind_following(services, forms, everywhere)
-
-
-def displayed_names() -> tuple[str, ...]:
-    """The components that show an image."""
-    return ("picture", "image_head", "caption", "details", "last", "keep", *actions())
 
 
 def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable[..., dict[str, Any]]:

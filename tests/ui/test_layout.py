@@ -3,6 +3,9 @@
 import pytest
 from playwright.sync_api import expect
 
+from tests.ui.conftest import SMALL
+from tests.ui.driving import choose_size, made, prompt_field, run, seed_field, set_steps
+
 pytestmark = pytest.mark.browser
 
 
@@ -16,7 +19,38 @@ def test_what_a_size_comes_to_is_said_from_the_start_and_takes_no_place_where_th
     expect(said).to_have_text("0.06 megapixels")
 
 
-def test_the_sliders_stand_in_one_line_however_the_words_above_them_wrap(visit):
+def test_the_sliders_stand_in_one_line_and_so_do_the_words_above_them(visit):
     page = visit(width=1280)
-    tops = [page.get_by_label(f"range slider for {name}").locator("visible=true").bounding_box()["y"] for name in ("Steps", "Guidance")]
-    assert abs(tops[0] - tops[1]) < 1
+    for part in ("range slider", "number input"):
+        tops = [page.get_by_label(f"{part} for {name}").locator("visible=true").bounding_box()["y"] for name in ("Steps", "Guidance")]
+        assert abs(tops[0] - tops[1]) < 1
+
+
+def test_nothing_that_is_looked_at_or_has_the_focus_is_behind_the_fixed_row(visit):
+    page = visit()
+    prompt_field(page).fill("a red sphere")
+    choose_size(page, SMALL)
+    set_steps(page, 1)
+    run(page)
+    made(page, "text")
+    for width, height in ((1280, 720), (1366, 650), (1280, 900), (1920, 1080)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.evaluate("scrollTo(0, 0)")
+        row = page.locator(".run-row").locator("visible=true").bounding_box()["y"]
+        below = page.locator("#tab-text details.recipe").bounding_box()
+        assert below["y"] + below["height"] <= row, (width, height)
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.evaluate("scrollTo(0, 0)")
+    seed_field(page).focus()
+    for _ in range(14):
+        page.keyboard.press("Tab")
+        page.wait_for_function("document.activeElement !== document.body")
+        page.wait_for_timeout(200)  # a page that scrolls smoothly
+        covered = page.evaluate(
+            """() => {
+                const row = [...document.querySelectorAll(".run-row")].find((each) => each.getClientRects().length);
+                const at = document.activeElement;
+                return !row.contains(at) && at.getBoundingClientRect().bottom > row.getBoundingClientRect().top && (at.ariaLabel || at.innerText);
+            }"""
+        )
+        assert covered is False

@@ -171,11 +171,13 @@ def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit
     second.goto(page.url)
     expect(second.locator("#history img")).to_have_count(2)
     second.locator("#picture-text img").wait_for()
-    page.get_by_role("button", name="Delete image", exact=True).locator("visible=true").click()
+    page.get_by_role("button", name="Delete image", exact=True).locator("visible=true").press("Enter")
     expect(page.locator("#history img")).to_have_count(1)
+    expect(page.get_by_role("button", name="Generate", exact=True).locator("visible=true")).to_be_focused()
     second.get_by_role("button", name="Use in Canny").locator("visible=true").click()
     expect(second.locator("#restore-note")).to_contain_text("This image is no longer kept.")
     expect(second.locator("#history img")).to_have_count(1)
+    expect(second.locator("#picture-text img")).to_have_count(0)
     expect(second.locator(".toast-body")).to_have_count(0)
     second.locator("#history button").first.click()
     expect(second.locator("#picture-text img")).to_be_visible()
@@ -184,6 +186,13 @@ def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit
     expect(page.get_by_role("button", name="Delete all", exact=True)).to_be_hidden()
     expect(page.locator("#status-text")).to_contain_text("All your images are deleted.")
     assert not any(path.exists() for path in kept)
+    downloads = []
+    second.on("download", lambda download: downloads.append(download))
+    second.get_by_role("button", name="Download all", exact=True).click()
+    expect(second.locator("#restore-note")).to_contain_text("There are no images any more.")
+    expect(second.locator("#history img, #picture-text img")).to_have_count(0)
+    second.wait_for_timeout(500)
+    assert downloads == []  # nor the archive of before
 
 
 def test_a_tab_that_the_page_chose_is_remembered_and_a_changed_map_marks_the_image(visit):

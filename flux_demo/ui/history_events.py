@@ -1,0 +1,176 @@
+"""What is done with the images that there are: one is shown again, deleted, kept or sent to another tab, and all are downloaded or deleted.
+
+Components of all tabs are named mode__component here.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from flux_demo.modes import MODES, Mode
+from flux_demo.ui import html
+from flux_demo.ui.events import Form, bind
+from flux_demo.ui.files import publish_kept, still_kept
+from flux_demo.ui.history import Entry, displayed, displayed_names, history_shown, nothing_displayed
+from flux_demo.ui.languages import STYLED
+from flux_demo.ui.partial import forget
+from flux_demo.ui.services import Services
+from flux_demo.ui.visitor_store import is_key
+
+ONE_GONE, ALL_GONE = (
+    "This image is no longer kept.",
+    "There are no images any more. They were deleted in another window, or their day is over.",
+)
+MEANWHILE = "an earlier one, while the next is made"
+
+# The link of the hidden file is there a moment after its value.
+DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#archive a')?.click(), 300)"
+# Puts "yes" or "" in place of the first input. It asks in the visitor's language, which the style sheet holds, see languages.STYLED.
+SURE_JS = """(sure, ...others) => {
+    const question = getComputedStyle(document.documentElement).getPropertyValue("NAME");
+    return [confirm(question ? JSON.parse(question) : ENGLISH) ? "yes" : "", ...others];
+}"""
+
+
+def _lasts() -> tuple[str, ...]:
+    """The image that each tab shows."""
+    return tuple(f"{mode}__last" for mode in MODES)
+
+
+def _may_be_gone() -> tuple[str, ...]:
+    """The components that change when images turn out to be deleted."""
+    return (*(f"{mode}__{name}" for mode in MODES for name in displayed_names()), "history", "gallery", "recent")
+
+
+def bind_history(services: Services, flat: Form) -> None:
+    """Bind the visitor's images, and the buttons under the one in sight."""
+    _bind_images(services, flat)
+    _bind_delete_all(services, flat)
+    for mode in MODES:
+        _bind_kept(services, mode, flat)
+        for other in MODES.values():
+            if other.control:
+                _bind_send(services, mode, other, flat)
+
+
+def _bind_images(services: Services, flat: Form) -> None:
+    statuses = [f"{mode}__status" for mode in MODES]
+    chosen = [*statuses, "tabs", "restore_note", *_may_be_gone()]
+
+    def show(event: gr.SelectData, history: list[Entry], visitor: Any, *lasts: Entry | None) -> list[Any]:
+        entry = history[event.index] if isinstance(event.index, int) and 0 <= event.index < len(history) else None
+        answer: dict[str, Any] = {}
+        if entry and still_kept(entry.path):
+            mode = entry.recipe.mode
+            answer = {f"{mode}__{name}": value for name, value in displayed(entry).items()} | {"tabs": gr.Tabs(selected=mode)}
+            if (run := services.runs.find(visitor, mode)) and not run.done.is_set():
+                run.shows_previews = False
+                answer[f"{mode}__image_head"] = html.image_head(MEANWHILE, during_a_run=True)
+            else:
+                answer[f"{mode}__status"] = html.says("")  # which was of another image
+        elif entry:
+            answer = _gone(services, visitor, dict(zip(_lasts(), lasts, strict=True)), ONE_GONE)
+        return [answer.get(name, gr.skip()) for name in chosen]
+
+    flat["gallery"].select(
+        show,
+        [flat["history"], flat["visitor"], *(flat[name] for name in _lasts())],
+        [flat[name] for name in chosen],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+    def archive(*, visitor: Any, **lasts: Entry | None) -> dict[str, Any]:
+        if not is_key(visitor):
+            return {}
+        if not services.album.entries(visitor):
+            return {"archive": None} | _gone(services, visitor, lasts, ALL_GONE)
+        return {"archive": services.album.archive(visitor)}
+
+    download = bind([flat["zip"].click], archive, flat, ["archive", "restore_note", *_may_be_gone()], _lasts())
+    download.then(None, None, None, js=DOWNLOAD_JS, api_visibility="private")
+
+
+def _bind_delete_all(services: Services, flat: Form) -> None:
+    statuses = [f"{mode}__status" for mode in MODES]
+
+    def delete_all(*, sure: Any, visitor: Any) -> dict[str, Any]:
+        if not sure or not is_key(visitor):
+            return {}
+        services.album.remove(visitor, [entry.name for entry in services.album.entries(visitor) if entry.name])
+        for mode in MODES:
+            forget(services.album.visitors, visitor, mode)
+        services.album.visitors.change_form(visitor, "", {"strip": None})
+        services.album.visitors.keep_file(visitor, "strip", None)
+        gone = {f"{mode}__{name}": value for mode in MODES for name, value in nothing_displayed().items()}
+        told = {f"{mode}__status": html.says("All your images are deleted.") for mode in MODES}
+        return gone | told | history_shown([]) | {"strip": gr.update(value=None, visible=False)}
+
+    outputs = [*_may_be_gone(), *statuses, "strip"]
+    bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, js=_sure("--delete-all"))
+
+
+def _sure(name: str) -> str:
+    """The script that asks before an image is deleted."""
+    return SURE_JS.replace("NAME", name).replace("ENGLISH", json.dumps(STYLED[name]))
+
+
+def _bind_kept(services: Services, mode: str, flat: Form) -> None:
+    """The buttons that delete the image in sight, or keep a partial one."""
+    form = {"entry": flat[f"{mode}__last"], "sure": flat["query"]} | flat
+    outputs = [f"{mode}__{name}" for name in (*displayed_names(), "status")] + ["history", "gallery", "recent"]
+
+    def delete(*, sure: Any, visitor: Any, entry: Entry | None) -> dict[str, Any]:
+        if not sure or entry is None or entry.name is None or not is_key(visitor):
+            return {}
+        services.album.remove(visitor, [entry.name])
+        gone = {f"{mode}__{name}": value for name, value in nothing_displayed().items()}
+        return gone | history_shown(services.album.entries(visitor)) | {f"{mode}__status": html.says("The image is deleted.")}
+
+    def keep(*, visitor: Any, entry: Entry | None) -> dict[str, Any]:
+        if entry is None or not is_key(visitor):
+            return {}
+        history = services.album.entries(visitor)
+        if any(each.recipe == entry.recipe for each in history):  # in another window
+            return {f"{mode}__status": html.says("The partial image is already kept.")} | history_shown(history)
+        try:
+            services.album.keep(visitor, entry)
+        except Exception as error:
+            return {f"{mode}__status": html.says(html.sentence(error), "problem")}
+        forget(services.album.visitors, visitor, mode)
+        history = services.album.entries(visitor)
+        kept = {f"{mode}__{name}": value for name, value in displayed(history[0]).items()}
+        return kept | history_shown(history) | {f"{mode}__status": html.says("The partial image is kept.")}
+
+    bind([flat[f"{mode}__delete"].click], delete, form, outputs, queue=False, js=_sure("--delete-image"))
+    bind([flat[f"{mode}__keep"].click], keep, form, outputs, queue=False)
+
+
+def _gone(services: Services, visitor: Any, lasts: Mapping[str, Entry | None], said: str) -> dict[str, Any]:
+    """What the page shows when images were deleted in another window, or their day is over: none of them is in sight any more."""
+    kept = services.album.entries(visitor) if is_key(visitor) else []
+    names = {None, *(entry.name for entry in kept)}  # None: of a partial image, or one that was restored from a file
+    modes = [last.removesuffix("__last") for last, entry in lasts.items() if entry and entry.name not in names]
+    cleared = {f"{mode}__{name}": value for mode in modes for name, value in nothing_displayed().items()}
+    return cleared | history_shown(kept) | {"restore_note": html.says(said, "problem")}
+
+
+def _bind_send(services: Services, mode: str, other: Mode, flat: Form) -> None:
+    photo, as_map, wanted, prompt, status = (f"{other.name}__{name}" for name in ("photo", "as_map", "wanted", "prompt", "status"))
+    form = {"entry": flat[f"{mode}__last"], "typed": flat[prompt]} | flat
+
+    def send(*, entry: Entry | None, typed: Any, visitor: Any, **lasts: Entry | None) -> dict[str, Any]:
+        if entry is None:
+            return {}
+        if not still_kept(entry.path):
+            return _gone(services, visitor, lasts, ONE_GONE)
+        its_copy = publish_kept(Path(entry.path))  # which stays when the image is deleted
+        taken = {photo: its_copy, as_map: False, wanted: None, status: html.says(""), "tabs": gr.Tabs(selected=other.name)}
+        return taken if typed else taken | {prompt: entry.recipe.prompt}
+
+    outputs = [photo, as_map, wanted, prompt, status, "tabs", "restore_note", *_may_be_gone()]
+    bind([flat[f"{mode}__send_{other.name}"].click], send, form, outputs, _lasts(), queue=False)
