@@ -182,10 +182,9 @@
         if (event.target.closest?.("button.run")) {
             focusFrom = document.activeElement?.matches?.("button.run") ? "run" : null;
             if (small()) intoView(inSight(".box.large"));
-        } else if (event.target.closest?.(".actions button")) {
-            focusFrom = "actions";
-        } else if (event.target.closest?.("#history button")) {
-            setTimeout(() => intoView(inSight(".box.large")), 300);
+        } else {
+            focusFrom = event.target.closest?.(".actions button") ? "actions" : focusFrom === "actions" ? null : focusFrom;
+            if (event.target.closest?.("#history button")) setTimeout(() => intoView(inSight(".box.large")), 300);
         }
     });
     const moveFocus = () => {

@@ -84,10 +84,10 @@ class Page(gr.Blocks):
         names = (session or "", event or "")
         if not isinstance(request, gr.Request):
             return Caller(visitor_of("", session, event), names, self.listeners)
-        language = language_of(request.headers.get("accept-language"))
         if (address := mcp.address_of_caller(request)) is not None:
             return Caller(visitor_of(address, None, None), names, self.listeners)
-        return Caller(visitor_of(self.hosts.address_of(request), session, event), names, self.listeners, language)
+        visitor = visitor_of(self.hosts.address_of(request), session, event)
+        return Caller(visitor, names, self.listeners, language_of(request.headers.get("accept-language")))
 
     @property
     def hosts(self) -> Hosts:

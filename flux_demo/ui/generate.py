@@ -225,7 +225,7 @@ def _end_of(services: Services, visitor: str, run: Run, last: Entry | None) -> d
         seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
         notes = dict.fromkeys(note for made in run.images for note in made.notes)
         return IDLE | {"status": html.says(" ".join((said(DONE, seconds=f"{seconds:.1f}"), *notes)))}
-    back = displayed(last) if last else {"picture": None}
+    back = displayed(last) if last else nothing_displayed()
     if not isinstance(run.error, Cancelled):
         return FAILED | back | {"status": html.says(html.sentence(run.error), "problem")}
     if (step := run.stopped_at) is None or step.preview is None:

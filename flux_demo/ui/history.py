@@ -132,10 +132,12 @@ def map_beside(recipe: Recipe, map_path: Path | None) -> ShownMap | None:
 
 
 def _thumbnail(image: Path) -> str | None:
-    """A small copy of a served image; None where the temporary folder takes no more, and the image itself stands for it."""
+    """A small copy of a served image. None where the image itself stands for it: it is as small, or the temporary folder takes no more."""
     from PIL import Image
 
     with Image.open(image) as opened:
+        if max(opened.size) <= THUMB:
+            return None
         opened.thumbnail((THUMB, THUMB))
         small = io.BytesIO()
         opened.convert("RGB").save(small, "WEBP", quality=82, method=2)  # the default, 4, takes twice as long for 3 % less

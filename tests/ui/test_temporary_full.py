@@ -28,7 +28,7 @@ def test_a_map_that_cannot_be_written_is_said_in_words(client, photo_file, monke
 
 def test_an_image_without_room_for_its_thumbnail_is_in_the_history(page, studio, monkeypatch):
     album, key = Album(studio.gallery, VisitorStore(studio.gallery.folder), {}), new_key()
-    made = studio.generate(GenerationRequest("text", "a red cube", steps=1, size=Size(128, 128)))
+    made = studio.generate(GenerationRequest("text", "a red cube", steps=1, size=Size(256, 256)))
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     album.add(key, made, None)
     (entry,) = album.entries(key)
