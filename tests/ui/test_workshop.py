@@ -41,7 +41,13 @@ def open_editor(page):
     view(page, "Paint")
     canvas = page.locator("#painter-depth canvas").first
     canvas.wait_for()
-    page.wait_for_function("document.querySelector('#painter-depth .zoom-number')?.innerText.includes('%')")
+    page.wait_for_function(
+        """() => {  // the map is there: its zoom has been the same for half a second
+            const zoom = document.querySelector("#painter-depth .zoom-number")?.innerText ?? "";
+            if (zoom !== window.zoomBefore) [window.zoomBefore, window.zoomSince] = [zoom, Date.now()];
+            return zoom.includes("%") && Date.now() - window.zoomSince > 500;
+        }"""
+    )
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -52,6 +58,11 @@ def stroke(page, x, y):
     page.mouse.down()
     page.mouse.move(x + 30, y, steps=4)
     page.mouse.up()
+
+
+def arriving(page):
+    """Around a stroke: until the browser has uploaded it."""
+    return page.expect_response(lambda response: "composite.png" in (response.request.post_data or ""))
 
 
 def pixels(png):
@@ -109,7 +120,8 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     for _ in range(3):  # more than there are strokes: it ends at the map
         page.locator("#painter-depth button[title=Undo]").click()
     assert page.locator("#painter-depth .zoom-number").inner_text() == zoom  # that of the map, and not of an empty canvas
-    stroke(page, x, y)
+    with arriving(page):
+        stroke(page, x, y)
     view(page, "Map")
     view(page, "Paint")  # before the answer to the first choice
     prompt_field(page).fill("a red cube on snow")
@@ -119,14 +131,17 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     expect(page.locator("#painter-depth canvas").first).to_be_visible()
     expect(page.locator("#map-depth")).to_be_hidden()
     view(page, "Map")
-    page.locator("#map-depth img").wait_for()
-    sent = served(page, "#map-depth")
-    assert control.sha256 == pixels_hash(sent) and control.options["painted"] is True
+    assert control.options.get("painted") is True
+    for _ in range(300):  # the browser shows it when the answer has come
+        if pixels_hash(sent := served(page, "#map-depth")) == control.sha256:
+            break
+        page.wait_for_timeout(100)
+    assert control.sha256 == pixels_hash(sent)
     differs = (pixels(sent) != drawn).any(axis=2)
     assert 20 < differs.sum() < 2000 and (pixels(sent)[differs] == 255).all()
     page.reload()
-    assert served(page, "#map-depth") == sent
     expect(page.get_by_text("Painted by hand.").locator("visible=true")).to_be_visible()
+    assert served(page, "#map-depth") == sent
     before = source(page, "#map-depth")
     view(page, "Paint")
     expect(page.locator("#painter-depth .zoom-number")).to_have_text(zoom)  # the map is there
@@ -147,7 +162,7 @@ def test_undo_ends_at_a_map_that_was_drawn_while_its_editor_was_open_and_the_pai
     give_photo(page, "depth", photo_file)
     drawn = source(page, "#map-depth")
     x, y = open_editor(page)
-    with page.expect_response(lambda response: "composite.png" in (response.request.post_data or "")):  # the stroke has arrived
+    with arriving(page):
         stroke(page, x, y)
     before = page.locator(".note:visible [data-map]").get_attribute("data-map")
     field(page, "Near clip").fill("0.5")
