@@ -96,8 +96,6 @@ def _bind_images(services: Services, flat: Form) -> None:
 
 
 def _bind_delete_all(services: Services, flat: Form) -> None:
-    statuses = [f"{mode}__status" for mode in MODES]
-
     def delete_all(*, sure: Any, visitor: Any) -> dict[str, Any]:
         if not sure or not is_key(visitor):
             return {}
@@ -110,7 +108,7 @@ def _bind_delete_all(services: Services, flat: Form) -> None:
         told = {f"{mode}__status": html.says("All your images are deleted.") for mode in MODES}
         return gone | told | history_shown([]) | {"strip": gr.update(value=None, visible=False)}
 
-    outputs = [*_may_be_gone(), *statuses, "strip"]
+    outputs = [*_may_be_gone(), *(f"{mode}__status" for mode in MODES), "strip"]
     bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, js=_sure("--delete-all"))
 
 

@@ -1,6 +1,6 @@
 """What the program says of a run, a map or an image, in the language of whoever it is said to. Errors are English everywhere."""
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from flux_demo.ui.languages import languages
@@ -32,6 +32,10 @@ def language_of(accepts: str | None) -> str:
     return next((tag for tag in (first, first.split("-")[0]) if _words(tag)), "")
 
 
-@lru_cache(maxsize=256)
 def _words(language: str) -> dict[str, str]:
-    return languages().translations.get(language, {})
+    return _translations().get(language, {})
+
+
+@cache
+def _translations() -> dict[str, dict[str, str]]:
+    return languages().translations

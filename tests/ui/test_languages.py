@@ -104,6 +104,13 @@ def test_the_first_language_that_a_browser_names_is_spoken(accepts, language):
     assert language_of(accepts) == language
 
 
+def test_languages_that_somebody_invents_read_no_file(monkeypatch):
+    """Whoever asks may write anything into that header, in every request."""
+    assert language_of("de") == "de"
+    monkeypatch.setattr(languages, "_read", lambda path: pytest.fail(f"{path.name} was read again"))
+    assert {language_of(f"x-{number}") for number in range(300)} == {""}
+
+
 def test_a_run_is_told_in_the_browsers_language(visit, photo_file, slow_steps):
     page = visit(tab="Canny", locale="de-DE")
     prompt_field(page).fill("a red cube")
