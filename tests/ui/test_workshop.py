@@ -120,8 +120,7 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     for _ in range(3):  # more than there are strokes: it ends at the map
         page.locator("#painter-depth button[title=Undo]").click()
     assert page.locator("#painter-depth .zoom-number").inner_text() == zoom  # that of the map, and not of an empty canvas
-    with arriving(page):
-        stroke(page, x, y)
+    stroke(page, x, y)
     view(page, "Map")
     view(page, "Paint")  # before the answer to the first choice
     prompt_field(page).fill("a red cube on snow")
