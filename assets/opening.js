@@ -17,11 +17,10 @@
         });
     }
 
-    // Gradio's editor sends what was painted twice. The server takes it as an upload only, so the other way ends here and not in an error.
+    // Gradio's editor sends what was painted twice: with each event, as an upload, and beside it under a name that stands in for the paint at the
+    // next event. The server takes uploads only. So the other way never ends, and no event has a name where its paint should be.
     const send = window.fetch;
-    window.fetch = (address, ...more) => String(address?.url ?? address).endsWith("/component_server/")
-        ? Promise.resolve(new Response("null", { headers: { "content-type": "application/json" } }))
-        : send(address, ...more);
+    window.fetch = (address, ...more) => String(address?.url ?? address).endsWith("/component_server/") ? new Promise(() => {}) : send(address, ...more);
 
     // At an event's end Gradio takes its inputs for streams, and tells each of them of every event from then on: dozens of updates between a
     // slider and its map, hundreds between a click and its image. Nothing streams here.

@@ -167,9 +167,9 @@
     }, true);
     const countAnew = () => { // for another map
         for (const painter of document.querySelectorAll(".painter")) {
-            const map = painter.closest(".pane").querySelector(".note [data-map]")?.dataset.map;
-            if (painter.dataset.mapBefore !== map) delete painter.dataset.strokes;
-            painter.dataset.mapBefore = map;
+            const map = painter.closest(".pane").querySelector(".note [data-map]")?.dataset.paintedOn;
+            if (painter.dataset.paintedOn !== map) delete painter.dataset.strokes;
+            painter.dataset.paintedOn = map;
         }
     };
 

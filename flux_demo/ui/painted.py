@@ -9,10 +9,11 @@ from typing import Any
 
 from flux_demo.errors import InvalidPicture
 from flux_demo.modes import Mode
+from flux_demo.recipe import PAINTED
 from flux_demo.ui.files import DrawnFrom, ShownMap, received, served_again
 from flux_demo.ui.visitor_store import VisitorStore, is_key
 
-RECORD = {field.name for field in fields(ShownMap)}  # another version of the program may have kept others
+RECORD = {field.name for field in fields(ShownMap)} - {"painted_on"}  # another version of the program may have kept others
 
 
 def painted_before(visitors: VisitorStore, visitor: Any, mode: Mode, now: DrawnFrom) -> ShownMap | None:
@@ -32,12 +33,20 @@ def painted_before(visitors: VisitorStore, visitor: Any, mode: Mode, now: DrawnF
     return None
 
 
-def keep_painted(visitors: VisitorStore, visitor: Any, mode: Mode, shown: ShownMap) -> None:
-    """Keep a map that was painted on. A full disk is no reason to disturb whoever paints."""
-    if is_key(visitor) and shown.drawn_from.photo is not None:
-        with suppress(InvalidPicture, OSError):
-            visitors.keep_form(visitor, _name(mode), asdict(shown) | {"drawn_from": _id(shown.drawn_from)})
+def keep_paint(visitors: VisitorStore, visitor: Any, mode: Mode, shown: ShownMap) -> None:
+    """Keep a map that was painted on, or forget it when ``shown`` is what is left after all paint was taken back.
+
+    A full disk is no reason to disturb whoever paints.
+    """
+    if not is_key(visitor) or shown.drawn_from.photo is None:
+        return
+    with suppress(InvalidPicture, OSError):
+        if PAINTED in shown.options:
+            record = {name: value for name, value in asdict(shown).items() if name in RECORD}
+            visitors.keep_form(visitor, _name(mode), record | {"drawn_from": _id(shown.drawn_from)})
             visitors.keep_file(visitor, _name(mode), Path(shown.path))
+        elif painted_before(visitors, visitor, mode, shown.drawn_from):
+            forget_painted(visitors, visitor, mode)
 
 
 def forget_painted(visitors: VisitorStore, visitor: str, mode: Mode) -> None:

@@ -19,12 +19,12 @@ from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received, still_kept
 from flux_demo.ui.filled import check_filled
 from flux_demo.ui.map_notes import SAME_SHAPE, Facts, described
-from flux_demo.ui.painted import keep_painted, painted_before
+from flux_demo.ui.painted import keep_paint, painted_before
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import map_note
 from flux_demo.ui.visitors import current
-from flux_demo.ui.workshop import MAP, in_sight, note_under, problem_under, seen, with_paint
+from flux_demo.ui.workshop import MAP, PAINT, in_sight, note_under, problem_under, seen, with_paint
 
 LOOKS: dict[tuple[str, str], Look] = {  # by the map's kind and what the photo looks like: how it could be used as the map
     ("canny", "canny"): "map",
@@ -85,9 +85,10 @@ def map_to_follow(
         found = map_of(services, visitor, mode, now)
         answer = in_sight(view, found)
     else:
-        found = with_paint(shown, painter, painting)
+        opening = view == PAINT and painting is None  # the answer to the choice of the editor, which is in sight already, is on its way
+        found = with_paint(shown, painter, shown.sha256 if opening else painting)
         if found is not shown:
-            keep_painted(services.album.visitors, visitor, mode, found)
+            keep_paint(services.album.visitors, visitor, mode, found)
         answer = {"map": found.path, "painting": found.sha256}
     note = {"map_note": note_under(found)}  # in place of what was said of another photo
     return found, note if found is shown else note | answer | {"shown": found}

@@ -68,7 +68,7 @@ def _map_of(studio: Studio, mode: Mode, entry: Entry, history: Sequence[Entry], 
         shown = known.shown
         if shown and shown.sha256 == control.sha256 and still_kept(shown.path):
             its_photo = still_kept(known.photo)
-            shown = replace(shown, drawn_from=drawn_from(mode, its_photo, size, fit, as_map, options))
+            shown = replace(shown, drawn_from=drawn_from(mode, its_photo, size, fit, as_map, options), painted_on=None)
             map_shown = {"shown": shown, "wanted": control.sha256, "map_note": note_of(shown, control.sha256)}
             return form | seen(MAP, shown) | map_shown | {"photo": its_photo}
     painted = bool(control.options.get(PAINTED))

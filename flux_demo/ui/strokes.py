@@ -13,11 +13,11 @@ from flux_demo.errors import InvalidPicture
 from flux_demo.modes import Mode
 from flux_demo.recipe import PAINTED
 from flux_demo.ui.files import ShownMap
-from flux_demo.ui.painted import forget_painted, keep_painted, painted_before
+from flux_demo.ui.painted import keep_paint
 from flux_demo.ui.preview import draw
 from flux_demo.ui.services import Services
 from flux_demo.ui.visitor_store import is_key
-from flux_demo.ui.workshop import choose_view, is_on, note_under, to_paint, with_paint
+from flux_demo.ui.workshop import choose_view, note_under, to_paint, under_paint, with_paint
 
 CHANGED_BY_A_STROKE = ("painter", "painting", "map", "shown", "map_note")
 
@@ -27,8 +27,10 @@ def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, An
     visitors = services.album.visitors
 
     def stroke(*, visitor: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
-        if not is_key(visitor) or shown is None or painting != shown.sha256:
+        if not is_key(visitor) or shown is None or painting is None:
             return {}
+        if painting != shown.sha256:  # another map was being drawn while the editor was opened
+            return _given_again(shown)
         answer: dict[str, Any] = {}
         with suppress(InvalidPicture, OSError):  # a full disk is no reason to disturb whoever paints
             if _is_cleared(painter):
@@ -38,13 +40,9 @@ def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, An
                     answer |= {"map": found.path, "shown": found, "map_note": note_under(found)}
             else:
                 found = with_paint(shown, painter, painting)
-                if found is shown and isinstance(painter, dict) and not is_on(shown, painter):
+                if found is shown and isinstance(painter, dict) and under_paint(shown, painter) is None:
                     answer = _given_again(shown)
-            if found.drawn_from.photo is not None:
-                if PAINTED in found.options:
-                    keep_painted(visitors, visitor, mode, found)
-                elif painted_before(visitors, visitor, mode, found.drawn_from):  # what was painted on it is taken back
-                    forget_painted(visitors, visitor, mode)
+            keep_paint(visitors, visitor, mode, found)
         return answer
 
     return stroke
@@ -56,7 +54,7 @@ def view_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]
     def chosen(*, visitor: Any, view: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
         answer = choose_view(view=view, shown=shown, painter=painter, painting=painting)
         if (found := answer.get("shown")) and found is not shown:
-            keep_painted(services.album.visitors, visitor, mode, found)
+            keep_paint(services.album.visitors, visitor, mode, found)
         return answer
 
     return chosen

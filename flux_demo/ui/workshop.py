@@ -102,11 +102,13 @@ def choose_view(*, view: Any, shown: ShownMap | None, painter: Any, painting: st
         return seen(view, None)
     try:
         found = with_paint(shown, painter, painting)
+        answer = seen(view, found)
+        if _is_in_editor(found, painter):
+            answer.pop("painter", None)
     except InvalidPicture as error:
         return seen(MAP, shown) | {"map_note": problem_under(shown, str(error)), "view": MAP}
     if found is not shown:
-        return seen(view, found) | {"shown": found, "map_note": note_under(found)}
-    answer = seen(view, shown)
+        return answer | {"shown": found, "map_note": note_under(found)}
     del answer["map"]["value"]
     return answer
 
@@ -114,24 +116,37 @@ def choose_view(*, view: Any, shown: ShownMap | None, painter: Any, painting: st
 def with_paint(shown: ShownMap, painter: Any, painting: str | None) -> ShownMap:
     """The map as the editor shows it; the same object where nothing was painted on it. Raises InvalidPicture.
 
-    ``painting`` is the hash of the map that the editor was given: an older one's strokes are not for this map.
+    ``painting`` is the hash of the map that the editor showed last: an older one's strokes are not for this map.
     """
     composite = painter.get("composite") if isinstance(painter, dict) else None
-    if not composite or painting != shown.sha256 or not is_on(shown, painter):
+    under = under_paint(shown, painter) if composite and painting == shown.sha256 else None
+    if under is None:
         return shown
     painted = ControlMap(shown.kind, open_photo(received(composite)), {**shown.options, PAINTED: True}, shown.fit, shown.estimator)
     if painted.sha256 == shown.sha256:
         return shown
-    return replace(keep_map(painted, shown.drawn_from, SAID_OF_PAINT), keeps=shown.keeps)
+    if painted.sha256 == under.sha256:  # all of it is undone
+        return under
+    return replace(keep_map(painted, shown.drawn_from, SAID_OF_PAINT), keeps=shown.keeps, painted_on=replace(under, painted_on=None))
 
 
-def is_on(shown: ShownMap, painter: dict[str, Any]) -> bool:
-    """Whether the editor has this map under its strokes. Its undo goes back beyond the map: to another one, or to an empty canvas.
+def under_paint(shown: ShownMap, painter: dict[str, Any]) -> ShownMap | None:
+    """What the editor has under its strokes: this map, or the one that it was painted on.
+
+    None for anything else: its undo goes back beyond the map, to another one or to an empty canvas. Raises InvalidPicture for a file that is gone.
+    """
+    if not (background := painter.get("background")):
+        return None
+    pixels = open_photo(received(background)).tobytes()
+    return next((each for each in (shown, shown.painted_on) if each and open_photo(each.path).tobytes() == pixels), None)
+
+
+def _is_in_editor(shown: ShownMap, painter: Any) -> bool:
+    """Whether the map was painted in the editor as it stands: with its undo, and with strokes that were faster than the answer.
 
     Raises InvalidPicture for a file that is gone.
     """
-    background = painter.get("background")
-    return bool(background) and open_photo(received(background)).tobytes() == open_photo(shown.path).tobytes()
+    return isinstance(painter, dict) and shown.painted_on is not None and under_paint(shown, painter) is shown.painted_on
 
 
 def to_paint(shown: ShownMap) -> dict[str, Any]:
@@ -144,12 +159,14 @@ def note_under(shown: ShownMap, more: str = "") -> str:
     texts = {"any": f"{shown.note}{more}", PAINT: ABOUT_PAINT}
     if shown.drawn_from.photo is None:
         texts[OVER] = "There is no photo here to lay the map over. Add the one that it was drawn from."
-    return html.map_note(texts, shown.sha256, shown.keeps)
+    return html.map_note(texts, shown.sha256, (shown.painted_on or shown).sha256, shown.keeps)
 
 
 def problem_under(shown: ShownMap | None, text: str) -> str:
     """What went wrong, below the map that stays."""
-    return html.map_note({"any": text}, shown.sha256, shown.keeps, "problem") if shown else html.says(text, "problem")
+    if shown is None:
+        return html.says(text, "problem")
+    return html.map_note({"any": text}, shown.sha256, (shown.painted_on or shown).sha256, shown.keeps, "problem")
 
 
 def _pair(view: Any, shown: ShownMap) -> tuple[str, str] | None:

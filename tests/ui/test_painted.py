@@ -121,6 +121,32 @@ def test_an_editor_that_lost_the_map_gets_it_back(shown, tmp_path, cleared):
     assert painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
 
 
+def test_strokes_go_on_in_the_same_editor_after_a_run_or_another_view(shown, tmp_path):
+    visitors = VisitorStore(tmp_path)
+    services = services_of(visitors)
+    chosen, stroked = view_handler(services, DEPTH), stroke_handler(services, DEPTH)
+    first, _ = map_to_follow(services, ME, DEPTH, shown.drawn_from, shown, "paint", painted(shown, "white"), shown.sha256)
+    second, _ = map_to_follow(services, ME, DEPTH, shown.drawn_from, first, "paint", painted(shown, "grey"), first.sha256)
+    assert map_to_send(second).image.getpixel((0, 0)) == (128, 128, 128) and second.painted_on == shown
+    faster = painted(shown, "red")  # painted before the answer to the choice of the editor
+    opened = chosen(visitor=ME, view="paint", shown=second, painter=faster, painting=None)
+    assert "painter" not in opened and opened["painting"] == second.sha256
+    assert chosen(visitor=ME, view="paint", shown=shown, painter=faster, painting=None)["painter"]["value"]["background"] == shown.path
+    third, _ = map_to_follow(services, ME, DEPTH, shown.drawn_from, second, "paint", faster, None)
+    assert map_to_send(third).image.getpixel((0, 0)) == (255, 0, 0)
+    assert stroked(visitor=ME, shown=third, painter=painted(shown, "blue"), painting=third.sha256) == {}
+    assert Image.open(painted_before(visitors, ME, DEPTH, shown.drawn_from).path).getpixel((0, 0)) == (0, 0, 255)
+    undone = chosen(visitor=ME, view="map", shown=third, painter=painted(shown, "black"), painting=third.sha256)
+    assert undone["shown"] == shown and painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
+
+
+def test_an_editor_with_an_older_map_gets_the_one_that_is_shown(shown, tmp_path):
+    answer = stroke_handler(services_of(VisitorStore(tmp_path)), DEPTH)(
+        visitor=ME, shown=shown, painter=painted(shown, "white"), painting="0" * 64
+    )
+    assert answer["painter"]["value"]["background"] == shown.path and answer["painting"] == shown.sha256
+
+
 def test_a_disk_that_refuses_and_fields_of_another_version_are_no_reason_not_to_draw(shown, tmp_path):
     visitors = VisitorStore(tmp_path)
     paint(visitors, shown)

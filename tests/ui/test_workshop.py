@@ -12,6 +12,7 @@ from flux_demo.maps.fit import fit
 from flux_demo.request import Size
 from flux_demo.ui import strokes
 from flux_demo.ui.workshop import choose_view
+from tests.ui.conftest import SMALL
 from tests.ui.driving import (
     changed,
     choose_size,
@@ -154,6 +155,36 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     field(page, "Near clip").press("Tab")
     clipped = changed(page, "#map-depth", before)
     assert not (pixels(clipped)[differs] == 255).all()
+
+
+def test_a_stroke_is_in_the_map_a_while_after_it_too_and_the_editor_stays_as_it_was_left(visit, photo_file):
+    page = visit(tab="Depth")
+    give_photo(page, "depth", photo_file)
+    before = source(page, "#map-depth")
+    choose_size(page, SMALL)
+    changed(page, "#map-depth", before)
+    prompt_field(page).fill("a red cube on snow")
+    set_steps(page, 1)
+    x, y = open_editor(page)
+    stroke(page, x, y)
+    page.wait_for_timeout(1000)
+    view(page, "Map")
+    expect(page.get_by_text("Painted by hand.").locator("visible=true")).to_be_visible()
+    sent = [page.locator(".note:visible [data-map]").get_attribute("data-map")]
+    view(page, "Paint")
+    page.wait_for_timeout(300)  # nobody paints sooner; the answer may take longer
+    for number in (1, 2):
+        stroke(page, x, y - 20 * number)
+        page.wait_for_timeout(1000)
+        run(page)
+        sent.append(read_recipe_of(made(page, "depth")).control.sha256)
+        expect(page.locator(".note:visible [data-map]")).to_have_attribute("data-map", sent[-1])
+    assert len(set(sent)) == 3
+    for _ in range(3):
+        page.locator("#painter-depth button[title=Undo]").click()
+    page.wait_for_timeout(1000)
+    view(page, "Map")
+    expect(page.get_by_text("Painted by hand.").locator("visible=true")).to_have_count(0)
 
 
 def test_undo_ends_at_a_map_that_was_drawn_while_its_editor_was_open_and_the_paint_comes_back_with_the_setting(visit, photo_file):
