@@ -37,6 +37,7 @@ SHOWN_BY_A_RUN = (
     "image_head",
     "caption",
     "details",
+    "preview",
     "keep",
     "run",
     "stop",

@@ -158,7 +158,7 @@ def thumbnails(history: list[Entry]) -> list[dict[str, Any]]:
 
 def displayed_names() -> tuple[str, ...]:
     """A tab's components that show an image."""
-    return ("picture", "image_head", "caption", "details", "last", "keep", *actions())
+    return ("picture", "image_head", "caption", "details", "last", "preview", "keep", *actions())
 
 
 def displayed(entry: Entry) -> dict[str, Any]:
@@ -172,6 +172,7 @@ def displayed(entry: Entry) -> dict[str, Any]:
         "caption": html.caption(entry.recipe, entry.title),
         "details": html.details(entry.recipe),
         "last": entry,
+        "preview": gr.update(visible=False),
         "keep": gr.update(visible=entry.recipe.stopped_at is not None and entry.name is None),
         **buttons,
     }
@@ -186,6 +187,7 @@ def nothing_displayed() -> dict[str, Any]:
         "caption": "",
         "details": "",
         "last": None,
+        "preview": gr.update(visible=False),
         "keep": gr.update(visible=False),
         **buttons,
     }

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from flux_demo.modes import MODES, Mode
+from flux_demo.progress import Step
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.files import publish_kept, still_kept
@@ -50,6 +51,7 @@ def bind_history(services: Services, flat: Form) -> None:
     _bind_images(services, flat)
     _bind_delete_all(services, flat)
     for mode in MODES:
+        _bind_preview(services, mode, flat)
         _bind_kept(services, mode, flat)
         for other in MODES.values():
             if other.control:
@@ -69,6 +71,8 @@ def _bind_images(services: Services, flat: Form) -> None:
             if (run := services.runs.find(visitor, mode)) and not run.done.is_set():
                 run.shows_previews = False
                 answer[f"{mode}__image_head"] = html.image_head(MEANWHILE, during_a_run=True)
+                if isinstance(run.at, Step) and run.at.preview:
+                    answer[f"{mode}__preview"] = gr.update(visible=True)
             else:
                 answer[f"{mode}__status"] = html.says("")  # which was of another image
         elif entry:
@@ -115,6 +119,21 @@ def _bind_delete_all(services: Services, flat: Form) -> None:
 def _sure(name: str) -> str:
     """The script that asks before an image is deleted."""
     return SURE_JS.replace("NAME", name).replace("ENGLISH", json.dumps(STYLED[name]))
+
+
+def _bind_preview(services: Services, mode: str, flat: Form) -> None:
+    """The button that goes from an earlier image back to the run that goes on meanwhile."""
+
+    def back(*, visitor: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = {f"{mode}__preview": gr.update(visible=False)}
+        if (run := services.runs.find(visitor, mode)) and not run.done.is_set():
+            run.shows_previews = True
+            answer[f"{mode}__image_head"] = html.image_head()
+            if isinstance(run.at, Step) and run.at.preview:
+                answer[f"{mode}__picture"] = run.at.preview
+        return answer
+
+    bind([flat[f"{mode}__preview"].click], back, flat, [f"{mode}__{name}" for name in ("preview", "image_head", "picture")], queue=False)
 
 
 def _bind_kept(services: Services, mode: str, flat: Form) -> None:

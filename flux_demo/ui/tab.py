@@ -194,6 +194,7 @@ def _image(form: Form, state: dict, mode: Mode) -> None:
     )
     form["caption"] = gr.HTML("", elem_classes="caption-line", elem_id=f"caption-{mode.name}")
     with gr.Row(elem_classes="actions"):
+        form["preview"] = gr.Button("Back to the preview", size="sm", visible=False, elem_classes="preview")
         form["keep"] = gr.Button("Keep partial image", size="sm", visible=False)
         form["reuse"] = gr.Button("Reuse seed", size="sm", interactive=False)
         form["renew"] = gr.Button("Random seed", size="sm", interactive=False)

@@ -38,6 +38,13 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     expect(page.locator("#status-text .step")).not_to_have_text(said)
     page.wait_for_timeout(2000)  # three steps
     assert source(page, "#picture-text") == before
+    back = page.get_by_role("button", name="Back to the preview", exact=True)
+    back.click()
+    changed(page, "#picture-text", before)
+    preview = source(page, "#picture-text")
+    expect(back).to_have_count(0)
+    expect(page.locator("#tab-text .answer h2 small")).to_have_count(0)
+    changed(page, "#picture-text", preview)  # and it goes on
     files = len(list(studio.gallery.folder.glob("*.png")))
     page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     page.locator("#status-text").get_by_text("Stopped at step").wait_for()
