@@ -155,7 +155,10 @@
     // Gradio's editor counts the map itself among what can be undone. Strokes are counted here, so that Undo ends at the map.
     document.addEventListener("pointerdown", (event) => {
         const painter = event.target.matches?.("canvas") && event.target.closest(".painter");
-        if (painter) painter.dataset.strokes = Number(painter.dataset.strokes ?? 0) + 1;
+        if (!painter) return;
+        painter.dataset.strokes = Number(painter.dataset.strokes ?? 0) + 1;
+        // Gradio's editor paints only where it knows the pointer to be over the map. Of a mouse it is told before; a finger comes from nowhere.
+        if (event.pointerType !== "mouse") event.target.dispatchEvent(new PointerEvent("pointermove", event));
     }, true);
     document.addEventListener("click", (event) => {
         const does = event.target.closest?.(".painter button")?.title;

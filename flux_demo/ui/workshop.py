@@ -142,11 +142,14 @@ def under_paint(shown: ShownMap, painter: dict[str, Any]) -> ShownMap | None:
 
 
 def _is_in_editor(shown: ShownMap, painter: Any) -> bool:
-    """Whether the map was painted in the editor as it stands: with its undo, and with strokes that were faster than the answer.
+    """Whether the editor shows this map as it stands, or has painted it: then it keeps its undo, and strokes that were faster than the answer.
 
     Raises InvalidPicture for a file that is gone.
     """
-    return isinstance(painter, dict) and shown.painted_on is not None and under_paint(shown, painter) is shown.painted_on
+    under = under_paint(shown, painter) if isinstance(painter, dict) else None
+    if under is None or under is shown.painted_on:
+        return under is not None
+    return open_photo(received(painter.get("composite") or painter["background"])).tobytes() == open_photo(shown.path).tobytes()
 
 
 def to_paint(shown: ShownMap) -> dict[str, Any]:

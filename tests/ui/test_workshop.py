@@ -3,6 +3,7 @@
 import io
 import threading
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -10,6 +11,7 @@ from playwright.sync_api import expect
 
 from flux_demo.maps.fit import fit
 from flux_demo.request import Size
+from flux_demo.settings import ASSETS
 from flux_demo.ui import strokes
 from flux_demo.ui.workshop import choose_view
 from tests.ui.conftest import SMALL
@@ -185,6 +187,23 @@ def test_a_stroke_is_in_the_map_a_while_after_it_too_and_the_editor_stays_as_it_
     page.wait_for_timeout(1000)
     view(page, "Map")
     expect(page.get_by_text("Painted by hand.").locator("visible=true")).to_have_count(0)
+
+
+def test_every_touch_of_a_finger_paints(visit):
+    page = visit(width=390, tab="Depth", has_touch=True, is_mobile=True)
+    give_photo(page, "depth", ASSETS / "examples" / "two-on-wood.png")
+    before = source(page, "#map-depth")
+    drawn = pixels(served(page, "#map-depth"))
+    x, y = open_editor(page)
+    browser = page.context.new_cdp_session(page)
+    for start in (-120, -70, -20, 30, 80):
+        points = [{"x": x + start + moved, "y": y - 52} for moved in range(0, 25, 5)]
+        for kind, at in [("touchStart", points[:1]), *(("touchMove", [each]) for each in points[1:]), ("touchEnd", [])]:
+            browser.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+        page.wait_for_timeout(700)
+    view(page, "Map")
+    differs = (pixels(changed(page, "#map-depth", before)) != drawn).any(axis=2)
+    assert cv2.connectedComponents(differs.astype(np.uint8))[0] == 1 + 5
 
 
 def test_undo_ends_at_a_map_that_was_drawn_while_its_editor_was_open_and_the_paint_comes_back_with_the_setting(visit, photo_file):
