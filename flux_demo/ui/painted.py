@@ -1,4 +1,4 @@
-"""A map that was painted on outlives a reload, and a change of what it was drawn from that is taken back: it is kept until another is painted."""
+"""A map that was painted on outlives a reload, and a change of what it was drawn from that is taken back: the last eight of a tab are kept."""
 
 import hashlib
 from contextlib import suppress
@@ -13,23 +13,22 @@ from flux_demo.recipe import PAINTED
 from flux_demo.ui.files import DrawnFrom, ShownMap, received, served_again
 from flux_demo.ui.visitor_store import VisitorStore, is_key
 
-RECORD = {field.name for field in fields(ShownMap)} - {"painted_on"}  # another version of the program may have kept others
+RECORD = {field.name for field in fields(ShownMap)} - {"painted_on"} | {"slot"}  # another version of the program may have kept others
+KEPT = 8  # painted maps of a tab
 
 
 def painted_before(visitors: VisitorStore, visitor: Any, mode: Mode, now: DrawnFrom) -> ShownMap | None:
-    """The visitor's painted map if it was drawn from what the form describes.
+    """The visitor's painted map if one was drawn from what the form describes.
 
     Raises InvalidPicture when the form's photo is gone.
     """
     if not is_key(visitor) or now.photo is None:
         return None
     with suppress(OSError):  # a disk that refuses is no reason not to draw the map
-        if not (kept := visitors.form(visitor, _name(mode))):
-            return None
-        if kept.keys() != RECORD:
-            forget_painted(visitors, visitor, mode)
-        elif kept["drawn_from"] == _id(now) and (path := served_again(kept["path"], visitors.file(visitor, _name(mode)))):
-            return ShownMap(**{**kept, "path": path, "drawn_from": now})
+        if kept := next((each for each in _records(visitors, visitor, mode) if each["drawn_from"] == _id(now)), None):
+            if path := served_again(kept["path"], visitors.file(visitor, _file(mode, kept["slot"]))):
+                values = {name: value for name, value in kept.items() if name != "slot"}
+                return ShownMap(**{**values, "path": path, "drawn_from": now})
     return None
 
 
@@ -41,22 +40,39 @@ def keep_paint(visitors: VisitorStore, visitor: Any, mode: Mode, shown: ShownMap
     if not is_key(visitor) or shown.drawn_from.photo is None:
         return
     with suppress(InvalidPicture, OSError):
+        drawn_from = _id(shown.drawn_from)
+        known = _records(visitors, visitor, mode)
+        before = next((each for each in known if each["drawn_from"] == drawn_from), None)
+        others = [each for each in known if each is not before]
         if PAINTED in shown.options:
+            slot = before["slot"] if before else _free_slot(others)
             record = {name: value for name, value in asdict(shown).items() if name in RECORD}
-            visitors.keep_form(visitor, _name(mode), record | {"drawn_from": _id(shown.drawn_from)})
-            visitors.keep_file(visitor, _name(mode), Path(shown.path))
-        elif painted_before(visitors, visitor, mode, shown.drawn_from):
-            forget_painted(visitors, visitor, mode)
+            visitors.keep_form(visitor, _name(mode), {"maps": [*others, record | {"drawn_from": drawn_from, "slot": slot}]})
+            visitors.keep_file(visitor, _file(mode, slot), Path(shown.path))
+        elif before:
+            visitors.keep_form(visitor, _name(mode), {"maps": others})
+            visitors.keep_file(visitor, _file(mode, before["slot"]), None)
 
 
-def forget_painted(visitors: VisitorStore, visitor: str, mode: Mode) -> None:
-    if visitors.form(visitor, _name(mode)):
-        visitors.keep_form(visitor, _name(mode), {})
-        visitors.keep_file(visitor, _name(mode), None)
+def _free_slot(records: list[dict[str, Any]]) -> int:
+    """The number of a file for another map; where none is left, that of the oldest, which is taken out of the records."""
+    if len(records) >= KEPT:
+        return records.pop(0)["slot"]
+    return min(set(range(KEPT)) - {each["slot"] for each in records})
+
+
+def _records(visitors: VisitorStore, visitor: str, mode: Mode) -> list[dict[str, Any]]:
+    """What is kept of the painted maps, oldest first."""
+    maps = visitors.form(visitor, _name(mode)).get("maps", [])
+    return [each for each in maps if each.keys() == RECORD]
 
 
 def _name(mode: Mode) -> str:
     return f"painted-{mode.name}"
+
+
+def _file(mode: Mode, slot: int) -> str:
+    return f"painted-{mode.name}-{slot}"
 
 
 def _id(drawn_from: DrawnFrom) -> list[Any]:

@@ -1,6 +1,7 @@
 """Painted maps are kept with what they were drawn from."""
 
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,7 @@ from flux_demo.request import ControlMap
 from flux_demo.ui.files import DrawnFrom, keep_map, map_to_send, new_file
 from flux_demo.ui.history import Entry
 from flux_demo.ui.html import details
-from flux_demo.ui.painted import painted_before
+from flux_demo.ui.painted import KEPT, painted_before
 from flux_demo.ui.preview import map_to_follow
 from flux_demo.ui.restore import filled
 from flux_demo.ui.strokes import stroke_handler, view_handler
@@ -106,6 +107,22 @@ def test_strokes_that_are_taken_back_are_forgotten(shown, tmp_path):
     assert painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
 
 
+def test_each_setting_has_its_paint_and_the_oldest_goes_when_there_are_many(shown, tmp_path):
+    visitors = VisitorStore(tmp_path)
+    settings = [replace(shown, drawn_from=shown.drawn_from._replace(options=(("near", near / 10),))) for near in range(KEPT + 1)]
+    for number, each in enumerate(settings):
+        paint(visitors, each, (number, 0, 0))
+    found = [painted_before(VisitorStore(tmp_path), ME, DEPTH, each.drawn_from) for each in settings]
+    assert found[0] is None
+    assert [Image.open(each.path).getpixel((0, 0))[0] for each in found[1:]] == list(range(1, KEPT + 1))
+    paint(visitors, settings[4], "black")  # taken back
+    paint(visitors, settings[5], "white")
+    left = [number for number, each in enumerate(settings) if painted_before(visitors, ME, DEPTH, each.drawn_from)]
+    assert left == [1, 2, 3, 5, 6, 7, 8]
+    assert Image.open(painted_before(visitors, ME, DEPTH, settings[5].drawn_from).path).getpixel((0, 0)) == (255, 255, 255)
+    assert len(list(tmp_path.rglob("painted-depth-*"))) == len(left)
+
+
 @pytest.mark.parametrize("cleared", [True, False])
 def test_an_editor_that_lost_the_map_gets_it_back(shown, tmp_path, cleared):
     visitors = VisitorStore(tmp_path)
@@ -150,7 +167,8 @@ def test_an_editor_with_an_older_map_gets_the_one_that_is_shown(shown, tmp_path)
 def test_a_disk_that_refuses_and_fields_of_another_version_are_no_reason_not_to_draw(shown, tmp_path):
     visitors = VisitorStore(tmp_path)
     paint(visitors, shown)
-    visitors.change_form(ME, "painted-depth", {"colour": "red"})
+    (kept,) = visitors.form(ME, "painted-depth")["maps"]
+    visitors.keep_form(ME, "painted-depth", {"maps": [kept | {"colour": "red"}]})
     assert painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
     (tmp_path / "file").touch()
     refusing = VisitorStore(tmp_path / "file")
