@@ -22,8 +22,8 @@ from flux_demo.ui.files import ShownMap, keep_map, new_file, received, still_kep
 
 MAP, OVER, COLOUR, PAINT = "map", "over", "colour", "paint"
 TITLES = {MAP: "Map", OVER: "On photo", COLOUR: "Colour", PAINT: "Paint"}
-ABOUT_PAINT = "White adds, black takes away; Erase takes new strokes away. Another photo, size or setting of the map draws it anew."
-SAID_OF_PAINT = "Painted by hand. Another photo, size or setting of the map draws it anew."
+ABOUT_PAINT = "White adds, black takes away; the bin removes all paint. Each photo, size and setting has its own."
+SAID_OF_PAINT = "Painted by hand. Each photo, size and setting of the map has its own paint."
 VIEWED = ("map", "beside", "painter", "painting")
 BRUSH = {"canny": ["#ffffff", "#000000"], "depth": ["#ffffff", "#c0c0c0", "#808080", "#404040", "#000000"]}
 

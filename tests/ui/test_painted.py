@@ -149,12 +149,14 @@ def test_strokes_go_on_in_the_same_editor_after_a_run_or_another_view(shown, tmp
     opened = chosen(visitor=ME, view="paint", shown=second, painter=faster, painting=None)
     assert "painter" not in opened and opened["painting"] == second.sha256
     assert chosen(visitor=ME, view="paint", shown=shown, painter=faster, painting=None)["painter"]["value"]["background"] == shown.path
+    undone = painted(shown, "black")
+    assert "painter" not in chosen(visitor=ME, view="paint", shown=shown, painter=undone, painting=None)
     third, _ = map_to_follow(services, ME, DEPTH, shown.drawn_from, second, "paint", faster, None)
     assert map_to_send(third).image.getpixel((0, 0)) == (255, 0, 0)
     assert stroked(visitor=ME, shown=third, painter=painted(shown, "blue"), painting=third.sha256) == {}
     assert Image.open(painted_before(visitors, ME, DEPTH, shown.drawn_from).path).getpixel((0, 0)) == (0, 0, 255)
-    undone = chosen(visitor=ME, view="map", shown=third, painter=painted(shown, "black"), painting=third.sha256)
-    assert undone["shown"] == shown and painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
+    left = chosen(visitor=ME, view="map", shown=third, painter=undone, painting=third.sha256)
+    assert left["shown"] == shown and painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
 
 
 def test_an_editor_with_an_older_map_gets_the_one_that_is_shown(shown, tmp_path):
