@@ -45,10 +45,11 @@ def open_editor(page):
     canvas = page.locator("#painter-depth canvas").first
     canvas.wait_for()
     page.wait_for_function(
-        """() => {  // the map is there: its zoom has been the same for half a second
+        """() => {  // the map is there, which Gradio counts as a step to undo, and its zoom has been the same for half a second
             const zoom = document.querySelector("#painter-depth .zoom-number")?.innerText ?? "";
             if (zoom !== window.zoomBefore) [window.zoomBefore, window.zoomSince] = [zoom, Date.now()];
-            return zoom.includes("%") && Date.now() - window.zoomSince > 500;
+            const undo = document.querySelector("#painter-depth button[title=Undo]");
+            return undo && !undo.disabled && zoom.includes("%") && Date.now() - window.zoomSince > 500;
         }"""
     )
     canvas.scroll_into_view_if_needed()
