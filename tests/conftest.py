@@ -1,5 +1,6 @@
 """Fixtures for all tests. Every test runs with an empty environment of ours and with folders of its own."""
 
+import gc
 import os
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from flux_demo.backends import Backend, Refusal
+from flux_demo.libraries import collect_seldom
 from flux_demo.modes import MAP_LIMITS
 from flux_demo.progress import Phase, Status
 from flux_demo.request import Dials, DrawnImage
@@ -18,9 +20,16 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 if "PYTEST_XDIST_WORKER" in os.environ:  # beside each other, workers of several threads each wait for one another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+collect_seldom()  # as the programs do
 # The machine may be busy, and nothing is written beside the repository.
 hypothesis.settings.register_profile("here", deadline=None, database=None)
 hypothesis.settings.load_profile("here")
+
+
+def pytest_collection_finish():
+    """The libraries stay as long as the tests. No collection of garbage looks through them again, and the tests ask for hundreds."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -200,9 +200,11 @@ def test_whoever_opens_the_page_to_others_is_told_once_and_how_to_close_it():
 
 
 def test_a_password_is_asked_for(tmp_path):
+    """Who has it makes images, which go to the folder that is named."""
     from gradio_client import Client
 
-    with started("--port", str(free_port()), "--host", "0.0.0.0", FLUX_DEMO_AUTH="me:pass:word") as (_, address, lines):
+    words = ("--port", str(free_port()), "--host", "0.0.0.0", "--outputs", str(tmp_path / "mine"), "--auth", "me:pass:word")
+    with started(*words) as (_, address, lines):
         assert len(lines) == 1  # nobody enters who does not know it, so there is nothing to warn of
         assert status_of(f"{address}config") == 401
         assert status_of(f"{address}gradio_api/mcp/") == 403  # its calls could not say who they are
@@ -210,15 +212,6 @@ def test_a_password_is_asked_for(tmp_path):
             Client(address, verbose=False, download_files=str(tmp_path))
         client = Client(address, auth=("me", "pass:word"), verbose=False, download_files=str(tmp_path))
         assert client.predict(api_name="/status")["modes"]["text"]["backend"] == "mini"
-
-
-def test_images_go_to_the_folder_that_is_named_and_to_whoever_has_the_password(tmp_path):
-    from gradio_client import Client
-
-    words = ("--outputs", str(tmp_path / "mine"), "--auth", "me:pass:word")
-    with started("--port", str(free_port()), *words) as (_, address, _lines):
-        assert status_of(f"{address}config") == 401
-        client = Client(address, auth=("me", "pass:word"), verbose=False, download_files=str(tmp_path / "client"))
         client.predict("a red cube", size="128x128", steps=2, api_name="/text")
         client.close()
     assert len(list((tmp_path / "mine").glob("*.png"))) == 1

@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_demo import environment
@@ -70,12 +70,14 @@ def test_this_machine_is_never_asked_through_a_proxy(monkeypatch):
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+@settings(max_examples=40)  # each makes a client, which reads all certificates
 def test_nothing_in_no_proxy_breaks_the_client(entry):
     with pytest.MonkeyPatch.context() as patch:
         client_of(patch, prepared(HTTP_PROXY="http://proxy:1", no_proxy=entry)).close()
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+@settings(max_examples=40)  # each makes a client, which reads all certificates
 def test_every_proxy_is_usable_or_refused_in_words(value):
     try:
         environ = prepared(all_proxy=value)

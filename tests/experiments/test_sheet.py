@@ -39,7 +39,7 @@ def test_maps_stand_under_their_cells():
     assert column.index((255, 0, 0)) < column.index((0, 0, 255))
 
 
-@pytest.mark.parametrize("count", [(1, 1), (5000, 1), (1, 5000), (316, 64)])
+@pytest.mark.parametrize("count", [(1, 1), (5000, 1), (1, 1500), (316, 64)])
 def test_no_sheet_is_larger_than_can_be_opened(count):
     axes = Axis.of("seed", range(count[0])), Axis.of("steps", range(1, count[1] + 1))
     total = 0

@@ -23,7 +23,7 @@ def test_one_client_with_48_runs_holds_nobody_up(address, client, photo_file, st
     with ThreadPoolExecutor(3) as listeners:
         heard, events = [], []
         for number in range(48):
-            answer = post(address, "a red cube", SMALL, str(number), 100, None)
+            answer = post(address, "a red cube", SMALL, str(number), 40, None)
             assert answer.status_code == 200
             events.append(answer.json()["event_id"])
             if number < 3:  # all that one client may have; nobody listens to the others, and none of these ends meanwhile
