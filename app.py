@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from flux_demo import environment, listening
 from flux_demo.errors import FluxDemoError
+from flux_demo.libraries import collect_seldom
 from flux_demo.settings import BACKENDS, Settings
 from flux_demo.streams import forget_output, make_writable
 
@@ -25,6 +26,7 @@ demo = None  # the page, under the name by which Spaces look for it
 def main(arguments: list[str] | None = None) -> int:
     """Start the page and stay until Ctrl+C or a termination signal, which are the ordinary ends. Returns the exit code."""
     make_writable()
+    collect_seldom()
     asked = _parser().parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)

@@ -8,7 +8,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 not understood, 3 refused or failed, 130 interrupted."""
     try:
         from flux_demo.cli import run
+        from flux_demo.libraries import collect_seldom
 
+        collect_seldom()
         return run(arguments)
     except KeyboardInterrupt:  # before or after the command itself
         return 130

@@ -1,15 +1,23 @@
-"""The libraries that models come from are imported by one thread at a time.
+"""How large libraries are imported: with few searches for garbage, and those that models come from by one thread at a time.
 
 transformers and diffusers put another module into their own place while they are imported, and so do many of their packages. A thread
 that meets one of them just then goes on with what is thrown away, and finds none of the classes in it: the page loads its models in one
 thread, and a visitor's photo needs the depth model in another.
 """
 
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+COLLECT_AFTER = 10_000  # objects; Python's 700 take a tenth of the time in which Gradio, diffusers and transformers are imported
+
 _lock = threading.RLock()
+
+
+def collect_seldom() -> None:
+    """Let this process look for garbage after more objects than by default. For programs: a script decides this for itself."""
+    gc.set_threshold(COLLECT_AFTER)
 
 
 @contextmanager

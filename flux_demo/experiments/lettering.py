@@ -107,6 +107,7 @@ def _runs(text: str) -> list[tuple[str, str]]:
     return runs
 
 
+@lru_cache(maxsize=4096)
 def _font_for(code: int) -> str:
     return next((name for first, last, name in SCRIPTS if first <= code <= last), BASE)
 
