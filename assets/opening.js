@@ -1,4 +1,4 @@
-// Runs before there is a page: in the head, where page.js runs half a second after the first tab can be clicked.
+// Runs before Gradio: first in the head, where page.js runs half a second after the first tab can be clicked.
 (() => {
     // A browser that keeps nothing, cookies and site data blocked, refuses even to be asked. Gradio's frontend would end there.
     try {
@@ -21,6 +21,18 @@
     // next event. The server takes uploads only. So the other way never ends, and no event has a name where its paint should be.
     const send = window.fetch;
     window.fetch = (address, ...more) => String(address?.url ?? address).endsWith("/component_server/") ? new Promise(() => {}) : send(address, ...more);
+
+    // Gradio's loading screen counts its seconds sixty times a second, and never stops when it is gone: seven per cent of a core, for as long as
+    // the page is open. The module that counts gets frames that never come; nothing else on this page shows its seconds.
+    const frame = window.requestAnimationFrame;
+    const setFrame = (found) => Object.defineProperty(window, "requestAnimationFrame", { configurable: true, ...found });
+    setFrame({
+        get() {
+            if (!new Error().stack.includes("/statustracker-")) return frame;
+            setFrame({ writable: true, value: frame });
+            return () => 0;
+        },
+    });
 
     // At an event's end Gradio takes its inputs for streams, and tells each of them of every event from then on: dozens of updates between a
     // slider and its map, hundreds between a click and its image. Nothing streams here.

@@ -4,6 +4,7 @@ from flux_demo.ui.lean_gradio import gradio  # before any other import of it
 
 # isort: split
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,6 @@ def launch_options() -> dict[str, Any]:
         "theme": theme(),
         "css": style(translated),
         "css_paths": [_shipped(ASSETS / "style.css")],
-        "head": f"<script>{_shipped(ASSETS / 'opening.js').read_text(encoding='utf-8')}</script>",
         "js": _shipped(ASSETS / "page.js").read_text(encoding="utf-8"),
         "i18n": translated,
         "footer_links": [],
@@ -47,7 +47,7 @@ def launch_options() -> dict[str, Any]:
         "max_file_size": UPLOAD_LIMIT,
         "max_threads": THREADS,
         "state_session_capacity": SESSIONS,
-        "app_kwargs": {"lifespan": served},
+        "app_kwargs": {"lifespan": functools.partial(served, _shipped(ASSETS / "opening.js").read_text(encoding="utf-8"))},
     }
 
 

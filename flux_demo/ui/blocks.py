@@ -16,6 +16,7 @@ from flux_demo.backends.providers import visitor_token
 from flux_demo.errors import InvalidRequest
 from flux_demo.settings import Settings
 from flux_demo.ui import html, mcp, temporary
+from flux_demo.ui.document import Document
 from flux_demo.ui.files import AsSent, received
 from flux_demo.ui.guard import Guard
 from flux_demo.ui.hosts import Hosts
@@ -166,15 +167,16 @@ def _check(inputs: list[Any], wanted: int) -> None:
 
 
 @asynccontextmanager
-async def served(app: Any) -> AsyncIterator[None]:
-    """While the app is served: the guard stands before everything else, and the temporary folder is cleared."""
+async def served(first_script: str, app: Any) -> AsyncIterator[None]:
+    """While the app is served: the guard stands before everything else, ``first_script`` before Gradio's, and the temporary folder is cleared."""
     page = app.get_blocks()
     logging.getLogger("uvicorn.error").addFilter(_one_line)
     if page.mcp_server_obj:
         mcp.adapt(page.mcp_server_obj, lambda request: page.hosts.address_of(request))
         page.mcp_server = False  # it is served; Gradio would print lines of its own about it
     LeanSessions(app)  # in place of those that Gradio gave it
-    app.middleware_stack = Guard(app.middleware_stack, page)  # outside Gradio's own middleware, which answers some requests itself
+    document = Document(app.middleware_stack, page.title, first_script)
+    app.middleware_stack = Guard(document, page)  # outside Gradio's own middleware, which answers some requests itself
     stopped = threading.Event()
     temporary.clear_often(page.clear_temporary, stopped)
     try:

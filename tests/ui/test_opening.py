@@ -129,6 +129,26 @@ def test_a_browser_that_keeps_nothing_has_a_page(chromium, address):
     visitor.close()
 
 
+def test_a_page_at_rest_asks_for_no_frames(visit):
+    """Gradio would draw sixty a second, as long as the page is open, for the seconds of a loading screen that is gone."""
+    page = visit()
+    page.add_init_script(
+        """window.asked = 0;
+        const frame = window.requestAnimationFrame;
+        window.requestAnimationFrame = (callback) => (window.asked++, frame(callback));"""
+    )
+    page.reload()
+    page.locator(".prompt textarea:visible").wait_for()
+    page.wait_for_function(
+        """() => {  // two seconds with hardly a frame
+            const now = performance.now();
+            (window.seen ??= []).push([now, asked]);
+            return asked && seen.some(([at, count]) => now - at > 2000 && asked - count < 20);
+        }""",
+        polling=250,
+    )
+
+
 def test_an_event_tells_nothing_to_its_inputs(visit):
     """Gradio would tell each input of each event that ever ended of every step of every other event: the page is slow then."""
     told = """async () => {

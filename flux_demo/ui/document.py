@@ -1,0 +1,52 @@
+"""The page's HTML document: Gradio's, with our script before all of Gradio's, and with our own words where a link to the page is previewed."""
+
+import re
+from html import escape
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+
+Message = dict[str, Any]
+
+DESCRIPTION = "Images from text, edges and depth: on your own GPU, from NVIDIA, or on any laptop."
+PREVIEWED = re.compile(rb'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>')  # Gradio's: its own name, and an image from another host
+
+
+class Document:
+    """ASGI middleware that puts ``script`` and our words first into the head of Gradio's document, and leaves everything else as it is."""
+
+    def __init__(self, app: Any, title: str, script: str) -> None:
+        self.app = app
+        words = {"og:title": title, "og:description": DESCRIPTION, "og:type": "website", "twitter:card": "summary"}
+        metas = [f'<meta property="{name}" content="{escape(value)}">' for name, value in words.items()]
+        self._head = "\n".join(["<head>", f"<title>{escape(title)}</title>", *metas, f"<script>{script}</script>"]).encode()
+
+    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+        start: Message | None = None
+
+        async def change(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start" and _is_html(message):
+                start = message
+                return
+            if start is not None:
+                body = self._changed(message["body"])
+                headers = MutableHeaders(scope=start)
+                if "content-length" in headers:
+                    headers["content-length"] = str(int(headers["content-length"]) + len(body) - len(message["body"]))
+                await send(start)
+                message, start = message | {"body": body}, None
+            await send(message)
+
+        await self.app(scope, receive, change)
+
+    def _changed(self, body: bytes) -> bytes:
+        if b"<gradio-app" not in body:
+            return body
+        before, opened, after = body.partition(b"<head>")
+        head, closed, rest = after.partition(b"</head>")
+        return b"".join((before, self._head, PREVIEWED.sub(b"", head), closed, rest)) if opened and closed else body
+
+
+def _is_html(start: Message) -> bool:
+    return MutableHeaders(scope=start).get("content-type", "").startswith("text/html")
