@@ -32,6 +32,7 @@
             setFrame({ writable: true, value: frame });
             return () => 0;
         },
+        set(other) { setFrame({ writable: true, value: other }); },
     });
 
     // At an event's end Gradio takes its inputs for streams, and tells each of them of every event from then on: dozens of updates between a

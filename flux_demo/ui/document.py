@@ -30,10 +30,11 @@ class Document:
                 start = message
                 return
             if start is not None:
-                body = self._changed(message["body"])
+                given = message.get("body", b"")
+                body = self._changed(given)
                 headers = MutableHeaders(scope=start)
                 if "content-length" in headers:
-                    headers["content-length"] = str(int(headers["content-length"]) + len(body) - len(message["body"]))
+                    headers["content-length"] = str(int(headers["content-length"]) + len(body) - len(given))
                 await send(start)
                 message, start = message | {"body": body}, None
             await send(message)

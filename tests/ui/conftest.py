@@ -124,7 +124,7 @@ def visit(address, chromium, contexts):
                 closed.append(context)
                 return context
             staying = context.new_page()
-            staying.goto(f"{address}/robots.txt")
+            staying.goto(f"{address}robots.txt")
             contexts.append((context, staying))
         used.append(contexts.pop())
         return used[-1][0]
