@@ -13,7 +13,7 @@ from flux_demo.recipe import PAINTED
 from flux_demo.ui.files import DrawnFrom, ShownMap, received, served_again
 from flux_demo.ui.visitor_store import VisitorStore, is_key
 
-RECORD = {field.name for field in fields(ShownMap)} - {"painted_on"} | {"slot"}  # another version of the program may have kept others
+RECORD = {field.name for field in fields(ShownMap)} - {"painted_on"}  # another version of the program may have kept others
 KEPT = 8  # painted maps of a tab
 
 
@@ -26,9 +26,8 @@ def painted_before(visitors: VisitorStore, visitor: Any, mode: Mode, now: DrawnF
         return None
     with suppress(OSError):  # a disk that refuses is no reason not to draw the map
         if kept := next((each for each in _records(visitors, visitor, mode) if each["drawn_from"] == _id(now)), None):
-            if path := served_again(kept["path"], visitors.file(visitor, _file(mode, kept["slot"]))):
-                values = {name: value for name, value in kept.items() if name != "slot"}
-                return ShownMap(**{**values, "path": path, "drawn_from": now})
+            if path := served_again(kept["path"], visitors.file(visitor, _file(mode, kept))):
+                return ShownMap(**{**kept, "path": path, "drawn_from": now})
     return None
 
 
@@ -42,23 +41,17 @@ def keep_paint(visitors: VisitorStore, visitor: Any, mode: Mode, shown: ShownMap
     with suppress(InvalidPicture, OSError):
         drawn_from = _id(shown.drawn_from)
         known = _records(visitors, visitor, mode)
-        before = next((each for each in known if each["drawn_from"] == drawn_from), None)
-        others = [each for each in known if each is not before]
+        maps = [each for each in known if each["drawn_from"] != drawn_from]
         if PAINTED in shown.options:
-            slot = before["slot"] if before else _free_slot(others)
-            record = {name: value for name, value in asdict(shown).items() if name in RECORD}
-            visitors.keep_form(visitor, _name(mode), {"maps": [*others, record | {"drawn_from": drawn_from, "slot": slot}]})
-            visitors.keep_file(visitor, _file(mode, slot), Path(shown.path))
-        elif before:
-            visitors.keep_form(visitor, _name(mode), {"maps": others})
-            visitors.keep_file(visitor, _file(mode, before["slot"]), None)
-
-
-def _free_slot(records: list[dict[str, Any]]) -> int:
-    """The number of a file for another map; where none is left, that of the oldest, which is taken out of the records."""
-    if len(records) >= KEPT:
-        return records.pop(0)["slot"]
-    return min(set(range(KEPT)) - {each["slot"] for each in records})
+            record = {name: value for name, value in asdict(shown).items() if name in RECORD} | {"drawn_from": drawn_from}
+            visitors.keep_file(visitor, _file(mode, record), Path(shown.path))
+            maps = [*maps, record][-KEPT:]
+        if maps == known:
+            return
+        visitors.keep_form(visitor, _name(mode), {"maps": maps})
+        needed = {_file(mode, each) for each in _records(visitors, visitor, mode)}
+        for gone in {_file(mode, each) for each in known} - needed:
+            visitors.keep_file(visitor, gone, None)
 
 
 def _records(visitors: VisitorStore, visitor: str, mode: Mode) -> list[dict[str, Any]]:
@@ -71,8 +64,9 @@ def _name(mode: Mode) -> str:
     return f"painted-{mode.name}"
 
 
-def _file(mode: Mode, slot: int) -> str:
-    return f"painted-{mode.name}-{slot}"
+def _file(mode: Mode, record: dict[str, Any]) -> str:
+    """Named by what is painted: no record can have another one's map."""
+    return f"painted-{mode.name}-{record['sha256']}"
 
 
 def _id(drawn_from: DrawnFrom) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -110,17 +111,37 @@ def test_strokes_that_are_taken_back_are_forgotten(shown, tmp_path):
 def test_each_setting_has_its_paint_and_the_oldest_goes_when_there_are_many(shown, tmp_path):
     visitors = VisitorStore(tmp_path)
     settings = [replace(shown, drawn_from=shown.drawn_from._replace(options=(("near", near / 10),))) for near in range(KEPT + 1)]
-    for number, each in enumerate(settings):
+    for number, each in enumerate(settings, 1):  # 0 would be the map as it was drawn
         paint(visitors, each, (number, 0, 0))
     found = [painted_before(VisitorStore(tmp_path), ME, DEPTH, each.drawn_from) for each in settings]
     assert found[0] is None
-    assert [Image.open(each.path).getpixel((0, 0))[0] for each in found[1:]] == list(range(1, KEPT + 1))
+    assert [Image.open(each.path).getpixel((0, 0))[0] for each in found[1:]] == list(range(2, KEPT + 2))
     paint(visitors, settings[4], "black")  # taken back
     paint(visitors, settings[5], "white")
     left = [number for number, each in enumerate(settings) if painted_before(visitors, ME, DEPTH, each.drawn_from)]
     assert left == [1, 2, 3, 5, 6, 7, 8]
     assert Image.open(painted_before(visitors, ME, DEPTH, settings[5].drawn_from).path).getpixel((0, 0)) == (255, 255, 255)
     assert len(list(tmp_path.rglob("painted-depth-*"))) == len(left)
+
+
+def test_a_full_disk_gives_no_setting_the_paint_of_another(shown, tmp_path, monkeypatch):
+    visitors = VisitorStore(tmp_path)
+    settings = [replace(shown, drawn_from=shown.drawn_from._replace(options=(("near", near / 10),))) for near in range(KEPT + 1)]
+    for number, each in enumerate(settings[:-1], 1):
+        paint(visitors, each, (number, 0, 0))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copy2", full)
+        paint(visitors, settings[-1], (98, 0, 0))
+        paint(visitors, settings[0], (99, 0, 0))
+    found = [painted_before(VisitorStore(tmp_path), ME, DEPTH, each.drawn_from) for each in settings]
+    for each in filter(None, found):
+        Path(each.path).unlink()  # the program starts anew
+    found = [painted_before(VisitorStore(tmp_path), ME, DEPTH, each.drawn_from) for each in settings]
+    assert [each and Image.open(each.path).getpixel((0, 0))[0] for each in found] == [*range(1, KEPT + 1), None]
 
 
 @pytest.mark.parametrize("cleared", [True, False])
