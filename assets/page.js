@@ -214,7 +214,7 @@
     let refusedSaid, said = "", stepSaidAt = 0, waiting = false;
     const listen = () => {
         waiting = false;
-        moveFocus();
+        requestAnimationFrame(() => setTimeout(moveFocus)); // what was hidden or disabled loses the focus with the next frame, and not before
         frameCrop();
         countAnew();
         for (const compare of document.querySelectorAll("button.compare")) {
