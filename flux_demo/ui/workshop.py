@@ -3,6 +3,7 @@
 The first view's file is what is sent, whatever is in sight. What was painted is a new file, made when the editor is left or the run starts.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -162,14 +163,18 @@ def note_under(shown: ShownMap, more: str = "") -> str:
     texts = {"any": f"{shown.note}{more}", PAINT: ABOUT_PAINT}
     if shown.drawn_from.photo is None:
         texts[OVER] = "There is no photo here to lay the map over. Add the one that it was drawn from."
-    return html.map_note(texts, shown.sha256, (shown.painted_on or shown).sha256, shown.keeps)
+    return _note(shown, texts)
 
 
 def problem_under(shown: ShownMap | None, text: str) -> str:
     """What went wrong, below the map that stays."""
     if shown is None:
         return html.says(text, "problem")
-    return html.map_note({"any": text}, shown.sha256, (shown.painted_on or shown).sha256, shown.keeps, "problem")
+    return _note(shown, {"any": text}, "problem")
+
+
+def _note(shown: ShownMap, texts: Mapping[str, str], kind: str = "quiet") -> str:
+    return html.map_note(texts, shown.sha256, (shown.painted_on or shown).sha256, shown.keeps, kind)
 
 
 def _pair(view: Any, shown: ShownMap) -> tuple[str, str] | None:

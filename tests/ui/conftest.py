@@ -20,6 +20,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.filterwarnings("ignore:.*(no_silent_downcasting|copy keyword is deprecated)"))
 
 
+# The first of these that is installed. The shell is Chromium without what draws windows, and takes less of the processor.
+CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 PATIENCE_MS = 90_000  # the mini draws in seconds, also on a machine that is busy with other things
 SMALL = "128x128"
 
@@ -92,7 +94,7 @@ def chromium():
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=PATIENCE_MS)
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if path is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no Chromium on this machine; install it to drive the page")
     with sync_playwright() as play:
