@@ -13,6 +13,7 @@ from flux_demo.recipe import read_recipe
 from flux_demo.request import GenerationRequest
 from flux_demo.settings import BACKENDS, Settings
 from flux_demo.studio import Studio
+from tests.starting import free_port
 
 SMALL = "128x128"
 
@@ -37,7 +38,7 @@ def serve(monkeypatch, tmp_path):
     def launch(studio):
         page = build(studio)
         pages.append(page)
-        _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
+        _, url, _ = page.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **launch_options())
         return Client(url, verbose=False, download_files=str(tmp_path / "downloads"))
 
     yield launch

@@ -1,8 +1,6 @@
 """One prompt and one seed in every mode, from one photo, as a labelled strip."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from flux_demo.errors import InvalidRequest
@@ -17,11 +15,12 @@ from flux_demo.ui import html
 from flux_demo.ui.clicks import starting
 from flux_demo.ui.files import ShownMap, map_to_send, new_file
 from flux_demo.ui.filled import check_filled
-from flux_demo.ui.generate import FAILED, request_of, watch, watch_other
-from flux_demo.ui.history import Entry
+from flux_demo.ui.generate import FAILED, Fields, request_of, watch, watch_other
+from flux_demo.ui.history import Entry, picture_of
 from flux_demo.ui.preview import draw, drawn_from, map_to_follow
 from flux_demo.ui.run import Run, StillRunning
 from flux_demo.ui.services import Services
+from flux_demo.ui.strip import keep_strip
 from flux_demo.ui.workshop import MAP
 
 
@@ -42,6 +41,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
         as_map: Any,
         shown: ShownMap | None,
         last: Entry | None,
+        known: Fields,
         view: Any = MAP,
         painter: Any = None,
         painting: str | None = None,
@@ -70,12 +70,12 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
                     lambda run: _make_strip(services, visitor, run),
                 )
         except StillRunning:
-            yield from watch_other(services, visitor, mode, last)
+            yield from watch_other(services, visitor, mode, last, known)
             return
         except Exception as error:
-            yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": last.path if last else None}
+            yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": picture_of(last)}
             return
-        yield from watch(services, visitor, run, last)
+        yield from watch(services, visitor, run, last, known)
 
     return compare
 
@@ -122,10 +122,8 @@ def _strip(images: Sequence[GeneratedImage]) -> str:
 
 
 def _make_strip(services: Services, visitor: str, run: Run) -> None:
-    """Make the strip of a run's images, unless one was deleted meanwhile, and keep it for a reload. A full disk is no reason to withhold it now."""
+    """Make the strip of a run's images, unless one was deleted meanwhile, and keep it for a reload."""
     if not all(made.path.is_file() for made in run.images):
         return
     run.strip = _strip(run.images)
-    services.album.visitors.change_form(visitor, "", {"strip": run.strip})
-    with suppress(OSError):
-        services.album.visitors.keep_file(visitor, "strip", Path(run.strip))
+    keep_strip(services.album.visitors, visitor, run.strip, [made.path.name for made in run.images])

@@ -8,7 +8,7 @@ from flux_demo.errors import InvalidRequest
 from flux_demo.seeds import parse_seed
 from flux_demo.ui import html
 from flux_demo.ui.files import still_kept
-from flux_demo.ui.history import Entry
+from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.run import MOST_AT_ONCE
 
 
@@ -23,6 +23,11 @@ def head_over(last: Entry, fields: Mapping[str, Any]) -> str:
         and _same_map(last, fields)
     )
     return html.image_head("" if same else "from earlier settings")
+
+
+def displayed_in(tab: str, entry: Entry, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What a tab shows of an image; of another mode's, made for a comparison, the fields say nothing."""
+    return displayed(entry) | ({"image_head": head_over(entry, fields)} if entry.recipe.mode == tab else {})
 
 
 def _same_seed(seed: int | None, fields: Mapping[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """The run button: form -> request -> run -> image. The form stays as it is, whatever happens."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gradio as gr
@@ -12,22 +12,26 @@ from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive, parse_seed
 from flux_demo.ui import html
 from flux_demo.ui.clicks import CLICKED_JS, starting
-from flux_demo.ui.earlier import head_over
-from flux_demo.ui.files import ShownMap, map_to_send
+from flux_demo.ui.earlier import displayed_in
+from flux_demo.ui.files import ShownMap, map_to_send, still_kept
 from flux_demo.ui.filled import check_filled
-from flux_demo.ui.history import Entry, displayed, history_shown, nothing_displayed
+from flux_demo.ui.history import Entry, history_shown, nothing_displayed, picture_of, preview_of
 from flux_demo.ui.partial import forget, partial_entry, remember
 from flux_demo.ui.preview import drawn_from, map_to_follow
 from flux_demo.ui.run import MOST_AT_ONCE, Run, StillRunning
 from flux_demo.ui.said import AHEAD, DONE, STOPPED_AT, STOPPED_AT_OF_SEVERAL, said
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
+from flux_demo.ui.strip import strip_shown
 from flux_demo.ui.workshop import MAP
 
 IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False), "run_state": "idle"}
 FAILED = IDLE | {"run_state": "failed"}
 
+Fields = Mapping[str, Any]  # of a form, by name
+
 OTHER_WINDOW = "Another window of yours generated this image. Click Generate again for the settings here."
+OTHER_WINDOW_STOPPED = "Another window of yours stopped this run. Click Generate again for the settings here."
 COMPARED = "The comparison is below, above your images."
 NOT_COMPARED = "An image of the comparison was deleted meanwhile. Compare again to see all of them side by side."
 CUT_OFF = "The run did not start, or its connection was cut: too many may be waiting. Try again in a moment."
@@ -73,6 +77,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
         preset: Any,
         count: Any,
         last: Entry | None,
+        known: Fields,
         photo: Any = None,
         fit: Any = "crop",
         as_map: Any = False,
@@ -104,74 +109,83 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
                 maps = {mode.name: follows}
                 run = services.runs.start(visitor, studio, requests, lambda made: services.album.add(visitor, made, follows), maps=maps)
         except StillRunning:
-            yield from watch_other(services, visitor, mode, last)
+            yield from watch_other(services, visitor, mode, last, known)
             return
         except Exception as error:
-            yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": last.path if last else None}
+            yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": picture_of(last)}
             return
-        yield from watch(services, visitor, run, last)
+        yield from watch(services, visitor, run, last, known)
 
     return make
 
 
-def watch(services: Services, visitor: str, run: Run, last: Entry | None) -> Iterator[dict[str, Any]]:
-    """Show a run until it ends: its steps, each image when it is ready, and how it ended."""
+def watch(services: Services, visitor: str, run: Run, last: Entry | None, known: Fields) -> Iterator[dict[str, Any]]:
+    """Show a run until it ends: its steps, each image when it is ready, and how it ended.
+
+    ``known`` is the window's form, and changes with it: it tells at the end whether the image is of what the form says by then.
+    """
     seen, told = 0, None
     for _ in run.watched():
         if run.done.is_set():
             break
+        at, previewed = run.at, run.previewed  # before the images are counted: of the next image they tell only once this one is there
         if seen < len(run.images):
             seen = len(run.images)
-            last, shown_now = _newest(services, visitor, run, last)
+            last, shown_now = _newest(services, visitor, run, last, known)
             yield shown_now
-        at = run.at
+            continue
         if at is told:
             yield {}
             continue
         told = at
+        preview = {"picture": preview_of(previewed)} if previewed else {}
         if isinstance(at, Step):
-            preview = {"picture": at.preview} if at.preview and run.shows_previews else {}
             yield {"status": html.step_of(at.done, at.of, at.seconds_left, seen + 1, len(run.requests))} | preview
         elif at:
-            yield {"status": html.says(said(AHEAD, ahead=at.ahead) if at.ahead and at.ahead > 1 else at.text, "busy")}
+            yield {"status": html.says(said(AHEAD, ahead=at.ahead) if at.ahead and at.ahead > 1 else at.text, "busy")} | preview
     # The images once more: of two updates that come at once, the browser may show only the second.
-    last, shown_now = _newest(services, visitor, run, last) if run.images else (last, {})
-    yield shown_now | _end_of(services, visitor, run, last)
+    last, shown_now = _newest(services, visitor, run, last, known) if run.images else (last, {})
+    yield shown_now | _end_of(services, visitor, run, last, known)
 
 
-def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None) -> Iterator[dict[str, Any]]:
+def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None, known: Fields) -> Iterator[dict[str, Any]]:
     """Show the run that another window of this visitor started in the mode's tab, and say at its end whose it was."""
     run = services.runs.find(visitor, mode.name)
     if run is None:
         yield IDLE
         return
-    for answer in watch(services, visitor, run, last):
-        if run.done.is_set() and run.error is None and "run_state" in answer:  # the run's end
-            answer |= {"status": html.says(OTHER_WINDOW)}
+    for answer in watch(services, visitor, run, last, known):
+        if run.done.is_set() and "run_state" in answer:  # the run's end
+            if run.error is None:
+                answer["status"] = html.says(OTHER_WINDOW)
+            elif isinstance(run.error, Cancelled):
+                answer["status"] = html.says(OTHER_WINDOW_STOPPED)
         yield answer
 
 
-def _newest(services: Services, visitor: str, run: Run, last: Entry | None) -> tuple[Entry | None, dict[str, Any]]:
+def _newest(services: Services, visitor: str, run: Run, last: Entry | None, known: Fields) -> tuple[Entry | None, dict[str, Any]]:
     """The run's newest image, and the visitor's images with it as the page shows them."""
     history = services.album.entries(visitor)
     last = next((entry for entry in history if entry.name == run.images[-1].path.name), last)
-    answer = history_shown(history) | (displayed(last) if last else {})
-    if last and last.recipe.mode == run.tab:  # the form may have changed during the run
-        answer["image_head"] = head_over(last, services.album.visitors.form(visitor, run.tab))
-    return last, answer
+    return last, history_shown(history) | _displayed(run, last, known)
+
+
+def _displayed(run: Run, entry: Entry | None, known: Fields) -> dict[str, Any]:
+    """An image in the run's tab, if it was not deleted during the run; the form may have changed."""
+    return displayed_in(run.tab, entry, known) if entry and still_kept(entry.path) else nothing_displayed()
 
 
 def ended(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
     """After a stream that closed before its run's end was shown: by Stop, or because the connection was cut. Follows the run on."""
 
-    def follow_on(*, visitor: Any, run_state: Any, last: Entry | None) -> Iterator[dict[str, Any]]:
+    def follow_on(*, visitor: Any, run_state: Any, last: Entry | None, known: Fields) -> Iterator[dict[str, Any]]:
         if run_state not in ("stopping", "running"):
             return
         if run := services.runs.find(visitor, mode.name):
-            yield from watch(services, visitor, run, last)
+            yield from watch(services, visitor, run, last, known)
             return
         status = html.says("Stopped.") if run_state == "stopping" else html.says(CUT_OFF, "problem")
-        yield (IDLE if run_state == "stopping" else FAILED) | {"status": status, "picture": last.path if last else None}
+        yield (IDLE if run_state == "stopping" else FAILED) | {"status": status, "picture": picture_of(last)}
 
     return follow_on
 
@@ -214,19 +228,19 @@ def _prompt_first(prompt: Any) -> None:
         raise InvalidRequest("The prompt is empty. Describe the image in a few words.")
 
 
-def _end_of(services: Services, visitor: str, run: Run, last: Entry | None) -> dict[str, Any]:
+def _end_of(services: Services, visitor: str, run: Run, last: Entry | None, known: Fields) -> dict[str, Any]:
     if run.error is None:
         forget(services.album.visitors, visitor, run.tab)
         if len({request.mode for request in run.requests}) > 1:
             own = next(made for made in run.images if made.request.mode == run.tab).path.name
             entry = next((each for each in services.album.entries(visitor) if each.name == own), None)
-            strip = {"strip": gr.update(value=run.strip, visible=True)} if run.strip else {}
+            strip = strip_shown(run.strip) if run.strip else {}
             status = html.says(COMPARED) if run.strip else html.says(NOT_COMPARED, "problem")
-            return IDLE | (displayed(entry) if entry else nothing_displayed()) | strip | {"status": status}
+            return IDLE | _displayed(run, entry, known) | strip | {"status": status}
         seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
         notes = dict.fromkeys(note for made in run.images for note in made.notes)
         return IDLE | {"status": html.says(" ".join((said(DONE, seconds=f"{seconds:.1f}"), *notes)))}
-    back = displayed(last) if last else nothing_displayed()
+    back = _displayed(run, last, known)
     if not isinstance(run.error, Cancelled):
         return FAILED | back | {"status": html.says(html.sentence(run.error), "problem")}
     if (step := run.stopped_at) is None or step.preview is None:
@@ -239,4 +253,4 @@ def _end_of(services: Services, visitor: str, run: Run, last: Entry | None) -> d
         status = html.says(said(STOPPED_AT_OF_SEVERAL, done=step.done, of=step.of, number=len(run.images) + 1, images=images))
     partial = partial_entry(services.studio, run, step, run.maps.get(run.request.mode))
     remember(services.album.visitors, visitor, run.tab, partial)
-    return IDLE | displayed(partial) | {"status": status}
+    return IDLE | _displayed(run, partial, known) | {"status": status}

@@ -14,6 +14,7 @@ import gradio as gr
 from flux_demo.errors import GenerationFailed
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.modes import MODES
+from flux_demo.progress import Step
 from flux_demo.recipe import Recipe
 from flux_demo.ui import html
 from flux_demo.ui.files import AsSent, DrawnFrom, ShownMap, address, new_file, publish_kept, received, still_kept
@@ -21,6 +22,7 @@ from flux_demo.ui.visitor_store import Kept, VisitorStore
 
 MANY = 500  # entries, from which on those without a file are looked for
 THUMB = 176  # pixels of a thumbnail's longer side, twice what the page shows
+PANEL = ["box", "large"]  # the classes of a tab's image
 
 
 def actions() -> tuple[str, ...]:
@@ -165,9 +167,8 @@ def displayed(entry: Entry) -> dict[str, Any]:
     """What a tab shows of an image."""
     buttons = dict.fromkeys(actions(), gr.update(interactive=True))
     buttons["delete"] = gr.update(interactive=entry.name is not None)
-    picture = gr.update(value=entry.path, alt_text=f"Image generated from the prompt: {entry.recipe.prompt[:300]}")
     return {
-        "picture": picture,
+        "picture": picture_of(entry),
         "image_head": html.image_head(),
         "caption": html.caption(entry.recipe, entry.title),
         "details": html.details(entry.recipe),
@@ -182,7 +183,7 @@ def nothing_displayed() -> dict[str, Any]:
     """What a tab shows without an image."""
     buttons = dict.fromkeys(actions(), gr.update(interactive=False))
     return {
-        "picture": None,
+        "picture": picture_of(None),
         "image_head": html.image_head(),
         "caption": "",
         "details": "",
@@ -191,6 +192,17 @@ def nothing_displayed() -> dict[str, Any]:
         "keep": gr.update(visible=False),
         **buttons,
     }
+
+
+def picture_of(entry: Entry | None) -> dict[str, Any]:
+    """The image alone; an empty panel without one."""
+    alt_text = f"Image generated from the prompt: {entry.recipe.prompt[:300]}" if entry else "The image"
+    return gr.update(value=entry.path if entry else None, alt_text=alt_text, elem_classes=PANEL)
+
+
+def preview_of(step: Step) -> dict[str, Any]:
+    """A preview in the image's place. The style sheet hides what belongs to the image before, for as long as the panel has this class."""
+    return gr.update(value=step.preview, alt_text="A preview of the image", elem_classes=[*PANEL, "previewing"])
 
 
 def history_shown(history: list[Entry]) -> dict[str, Any]:

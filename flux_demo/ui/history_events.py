@@ -11,14 +11,14 @@ from typing import Any
 import gradio as gr
 
 from flux_demo.modes import MODES, Mode
-from flux_demo.progress import Step
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.files import publish_kept, still_kept
-from flux_demo.ui.history import Entry, displayed, displayed_names, history_shown, nothing_displayed
+from flux_demo.ui.history import Entry, displayed, displayed_names, history_shown, nothing_displayed, preview_of
 from flux_demo.ui.languages import STYLED
 from flux_demo.ui.partial import forget
 from flux_demo.ui.services import Services
+from flux_demo.ui.strip import strip_without
 from flux_demo.ui.visitor_store import is_key
 
 ONE_GONE, ALL_GONE = (
@@ -71,7 +71,7 @@ def _bind_images(services: Services, flat: Form) -> None:
             if (run := services.runs.find(visitor, mode)) and not run.done.is_set():
                 run.shows_previews = False
                 answer[f"{mode}__image_head"] = html.image_head(MEANWHILE, during_a_run=True)
-                if isinstance(run.at, Step) and run.at.preview:
+                if run.last_step and run.last_step.preview:
                     answer[f"{mode}__preview"] = gr.update(visible=True)
             else:
                 answer[f"{mode}__status"] = html.says("")  # which was of another image
@@ -103,14 +103,13 @@ def _bind_delete_all(services: Services, flat: Form) -> None:
     def delete_all(*, sure: Any, visitor: Any) -> dict[str, Any]:
         if not sure or not is_key(visitor):
             return {}
-        services.album.remove(visitor, [entry.name for entry in services.album.entries(visitor) if entry.name])
+        names = [entry.name for entry in services.album.entries(visitor) if entry.name]
+        services.album.remove(visitor, names)
         for mode in MODES:
             forget(services.album.visitors, visitor, mode)
-        services.album.visitors.change_form(visitor, "", {"strip": None})
-        services.album.visitors.keep_file(visitor, "strip", None)
         gone = {f"{mode}__{name}": value for mode in MODES for name, value in nothing_displayed().items()}
         told = {f"{mode}__status": html.says("All your images are deleted.") for mode in MODES}
-        return gone | told | history_shown([]) | {"strip": gr.update(value=None, visible=False)}
+        return gone | told | history_shown([]) | strip_without(services.album.visitors, visitor, names)
 
     outputs = [*_may_be_gone(), *(f"{mode}__status" for mode in MODES), "strip"]
     bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, js=_sure("--delete-all"))
@@ -129,8 +128,8 @@ def _bind_preview(services: Services, mode: str, flat: Form) -> None:
         if (run := services.runs.find(visitor, mode)) and not run.done.is_set():
             run.shows_previews = True
             answer[f"{mode}__image_head"] = html.image_head()
-            if isinstance(run.at, Step) and run.at.preview:
-                answer[f"{mode}__picture"] = run.at.preview
+            if step := run.previewed:
+                answer[f"{mode}__picture"] = preview_of(step)
         return answer
 
     bind([flat[f"{mode}__preview"].click], back, flat, [f"{mode}__{name}" for name in ("preview", "image_head", "picture")], queue=False)
@@ -139,14 +138,17 @@ def _bind_preview(services: Services, mode: str, flat: Form) -> None:
 def _bind_kept(services: Services, mode: str, flat: Form) -> None:
     """The buttons that delete the image in sight, or keep a partial one."""
     form = {"entry": flat[f"{mode}__last"], "sure": flat["query"]} | flat
-    outputs = [f"{mode}__{name}" for name in (*displayed_names(), "status")] + ["history", "gallery", "recent"]
+    outputs = [f"{mode}__{name}" for name in (*displayed_names(), "status")] + ["history", "gallery", "recent", "strip"]
 
     def delete(*, sure: Any, visitor: Any, entry: Entry | None) -> dict[str, Any]:
         if not sure or entry is None or entry.name is None or not is_key(visitor):
             return {}
         services.album.remove(visitor, [entry.name])
+        if run := services.runs.find(visitor, mode):
+            run.shows_previews = True  # again, if it was an earlier image that was looked at meanwhile
         gone = {f"{mode}__{name}": value for name, value in nothing_displayed().items()}
-        return gone | history_shown(services.album.entries(visitor)) | {f"{mode}__status": html.says("The image is deleted.")}
+        told = {f"{mode}__status": html.says("The image is deleted.")}
+        return gone | history_shown(services.album.entries(visitor)) | strip_without(services.album.visitors, visitor, [entry.name]) | told
 
     def keep(*, visitor: Any, entry: Entry | None) -> dict[str, Any]:
         if entry is None or not is_key(visitor):

@@ -58,6 +58,11 @@ class Run:
         return self.requests[min(len(self.images), len(self.requests) - 1)]
 
     @property
+    def previewed(self) -> Step | None:
+        """The last step of the image that is being made, if it has a preview that the person wants to see."""
+        return self.last_step if self.shows_previews and self.last_step and self.last_step.preview else None
+
+    @property
     def stopped_at(self) -> Step | None:
         """The step at which the run was stopped; None if it was not, or before its first step."""
         return self.last_step if isinstance(self.error, Cancelled) else None

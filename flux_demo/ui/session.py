@@ -20,9 +20,10 @@ from flux_demo.ui.history import Entry, actions, displayed, displayed_names, his
 from flux_demo.ui.partial import partial_before
 from flux_demo.ui.run import MAX_RUNS
 from flux_demo.ui.services import Services
+from flux_demo.ui.strip import strip_before
+from flux_demo.ui.tab import fields_of
 from flux_demo.ui.visitor_store import is_key, new_key
 
-FIELDS = ("prompt", "seed", "steps", "guidance", "size", "preset", "count", "fit", "as_map", "photo")
 FOLLOWING = ("prompt", "seed", "size")  # go along from tab to tab
 TYPED = ("prompt", "seed", "steps", "guidance")  # of class "typed", with their name and mode as id: see assets/opening.js
 LOAD_JS = f"(visitor) => [visitor, window.location.search, ({SINCE_JS})()]"
@@ -49,20 +50,13 @@ TAB_WHILE_OPENING_JS = """(visitor, tab, ...fields) => {
 }"""
 
 
-def fields_of(mode: Mode) -> tuple[str, ...]:
-    """The fields of a mode's form that are kept."""
-    options = tuple(option.name for option in mode.control.options) if mode.control else ()
-    return tuple(name for name in FIELDS if mode.control or name not in ("fit", "as_map", "photo")) + options
-
-
 def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, blocks: gr.Blocks) -> None:
     """Bind what keeps the forms, and what brings them back."""
     flat = everywhere | {f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items()}
     outputs = ["visitor", "history", "gallery", "recent", "tabs", "strip"]
-    defaults = {name: {field: forms[name][field].value for field in fields_of(mode)} for name, mode in MODES.items()}
+    defaults = {mode: form["known"].value for mode, form in forms.items()}
     for name, mode in MODES.items():
-        for state, value in (("following", None), ("known", defaults[name])):
-            forms[name][state] = flat[f"{name}__{state}"] = gr.State(value)
+        forms[name]["following"] = flat[f"{name}__following"] = gr.State(None)
         shown = [*displayed_names(), *fields_of(mode), "run", "stop", "run_state", "status", "following", "known"]
         outputs += [f"{name}__{each}" for each in shown]
         _bind_form(services, mode, forms[name] | everywhere)
@@ -110,13 +104,9 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
             elif said := lost(services.album.visitors, visitor, name, clicked):
                 values["status"] = html.says(said, "problem")
             answer |= {f"{name}__{each}": value for each, value in values.items()}
-        kept = services.album.visitors.form(visitor, "")
-        if (tab := kept.get("tab")) in MODES:
+        if (tab := services.album.visitors.form(visitor, "").get("tab")) in MODES:
             answer["tabs"] = gr.Tabs(selected=tab)
-        if strip := kept.get("strip"):
-            strip = served_again(strip, services.album.visitors.file(visitor, "strip"))
-            answer["strip"] = gr.update(value=strip, visible=strip is not None)
-        return answer | linked
+        return answer | strip_before(services.album.visitors, visitor) | linked
 
     return open_page
 
@@ -139,7 +129,9 @@ def _bind_form(services: Services, mode: Mode, form: Form) -> None:
         fields["photo"] = photo.get("path") if isinstance(photo, dict) else photo
         _keep_new(services, visitor, mode, {name: fields.get(name) for name in names}, known)
         answer = {"status": html.says(""), "run_state": "idle"} if run_state == "failed" else {}
-        return answer | ({"image_head": head_over(last, fields)} if last else {})
+        run = services.runs.find(visitor, mode.name)
+        looks_back = run and not (run.done.is_set() or run.shows_previews)  # which the heading says
+        return answer | ({"image_head": head_over(last, fields)} if last and not looks_back else {})
 
     triggers = [form[name].change for name in names]
     bind(triggers, changed, form, ["status", "run_state", "image_head"], names, queue=False, trigger_mode="always_last")
@@ -185,9 +177,9 @@ def _keep_photo(services: Services, visitor: str, mode: Mode, photo: Any) -> Non
 def _follow_on(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
     """Follow a run that an earlier page of this visitor started."""
 
-    def follow(*, visitor: Any, following: Any, last: Entry | None) -> Iterator[dict[str, Any]]:
+    def follow(*, visitor: Any, following: Any, last: Entry | None, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if following is not None and is_key(visitor) and (run := services.runs.find(visitor, mode.name)):
-            yield from watch(services, visitor, run, last)
+            yield from watch(services, visitor, run, last, known)
 
     return follow
 

@@ -13,6 +13,7 @@ from flux_demo.modes import MODES, Mode, Option
 from flux_demo.studio import Studio
 from flux_demo.ui import examples, html
 from flux_demo.ui.files import publish
+from flux_demo.ui.history import PANEL
 from flux_demo.ui.run import MOST_AT_ONCE
 from flux_demo.ui.size_field import build_size
 from flux_demo.ui.tab_state import FITS, find_route, tab_state
@@ -22,6 +23,7 @@ Form = dict[str, Any]
 
 assert {name for _, name in FITS} == set(_FITS)
 
+FIELDS = ("prompt", "seed", "steps", "guidance", "size", "preset", "count", "fit", "as_map", "photo")
 NOTHING_SAID = '<p class="say"></p>'
 
 
@@ -40,7 +42,14 @@ def build_tab(studio: Studio, mode: Mode) -> Form:
         with gr.Column(elem_classes="answer"):
             _image(form, state, mode)
     _run_row(form, state, mode)
+    form["known"] = gr.State({name: form[name].value for name in fields_of(mode)})
     return form
+
+
+def fields_of(mode: Mode) -> tuple[str, ...]:
+    """The fields of a mode's form that are kept. A tab's state ``known`` has the values that they had when they were kept last."""
+    options = tuple(option.name for option in mode.control.options) if mode.control else ()
+    return tuple(name for name in FIELDS if mode.control or name not in ("fit", "as_map", "photo")) + options
 
 
 def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
@@ -189,7 +198,7 @@ def _image(form: Form, state: dict, mode: Mode) -> None:
         label="Image",
         buttons=["download", "fullscreen"],
         elem_id=f"picture-{mode.name}",
-        elem_classes=["box", "large"],
+        elem_classes=PANEL,
         alt_text="The image",
     )
     form["caption"] = gr.HTML("", elem_classes="caption-line", elem_id=f"caption-{mode.name}")

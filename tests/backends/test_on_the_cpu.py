@@ -17,6 +17,7 @@ from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from tests.engine.formats import COMFYUI, control_lora, in_bfl_layout, save, save_gguf, weights_of
 from tests.engine.tiny import build, split
+from tests.starting import free_port
 
 KIND = gguf.GGMLQuantizationType
 QUICK = ("--size", "256x256", "--steps", "1", "--seed", "7")
@@ -107,7 +108,7 @@ def page(folder, tmp_path_factory):
         patch.setenv("NO_PROXY", "127.0.0.1,localhost")
         shared = studio(folder, tmp_path_factory.mktemp("page"))
         page = build(shared)
-        page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
+        page.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **launch_options())
         yield shared, Client(page.local_url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
         page.close(verbose=False)
         remove_temporary(page.folder)

@@ -19,6 +19,7 @@ from flux_demo.settings import BACKENDS, ONLY_BY_NAME, Settings
 from flux_demo.studio import Studio
 from stand_ins.hf_router import TOKEN, Router
 from stand_ins.nvidia_wire import Reply
+from tests.starting import free_port
 
 SIZE = Size(512, 256)
 
@@ -86,7 +87,7 @@ def signed_in_page(router, chosen, monkeypatch, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
     page = build(Studio.from_settings(replace(chosen, hf_token="hf_owner", oauth_client="space", hf_provider="together")))
     try:
-        _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
+        _, url, _ = page.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **launch_options())
         yield url.rstrip("/")
     finally:
         page.close(verbose=False)

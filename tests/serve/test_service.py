@@ -21,6 +21,7 @@ from flux_demo.request import GenerationRequest, Size
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from tests.serve.running import ENVIRONMENT, LONG, QUEUE, ROOT, SMALL, address, image_in
+from tests.starting import free_port
 
 
 def test_it_has_a_nims_addresses(service):
@@ -163,7 +164,7 @@ def test_two_people_at_once_on_a_page_before_it(service, tmp_path, monkeypatch):
     studio = Studio.from_settings(Settings(backend="nim", nim_url=service.url, outputs=str(tmp_path)))
     page = build(studio)
     try:
-        _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
+        _, url, _ = page.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **launch_options())
         clients = [Client(url, verbose=False, download_files=str(tmp_path / f"{number}")) for number in range(2)]
         jobs = [client.submit(f"a {word} cube", "128x128", "3", 4, api_name="/text") for client, word in zip(clients, ("red", "blue"))]
         for job, word in zip(jobs, ("red", "blue")):

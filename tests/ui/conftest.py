@@ -8,9 +8,11 @@ from functools import partial
 import pytest
 from gradio_client import Client
 
+from flux_demo.progress import Phase
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
+from tests.starting import free_port
 
 
 def pytest_collection_modifyitems(items):
@@ -26,7 +28,7 @@ PATIENCE_MS = 90_000  # the mini draws in seconds, also on a machine that is bus
 SMALL = "128x128"
 
 
-pause = {"seconds": 0.0}  # after each step
+pause = {"seconds": 0.0, "decoding": 0.0}  # after each step, and before an image is decoded
 
 
 def paced(generate):
@@ -34,7 +36,11 @@ def paced(generate):
         on_step(*step)
         time.sleep(pause["seconds"])
 
-    return lambda request, on_step, on_status: generate(request, partial(wait, on_step), on_status)
+    def decode(on_status, status):
+        on_status(status)
+        time.sleep(pause["decoding"] if status.phase is Phase.DECODING else 0.0)
+
+    return lambda request, on_step, on_status: generate(request, partial(wait, on_step), partial(decode, on_status))
 
 
 @pytest.fixture
@@ -43,6 +49,14 @@ def slow_steps():
     pause["seconds"] = 0.6
     yield
     pause["seconds"] = 0.0
+
+
+@pytest.fixture
+def slow_decoding():
+    """Runs of the mini whose last phase lasts."""
+    pause["decoding"] = 4.0
+    yield
+    pause["decoding"] = 0.0
 
 
 @pytest.fixture(scope="package")
@@ -71,7 +85,7 @@ def page(studio, tmp_path_factory):
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         patch.setenv("NO_PROXY", "127.0.0.1,localhost")
         page = build(studio)
-        page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
+        page.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **launch_options())
         yield page
         page.close(verbose=False)
         remove_temporary(page.folder)

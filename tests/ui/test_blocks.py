@@ -15,6 +15,7 @@ from flux_demo.ui.blocks import Page
 from flux_demo.ui.history import Album, history_shown
 from flux_demo.ui.sessions import LeanSession
 from flux_demo.ui.visitor_store import VisitorStore, new_key
+from tests.starting import free_port
 from tests.ui.driving import finished
 
 SKIP = gr.skip()
@@ -92,7 +93,7 @@ def test_what_an_event_keeps_is_there_also_where_another_ended_meanwhile():
         page.load(keep, None, kept, queue=False)
         page.load(lambda: None, None, None, queue=False)
         page.load(lambda value: value, kept, said, queue=False)
-    page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    page.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True)
     try:
         with httpx.Client(base_url=page.local_url, trust_env=False, timeout=60) as web, ThreadPoolExecutor(1) as beside:
             call = {"data": [None], "session_hash": "s"}

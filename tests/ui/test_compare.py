@@ -41,6 +41,19 @@ def test_one_photo_becomes_a_strip_of_three_with_one_seed(visit, studio, photo_f
     assert page.evaluate("scrollY") == 0  # only a new one comes into view
     run(page)  # and the tab is ready for the next one
     expect(page.locator("#history img")).to_have_count(4)
+    wait_for_status(page, "depth", "Done in")
+    page.on("dialog", lambda dialog: dialog.accept())
+    delete = page.get_by_role("button", name="Delete image", exact=True).locator("visible=true")
+    delete.click()  # of which the comparison shows nothing
+    expect(page.locator("#history img")).to_have_count(3)
+    address = page.locator("#strip img").get_attribute("src")
+    page.locator("#history button").first.click()
+    delete.click()
+    expect(page.locator("#strip")).to_be_hidden()
+    assert not page.request.get(address).ok
+    page.reload()
+    expect(page.locator("#history img")).to_have_count(2)
+    expect(page.locator("#strip")).to_be_hidden()
 
 
 def test_a_reload_in_the_middle_loses_no_strip(visit, slow_steps, photo_file):
@@ -48,9 +61,9 @@ def test_a_reload_in_the_middle_loses_no_strip(visit, slow_steps, photo_file):
     give_photo(page, "canny", photo_file)
     choose_size(page, "128x128")
     prompt_field(page).fill("a red cube")
-    set_steps(page, 2)
+    set_steps(page, 3)
     page.get_by_role("button", name="Compare Text, Canny, Depth", exact=True).locator("visible=true").click()
-    page.locator("#status-canny").get_by_text(re.compile("Image 2 of 3")).wait_for()
+    page.locator("#status-canny").get_by_text(re.compile("Image 1 of 3")).wait_for()
     page.reload()
     page.locator("#status-canny").get_by_text("comparison is below").wait_for()
     made = served(page, "#strip")

@@ -9,6 +9,7 @@ from flux_demo.gallery import Gallery
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui import build, launch_options
+from tests.starting import free_port
 from tests.ui.driving import made, open_settings, prompt_field, run
 
 
@@ -19,7 +20,7 @@ def test_the_chosen_preset_is_asked_for(recording_backend, chromium, tmp_path, m
     served = build(Studio(Settings(outputs=str(tmp_path)), [backend], Gallery(tmp_path)))
     visitor = chromium.new_context(viewport={"width": 1280, "height": 900})
     try:
-        served.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
+        served.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **launch_options())
         page = visitor.new_page()
         page.goto(served.local_url)
         page.wait_for_function("localStorage.flux_demo_visitor")

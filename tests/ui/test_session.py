@@ -56,12 +56,25 @@ def test_a_second_window_follows_the_run_of_the_first(visit, slow_steps):
         prompt_field(page).fill(prompt)
         choose_size(page, SMALL)
         set_steps(page, 6)
+    seed_field(first).fill("3")  # so that the form that is kept is that of the first
     run(first)
     first.locator("#status-text .step").wait_for()
     run(second)
     second.locator("#status-text").get_by_text("Another window of yours").wait_for()
     expect(second.locator("#picture-text img")).to_have_attribute("alt", re.compile("a blue cone"))
     expect(prompt_field(second)).to_have_value("a red cube")
+    expect(second.locator("#tab-text .answer h2")).to_have_text("Image from earlier settings")
+    for stopping, said in ((first, "Another window of yours stopped this run."), (second, "Stopped at step")):
+        set_steps(first, 100)
+        run(first)
+        first.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
+        run(second)
+        second.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
+        stopping.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+        second.locator("#status-text").get_by_text(said).wait_for()
+        expect(second.locator("#tab-text .answer h2")).to_have_text("Image from earlier settings")
+        wait_for_status(first, "text", "Stopped at step")
+        expect(first.locator("#tab-text .answer h2")).to_have_text("Image")
 
 
 def test_what_one_window_changes_another_does_not_undo(visit):

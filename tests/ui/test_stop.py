@@ -70,6 +70,33 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     expect(page.locator("#history img")).to_have_count(3)
 
 
+def test_what_belongs_to_the_image_before_is_out_of_sight_until_the_next_one_is_there(visit, slow_decoding):
+    page = visit()
+    prompt_field(page).fill("a blue cone")
+    choose_size(page, SMALL)
+    set_steps(page, 1)
+    run(page)
+    made(page, "text")
+    of_the_image_before = (
+        page.locator("#caption-text").or_(page.get_by_role("button", name="Delete image", exact=True)).locator("visible=true")
+    )
+    expect(of_the_image_before).to_have_count(2)
+    before = source(page, "#picture-text")
+    set_steps(page, 2)
+    run(page)
+    page.locator("#status-text").get_by_text("Decoding the image").wait_for()
+    changed(page, "#picture-text", before)  # a preview is in sight
+    expect(page.locator("#picture-text img")).to_have_attribute("alt", "A preview of the image")
+    expect(of_the_image_before).to_have_count(0)
+    prompt_field(page).fill("a red cube")
+    page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+    page.locator("#status-text").get_by_text("Stopping").wait_for()
+    expect(of_the_image_before).to_have_count(0)
+    page.locator("#status-text").get_by_text(re.compile("Done in|Stopped at")).wait_for()
+    expect(of_the_image_before).to_have_count(2)
+    expect(page.locator("#tab-text .answer h2")).to_have_text("Image from earlier settings")
+
+
 def test_a_partial_image_says_of_which_mode_it_is_and_keeps_its_map_over_a_reload(visit, photo_file):
     page = visit(tab="Depth")
     prompt_field(page).fill("a blue cone")
@@ -146,16 +173,20 @@ def test_focus_goes_to_stop_and_back(visit):
 
 def test_who_waits_is_told_the_place_in_the_line_and_can_leave_it(visit):
     first, second = visit(), visit()
+    prompt_field(second).fill("a blue cone")
+    set_steps(second, 1)
+    run(second)
+    made(second, "text")
     prompt_field(first).fill("a white cube")
     set_long_run(first)
     run(first)
     first.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
-    prompt_field(second).fill("a black cube")
-    set_steps(second, 1)
     run(second)
     second.locator("#status-text").get_by_text("1 image ahead of you").wait_for()
+    prompt_field(second).fill("a black cube")
     second.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     second.locator("#status-text").get_by_text("Stopped.").wait_for()
+    expect(second.locator("#tab-text .answer h2")).to_have_text("Image from earlier settings")  # as it was before the click
     first.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     first.locator("#status-text").get_by_text("Stopped at step").wait_for()
     run(second)

@@ -1,0 +1,42 @@
+"""A comparison's strip: kept for a reload, and gone with the first of its images that is deleted."""
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from flux_demo.ui.files import served_again, still_kept
+from flux_demo.ui.visitor_store import VisitorStore
+
+
+def keep_strip(visitors: VisitorStore, visitor: str, path: str, images: Sequence[str]) -> None:
+    """Keep the file of a strip, with the names of the images that it shows. A full disk is no reason to withhold it now."""
+    visitors.change_form(visitor, "", {"strip": path, "compared": images})
+    with suppress(OSError):
+        visitors.keep_file(visitor, "strip", Path(path))
+
+
+def strip_before(visitors: VisitorStore, visitor: str) -> dict[str, Any]:
+    """What a page that opens shows of the strip that an earlier page of this visitor showed."""
+    path = served_again(visitors.form(visitor, "").get("strip"), visitors.file(visitor, "strip"))
+    return strip_shown(path) if path else {}
+
+
+def strip_shown(path: str | None) -> dict[str, Any]:
+    """The strip below the tabs; nothing there without one."""
+    return {"strip": gr.update(value=path, visible=path is not None)}
+
+
+def strip_without(visitors: VisitorStore, visitor: str, deleted: Collection[str]) -> dict[str, Any]:
+    """Delete the strip if it shows one of the images that were deleted, and say what the page shows then."""
+    kept = visitors.form(visitor, "")
+    path = kept.get("strip")
+    if not path or not set(kept.get("compared", deleted)) & set(deleted):  # of an older program's strip, the images are not known
+        return {}
+    visitors.change_form(visitor, "", {"strip": None})
+    visitors.keep_file(visitor, "strip", None)
+    if served := still_kept(path):
+        Path(served).unlink(missing_ok=True)
+    return strip_shown(None)
