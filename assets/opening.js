@@ -46,8 +46,26 @@
         if (all) states.resolve_args = function (event) { return all.call(this, event).filter(({ type }) => type === "output"); };
     }).observe({ type: "resource", buffered: true });
 
+    // What is typed is kept here until the server has it: where it does not answer, Gradio opens the page anew once it does.
+    const unsent = {}, underWay = {}, storage = "flux_demo_unsent";
+    try {
+        Object.assign(unsent, JSON.parse(sessionStorage.getItem(storage)));
+    } catch { /* the browser keeps nothing */ }
+    const keep = () => {
+        try {
+            sessionStorage.setItem(storage, JSON.stringify(unsent));
+        } catch { /* the browser keeps nothing */ }
+    };
+    window.unsent = {
+        sends: (mode) => void (underWay[mode] = Object.entries(unsent).filter(([id]) => id.endsWith(`-${mode}`))),
+        sent(mode) {
+            for (const [id, value] of underWay[mode]) if (unsent[id] === value) delete unsent[id];
+            keep();
+        },
+    };
+
     // The tab and the values of a person who is faster than the page count more than those that were remembered; ui/session.py brings them back.
-    window.doneWhileOpening = { tab: null, typed: {}, over: false };
+    window.doneWhileOpening = { tab: null, typed: { ...unsent }, over: false };
     document.addEventListener("click", (event) => {
         const tab = event.target.closest?.("#modes [role=tab]");
         if (tab) window.doneWhileOpening.tab = tab.id;
@@ -55,7 +73,9 @@
     document.addEventListener("input", (event) => {
         const field = event.target.closest?.(".typed");
         const value = event.target.value;
-        if (field) window.doneWhileOpening.typed[field.id] = /number|range/.test(event.target.type) && value ? Number(value) : value;
+        if (!field) return;
+        unsent[field.id] = window.doneWhileOpening.typed[field.id] = /number|range/.test(event.target.type) && value ? Number(value) : value;
+        keep();
     }, true);
 
     // A click on Generate waits until the form is as it was left and the page knows whose it is, ten seconds at most.

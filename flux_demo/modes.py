@@ -84,7 +84,7 @@ class Mode:
 EDGES = Control(
     "canny",
     "Edge map",
-    "White lines where the photo's colours change",
+    "White lines where the photo's colours change.",
     "flux_demo.maps.canny:draw",
     (
         Option("low", "Low threshold", "lower keeps fainter lines", 50, 0, 1000, 1),
@@ -94,7 +94,7 @@ EDGES = Control(
 DEPTH = Control(
     "depth",
     "Depth map",
-    "Bright is near, dark is far",
+    "Bright is near, dark is far.",
     "flux_demo.maps.depth:draw",
     (
         Option("near", "Near clip", "closer turns white", 0.0, 0, 1, 0.01),

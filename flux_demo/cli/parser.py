@@ -178,7 +178,8 @@ def _add_maps(commands) -> None:
     for mode in MODES.values():
         if not mode.control:
             continue
-        parser = _add(modes, mode.name, f"{mode.control.title.lower()} of a photo: {mode.control.sees[0].lower()}{mode.control.sees[1:]}")
+        sees = mode.control.sees.removesuffix(".")
+        parser = _add(modes, mode.name, f"{mode.control.title.lower()} of a photo: {sees[0].lower()}{sees[1:]}")
         parser.add_argument("photo", metavar="PHOTO", help="the photo to draw a map of")
         _map_options(parser, mode.control)
         _size(parser, is_map=True)

@@ -107,7 +107,7 @@ def _map_drawing(studio: Studio, mode: Mode) -> Callable:
 
     options = [_parameter(option.name, bool if option.is_switch else float, option.default) for option in control.options]
     means = MEANS | {option.name: _meaning(option) for option in control.options}
-    about = f"Draw the {control.kind} map of a photo: PNG, RGB, exactly what /{mode.name} follows. {control.sees}."
+    about = f"Draw the {control.kind} map of a photo: PNG, RGB, exactly what /{mode.name} follows. {control.sees}"
     photo, size, fit = _parameter("photo", gr.FileData), _parameter("size", str, "match"), _parameter("fit", str, "crop")
     return _endpoint(draw, f"{mode.name}_map", about, gr.FileData, photo, size, fit, *options, means=means)
 

@@ -29,6 +29,7 @@ PHOTOS = tuple(f"{mode.name}__photo" for mode in MODES.values() if mode.control)
 SHOWN = ("tabs", "restore_note", "status", *VIEWED, "view", "shown", "wanted", "map_note")
 OF_ANOTHER_PROGRAM = "This image has settings from another program. Use them, or use the image as a photo?"
 NO_SETTINGS = "No flux_demo settings in this file. Use it as a photo?"
+REST_IS_KEPT = "Stopped. What has arrived is kept; the next fetch continues there."
 NO_LONGER_KEPT = "The file is no longer kept. Drop it again."
 
 
@@ -107,8 +108,8 @@ def _offered(studio: Studio, dropped: Any) -> dict[str, Any]:
     except InvalidPicture as error:
         return {"restore_note": html.says(str(error), "problem"), "offered": None} | _offers(False)
     foreign = bool(from_other_program(studio, dropped))
-    said = html.says(OF_ANOTHER_PROGRAM if foreign else NO_SETTINGS, "problem")
-    return {"restore_note": said, "offered": str(received(dropped))} | _offers(True, foreign)
+    asked = html.says(OF_ANOTHER_PROGRAM if foreign else NO_SETTINGS, "problem")
+    return {"restore_note": asked, "offered": str(received(dropped))} | _offers(True, foreign)
 
 
 def _bind_note(studio: Studio, flat: Form, values: list[str]) -> None:
@@ -147,8 +148,7 @@ def _bind_fetch_end(fetching: Any, form: Form) -> None:
     def at_rest(*, run_state: Any) -> dict[str, Any]:
         if run_state not in ("stopping", "running"):
             return {}
-        said = "Stopped. What has arrived is kept; the next fetch continues there."
-        return {"status": html.says(said), "stop": gr.update(interactive=False), "run_state": "idle"}
+        return {"status": html.says(REST_IS_KEPT), "stop": gr.update(interactive=False), "run_state": "idle"}
 
     for end in (fetching.then, fetching.failure):
         bind(end, at_rest, form, ["status", "stop", "run_state"], queue=False)

@@ -14,6 +14,7 @@ from flux_demo.seeds import parse_seed
 from flux_demo.studio import MATCH, Studio
 from flux_demo.ui import html
 from flux_demo.ui.run import MOST_AT_ONCE
+from flux_demo.ui.said import said
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import FITS, tab_state
 
@@ -22,6 +23,9 @@ FOR_EVERY_MODE = ("mode", "prompt", "seed", "count", "size", "steps", "guidance"
 LINKED = (*FOR_EVERY_MODE, "fit", *OPTIONS)  # what a link may say
 LABELS = {name: name.capitalize() for name in LINKED} | {"count": "Images"}
 LABELS |= {option.name: option.label for mode in MODES.values() if mode.control for option in mode.control.options}
+
+FROM_LINK = "Settings filled in from the link."
+NOT_FROM_LINK = "The link has values that cannot be used here: {names}. Check the form before you generate."
 
 
 def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -70,12 +74,8 @@ def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
     values = {"seed": ""} | linked_defaults(mode) | values  # which a link leaves out
     wrong = wrong if named in MODES else ["Mode", *wrong]
     wrong += [LABELS[name] for name in given if name not in (*FOR_EVERY_MODE, *linked_defaults(mode))]
-    said = (
-        f"The link has values that cannot be used here: {', '.join(wrong)}. Check the form before you generate."
-        if wrong
-        else "Settings filled in from the link."
-    )
-    values["status"] = html.says(said, "problem" if wrong else "quiet")
+    told = said(NOT_FROM_LINK, names=", ".join(map(said, wrong))) if wrong else said(FROM_LINK)
+    values["status"] = html.says(told, "problem" if wrong else "quiet")
     return mode.name, {f"{mode.name}__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected=mode.name)}
 
 

@@ -18,7 +18,7 @@ from flux_demo.errors import FluxDemoError
 from flux_demo.modes import MODES, Mode
 from flux_demo.recipe import PAINTED, Recipe
 from flux_demo.request import Size
-from flux_demo.ui.said import LEFT, ONE_STEP, PARTIAL, SEED, STEP, STEP_OF_SEVERAL, STEPS, said
+from flux_demo.ui.said import FETCHED, LEFT, ONE_STEP, PARTIAL, SEED, STEP, STEP_OF_SEVERAL, STEPS, said
 
 RECENT = 20  # prompts to go back to
 LICENSE_PAGE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md"
@@ -79,8 +79,9 @@ def step_of(done: int, of: int, seconds_left: float | None = None, number: int =
 def byte_of(done: int, total: int) -> str:
     """A byte count with its bar."""
     share = 100 * done / max(total, 1)
+    line = said(FETCHED, done=f"{done / 1e9:.2f}", total=f"{total / 1e9:.2f}")
     return (
-        f'<p class="say busy">{done / 1e9:.2f} of {total / 1e9:.2f} GB fetched</p><div class="bar" role="progressbar" aria-label="Bytes" '
+        f'<p class="say busy">{escape(line)}</p><div class="bar" role="progressbar" aria-label="Bytes" '
         f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}"><div style="width:{share:.1f}%"></div></div>'
     )
 

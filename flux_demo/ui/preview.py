@@ -20,6 +20,7 @@ from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, re
 from flux_demo.ui.filled import check_filled
 from flux_demo.ui.map_notes import SAME_SHAPE, Facts, described
 from flux_demo.ui.painted import keep_paint, painted_before
+from flux_demo.ui.said import said
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import map_note
@@ -37,6 +38,11 @@ OFFERS: dict[Look | None, tuple[bool, bool]] = {
     "inverted": (False, True),
     "either": (True, True),
 }
+
+PREVIOUS_IS_BACK = "The previous photo is back."
+NO_PHOTO_IN_PNG = "The PNG does not store the photo. Add it, and its map is compared with the one that the image followed."
+SAME_MAP = "It is the map that the image followed."
+ANOTHER_MAP = "It is not the map that the image followed: the photo or the settings differ."
 
 
 def drawn_from(mode: Mode, photo: Any, size: Any, fit: Any, as_map: Any, options: dict[str, Any]) -> DrawnFrom:
@@ -141,7 +147,7 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
 def _photo_before(shown: ShownMap | None, refused: str) -> dict[str, Any]:
     """What the page shows in place of a photo that cannot be used: the one before, if it is still there."""
     if shown and (photo := still_kept(shown.drawn_from.photo)):
-        return {"photo": photo, "map_note": problem_under(shown, f"{refused} The previous photo is back.")}
+        return {"photo": photo, "map_note": problem_under(shown, f"{refused} {said(PREVIOUS_IS_BACK)}")}
     return _no_map(html.says(refused, "problem"))
 
 
@@ -228,21 +234,11 @@ def inverted(*, photo: Any, shown: ShownMap | None) -> dict[str, Any]:
 
 def wanting(wanted: str | None) -> str:
     """The sentence while the photo of a restored recipe is missing."""
-    return (
-        html.says("The PNG does not store the photo. Add it, and its map is compared with the one that the image followed.")
-        if wanted
-        else ""
-    )
+    return html.says(NO_PHOTO_IN_PNG) if wanted else ""
 
 
 def _compared(shown: ShownMap, wanted: str | None) -> str:
-    if not wanted:
-        return ""
-    return (
-        " It is the map that the image followed."
-        if shown.sha256 == wanted
-        else " It is not the map that the image followed: the photo or the settings differ."
-    )
+    return said(SAME_MAP if shown.sha256 == wanted else ANOTHER_MAP) if wanted else ""
 
 
 @lru_cache(maxsize=256)

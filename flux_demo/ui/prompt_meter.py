@@ -7,7 +7,7 @@ from flux_demo.backends import Route
 from flux_demo.model_files import MINI, SHARED
 from flux_demo.modes import Mode
 from flux_demo.studio import Studio
-from flux_demo.ui.said import TOKENS, said
+from flux_demo.ui.said import IGNORED, TOKENS, said
 from flux_demo.ui.tab_state import find_route
 
 FLUX_READS, MINI_READS = 512, 64  # T5 tokens
@@ -29,7 +29,7 @@ def measure(studio: Studio, mode: Mode, prompt: str) -> str:
         return said(TOKENS, tokens=tokens, reads=reads)
     cut = prompt[ends[reads - 2] :].strip()  # the last place is the end token's
     shown = cut if len(cut) <= CUT_SHOWN else cut[: CUT_SHOWN - 1] + "…"
-    return f"{reads} of {reads} tokens: the last {tokens - reads} are ignored, from “{shown}”"
+    return said(IGNORED, reads=reads, ignored=tokens - reads, cut=shown)
 
 
 @lru_cache(maxsize=64)

@@ -19,10 +19,18 @@ from flux_demo.ui.files import publish, received, still_kept
 from flux_demo.ui.filling import usable
 from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.preview import draw, drawn_from, note_of, wanting
+from flux_demo.ui.said import said
 from flux_demo.ui.tab_state import find_route
 from flux_demo.ui.workshop import MAP, note_under, seen
 
+RESTORED = "Settings restored."
+ELSEWHERE = "The image was generated elsewhere ({title}), so it will not come out the same."
+PAINT_IS_GONE = "The image's map was painted on; the PNG does not store the paint."
 PAINTING_IS_GONE = "This image followed a map that was painted on, and the PNG stores neither. Add the photo for its map without the paint."
+
+FILLED_IN = "The other program's settings are filled in, as far as they are the same here."
+NO_NEGATIVE_PROMPT = "Its negative prompt is left out: FLUX.1 [dev] takes none."
+LEFT_OUT = "What cannot be used here is left out: {names}."
 
 
 def opened(dropped: Any, titles: Mapping[str, str]) -> Entry:
@@ -75,9 +83,7 @@ def _map_of(studio: Studio, mode: Mode, entry: Entry, history: Sequence[Entry], 
     wanted = None if painted else control.sha256  # no photo gives a painted map again, so none is compared with it
     with suppress(FluxDemoError):
         shown = draw(studio, mode, drawn_from(mode, photo, size, fit, as_map, options))
-        note = (
-            note_under(shown, " The image's map was painted on; the PNG does not store the paint.") if painted else note_of(shown, wanted)
-        )
+        note = note_under(shown, said(PAINT_IS_GONE)) if painted else note_of(shown, wanted)
         return form | seen(MAP, shown) | {"shown": shown, "wanted": wanted, "map_note": note}
     note = html.says(PAINTING_IS_GONE) if painted else wanting(wanted)
     return form | seen(MAP, None) | {"photo": None, "shown": None, "wanted": wanted, "map_note": note}
@@ -85,20 +91,15 @@ def _map_of(studio: Studio, mode: Mode, entry: Entry, history: Sequence[Entry], 
 
 def _said(studio: Studio, mode: Mode, entry: Entry) -> str:
     """Says that the settings are restored, and which of them cannot be run here."""
-    said, recipe = "Settings restored.", entry.recipe
-    route = find_route(studio, mode)
+    recipe, route = entry.recipe, find_route(studio, mode)
     if not isinstance(route, Route):
-        return said
+        return said(RESTORED)
     try:
         size = Size(recipe.width, recipe.height)
         route.dials.complete(GenerationRequest(mode.name, recipe.prompt, recipe.seed, recipe.steps, recipe.guidance, size))
     except InvalidRequest as error:
-        return f"{said} {error}"
-    return (
-        said
-        if route.backend.name == recipe.backend
-        else f"{said} The image was generated elsewhere ({entry.title}), so it will not come out the same."
-    )
+        return f"{said(RESTORED)} {error}"
+    return said(RESTORED) if route.backend.name == recipe.backend else f"{said(RESTORED)} {said(ELSEWHERE, title=entry.title)}"
 
 
 def _presets(studio: Studio, mode: Mode) -> Sequence[str]:
@@ -120,14 +121,14 @@ def from_other_program(studio: Studio, dropped: Any) -> dict[str, Any]:
     except InvalidPicture:
         return {}
     text = MODES["text"]
-    said = "The other program's settings are filled in, as far as they are the same here."
+    parts = [said(FILLED_IN)]
     given = {name: str(value) for name in ("prompt", "seed", "size", "steps", "guidance") if (value := getattr(shared, name)) is not None}
     values, wrong = usable(studio, text, given)
     wrong = [*(name.capitalize() for name in shared.unusable), *wrong]
     if shared.has_negative_prompt:
-        said += " Its negative prompt is left out: FLUX.1 [dev] takes none."
+        parts.append(said(NO_NEGATIVE_PROMPT))
     if wrong:
-        said += f" What cannot be used here is left out: {', '.join(wrong)}."
+        parts.append(said(LEFT_OUT, names=", ".join(map(said, wrong))))
     values.setdefault("seed", "")
-    values["status"] = html.says(said)
+    values["status"] = html.says(" ".join(parts))
     return {f"text__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected="text"), "restore_note": html.says("")}

@@ -14,7 +14,9 @@ DONE = "Done in {seconds} s."
 STOPPED_AT = "Stopped at step {done} of {of}. The partial image is kept only if you say so."
 STOPPED_AT_OF_SEVERAL = "Stopped at step {done} of {of} of image {number} of {images}. The partial image is kept only if you say so."
 SEED, ONE_STEP, STEPS, PARTIAL = "Seed {seed}", "1 step", "{steps} steps", "Partial, step {done} of {of}"
-TOKENS = "{tokens} of {reads} tokens"
+TOKENS, IGNORED = "{tokens} of {reads} tokens", "{reads} of {reads} tokens: the last {ignored} are ignored, from “{cut}”"
+FETCHED = "{done} of {total} GB fetched"
+MEGAPIXELS = "{size} megapixels"
 REUSES_SEED, TAKES_RANDOM_SEED = "The next image reuses seed {seed}.", "The next image takes a random seed."
 
 

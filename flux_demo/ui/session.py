@@ -101,8 +101,8 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
             if (run := services.runs.find(visitor, name)) and not run.done.is_set():
                 busy = {"run": gr.update(interactive=False), "stop": gr.update(interactive=True), "run_state": "running"}
                 values |= busy | {"following": id(run), "status": html.says("Finding your run", "busy")}
-            elif said := lost(services.album.visitors, visitor, name, clicked):
-                values["status"] = html.says(said, "problem")
+            elif what := lost(services.album.visitors, visitor, name, clicked):
+                values["status"] = html.says(what, "problem")
             answer |= {f"{name}__{each}": value for each, value in values.items()}
         if (tab := services.album.visitors.form(visitor, "").get("tab")) in MODES:
             answer["tabs"] = gr.Tabs(selected=tab)
@@ -134,7 +134,10 @@ def _bind_form(services: Services, mode: Mode, form: Form) -> None:
         return answer | ({"image_head": head_over(last, fields)} if last and not looks_back else {})
 
     triggers = [form[name].change for name in names]
-    bind(triggers, changed, form, ["status", "run_state", "image_head"], names, queue=False, trigger_mode="always_last")
+    outputs, name = ["status", "run_state", "image_head"], json.dumps(mode.name)
+    sending = f"(...fields) => {{ window.unsent.sends({name}); return fields; }}"
+    kept = bind(triggers, changed, form, outputs, names, queue=False, trigger_mode="always_last", js=sending)
+    kept.success(None, None, None, js=f"() => window.unsent.sent({name})", api_visibility="private")
 
 
 def _bind_opened(services: Services, flat: Form, opened: Any) -> None:

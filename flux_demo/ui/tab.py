@@ -87,7 +87,7 @@ def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
                 buttons=["download", "fullscreen"],
                 elem_id=f"map-{mode.name}",
                 elem_classes=["box", "pixels"],
-                alt_text=f"The map that FLUX follows. {mode.control.sees}.",
+                alt_text=f"The map that FLUX follows. {mode.control.sees}",
             )
             build_views(form, mode, state)
             form["map_note"] = gr.HTML(**state["map_note"], elem_classes="note")

@@ -68,7 +68,7 @@ def where(studio: Studio, mode: Mode, route: Route | NoRoute, loading: str | Non
 def map_note(mode: Mode) -> str:
     """The line under an empty map."""
     assert mode.control
-    return html.says(f"{mode.control.sees}.")
+    return html.script_says(mode.control.sees)
 
 
 def what_to_fetch(route: Route | NoRoute) -> str | None:
@@ -77,7 +77,7 @@ def what_to_fetch(route: Route | NoRoute) -> str | None:
 
 
 def _map_state(mode: Mode, samples: int, own_photos: bool) -> dict[str, dict[str, Any]]:
-    note = map_note(mode) if own_photos else html.says("The service draws the map of its sample and does not show it.")
+    note = map_note(mode) if own_photos else html.script_says("The service draws the map of its sample and does not show it.")
     return {
         "own": {"visible": own_photos},
         "drawing": {"visible": own_photos},

@@ -20,11 +20,13 @@ from flux_demo.request import ControlMap, Size
 from flux_demo.ui import html
 from flux_demo.ui.events import Form
 from flux_demo.ui.files import ShownMap, keep_map, new_file, received, still_kept
+from flux_demo.ui.said import said
 
 MAP, OVER, COLOUR, PAINT = "map", "over", "colour", "paint"
 TITLES = {MAP: "Map", OVER: "On photo", COLOUR: "Colour", PAINT: "Paint"}
 ABOUT_PAINT = "White adds, black takes away; the bin removes all paint. Each photo, size and setting has its own."
 SAID_OF_PAINT = "Painted by hand. Each photo, size and setting of the map has its own paint."
+NOTHING_BELOW = "There is no photo here to lay the map over. Add the one that it was drawn from."
 VIEWED = ("map", "beside", "painter", "painting")
 BRUSH = {"canny": ["#ffffff", "#000000"], "depth": ["#ffffff", "#c0c0c0", "#808080", "#404040", "#000000"]}
 
@@ -128,7 +130,7 @@ def with_paint(shown: ShownMap, painter: Any, painting: str | None) -> ShownMap:
         return shown
     if painted.sha256 == under.sha256:  # all of it is undone
         return under
-    return replace(keep_map(painted, shown.drawn_from, SAID_OF_PAINT), keeps=shown.keeps, painted_on=replace(under, painted_on=None))
+    return replace(keep_map(painted, shown.drawn_from, said(SAID_OF_PAINT)), keeps=shown.keeps, painted_on=replace(under, painted_on=None))
 
 
 def under_paint(shown: ShownMap, painter: dict[str, Any]) -> ShownMap | None:
@@ -160,9 +162,9 @@ def to_paint(shown: ShownMap) -> dict[str, Any]:
 
 def note_under(shown: ShownMap, more: str = "") -> str:
     """The line under a map in each view."""
-    texts = {"any": f"{shown.note}{more}", PAINT: ABOUT_PAINT}
+    texts = {"any": f"{shown.note} {more}".strip(), PAINT: said(ABOUT_PAINT)}
     if shown.drawn_from.photo is None:
-        texts[OVER] = "There is no photo here to lay the map over. Add the one that it was drawn from."
+        texts[OVER] = said(NOTHING_BELOW)
     return _note(shown, texts)
 
 

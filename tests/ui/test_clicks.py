@@ -11,7 +11,7 @@ from flux_demo.ui.run import StillRunning
 from flux_demo.ui.visitor_store import VisitorStore, new_key
 from tests.starting import free_port, started
 from tests.ui.conftest import PATIENCE_MS
-from tests.ui.driving import choose_size, prompt_field, run, set_steps
+from tests.ui.driving import choose_size, prompt_field, run, seed_field, set_steps
 
 
 @pytest.fixture
@@ -82,6 +82,12 @@ def test_a_run_that_ended_with_the_program_is_said(chromium, tmp_path):
             run(page)
             page.locator("#status-text .step").wait_for()
             program.kill()
+            prompt_field(page).fill("a red cube on grass")
+            seed_field(page).fill("12")
         with started("--port", port, FLUX_DEMO_OUTPUTS=str(tmp_path)):
             page.locator("#status-text").get_by_text(CUT_SHORT).wait_for()
-            expect(prompt_field(page)).to_have_value("a red cube")
+            expect(prompt_field(page)).to_have_value("a red cube on grass")  # which was typed while there was no program
+            expect(seed_field(page)).to_have_value("12")
+            page.wait_for_function("sessionStorage.flux_demo_unsent === '{}'")  # the program has it now
+            page.reload()
+            expect(prompt_field(page)).to_have_value("a red cube on grass")

@@ -1,6 +1,7 @@
 """The page in the languages that there are files for: labels, buttons, empty panels and what is said of a run, and no text forgotten."""
 
 import ast
+import importlib
 import json
 import re
 
@@ -82,6 +83,35 @@ def said_in_the_code():
     return {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
+def test_what_is_said_can_be_translated():
+    """Each text that is handed to ``said`` or to what calls it is a whole one that the languages have; of errors, all are English."""
+    untranslated = []
+    for path in sorted((ROOT / "flux_demo/ui").glob("*.py")):
+        module = importlib.import_module(f"flux_demo.ui.{path.stem}")
+        for place in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(place, ast.Call) and isinstance(place.func, ast.Name | ast.Attribute) and place.args:
+                name = place.func.id if isinstance(place.func, ast.Name) else place.func.attr
+                if name in ("said", "says", "script_says", "image_head"):
+                    untranslated += [
+                        f"{path.name}:{place.lineno} {text}" for text in texts_in(place.args[0], module) if text not in WORDS["de"]
+                    ]
+    assert untranslated == []
+
+
+def texts_in(node, module):
+    """The texts that an expression may be, pieces of texts marked as such. What another function returns is looked at where it says it."""
+    if isinstance(node, ast.Constant) and node.value != "":
+        yield node.value
+    elif isinstance(node, ast.JoinedStr):
+        yield from (f"…{part.value}…" for part in node.values if isinstance(part, ast.Constant) and part.value.strip())
+    elif isinstance(node, ast.Name) and isinstance(text := getattr(module, node.id, None), str):
+        yield text
+    elif isinstance(node, ast.IfExp):
+        yield from (*texts_in(node.body, module), *texts_in(node.orelse, module))
+    elif isinstance(node, ast.BinOp):
+        yield from (*texts_in(node.left, module), *texts_in(node.right, module))
+
+
 def test_translations_have_the_values_of_their_texts():
     for words in WORDS.values():
         assert [key for key, word in words.items() if sorted(re.findall(r"{\w*}", key)) != sorted(re.findall(r"{\w*}", word))] == []
@@ -113,6 +143,7 @@ def test_languages_that_somebody_invents_read_no_file(monkeypatch):
 
 def test_a_run_is_told_in_the_browsers_language(visit, photo_file, slow_steps):
     page = visit(tab="Canny", locale="de-DE")
+    expect(page.get_by_text("Weiße Linien, wo sich die Farben des Fotos ändern.").locator("visible=true")).to_be_visible()
     prompt_field(page).fill("a red cube")
     give_photo(page, "canny", photo_file)
     expect(page.locator("#tab-canny .note").get_by_text("Kantenpixel.")).to_be_visible()
