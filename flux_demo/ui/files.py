@@ -46,6 +46,7 @@ class ShownMap:
     looks_like: Look | None = None  # what the photo looks like already, if that is a map of this kind
     keeps: tuple[float, float, float, float] | None = None  # left, top, width, height that crop keeps of the photo, as shares of it
     painted_on: "ShownMap | None" = None  # what the editor still has under the strokes that this map was painted with
+    edited_before: "tuple[ShownMap, ...]" = ()  # what the editor showed before this map, newest first: a last stroke may be on its way
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from flux_demo.recipe import PAINTED
 from flux_demo.ui.files import DrawnFrom, ShownMap, received, served_again
 from flux_demo.ui.visitor_store import VisitorStore, is_key
 
-RECORD = {field.name for field in fields(ShownMap)} - {"painted_on"}  # another version of the program may have kept others
+RECORD = {field.name for field in fields(ShownMap)} - {"painted_on", "edited_before"}  # another version of the program may have kept others
 KEPT = 8  # painted maps of a tab
 
 

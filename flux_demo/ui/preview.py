@@ -19,7 +19,7 @@ from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received, still_kept
 from flux_demo.ui.filled import check_filled
 from flux_demo.ui.map_notes import SAME_SHAPE, Facts, described
-from flux_demo.ui.painted import keep_paint, painted_before
+from flux_demo.ui.painted import KEPT, keep_paint, painted_before
 from flux_demo.ui.said import said
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
@@ -139,7 +139,7 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
         if copy:
             yield {"photo": copy}  # a change, of which the map is drawn
             return
-        yield _redrawn(services, visitor, mode, now, wanted, view)
+        yield _redrawn(services, visitor, mode, now, shown, wanted, view)
 
     return draw_first
 
@@ -176,15 +176,17 @@ def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
         caller = current.get()
         try:
             with services.turns.turn(caller.visitor.address if caller else ""):
-                return _redrawn(services, visitor, mode, now, wanted, view)
+                return _redrawn(services, visitor, mode, now, shown, wanted, view)
         except InvalidRequest as error:
             return {"map_note": problem_under(shown, str(error))}
 
     return redraw
 
 
-def _redrawn(services: Services, visitor: Any, mode: Mode, now: DrawnFrom, wanted: str | None, view: Any) -> dict[str, Any]:
-    """What the page shows of the map that the form describes."""
+def _redrawn(
+    services: Services, visitor: Any, mode: Mode, now: DrawnFrom, before: ShownMap | None, wanted: str | None, view: Any
+) -> dict[str, Any]:
+    """What the page shows of the map that the form describes, in place of the map ``before``."""
     try:
         checked_size(services.studio, mode, now.size)
     except InvalidRequest:  # said at the size field
@@ -193,6 +195,8 @@ def _redrawn(services: Services, visitor: Any, mode: Mode, now: DrawnFrom, wante
         shown = map_of(services, visitor, mode, now)
     except Exception as error:
         return _no_map(html.says(html.sentence(error), "problem"))
+    if view == PAINT and before:
+        shown = replace(shown, edited_before=(replace(before, edited_before=()), *before.edited_before)[:KEPT])
     return in_sight(view, shown) | {"shown": shown, "map_note": note_of(shown, wanted)} | offers(shown.looks_like)
 
 

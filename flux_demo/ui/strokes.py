@@ -3,6 +3,7 @@
 Gradio's editor counts the map among what can be undone, and clears it away with the paint.
 """
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -16,19 +17,19 @@ from flux_demo.ui.files import ShownMap
 from flux_demo.ui.painted import keep_paint
 from flux_demo.ui.preview import draw
 from flux_demo.ui.services import Services
-from flux_demo.ui.visitor_store import is_key
+from flux_demo.ui.visitor_store import VisitorStore, is_key
 from flux_demo.ui.workshop import choose_view, note_under, to_paint, under_paint, with_paint
 
 CHANGED_BY_A_STROKE = ("painter", "painting", "map", "shown", "map_note")
+_LOCKS = tuple(threading.Lock() for _ in range(64))
 
 
 def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
     """The handler of every stroke, of undo and of clear."""
     visitors = services.album.visitors
 
-    def stroke(*, visitor: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
-        if not is_key(visitor) or shown is None or painting is None:
-            return {}
+    def handled(visitor: str, shown: ShownMap, painter: Any, painting: str) -> dict[str, Any]:
+        _keep_late(visitors, visitor, mode, shown, painter)
         if painting != shown.sha256:  # another map was being drawn while the editor was opened
             return _given_again(shown)
         answer: dict[str, Any] = {}
@@ -45,6 +46,12 @@ def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, An
             keep_paint(visitors, visitor, mode, found)
         return answer
 
+    def stroke(*, visitor: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
+        if not is_key(visitor) or shown is None or painting is None:
+            return {}
+        with _in_order(visitor, mode):
+            return handled(visitor, shown, painter, painting)
+
     return stroke
 
 
@@ -52,12 +59,27 @@ def view_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]
     """The handler of the choice between the views. It may come before the last stroke's own event, which is for another map then."""
 
     def chosen(*, visitor: Any, view: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
-        answer = choose_view(view=view, shown=shown, painter=painter, painting=painting)
-        if (found := answer.get("shown")) and found is not shown:
-            keep_paint(services.album.visitors, visitor, mode, found)
-        return answer
+        with _in_order(visitor, mode):
+            answer = choose_view(view=view, shown=shown, painter=painter, painting=painting)
+            if (found := answer.get("shown")) and found is not shown:
+                keep_paint(services.album.visitors, visitor, mode, found)
+            return answer
 
     return chosen
+
+
+def _in_order(visitor: Any, mode: Mode) -> threading.Lock:
+    """Held while an event of one editor is handled: of two that come at once, the paint of the later one is to be kept."""
+    return _LOCKS[hash((str(visitor), mode.name)) % len(_LOCKS)]
+
+
+def _keep_late(visitors: VisitorStore, visitor: str, mode: Mode, shown: ShownMap, painter: Any) -> None:
+    """Keep a stroke that arrives when its map has been replaced already; it comes back with that map."""
+    with suppress(InvalidPicture, OSError):
+        for earlier in shown.edited_before:
+            if (found := with_paint(earlier, painter, earlier.sha256)) is not earlier:
+                keep_paint(visitors, visitor, mode, found)
+                return
 
 
 def _is_cleared(painter: Any) -> bool:
