@@ -8,7 +8,7 @@ from flux_demo.settings import ASSETS
 # By the kind of map that is followed; None where there is none.
 MINI_PROMPTS: dict[str | None, tuple[str, ...]] = {
     None: (
-        "a red cube on a wooden floor at sunset",
+        "a red sphere on a wooden floor at sunset",
         "a yellow ball next to a blue cube on grass",
         "a blue cone next to a white cylinder on snow at night",
     ),

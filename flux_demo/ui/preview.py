@@ -115,17 +115,20 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
         as_map: Any,
         shown: ShownMap | None,
         wanted: str | None,
+        refused: bool,
         view: Any,
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
         now = drawn_from(mode, photo, size, fit, as_map, options)
         if is_current(shown, now):
             return
+        if now.photo is None and refused:  # why it was refused stays in sight
+            return
         if now.photo is None:
             compared = wanted is not None and shown is not None  # whoever takes that photo away goes on to something else
             yield _no_map(("" if compared else wanting(wanted)) or map_note(mode)) | {"wanted": None if compared else wanted}
             return
-        yield {"map_note": html.says("Drawing the map", "busy")}
+        yield {"map_note": html.says("Drawing the map", "busy"), "refused": False}
         try:
             photo = received(now.photo)
             copy = for_the_browser(photo)
@@ -145,10 +148,10 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
 
 
 def _photo_before(shown: ShownMap | None, refused: str) -> dict[str, Any]:
-    """What the page shows in place of a photo that cannot be used: the one before, if it is still there."""
+    """What the page shows in place of a photo that cannot be used: the one before, if it is still there, or an empty panel."""
     if shown and (photo := still_kept(shown.drawn_from.photo)):
         return {"photo": photo, "map_note": problem_under(shown, f"{refused} {said(PREVIOUS_IS_BACK)}")}
-    return _no_map(html.says(refused, "problem"))
+    return _no_map(html.says(refused, "problem")) | {"photo": None, "refused": True}
 
 
 def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:

@@ -29,7 +29,7 @@ NOTHING_SAID = '<p class="say"></p>'
 
 def build_tab(studio: Studio, mode: Mode) -> Form:
     """Lay out a mode's tab and return its components by name; a handler's parameters of the same names are its inputs."""
-    form: Form = {"shown": gr.State(None), "last": gr.State(None), "wanted": gr.State(None)}
+    form: Form = {"shown": gr.State(None), "last": gr.State(None), "wanted": gr.State(None), "refused": gr.State(False)}
     form["run_state"] = gr.Textbox("idle", visible=False, label="Run state")
     state = tab_state(studio, mode)
     form["where"] = gr.HTML(**state["where"], elem_classes="where-line")

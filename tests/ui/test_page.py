@@ -210,10 +210,14 @@ def test_a_broken_photo_gets_a_sentence_and_takes_the_old_map_away(visit, photo_
     said = page.locator("#tab-canny .note .say").get_by_text("The image cannot be opened")
     said.wait_for()
     expect(said).to_be_in_viewport()
-    assert page.locator("#map-canny img").count() == 0
+    expect(page.locator("#photo-canny img, #map-canny img")).to_have_count(0)
     prompt_field(page).fill("a red cone")
     run(page)
-    page.locator("#status-canny").get_by_text("The image cannot be opened").wait_for()
+    page.locator("#status-canny").get_by_text("There is no photo to follow").wait_for()
+    expect(said).to_be_visible()
+    give_photo(page, "canny", photo_file)
+    page.locator("#map-canny img").wait_for()
+    expect(said).to_have_count(0)
 
 
 def test_a_wrong_seed_gets_a_sentence_and_the_form_stays(visit):
