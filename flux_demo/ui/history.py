@@ -195,9 +195,9 @@ def nothing_displayed() -> dict[str, Any]:
 
 
 def picture_of(entry: Entry | None) -> dict[str, Any]:
-    """The image alone; an empty panel without one."""
+    """The image alone; an empty panel without one, or when it was deleted in another window."""
     alt_text = f"Image generated from the prompt: {entry.recipe.prompt[:300]}" if entry else "The image"
-    return gr.update(value=entry.path if entry else None, alt_text=alt_text, elem_classes=PANEL)
+    return gr.update(value=still_kept(entry.path) if entry else None, alt_text=alt_text, elem_classes=PANEL)
 
 
 def preview_of(step: Step) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def _lasts() -> tuple[str, ...]:
 
 def _may_be_gone() -> tuple[str, ...]:
     """The components that change when images turn out to be deleted."""
-    return (*(f"{mode}__{name}" for mode in MODES for name in displayed_names()), "history", "gallery", "recent")
+    return (*(f"{mode}__{name}" for mode in MODES for name in (*displayed_names(), "status")), "history", "gallery", "recent")
 
 
 def bind_history(services: Services, flat: Form) -> None:
@@ -59,8 +59,7 @@ def bind_history(services: Services, flat: Form) -> None:
 
 
 def _bind_images(services: Services, flat: Form) -> None:
-    statuses = [f"{mode}__status" for mode in MODES]
-    chosen = [*statuses, "tabs", "restore_note", *_may_be_gone()]
+    chosen = ["tabs", "restore_note", *_may_be_gone()]
 
     def show(event: gr.SelectData, history: list[Entry], visitor: Any, *lasts: Entry | None) -> list[Any]:
         entry = history[event.index] if isinstance(event.index, int) and 0 <= event.index < len(history) else None
@@ -111,7 +110,7 @@ def _bind_delete_all(services: Services, flat: Form) -> None:
         told = {f"{mode}__status": html.says("All your images are deleted.") for mode in MODES}
         return gone | told | history_shown([]) | strip_without(services.album.visitors, visitor, names)
 
-    outputs = [*_may_be_gone(), *(f"{mode}__status" for mode in MODES), "strip"]
+    outputs = [*_may_be_gone(), "strip"]
     bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, js=_sure("--delete-all"))
 
 
@@ -174,7 +173,7 @@ def _gone(services: Services, visitor: Any, lasts: Mapping[str, Entry | None], s
     kept = services.album.entries(visitor) if is_key(visitor) else []
     names = {None, *(entry.name for entry in kept)}  # None: of a partial image, or one that was restored from a file
     modes = [last.removesuffix("__last") for last, entry in lasts.items() if entry and entry.name not in names]
-    cleared = {f"{mode}__{name}": value for mode in modes for name, value in nothing_displayed().items()}
+    cleared = {f"{mode}__{name}": value for mode in modes for name, value in (nothing_displayed() | {"status": html.says("")}).items()}
     return cleared | history_shown(kept) | {"restore_note": html.says(said, "problem")}
 
 

@@ -130,7 +130,11 @@ def with_paint(shown: ShownMap, painter: Any, painting: str | None) -> ShownMap:
         return shown
     if painted.sha256 == under.sha256:  # all of it is undone
         return under
-    return replace(keep_map(painted, shown.drawn_from, said(SAID_OF_PAINT)), keeps=shown.keeps, painted_on=replace(under, painted_on=None))
+    return replace(
+        keep_map(painted, shown.drawn_from, said(SAID_OF_PAINT)),
+        keeps=shown.keeps,
+        painted_on=replace(under, painted_on=None, edited_before=()),
+    )
 
 
 def under_paint(shown: ShownMap, painter: dict[str, Any]) -> ShownMap | None:

@@ -18,6 +18,7 @@ from tests.ui.driving import (
     served,
     set_steps,
     source,
+    take_photo_away,
 )
 
 pytestmark = pytest.mark.browser
@@ -118,3 +119,25 @@ def test_a_broken_photo_that_is_dropped_on_another_leaves_that_one_where_it_was(
     page.reload()
     assert served(page, "#photo-canny") == photo_file.read_bytes()
     page.locator("#map-canny img").wait_for()
+
+
+def test_a_broken_photo_gets_a_sentence_and_takes_the_old_map_away(visit, photo_file, tmp_path):
+    broken = tmp_path / "cut.png"
+    broken.write_bytes(photo_file.read_bytes()[:900])
+    page = visit(tab="Canny")
+    page.set_viewport_size({"width": 1366, "height": 500})
+    give_photo(page, "canny", photo_file)
+    page.locator("#map-canny img").wait_for()
+    take_photo_away(page)
+    give_photo(page, "canny", broken)
+    said = page.locator("#tab-canny .note .say").get_by_text("The image cannot be opened")
+    said.wait_for()
+    expect(said).to_be_in_viewport()
+    expect(page.locator("#photo-canny img, #map-canny img")).to_have_count(0)
+    prompt_field(page).fill("a red cone")
+    run(page)
+    page.locator("#status-canny").get_by_text("There is no photo to follow").wait_for()
+    expect(said).to_be_visible()
+    give_photo(page, "canny", photo_file)
+    page.locator("#map-canny img").wait_for()
+    expect(said).to_have_count(0)

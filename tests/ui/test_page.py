@@ -198,28 +198,6 @@ def test_a_picture_without_a_recipe_is_answered_in_words(visit, photo_file):
     page.locator("#restore-note").get_by_text("No flux_demo settings in this file").wait_for()
 
 
-def test_a_broken_photo_gets_a_sentence_and_takes_the_old_map_away(visit, photo_file, tmp_path):
-    broken = tmp_path / "cut.png"
-    broken.write_bytes(photo_file.read_bytes()[:900])
-    page = visit(tab="Canny")
-    page.set_viewport_size({"width": 1366, "height": 500})
-    give_photo(page, "canny", photo_file)
-    page.locator("#map-canny img").wait_for()
-    take_photo_away(page)
-    give_photo(page, "canny", broken)
-    said = page.locator("#tab-canny .note .say").get_by_text("The image cannot be opened")
-    said.wait_for()
-    expect(said).to_be_in_viewport()
-    expect(page.locator("#photo-canny img, #map-canny img")).to_have_count(0)
-    prompt_field(page).fill("a red cone")
-    run(page)
-    page.locator("#status-canny").get_by_text("There is no photo to follow").wait_for()
-    expect(said).to_be_visible()
-    give_photo(page, "canny", photo_file)
-    page.locator("#map-canny img").wait_for()
-    expect(said).to_have_count(0)
-
-
 def test_a_wrong_seed_gets_a_sentence_and_the_form_stays(visit):
     page = visit()
     prompt_field(page).fill("a red <b>cube</b> ${1+1}")
