@@ -46,36 +46,34 @@
         if (all) states.resolve_args = function (event) { return all.call(this, event).filter(({ type }) => type === "output"); };
     }).observe({ type: "resource", buffered: true });
 
-    // What is typed is kept here until the server has it: where it does not answer, Gradio opens the page anew once it does.
-    const unsent = {}, underWay = {}, storage = "flux_demo_unsent";
+    // What is typed or chosen is kept in the window too, with its time: where the program does not answer, Gradio opens the page anew once it does.
+    const lately = {}, storage = "flux_demo_lately";
     try {
-        Object.assign(unsent, JSON.parse(sessionStorage.getItem(storage)));
+        Object.assign(lately, JSON.parse(sessionStorage.getItem(storage)));
     } catch { /* the browser keeps nothing */ }
-    const keep = () => {
+    const keep = (name, value) => {
+        lately[name] = [value, Date.now()];
         try {
-            sessionStorage.setItem(storage, JSON.stringify(unsent));
+            sessionStorage.setItem(storage, JSON.stringify(lately));
         } catch { /* the browser keeps nothing */ }
     };
-    window.unsent = {
-        sends: (mode) => void (underWay[mode] = Object.entries(unsent).filter(([id]) => id.endsWith(`-${mode}`))),
-        sent(mode) {
-            for (const [id, value] of underWay[mode]) if (unsent[id] === value) delete unsent[id];
-            keep();
-        },
-    };
+    // By name each value, and how many seconds ago it was put in; clocks need not agree.
+    window.doneLately = () => Object.fromEntries(Object.entries(lately).map(([name, [value, at]]) => [name, [value, (Date.now() - at) / 1000]]));
 
     // The tab and the values of a person who is faster than the page count more than those that were remembered; ui/session.py brings them back.
-    window.doneWhileOpening = { tab: null, typed: { ...unsent }, over: false };
+    window.doneWhileOpening = { tab: null, typed: {}, over: false };
     document.addEventListener("click", (event) => {
         const tab = event.target.closest?.("#modes [role=tab]");
-        if (tab) window.doneWhileOpening.tab = tab.id;
+        if (!tab) return;
+        window.doneWhileOpening.tab = tab.id;
+        keep("tab", tab.id.replace(/^tab-|-button$/g, ""));
     }, true);
     document.addEventListener("input", (event) => {
         const field = event.target.closest?.(".typed");
         const value = event.target.value;
         if (!field) return;
-        unsent[field.id] = window.doneWhileOpening.typed[field.id] = /number|range/.test(event.target.type) && value ? Number(value) : value;
-        keep();
+        window.doneWhileOpening.typed[field.id] = /number|range/.test(event.target.type) && value ? Number(value) : value;
+        keep(field.id, window.doneWhileOpening.typed[field.id]);
     }, true);
 
     // A click on Generate waits until the form is as it was left and the page knows whose it is, ten seconds at most.

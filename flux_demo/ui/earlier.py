@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flux_demo.errors import InvalidRequest
+from flux_demo.request import Size
 from flux_demo.seeds import parse_seed
 from flux_demo.ui import html
 from flux_demo.ui.files import still_kept
@@ -20,6 +21,7 @@ def head_over(last: Entry, fields: Mapping[str, Any]) -> str:
         and fields.get("steps") in (recipe.steps, None)
         and fields.get("guidance") in (recipe.guidance, None)
         and _same_seed(recipe.seed, fields)
+        and _same_size(Size(recipe.width, recipe.height), fields.get("size"))
         and _same_map(last, fields)
     )
     return html.image_head("" if same else "from earlier settings")
@@ -38,6 +40,14 @@ def _same_seed(seed: int | None, fields: Mapping[str, Any]) -> bool:
         return False
     count = fields.get("count")
     return first is None or seed is None or seed - first in range(count if isinstance(count, int) else MOST_AT_ONCE)
+
+
+def _same_size(size: Size, asked: Any) -> bool:
+    """Whether the size is the one that is asked for; one that is to match a photo is part of the map."""
+    try:
+        return asked in (None, "", "match") or Size.parse(asked) == size
+    except InvalidRequest:
+        return False
 
 
 def _same_map(last: Entry, fields: Mapping[str, Any]) -> bool:

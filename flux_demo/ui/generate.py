@@ -130,7 +130,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, known:
             break
         at, previewed = run.at, run.previewed  # before the images are counted: of the next image they tell only once this one is there
         if seen < len(run.images):
-            seen = len(run.images)
+            seen, run.shows_previews = len(run.images), True  # again, if an earlier image was looked at meanwhile
             last, shown_now = _newest(services, visitor, run, last, known)
             yield shown_now
             continue

@@ -12,6 +12,7 @@ import gradio as gr
 
 from flux_demo.modes import MODES, Mode
 from flux_demo.ui import html
+from flux_demo.ui.earlier import displayed_in
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.files import publish_kept, still_kept
 from flux_demo.ui.history import Entry, displayed, displayed_names, history_shown, nothing_displayed, preview_of
@@ -61,17 +62,19 @@ def bind_history(services: Services, flat: Form) -> None:
 def _bind_images(services: Services, flat: Form) -> None:
     chosen = ["tabs", "restore_note", *_may_be_gone()]
 
-    def show(event: gr.SelectData, history: list[Entry], visitor: Any, *lasts: Entry | None) -> list[Any]:
+    def show(event: gr.SelectData, history: list[Entry], visitor: Any, *states: Any) -> list[Any]:
+        lasts, forms = states[: len(MODES)], dict(zip(MODES, states[len(MODES) :], strict=True))
         entry = history[event.index] if isinstance(event.index, int) and 0 <= event.index < len(history) else None
         answer: dict[str, Any] = {}
         if entry and still_kept(entry.path):
             mode = entry.recipe.mode
-            answer = {f"{mode}__{name}": value for name, value in displayed(entry).items()} | {"tabs": gr.Tabs(selected=mode)}
+            answer = {f"{mode}__{name}": value for name, value in displayed_in(mode, entry, forms[mode]).items()} | {
+                "tabs": gr.Tabs(selected=mode)
+            }
             if (run := services.runs.find(visitor, mode)) and not run.done.is_set():
                 run.shows_previews = False
                 answer[f"{mode}__image_head"] = html.image_head(MEANWHILE, during_a_run=True)
-                if run.last_step and run.last_step.preview:
-                    answer[f"{mode}__preview"] = gr.update(visible=True)
+                answer[f"{mode}__preview"] = gr.update(visible=True)
             else:
                 answer[f"{mode}__status"] = html.says("")  # which was of another image
         elif entry:
@@ -80,7 +83,7 @@ def _bind_images(services: Services, flat: Form) -> None:
 
     flat["gallery"].select(
         show,
-        [flat["history"], flat["visitor"], *(flat[name] for name in _lasts())],
+        [flat["history"], flat["visitor"], *(flat[name] for name in _lasts()), *(flat[f"{mode}__known"] for mode in MODES)],
         [flat[name] for name in chosen],
         queue=False,
         show_progress="hidden",

@@ -122,11 +122,12 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
         now = drawn_from(mode, photo, size, fit, as_map, options)
         if is_current(shown, now):
             return
-        if now.photo is None and refused:  # why it was refused stays in sight
+        if now.photo is None and refused and shown is None:  # why it was refused stays in sight
             return
         if now.photo is None:
             compared = wanted is not None and shown is not None  # whoever takes that photo away goes on to something else
-            yield _no_map(("" if compared else wanting(wanted)) or map_note(mode)) | {"wanted": None if compared else wanted}
+            note = ("" if compared else wanting(wanted)) or map_note(mode)
+            yield _no_map(note) | {"wanted": None if compared else wanted, "refused": False}
             return
         yield {"map_note": html.says("Drawing the map", "busy"), "refused": False}
         try:

@@ -1,6 +1,7 @@
 """Nothing is lost: a page that opens gets back what its visitor typed, made, and left running. And a link's query fills in the form."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -26,7 +27,7 @@ from flux_demo.ui.visitor_store import is_key, new_key
 
 FOLLOWING = ("prompt", "seed", "size")  # go along from tab to tab
 TYPED = ("prompt", "seed", "steps", "guidance")  # of class "typed", with their name and mode as id: see assets/opening.js
-LOAD_JS = f"(visitor) => [visitor, window.location.search, ({SINCE_JS})()]"
+LOAD_JS = f"(visitor) => [visitor, window.location.search, ({SINCE_JS})(), window.doneLately()]"
 # The link has been read: a reload is to bring back what the person made of it, and not the link once more.
 DONE_WHILE_OPENING_JS = """() => {
     const { tab, typed } = window.doneWhileOpening;
@@ -60,7 +61,14 @@ def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, b
         shown = [*displayed_names(), *fields_of(mode), "run", "stop", "run_state", "status", "following", "known"]
         outputs += [f"{name}__{each}" for each in shown]
         _bind_form(services, mode, forms[name] | everywhere)
-    loaded = bind([blocks.load], opening(services, defaults), flat | {"clicked": everywhere["query"]}, outputs, queue=False, js=LOAD_JS)
+    loaded = bind(
+        [blocks.load],
+        opening(services, defaults),
+        flat | {"clicked": everywhere["query"], "lately": everywhere["query"]},
+        outputs,
+        queue=False,
+        js=LOAD_JS,
+    )
     typed = [form[name] for form in forms.values() for name in TYPED]
     opened = loaded.then(None, None, typed, js=DONE_WHILE_OPENING_JS, api_visibility="private")
     _bind_opened(services, flat, opened)
@@ -80,7 +88,7 @@ def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, b
 def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """What a page shows when it opens: to a new visitor a new key and nothing else. ``defaults`` are the forms' fields by mode."""
 
-    def open_page(*, visitor: Any, query: Any, clicked: Any) -> dict[str, Any]:
+    def open_page(*, visitor: Any, query: Any, clicked: Any, lately: Any) -> dict[str, Any]:
         mode_of_link, linked = from_query(services.studio, query)
         key = visitor if is_key(visitor) else new_key()
         if mode_of_link:
@@ -91,7 +99,7 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
         answer: dict[str, Any] = {"visitor": visitor, **history_shown(history)}
         for name, mode in MODES.items():
             kept_form = _kept_form(services, visitor, mode)
-            values: dict[str, Any] = kept_form | {"known": defaults[name] | kept_form}
+            values: dict[str, Any] = kept_form | _not_kept(services, visitor, name, lately) | {"known": defaults[name] | kept_form}
             entry = next((each for each in history if each.recipe.mode == name), None)
             partial = partial_before(services.album, visitor, name)
             if partial and (entry is None or entry.recipe.created <= partial.recipe.created):
@@ -104,7 +112,7 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
             elif what := lost(services.album.visitors, visitor, name, clicked):
                 values["status"] = html.says(what, "problem")
             answer |= {f"{name}__{each}": value for each, value in values.items()}
-        if (tab := services.album.visitors.form(visitor, "").get("tab")) in MODES:
+        if (tab := _chosen_tab(services, visitor, lately)) in MODES:
             answer["tabs"] = gr.Tabs(selected=tab)
         return answer | strip_before(services.album.visitors, visitor) | linked
 
@@ -118,6 +126,26 @@ def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
     if "photo" in kept:
         kept["photo"] = served_again(kept["photo"], services.album.visitors.file(visitor, f"photo-{mode.name}"))
     return kept
+
+
+def _not_kept(services: Services, visitor: str, mode: str, lately: Any) -> dict[str, Any]:
+    """What was typed in this window after the form was kept last: the program did not answer then. Anybody may send anything in its place."""
+    since = time.time() - services.album.visitors.changed(visitor, mode)
+    typed = {name: _done_within(since, lately, f"{name}-{mode}") for name in TYPED}
+    return {name: value for name, value in typed.items() if isinstance(value, str if name in FOLLOWING else int | float)}
+
+
+def _chosen_tab(services: Services, visitor: str, lately: Any) -> Any:
+    since = time.time() - services.album.visitors.changed(visitor, "")
+    return _done_within(since, lately, "tab") or services.album.visitors.form(visitor, "").get("tab")
+
+
+def _done_within(seconds: float, lately: Any, name: str) -> str | float | None:
+    """A value of ``window.doneLately``, if it was put in within that time."""
+    match lately.get(name) if isinstance(lately, dict) else None:
+        case [str() | int() | float() as value, int() | float() as ago] if 0 <= ago < seconds:
+            return value
+    return None
 
 
 def _bind_form(services: Services, mode: Mode, form: Form) -> None:
@@ -134,10 +162,7 @@ def _bind_form(services: Services, mode: Mode, form: Form) -> None:
         return answer | ({"image_head": head_over(last, fields)} if last and not looks_back else {})
 
     triggers = [form[name].change for name in names]
-    outputs, name = ["status", "run_state", "image_head"], json.dumps(mode.name)
-    sending = f"(...fields) => {{ window.unsent.sends({name}); return fields; }}"
-    kept = bind(triggers, changed, form, outputs, names, queue=False, trigger_mode="always_last", js=sending)
-    kept.success(None, None, None, js=f"() => window.unsent.sent({name})", api_visibility="private")
+    bind(triggers, changed, form, ["status", "run_state", "image_head"], names, queue=False, trigger_mode="always_last")
 
 
 def _bind_opened(services: Services, flat: Form, opened: Any) -> None:

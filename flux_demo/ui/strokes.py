@@ -74,11 +74,16 @@ def _in_order(visitor: Any, mode: Mode) -> threading.Lock:
 
 
 def _keep_late(visitors: VisitorStore, visitor: str, mode: Mode, shown: ShownMap, painter: Any) -> None:
-    """Keep a stroke that arrives when its map has been replaced already; it comes back with that map."""
+    """Keep a stroke that arrives when its map has been replaced already; it comes back with that map.
+
+    The editor tells first what is under the paint, and then what it shows, which may be the new map by then.
+    """
+    without_paint = {each.sha256 for each in (shown, *shown.edited_before)}
     with suppress(InvalidPicture, OSError):
         for earlier in shown.edited_before:
             if (found := with_paint(earlier, painter, earlier.sha256)) is not earlier:
-                keep_paint(visitors, visitor, mode, found)
+                if found.sha256 not in without_paint:
+                    keep_paint(visitors, visitor, mode, found)
                 return
 
 

@@ -115,6 +115,12 @@ class VisitorStore:
         row = self._run(lambda database: database.execute(query, (_hashed(key), name)).fetchone())
         return json.loads(row[0]) if row else {}
 
+    def changed(self, key: str, name: str) -> float:
+        """When it was kept last, in seconds since 1970; 0 if never."""
+        query = "SELECT changed FROM forms WHERE visitor = ? AND mode = ?"
+        row = self._run(lambda database: database.execute(query, (_hashed(key), name)).fetchone())
+        return row[0] if row else 0.0
+
     def keep_file(self, key: str, name: str, file: Path | None) -> None:
         """Keep a file of the page under a name, or forget it; on a shared page none is kept, since any stranger could fill the disk with them."""
         known = self.file(key, name)

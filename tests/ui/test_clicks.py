@@ -88,6 +88,12 @@ def test_a_run_that_ended_with_the_program_is_said(chromium, tmp_path):
             page.locator("#status-text").get_by_text(CUT_SHORT).wait_for()
             expect(prompt_field(page)).to_have_value("a red cube on grass")  # which was typed while there was no program
             expect(seed_field(page)).to_have_value("12")
-            page.wait_for_function("sessionStorage.flux_demo_unsent === '{}'")  # the program has it now
+            expect(page.get_by_role("tab", name="Text", exact=True)).to_have_attribute("aria-selected", "true")
+            second = visitor.new_page()  # whose later words count more
+            second.goto(address)
+            with second.expect_response(lambda response: "a blue cone" in (response.request.post_data or "")):
+                prompt_field(second).fill("a blue cone")
             page.reload()
-            expect(prompt_field(page)).to_have_value("a red cube on grass")
+            expect(prompt_field(page)).to_have_value("a blue cone")
+            page.goto(f"{address}?prompt=a+white+sphere")
+            expect(prompt_field(page)).to_have_value("a white sphere")

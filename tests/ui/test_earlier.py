@@ -32,6 +32,10 @@ def entry(seed=5):
         (5, {"steps": 21}, True),
         (5, {"guidance": 4}, True),
         (5, {"steps": None}, False),
+        (5, {"size": "64x64"}, False),
+        (5, {"size": "match"}, False),
+        (5, {"size": "128x64"}, True),
+        (5, {"size": "large"}, True),
     ],
 )
 def test_an_image_is_marked_if_a_click_would_not_give_it_again(seed, changed, marked):

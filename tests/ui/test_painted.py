@@ -204,3 +204,18 @@ def test_the_details_of_an_image_name_what_its_map_was_drawn_with_as_the_page_do
     recipe = Recipe("1", "depth", "a cube", 64, 64, 1, 2, 10.0, "mini", "mini", None, None, control, 1.0, "2026-01-01T12:30:00+00:00")
     shown = details(recipe)
     assert "Near clip 0.25, Far clip 1, painted by hand, crop, mini" in shown and "2026-01-01 12:30:00 UTC" in shown
+
+
+def test_a_late_stroke_is_kept_for_its_own_map_and_another_map_is_no_paint(shown, tmp_path):
+    visitors = VisitorStore(tmp_path)
+    other = replace(saved_map("grey", shown), edited_before=(shown,))
+    stroke(visitors, other, painted(shown, "grey"))  # the editor shows the other map already
+    assert painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
+    stroke(visitors, other, painted(shown, "white"))
+    assert painted_before(visitors, ME, DEPTH, shown.drawn_from).options["painted"] is True
+    assert painted_before(visitors, ME, DEPTH, other.drawn_from) is None
+
+
+def saved_map(colour, like):
+    drawn_from = like.drawn_from._replace(options=(("near", 1),))
+    return keep_map(ControlMap("depth", Image.new("RGB", (64, 64), colour), {"near": 1}), drawn_from)

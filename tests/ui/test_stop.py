@@ -34,6 +34,7 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     page.wait_for_function("(before) => document.querySelector('#picture-text img')?.src === before", arg=before)
     expect(page.locator("#tab-text .answer h2 small")).to_have_text("an earlier one, while the next is made")
     expect(page.locator("#caption-text")).to_contain_text("1 step")
+    expect(page.get_by_role("button", name="Delete image", exact=True).locator("visible=true")).to_have_count(1)
     said = page.locator("#status-text .step").inner_text()
     expect(page.locator("#status-text .step")).not_to_have_text(said)
     page.wait_for_timeout(2000)  # three steps
@@ -130,10 +131,16 @@ def test_images_of_a_prompt_that_changed_during_the_run_are_marked(visit):
     expect(page.locator("#tab-text .answer h2")).to_have_text("Image")  # the second one's seed is not in the field
     run(page)
     page.locator("#status-text .step").wait_for()
+    page.locator("#history button").last.click()
+    expect(page.get_by_role("button", name="Back to the preview", exact=True)).to_be_visible()
     prompt_field(page).fill("a red cube")
+    expect(page.locator("#history img")).to_have_count(3)
+    page.locator("#picture-text.previewing").wait_for()  # of the second image
     expect(page.locator("#history img")).to_have_count(4)
     made(page, "text")
-    expect(page.locator("#tab-text .answer h2")).to_have_text("Image from earlier settings")
+    for _ in range(2):
+        expect(page.locator("#tab-text .answer h2")).to_have_text("Image from earlier settings")
+        page.locator("#history button").last.click()
 
 
 def test_the_keyboard_alone_runs_and_stops(visit):
