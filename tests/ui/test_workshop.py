@@ -223,18 +223,21 @@ def test_undo_ends_at_a_map_that_was_drawn_while_its_editor_was_open_and_the_pai
     with handled(page):
         stroke(page, x, y)
     another_map = "(before) => document.querySelector('#tab-depth .note [data-map]').dataset.map !== before"
-    late, released = [], threading.Event()
-    page.route("**/upload*", lambda route: route.continue_() if released.is_set() else late.append(route))
+    late = []
+
+    def hold(route):
+        is_stroke = "composite.png" in (route.request.post_data or "")
+        late.append(route) if is_stroke and not late else route.continue_()
+
+    page.route("**/run/predict*", hold)
     stroke(page, x, y + 30)
     while not late:
         page.wait_for_timeout(50)
     field(page, "Near clip").fill("0.5")
     field(page, "Near clip").press("Tab")
     page.wait_for_function(another_map, arg=drawn_map)
-    released.set()
     with handled(page):
-        for held in late:
-            held.continue_()
+        late[0].continue_()
     expect(page.locator(".note:visible").get_by_text("White adds")).to_be_visible()
     page.locator("#painter-depth button[title=Undo]").click()
     view(page, "Map")
