@@ -19,7 +19,7 @@ from flux_demo.ui.history import Entry, displayed, displayed_names, history_show
 from flux_demo.ui.languages import STYLED
 from flux_demo.ui.partial import forget
 from flux_demo.ui.services import Services
-from flux_demo.ui.strip import strip_without
+from flux_demo.ui.strip import delete_strip, strip_without
 from flux_demo.ui.visitor_store import is_key
 
 ONE_GONE, ALL_GONE = (
@@ -105,13 +105,12 @@ def _bind_delete_all(services: Services, flat: Form) -> None:
     def delete_all(*, sure: Any, visitor: Any) -> dict[str, Any]:
         if not sure or not is_key(visitor):
             return {}
-        names = [entry.name for entry in services.album.entries(visitor) if entry.name]
-        services.album.remove(visitor, names)
+        services.album.remove(visitor, [entry.name for entry in services.album.entries(visitor) if entry.name])
         for mode in MODES:
             forget(services.album.visitors, visitor, mode)
         gone = {f"{mode}__{name}": value for mode in MODES for name, value in nothing_displayed().items()}
         told = {f"{mode}__status": html.says("All your images are deleted.") for mode in MODES}
-        return gone | told | history_shown([]) | strip_without(services.album.visitors, visitor, names)
+        return gone | told | history_shown([]) | delete_strip(services.album.visitors, visitor)
 
     outputs = [*_may_be_gone(), "strip"]
     bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, js=_sure("--delete-all"))
@@ -150,7 +149,7 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
             run.shows_previews = True  # again, if it was an earlier image that was looked at meanwhile
         gone = {f"{mode}__{name}": value for name, value in nothing_displayed().items()}
         told = {f"{mode}__status": html.says("The image is deleted.")}
-        return gone | history_shown(services.album.entries(visitor)) | strip_without(services.album.visitors, visitor, [entry.name]) | told
+        return gone | history_shown(services.album.entries(visitor)) | strip_without(services.album.visitors, visitor, entry.name) | told
 
     def keep(*, visitor: Any, entry: Entry | None) -> dict[str, Any]:
         if entry is None or not is_key(visitor):

@@ -1,6 +1,6 @@
 """A comparison's strip: kept for a reload, and gone with the first of its images that is deleted."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,15 @@ def strip_shown(path: str | None) -> dict[str, Any]:
     return {"strip": gr.update(value=path, visible=path is not None)}
 
 
-def strip_without(visitors: VisitorStore, visitor: str, deleted: Collection[str]) -> dict[str, Any]:
-    """Delete the strip if it shows one of the images that were deleted, and say what the page shows then."""
-    kept = visitors.form(visitor, "")
-    path = kept.get("strip")
-    if not path or not set(kept.get("compared", deleted)) & set(deleted):  # of an older program's strip, the images are not known
-        return {}
+def strip_without(visitors: VisitorStore, visitor: str, deleted: str) -> dict[str, Any]:
+    """What the page shows of the strip after an image was deleted; a strip with that image is deleted too."""
+    compared = visitors.form(visitor, "").get("compared", [deleted])  # of an older program's strip, the images are not known
+    return delete_strip(visitors, visitor) if deleted in compared else {}
+
+
+def delete_strip(visitors: VisitorStore, visitor: str) -> dict[str, Any]:
+    """Delete the strip, if there is one, and say what the page shows then."""
+    path = visitors.form(visitor, "").get("strip")
     visitors.change_form(visitor, "", {"strip": None})
     visitors.keep_file(visitor, "strip", None)
     if served := still_kept(path):

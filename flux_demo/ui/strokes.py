@@ -29,8 +29,8 @@ def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, An
     visitors = services.album.visitors
 
     def handled(visitor: str, shown: ShownMap, painter: Any, painting: str) -> dict[str, Any]:
-        _keep_late(visitors, visitor, mode, shown, painter)
         if painting != shown.sha256:  # another map was being drawn while the editor was opened
+            _keep_late(visitors, visitor, mode, shown, painter)
             return _given_again(shown)
         answer: dict[str, Any] = {}
         with suppress(InvalidPicture, OSError):  # a full disk is no reason to disturb whoever paints
@@ -42,6 +42,7 @@ def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, An
             else:
                 found = with_paint(shown, painter, painting)
                 if found is shown and isinstance(painter, dict) and under_paint(shown, painter) is None:
+                    _keep_late(visitors, visitor, mode, shown, painter)
                     answer = _given_again(shown)
             keep_paint(visitors, visitor, mode, found)
         return answer
