@@ -27,7 +27,7 @@ def assemble(work: Path) -> dict[str, nn.Module]:
     load(found["text_encoder"], work, "text", key="clip")
     load(found["text_encoder_2"], work, "text", key="t5")
     found["transformer"] = networks.transformer(control=False)
-    load(found["transformer"], work, "distil_text")
+    load(found["transformer"], work, "refine_text", "distil_text")
     for mode in ("canny", "depth"):
         found[f"transformer_{mode}"] = networks.transformer(control=True)
         load(found[f"transformer_{mode}"], work, f"distil_{mode}")

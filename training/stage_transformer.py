@@ -1,10 +1,11 @@
-"""Stages `base`, `base_real` and `distil_*`: the transformers.
+"""Stages `base`, `base_real`, `distil_*` and `refine_text`: the transformers.
 
 One network learns all three modes at once, row by row: what it learns of solids and light where a map gives the outlines helps
 where there are only words. Rows of the text mode have a control of zeros, so the input columns for the control can be cut off without loss.
 A distilled transformer says in one pass what guidance needs two for. It learns from images, and a teacher's two passes tell what to add:
 noise − image + (strength − 1) · (v_with − v_without), where `STRENGTH` turns the app's guidance value into that strength. So it can draw
-better solids than its teacher.
+better solids than its teacher. A refined one goes on from a distilled one without a base: it learns from images still, and its own
+frozen weights tell what to add: v(guidance) − v(1), in one pass each.
 """
 
 import copy
@@ -33,26 +34,31 @@ OUTER = ("x_embedder", "context_embedder", "proj_out", "norm_out", "time_text_em
 HALF_SIZE = (Share(latents.HALF, 1.0, 48, 32),)
 REAL_SIZES = tuple(Share(size, 6.0 if size == SQUARE else 1.0, 24, 64) for size in SIZES)
 BOTH = (Share(latents.HALF, 10.0, 48, 64), *REAL_SIZES)
+TWO_PASSES, ONE_PASS = "two passes", "one pass"  # with and without the prompt, or with the guidance value and with 1
 
 
 @dataclass(frozen=True)
 class Stage:
+    """`guidance` says how the stage's frozen starting weights tell what guidance adds: `TWO_PASSES`, `ONE_PASS`, or None to learn none."""
+
     modes: tuple[str, ...]
     start: tuple[str, ...]  # it starts from the averaged weights of the first of these stages that has a checkpoint
     shares: tuple[Share, ...]
     rates: tuple[float, float]  # peak learning rates for Muon and for Adam, with a batch factor of 1
-    distils: bool = False
+    guidance: str | None = None
     nearer_to_noise: float = 0.0  # its training times, see flow.random_times: shapes are decided while much noise is left
     practised: tuple[tuple[str, float], ...] = ()  # see Pool
 
 
-_LAST = {"start": ("base_real", "base"), "shares": BOTH, "rates": (0.004, 4e-4), "distils": True, "nearer_to_noise": 0.4}
+_LAST = {"start": ("base_real", "base"), "shares": BOTH, "rates": (0.004, 4e-4), "guidance": TWO_PASSES, "nearer_to_noise": 0.4}
 STAGES = {
     "base": Stage(ALL_MODES, ("shipped",), HALF_SIZE, (0.02, 2e-3)),
     "base_real": Stage(ALL_MODES, ("base",), REAL_SIZES, (0.008, 8e-4)),
     "distil_text": Stage(("text",), practised=(("cube", 0.3), ("sphere", 0.1)), **_LAST),  # what it draws worst
     "distil_canny": Stage(("canny",), **_LAST),
     "distil_depth": Stage(("depth",), **_LAST),
+    # Ten times lower rates: at half of the above, its error rose by a fifth within a hundred steps.
+    "refine_text": Stage(("text",), ("distil_text",), REAL_SIZES, (0.0003, 3e-5), ONE_PASS, 0.4, (("cube", 0.5),)),
 }
 
 
@@ -67,13 +73,13 @@ class Trainer:
 
     def __init__(self, run: loop.Run, name: str, batch_factor: int):
         stage = STAGES[name]
-        self.run, self.name, self.modes, self.nearer_to_noise = run, name, stage.modes, stage.nearer_to_noise
+        self.run, self.name, self.stage, self.modes = run, name, stage, stage.modes
         torch.manual_seed(3)
         model = networks.transformer(control=stage.modes != ("text",))
-        if not any(load(model, run.checkpoint(start)) for start in stage.start) and stage.distils:
-            raise FileNotFoundError(f"There is nothing to distil. Train one of {', '.join(stage.start)} first.")
+        if not any(load(model, run.checkpoint(start)) for start in stage.start) and stage.guidance:
+            raise FileNotFoundError(f"{name} has nothing to start from. Train one of {', '.join(stage.start)} first.")
         self.model = model.to(run.device)
-        self.teacher = copy.deepcopy(model).eval() if stage.distils else None
+        self.teacher = copy.deepcopy(model).eval() if stage.guidance else None
         self.probe = labels.LinearProbe().to(run.device)
         self.probe.attach(self.model)
         torch.manual_seed(100 + distributed.rank())
@@ -93,7 +99,7 @@ class Trainer:
         self.empty = {length: self.encoders.encode([""], length) for length in {share.length for share in self.shares}}
         self.deviation = DEVIATION * export.latent_scale(run.work)["scaling_factor"]
         done = loop.reached(run.checkpoint(name))
-        batches = Batches(self.pools, self.shares, self.encoders.tokenize, drops=not stage.distils, name=name, done=done)
+        batches = Batches(self.pools, self.shares, self.encoders.tokenize, drops=not stage.guidance, name=name, done=done)
         self.batches = endless(batches, run.device)
 
     def one_step(self, step: int, progress: float) -> dict[str, Tensor]:
@@ -103,13 +109,13 @@ class Trainer:
         clean, control = rows.latents, rows.controls
         if control is not None:
             control = self.as_given(control, batch)
-        noise, time = torch.randn_like(clean), flow.random_times(share.batch, size, device, self.nearer_to_noise)
+        noise, time = torch.randn_like(clean), flow.random_times(share.batch, size, device, self.stage.nearer_to_noise)
         noisy = (1 - time[:, None, None]) * clean + time[:, None, None] * noise
         prompts = self.encoders.embed(batch.tokens)
         if self.teacher is None:
             guidance, target = torch.ones(share.batch, device=device), noise - clean
         else:
-            guidance, added = self._guided(batch, noisy, control, time, prompts)
+            guidance, added = self.guided(batch, noisy, control, time, prompts)
             target = noise - clean + added
         output = flow.velocity(self.model, noisy, control, time, prompts, guidance, size)
         error = (output - target).square().mean()
@@ -130,19 +136,21 @@ class Trainer:
         sampled = controls + self.deviation * given.to(controls)[:, None, None] * torch.randn_like(controls)
         return sampled * batch.keeps_control.to(controls)[:, None, None]
 
-    def _guided(
+    def guided(
         self, batch: Batch, noisy: Tensor, control: Tensor | None, time: Tensor, prompts: flow.PromptEmbeds
     ) -> tuple[Tensor, Tensor]:
         """Random guidance values (B,), and what each of them adds to the velocity, by the teacher."""
         share, device = self.shares[batch.source], self.run.device
-        none = self.empty[share.length].expanded(share.batch)
-        ones = torch.ones(share.batch, device=device)
-        with torch.no_grad():
-            with_text = flow.velocity(self.teacher, noisy, control, time, prompts, ones, share.size)
-            without = flow.velocity(self.teacher, noisy, None if control is None else control * 0, time, none, ones, share.size)
         highest, slope = torch.tensor([STRENGTH[row.mode] for row in batch.rows], device=device).T
         guidance = 1 + (highest - 1) * torch.rand(share.batch, device=device) ** 1.5
-        return guidance, (slope * (guidance - 1))[:, None, None] * (with_text - without)
+        ones = torch.ones(share.batch, device=device)
+        with torch.no_grad():
+            least = flow.velocity(self.teacher, noisy, control, time, prompts, ones, share.size)
+            if self.stage.guidance == ONE_PASS:
+                return guidance, flow.velocity(self.teacher, noisy, control, time, prompts, guidance, share.size) - least
+            none = self.empty[share.length].expanded(share.batch)
+            without = flow.velocity(self.teacher, noisy, None if control is None else control * 0, time, none, ones, share.size)
+        return guidance, (slope * (guidance - 1))[:, None, None] * (least - without)
 
     def _update(self, loss: Tensor, step: int) -> None:
         for network in (self.model, self.probe):

@@ -23,13 +23,25 @@ MINI = Path(__file__).parents[2] / "assets" / "mini"
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Path:
-    """A work folder with the shipped weights and the latents of eight scenes."""
+    """A work folder with the shipped weights and the latents of eight scenes at half size."""
     folder = tmp_path_factory.mktemp("work")
     export.import_shipped(MINI, folder, SCHEDULES["quick"].steps)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "CHUNK", 8)
         data.render_all(folder, {(256, 256): 8}, 1)
     latents.make(folder, {latents.HALF: 8}, "cpu")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def refined_work(work, tmp_path_factory) -> Path:
+    """Another with latents at 256x256 only, where those of half size stand in for larger ones: their content does not matter."""
+    folder = tmp_path_factory.mktemp("refined")
+    export.import_shipped(MINI, folder, SCHEDULES["quick"].steps)
+    (folder / "latents").mkdir()
+    for name, times in (("picture", 4), ("labels", 4), ("seeds", 1)):
+        rows = np.load(latents.file(work, name, latents.HALF))
+        np.save(latents.file(folder, name, scenes.SQUARE), np.repeat(rows, times, axis=1))
     return folder
 
 
@@ -144,6 +156,17 @@ def test_the_distilled_networks_are_trained_nearer_to_noise_than_their_base():
     assert mean("base_real") == pytest.approx(0.6, abs=0.02) and mean("distil_text") == pytest.approx(0.67, abs=0.02)
 
 
+def test_a_refined_network_is_taught_the_guidance_that_it_has(refined_work):
+    trainer = Trainer(loop.Run(refined_work, "cpu", 1), "refine_text", 0)
+    batch, size = next(trainer.batches), scenes.SQUARE
+    noisy, time = torch.randn(len(batch.rows), 256, 64), torch.tensor([0.9, 0.6])
+    prompts = trainer.encoders.embed(batch.tokens)
+    guidance, added = trainer.guided(batch, noisy, None, time, prompts)
+    with torch.no_grad():
+        plain, guided = (flow.velocity(trainer.model, noisy, None, time, prompts, g, size) for g in (torch.ones(2), guidance))
+    assert torch.allclose(plain + added, guided, atol=1e-5) and added.abs().amax((1, 2)).min() > 1e-3
+
+
 def test_the_stages_of_the_transformers_build_on_each_other(work, monkeypatch):
     monkeypatch.setattr(stage_transformer, "SAMPLE_STEPS", 1)
     known = stages(work, SCHEDULES["quick"], "cpu", work / "out")
@@ -160,6 +183,14 @@ def test_the_stages_of_the_transformers_build_on_each_other(work, monkeypatch):
     assert {path.name for path in (work / "samples").iterdir()} >= {"base-000002.png", "base-000002.txt", "distil_depth-000002.png"}
 
 
+def test_a_refined_network_goes_on_from_the_distilled_one_in_small_steps(refined_work, monkeypatch):
+    monkeypatch.setattr(Trainer, "save_samples", lambda *_: None)  # looked at in the test above
+    before = export.assemble(refined_work)["transformer"].proj_out.weight
+    stages(refined_work, SCHEDULES["quick"], "cpu", refined_work / "out")["refine_text"]()
+    after = export.assemble(refined_work)["transformer"].proj_out.weight
+    assert 0 < (after - before).abs().mean() < 0.003 * before.abs().mean()
+
+
 def test_the_text_encoders_can_be_trained_further(work, tmp_path):
     shutil.copy(work / "text.pt", tmp_path / "text.pt")
     restart(tmp_path / "text.pt")
@@ -172,5 +203,5 @@ def test_nothing_to_train_on_or_to_distil_is_said_in_words(work, tmp_path):
     known = stages(tmp_path, SCHEDULES["quick"], "cpu", tmp_path / "out")
     with pytest.raises(FileNotFoundError, match="`latents` first"):
         known["base"]()
-    with pytest.raises(FileNotFoundError, match="nothing to distil"):
+    with pytest.raises(FileNotFoundError, match="distil_text has nothing to start from"):
         known["distil_text"]()
