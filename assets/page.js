@@ -176,6 +176,11 @@
         }
     };
 
+    // Another window of this visitor may have made or deleted images meanwhile.
+    const lookAgain = () => document.visibilityState === "visible" && document.querySelector("#look-again")?.click();
+    addEventListener("focus", lookAgain);
+    document.addEventListener("visibilitychange", lookAgain);
+
     // Focus goes to Stop when a run starts from the button, and back when it ends; to Generate when an image is deleted. On a phone the image comes into view.
     // A comparison comes into view when it is made, and not when a reload brings it back.
     let focusFrom = null, stripBefore = null;

@@ -50,6 +50,7 @@ def _may_be_gone() -> tuple[str, ...]:
 def bind_history(services: Services, flat: Form) -> None:
     """Bind the visitor's images, and the buttons under the one in sight."""
     _bind_images(services, flat)
+    _bind_looking_again(services, flat)
     _bind_delete_all(services, flat)
     for mode in MODES:
         _bind_preview(services, mode, flat)
@@ -99,6 +100,21 @@ def _bind_images(services: Services, flat: Form) -> None:
 
     download = bind([flat["zip"].click], archive, flat, ["archive", "restore_note", *_may_be_gone()], _lasts())
     download.then(None, None, None, js=DOWNLOAD_JS, api_visibility="private")
+
+
+def _bind_looking_again(services: Services, flat: Form) -> None:
+    """A window that was left and is in front again has the images that were made and deleted in others meanwhile."""
+
+    def look_again(*, visitor: Any, history: list[Entry], **lasts: Entry | None) -> dict[str, Any]:
+        kept = services.album.entries(visitor) if is_key(visitor) else []
+        names, before = [entry.name for entry in kept], [entry.name for entry in history]
+        if names == before:
+            return {}
+        if any(entry and entry.name in before and entry.name not in names for entry in lasts.values()):
+            return _gone(services, visitor, lasts, ONE_GONE)
+        return history_shown(kept)
+
+    bind([flat["look_again"].click], look_again, flat, ["restore_note", *_may_be_gone()], _lasts(), queue=False)
 
 
 def _bind_delete_all(services: Services, flat: Form) -> None:

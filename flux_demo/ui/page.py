@@ -121,6 +121,7 @@ def _images(everywhere: Form) -> None:
             elem_classes="thumbs",
         )
         everywhere["recent"] = gr.HTML("", elem_id="recent", visible=True)
+        everywhere["look_again"] = gr.Button("Look again", visible="hidden", elem_id="look-again")
 
 
 def _bind_tab(services: Services, mode: Mode, form: Form) -> None:

@@ -77,6 +77,30 @@ def test_a_second_window_follows_the_run_of_the_first(visit, slow_steps):
         expect(first.locator("#tab-text .answer h2")).to_have_text("Image")
 
 
+def test_a_window_that_is_in_front_again_has_the_images_of_the_others(visit):
+    first = visit()
+    second = first.context.new_page()
+    second.goto(first.url)
+    second.locator("#voice").wait_for(state="attached")
+    prompt_field(first).fill("a blue cone")
+    set_steps(first, 1)
+    for count in (1, 2):
+        run(first)
+        expect(first.locator("#history img")).to_have_count(count)
+    expect(second.locator("#history img")).to_have_count(0)
+    second.evaluate("dispatchEvent(new Event('focus'))")  # Chromium without a screen has every window in front
+    expect(second.locator("#history img")).to_have_count(2)
+    second.locator("#history button:has(img)").first.click()
+    second.locator("#picture-text img").wait_for()
+    first.once("dialog", lambda dialog: dialog.accept())
+    first.get_by_role("button", name="Delete image").locator("visible=true").click()
+    expect(first.locator("#history img")).to_have_count(1)
+    second.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(second.locator("#history img")).to_have_count(1)
+    expect(second.locator("#picture-text img")).to_have_count(0)
+    expect(second.locator("#restore-note")).to_contain_text("This image is no longer kept.")
+
+
 def test_what_one_window_changes_another_does_not_undo(visit):
     first = visit()
     second = first.context.new_page()
