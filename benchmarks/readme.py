@@ -59,8 +59,8 @@ def loading() -> str:
 
 def overhead() -> str:
     """What the program itself costs, and its limits."""
-    names = ("startup", "maps", "nvidia", "grid", "page")
-    startup, maps, nvidia, grid, page = (json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in names)
+    names = ("startup", "maps", "nvidia", "grid", "page", "busy")
+    startup, maps, nvidia, grid, page, busy = (json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in names)
     slowest = max(nvidia["rows"], key=lambda row: row["work_ms"] / row["goal_ms"])
     rows = [
         ("`import flux_demo`, beyond bare Python", f"{startup['import_extra_seconds'] * 1000:.0f} ms", "50 ms"),
@@ -82,6 +82,13 @@ def overhead() -> str:
             f"{page['load_ratio_of_the_same_components']:.2f} times a page of the same components",
             f"{page['load_ratio']:.2f} times",
             f"{page['limits']['load_ratio']} times",
+        ),
+        *(
+            (f"an image of the mini {where}, relative to the stock pipeline", f"{busy[f'{name}_ratio']:.2f} times", f"{limit:g} times")
+            for name, where, limit in (
+                ("busy", "while another program keeps half of the cores busy", busy["limits"]["busy_ratio"]),
+                ("quiet", "while nothing else runs", busy["limits"]["quiet_ratio"]),
+            )
         ),
         (f"edge map of a {maps['photo']} photo, relative to the bare OpenCV calls", f"{maps['ratio']:.2f} times", "1.2 times"),
         (

@@ -16,13 +16,18 @@ from flux_demo.errors import InvalidRequest
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")  # that httpx knows
-QUIET = {
+DEFAULTS = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_VERBOSITY": "error",
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
+    # Torch's threads wait for each other thousands of times per image. By default they spin for long, and where another program has
+    # one of two cores, an image of the mini takes thirty times as long (benchmarks/busy.py). Here they soon sleep: GNU's OpenMP after
+    # so many turns, which costs a quiet machine less, others at once.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "1000",
 }
 # Read with int() when the library is imported.
 WHOLE_NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
@@ -30,11 +35,11 @@ GRADIO_WHOLE_NUMBERS = ("GRADIO_NUM_PORTS", "GRADIO_NODE_NUM_PORTS", "GRADIO_NUM
 
 
 def prepare(environ: MutableMapping[str, str] = os.environ, own_hosts: Iterable[str] = ()) -> None:
-    """Libraries are quiet, their proxies can be read, and nothing that listens on this machine is asked through a proxy.
+    """Libraries are quiet and leave cores to others, their proxies can be read, and nothing that listens on this machine is asked through a proxy.
 
     ``own_hosts`` are further addresses of this program. Raises InvalidRequest naming the variable that no library could read.
     """
-    for name, value in QUIET.items():
+    for name, value in DEFAULTS.items():
         environ.setdefault(name, value)
     for name in PROXIES:
         for variable in (name, name.upper()):

@@ -1,6 +1,7 @@
 """The app's start: the address it prints, what it loads before that, how it refuses and how it ends."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from itertools import chain
 
 import pytest
 
@@ -42,6 +44,14 @@ def test_no_model_library_is_loaded_before_the_page_answers():
         before = {line.rpartition("|")[2].strip() for line in lines}
         assert "gradio" in before
         assert not before & {"torch", "diffusers", "transformers", "cv2"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torch has another OpenMP there, which does not say how it was set")
+def test_torchs_threads_are_told_to_sleep_before_torch_is_loaded():
+    """OpenMP reads the environment once, when torch is imported: here by the warm-up behind the page."""
+    with started("--port", str(free_port()), OMP_DISPLAY_ENV="TRUE") as (process, _, lines):
+        said = (found[1] for line in chain(lines, process.stdout) if (found := re.search(r"OMP_WAIT_POLICY ?= ?'(\w+)'", line)))
+        assert next(said) == "PASSIVE"
 
 
 def test_gradio_checks_no_files_for_editors_when_the_page_starts():

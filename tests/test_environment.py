@@ -105,4 +105,5 @@ def test_what_would_end_a_library_at_its_import_is_a_sentence(variables):
 
 
 def test_what_the_person_said_is_not_replaced():
-    assert prepared(TRANSFORMERS_VERBOSITY="debug")["TRANSFORMERS_VERBOSITY"] == "debug"
+    for name, value in (("TRANSFORMERS_VERBOSITY", "debug"), ("OMP_WAIT_POLICY", "ACTIVE")):
+        assert prepared(**{name: value})[name] == value

@@ -1,0 +1,73 @@
+"""An image of the mini beside another program that keeps half of the cores busy, with torch's threads as torch has them and as we do.
+
+    python -m benchmarks.busy
+
+The same stock pipeline runs both times, in processes of their own in turns; the numbers are medians.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.record import record
+from flux_demo import environment
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMITS = {"quiet_ratio": 1.2, "busy_ratio": 1.0}
+IMAGES = """
+import time
+import torch
+from diffusers import FluxPipeline
+
+pipe = FluxPipeline.from_pretrained("assets/mini", dtype=torch.float32)
+pipe.set_progress_bar_config(disable=True)
+for _ in range(3):
+    started = time.perf_counter()
+    pipe("a red sphere", width=256, height=256, num_inference_steps=4, guidance_scale=3.5, max_sequence_length=64)
+    print(time.perf_counter() - started)
+"""
+
+
+def seconds_of(environ: dict[str, str]) -> list[float]:
+    """What each image takes but the first, which warms up."""
+    done = subprocess.run([sys.executable, "-c", IMAGES], cwd=ROOT, env=environ, check=True, capture_output=True, text=True)
+    return [float(line) for line in done.stdout.split()][1:]
+
+
+@contextmanager
+def busy(cores: int):
+    """Another program that keeps so many cores busy."""
+    with ExitStack() as stack:
+        for _ in range(cores):
+            other = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True))
+            stack.callback(other.kill)
+        yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=6)
+    asked = parser.parse_args()
+    stock = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
+    ours = dict(stock)
+    environment.prepare(ours)
+    cores = max(1, (os.cpu_count() or 1) // 2)
+    result: dict[str, object] = {"rounds": asked.rounds, "busy_cores": cores}
+    for name, count in (("quiet", 0), ("busy", cores)):
+        seconds: dict[str, list[float]] = {"stock": [], "ours": []}
+        with busy(count):
+            for _ in range(max(1, asked.rounds // (1 + count))):  # torch's own way takes its time there
+                seconds["stock"] += seconds_of(stock)
+                seconds["ours"] += seconds_of(ours)
+        medians = {side: statistics.median(values) for side, values in seconds.items()}
+        result |= {f"{name}_{side}_seconds": round(value, 3) for side, value in medians.items()}
+        result[f"{name}_ratio"] = round(medians["ours"] / medians["stock"], 3)
+    record("busy", result | {"limits": LIMITS})
+
+
+if __name__ == "__main__":
+    main()
