@@ -181,27 +181,29 @@
     addEventListener("focus", lookAgain);
     document.addEventListener("visibilitychange", lookAgain);
 
-    // Focus goes to Stop when a run starts from the button, and back when it ends; to Generate when an image is deleted. On a phone the image comes into view.
+    // Focus goes to Stop when a run starts from a button, and back when it ends; to Generate when images are deleted. On a phone the image comes into view.
     // A comparison comes into view when it is made, and not when a reload brings it back.
-    let focusFrom = null, stripBefore = null;
+    let focusFrom = null, startedBy = "run", stripBefore = null;
     document.addEventListener("click", (event) => {
         if (event.target.closest?.("button.run, button.compare, [role=tab], #history button")) closeNote();
         if (event.target.closest?.("button.compare")) stripBefore = document.querySelector("#strip img")?.src ?? "";
-        if (event.target.closest?.("button.run")) {
-            focusFrom = document.activeElement?.matches?.("button.run") ? "run" : null;
-            if (small()) intoView(inSight(".box.large"));
+        const start = event.target.closest?.("button.run, button.compare");
+        if (start) {
+            startedBy = start.matches(".run") ? "run" : "compare";
+            focusFrom = document.activeElement === start ? "run" : null;
+            if (small() && startedBy === "run") intoView(inSight(".box.large"));
         } else {
-            focusFrom = event.target.closest?.(".actions button") ? "actions" : focusFrom === "actions" ? null : focusFrom;
+            focusFrom = event.target.closest?.(".actions button, #delete-all") ? "actions" : focusFrom === "actions" ? null : focusFrom;
             if (event.target.closest?.("#history button")) setTimeout(() => intoView(inSight(".box.large")), 300);
         }
     });
     const moveFocus = () => {
-        const lost = document.activeElement === document.body || document.activeElement?.disabled || document.activeElement?.matches?.("button.run, button.stop");
+        const lost = document.activeElement === document.body || document.activeElement?.disabled || document.activeElement?.matches?.("button.run, button.compare, button.stop");
         if (focusFrom === "run" && lost && button("stop")) {
             button("stop").focus();
             focusFrom = "stop";
-        } else if (focusFrom === "stop" && !button("stop") && button("run")) {
-            if (lost) button("run").focus();
+        } else if (focusFrom === "stop" && !button("stop") && button(startedBy)) {
+            if (lost) button(startedBy).focus();
             focusFrom = null;
         } else if (focusFrom === "actions" && document.activeElement === document.body && button("run")) { // its button went with the image
             button("run").focus({ preventScroll: true });

@@ -16,7 +16,7 @@ from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.fetch import every_tab, fetch_handler
 from flux_demo.ui.files import received, still_kept
-from flux_demo.ui.generate import SHOWN_BY_A_RUN, ended
+from flux_demo.ui.generate import BUSY, SHOWN_BY_A_RUN, ended
 from flux_demo.ui.history import Entry, actions, displayed_names
 from flux_demo.ui.history_events import bind_history
 from flux_demo.ui.restore import across, from_other_program, opened
@@ -146,7 +146,7 @@ def _bind_fetch_end(fetching: Any, form: Form) -> None:
     """Bring a tab to rest after a download that was stopped or cut off."""
 
     def at_rest(*, run_state: Any) -> dict[str, Any]:
-        if run_state not in ("stopping", "running"):
+        if run_state not in BUSY:
             return {}
         return {"status": html.says(REST_IS_KEPT), "stop": gr.update(interactive=False), "run_state": "idle"}
 

@@ -25,6 +25,7 @@ from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.strip import strip_shown
 from flux_demo.ui.workshop import MAP
 
+BUSY = ("running", "stopping")  # what ``run_state`` is for as long as the page tells of a run
 IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False), "run_state": "idle"}
 FAILED = IDLE | {"run_state": "failed"}
 
@@ -179,7 +180,7 @@ def ended(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, An
     """After a stream that closed before its run's end was shown: by Stop, or because the connection was cut. Follows the run on."""
 
     def follow_on(*, visitor: Any, run_state: Any, last: Entry | None, known: Fields) -> Iterator[dict[str, Any]]:
-        if run_state not in ("stopping", "running"):
+        if run_state not in BUSY:
             return
         if run := services.runs.find(visitor, mode.name):
             yield from watch(services, visitor, run, last, known)

@@ -15,6 +15,7 @@ from flux_demo.ui import html
 from flux_demo.ui.earlier import displayed_in
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.files import publish_kept, still_kept
+from flux_demo.ui.generate import BUSY
 from flux_demo.ui.history import Entry, displayed, displayed_names, history_shown, nothing_displayed, preview_of
 from flux_demo.ui.languages import STYLED
 from flux_demo.ui.partial import forget
@@ -64,7 +65,7 @@ def _bind_images(services: Services, flat: Form) -> None:
     chosen = ["tabs", "restore_note", *_may_be_gone()]
 
     def show(event: gr.SelectData, history: list[Entry], visitor: Any, *states: Any) -> list[Any]:
-        lasts, forms = states[: len(MODES)], dict(zip(MODES, states[len(MODES) :], strict=True))
+        lasts, forms, run_states = (dict(zip(MODES, states[at::3], strict=True)) for at in range(3))
         entry = history[event.index] if isinstance(event.index, int) and 0 <= event.index < len(history) else None
         answer: dict[str, Any] = {}
         if entry and still_kept(entry.path):
@@ -72,19 +73,20 @@ def _bind_images(services: Services, flat: Form) -> None:
             answer = {f"{mode}__{name}": value for name, value in displayed_in(mode, entry, forms[mode]).items()} | {
                 "tabs": gr.Tabs(selected=mode)
             }
-            if (run := services.runs.find(visitor, mode)) and not run.done.is_set():
+            run = services.runs.find(visitor, mode)
+            if run and not run.done.is_set() and run_states[mode] in BUSY:  # and not another window tells of it
                 run.shows_previews = False
                 answer[f"{mode}__image_head"] = html.image_head(MEANWHILE, during_a_run=True)
                 answer[f"{mode}__preview"] = gr.update(visible=True)
             else:
                 answer[f"{mode}__status"] = html.says("")  # which was of another image
         elif entry:
-            answer = _gone(services, visitor, dict(zip(_lasts(), lasts, strict=True)), ONE_GONE)
+            answer = _gone(services, visitor, {f"{each}__last": last for each, last in lasts.items()}, ONE_GONE)
         return [answer.get(name, gr.skip()) for name in chosen]
 
     flat["gallery"].select(
         show,
-        [flat["history"], flat["visitor"], *(flat[name] for name in _lasts()), *(flat[f"{mode}__known"] for mode in MODES)],
+        [flat["history"], flat["visitor"], *(flat[f"{mode}__{each}"] for mode in MODES for each in ("last", "known", "run_state"))],
         [flat[name] for name in chosen],
         queue=False,
         show_progress="hidden",
@@ -105,16 +107,17 @@ def _bind_images(services: Services, flat: Form) -> None:
 def _bind_looking_again(services: Services, flat: Form) -> None:
     """A window that was left and is in front again has the images that were made and deleted in others meanwhile."""
 
-    def look_again(*, visitor: Any, history: list[Entry], **lasts: Entry | None) -> dict[str, Any]:
+    def look_again(*, visitor: Any, history: list[Entry], **states: Any) -> dict[str, Any]:
         kept = services.album.entries(visitor) if is_key(visitor) else []
-        names, before = [entry.name for entry in kept], [entry.name for entry in history]
-        if names == before:
-            return {}
-        if any(entry and entry.name in before and entry.name not in names for entry in lasts.values()):
+        names = [entry.name for entry in kept]
+        # Where a run is told of, its image comes into sight in any case.
+        lasts = {f"{mode}__last": states[f"{mode}__last"] for mode in MODES if states[f"{mode}__run_state"] not in BUSY}
+        if any(entry and entry.name and entry.name not in names for entry in lasts.values()):
             return _gone(services, visitor, lasts, ONE_GONE)
-        return history_shown(kept)
+        return {} if names == [entry.name for entry in history] else history_shown(kept)
 
-    bind([flat["look_again"].click], look_again, flat, ["restore_note", *_may_be_gone()], _lasts(), queue=False)
+    states = (*_lasts(), *(f"{mode}__run_state" for mode in MODES))
+    bind([flat["look_again"].click], look_again, flat, ["restore_note", *_may_be_gone()], states, queue=False)
 
 
 def _bind_delete_all(services: Services, flat: Form) -> None:

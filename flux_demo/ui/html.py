@@ -71,7 +71,7 @@ def step_of(done: int, of: int, seconds_left: float | None = None, number: int =
     if seconds_left is not None and done < of:
         line = said(LEFT, step=line, time=_duration(seconds_left * (1 + (images - number) * of / (of - done))))
     return (
-        f'<p class="say busy step">{escape(line)}</p><div class="bar" role="progressbar" aria-label="Steps" aria-valuemin="0" '
+        f'<p class="say busy step">{escape(line)}</p><div class="bar" role="progressbar" aria-label="{said("Steps")}" aria-valuemin="0" '
         f'aria-valuemax="{of}" aria-valuenow="{done}"><div style="width:{share:.1f}%"></div></div>'
     )
 
@@ -81,7 +81,7 @@ def byte_of(done: int, total: int) -> str:
     share = 100 * done / max(total, 1)
     line = said(FETCHED, done=f"{done / 1e9:.2f}", total=f"{total / 1e9:.2f}")
     return (
-        f'<p class="say busy">{escape(line)}</p><div class="bar" role="progressbar" aria-label="Bytes" '
+        f'<p class="say busy">{escape(line)}</p><div class="bar" role="progressbar" aria-label="{said("Download")}" '
         f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}"><div style="width:{share:.1f}%"></div></div>'
     )
 
@@ -201,18 +201,18 @@ def unknown_words(prompt: str) -> str:
 
 def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
     rows = [
-        ("Prompt", recipe.prompt),
-        ("Model", recipe.model),
-        ("Guidance", "" if recipe.guidance is None else f"{recipe.guidance:g}"),
-        ("Preset", recipe.preset or ""),
-        ("Plan", recipe.plan or ""),
-        ("Safety", recipe.safety or ""),
-        ("Created", recipe.created.replace("T", " ").replace("+00:00", " UTC")),
+        (said("Prompt"), recipe.prompt),
+        (said("Model"), recipe.model),
+        (said("Guidance"), "" if recipe.guidance is None else f"{recipe.guidance:g}"),
+        (said("Preset"), recipe.preset or ""),
+        (said("Plan"), recipe.plan or ""),
+        (said("Safety"), recipe.safety or ""),
+        (said("Created"), recipe.created.replace("T", " ").replace("+00:00", " UTC")),
     ]
     if recipe.control:
         options = [_spoken_option(recipe.mode, name, value) for name, value in recipe.control.options.items()]
         facts = [*filter(None, options), recipe.control.fit, recipe.control.estimator]
-        rows.append(("Map", ", ".join(filter(None, facts)) or "given as it is"))
+        rows.append((said("Map"), ", ".join(filter(None, facts)) or said("given as it is")))
     return [(name, value) for name, value in rows if value]
 
 
@@ -220,7 +220,7 @@ def _spoken_option(mode: str, name: str, value: Any) -> str:
     """What a map was drawn with, by the field's label; of a switch that is off, nothing."""
     control = MODES[mode].control if mode in MODES else None
     labels = {option.name: option.label for option in control.options} if control else {}
-    label = labels.get(name, "painted by hand" if name == PAINTED else name)
+    label = said("painted by hand" if name == PAINTED else labels.get(name, name))
     if isinstance(value, bool):
         return label if value else ""
     return f"{label} {value}"

@@ -23,8 +23,9 @@ def test_one_photo_becomes_a_strip_of_three_with_one_seed(visit, studio, photo_f
     choose_size(page, "128x128")
     prompt_field(page).fill("a red cube")
     set_steps(page, 1)
-    compare.click()
+    compare.press("Enter")
     page.locator("#status-depth").get_by_text("comparison is below").wait_for()
+    expect(compare).to_be_focused()  # again: it was disabled meanwhile
     made = served(page, "#strip")
     with Image.open(io.BytesIO(made)) as strip:
         assert strip.width > 3 * 128 and strip.height > 128

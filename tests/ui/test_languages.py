@@ -24,7 +24,7 @@ from tests.ui.driving import give_photo, prompt_field, wait_for_status
 
 FILES = sorted(languages.FOLDER.glob("*.json"))
 WORDS = {path.stem: json.loads(path.read_text("utf-8")) for path in FILES}
-NOT_SHOWN = {"Query", "Run state"}
+NOT_SHOWN = {"Query", "Run state", "Look again"}
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +181,7 @@ def test_the_page_is_in_the_browsers_language(visit):
     ).to_be_visible()  # the server sent that heading anew
     details = page.locator("#tab-text details.recipe")
     expect(details.locator("summary")).to_have_text("Details")  # and not the mark that the server sent
+    expect(details.locator("dt")).to_have_text(["Prompt", "Modell", "Guidance", "Voreinstellung", "Plan", "Erzeugt"])
     questions = []
     page.on("dialog", lambda dialog: (questions.append(dialog.message), dialog.dismiss()))
     page.get_by_role("button", name="Alle löschen", exact=True).click()

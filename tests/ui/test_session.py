@@ -47,78 +47,6 @@ def test_a_reload_in_mid_run_brings_back_form_images_and_run(visit, slow_steps):
     assert visit().locator("#history img").count() == 0  # another visitor sees none of it
 
 
-def test_a_second_window_follows_the_run_of_the_first(visit, slow_steps):
-    first = visit()
-    second = first.context.new_page()
-    second.goto(first.url)
-    second.locator("#voice").wait_for(state="attached")
-    for page, prompt in ((first, "a blue cone"), (second, "a red cube")):
-        prompt_field(page).fill(prompt)
-        choose_size(page, SMALL)
-        set_steps(page, 6)
-    seed_field(first).fill("3")  # so that the form that is kept is that of the first
-    run(first)
-    first.locator("#status-text .step").wait_for()
-    run(second)
-    second.locator("#status-text").get_by_text("Another window of yours").wait_for()
-    expect(second.locator("#picture-text img")).to_have_attribute("alt", re.compile("a blue cone"))
-    expect(prompt_field(second)).to_have_value("a red cube")
-    expect(second.locator("#tab-text .answer h2")).to_have_text("Image from earlier settings")
-    for stopping, said in ((first, "Another window of yours stopped this run."), (second, "Stopped at step")):
-        set_steps(first, 100)
-        run(first)
-        first.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
-        run(second)
-        second.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
-        stopping.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
-        second.locator("#status-text").get_by_text(said).wait_for()
-        expect(second.locator("#tab-text .answer h2")).to_have_text("Image from earlier settings")
-        wait_for_status(first, "text", "Stopped at step")
-        expect(first.locator("#tab-text .answer h2")).to_have_text("Image")
-
-
-def test_a_window_that_is_in_front_again_has_the_images_of_the_others(visit):
-    first = visit()
-    second = first.context.new_page()
-    second.goto(first.url)
-    second.locator("#voice").wait_for(state="attached")
-    prompt_field(first).fill("a blue cone")
-    set_steps(first, 1)
-    for count in (1, 2):
-        run(first)
-        expect(first.locator("#history img")).to_have_count(count)
-    expect(second.locator("#history img")).to_have_count(0)
-    second.evaluate("dispatchEvent(new Event('focus'))")  # Chromium without a screen has every window in front
-    expect(second.locator("#history img")).to_have_count(2)
-    second.locator("#history button:has(img)").first.click()
-    second.locator("#picture-text img").wait_for()
-    first.once("dialog", lambda dialog: dialog.accept())
-    first.get_by_role("button", name="Delete image").locator("visible=true").click()
-    expect(first.locator("#history img")).to_have_count(1)
-    second.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    expect(second.locator("#history img")).to_have_count(1)
-    expect(second.locator("#picture-text img")).to_have_count(0)
-    expect(second.locator("#restore-note")).to_contain_text("This image is no longer kept.")
-
-
-def test_what_one_window_changes_another_does_not_undo(visit):
-    first = visit()
-    second = first.context.new_page()
-    second.goto(first.url)
-    second.locator("#voice").wait_for(state="attached")
-    second.wait_for_function("window.doneWhileOpening.over")
-    set_steps(first, 4)
-    with first.expect_response(lambda response: '"71"' in (response.request.post_data or "")):
-        seed_field(first).fill("71")
-    with second.expect_response(lambda response: "a red cube" in (response.request.post_data or "")):
-        prompt_field(second).fill("a red cube")
-    for page in (first, second):
-        page.reload()
-        expect(prompt_field(page)).to_have_value("a red cube")
-        expect(seed_field(page)).to_have_value("71")
-        expect(field(page, "Steps")).to_have_value("4")
-
-
 def test_a_photo_and_its_map_come_back_and_the_prompt_follows_to_another_tab(visit, photo_file):
     page = visit()
     prompt_field(page).fill("a red cube")
@@ -224,6 +152,7 @@ def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit
     page.get_by_role("button", name="Delete all", exact=True).click()
     expect(page.locator("#history img")).to_have_count(0)
     expect(page.get_by_role("button", name="Delete all", exact=True)).to_be_hidden()
+    expect(page.get_by_role("button", name="Generate", exact=True).locator("visible=true")).to_be_focused()
     expect(page.locator("#status-text")).to_contain_text("All your images are deleted.")
     assert not any(path.exists() for path in kept)
     downloads = []
