@@ -24,8 +24,8 @@ DEFAULTS = {
     "DIFFUSERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
     # Torch's threads wait for each other thousands of times per image. By default they spin for long, and where another program has
-    # one of two cores, an image of the mini takes thirty times as long (benchmarks/busy.py). Here they soon sleep: GNU's OpenMP after
-    # so many turns, which costs a quiet machine less, others at once.
+    # one of two cores, an image of the mini takes thirty times as long (benchmarks/busy.py). Here they soon sleep: at once, or
+    # with GNU's OpenMP after a thousand turns, which costs less on a quiet machine.
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "1000",
 }

@@ -3,9 +3,9 @@
 Each stage leaves a checkpoint `STAGE.pt` in the work folder, which is outside the repository, and images to judge it by in
 `samples/`. A stage that has had its steps is skipped; with `--more` it starts a new round of steps from its own weights. The
 last stage, `export`, puts the weights into `assets/mini`. `shipped`, which runs only when it is named, goes the other way: it
-turns the shipped weights into checkpoints in an empty work folder, so that anyone can train them further. For another round on
-scenes that the networks have not seen, give `--first-seed` with the stage `data` in a new work folder. The same commands serve
-CPU and CUDA.
+turns the shipped weights into checkpoints in an empty work folder, so that anyone can train them further. `refine_text` runs only
+when it is named, too: it goes on with the text network alone, for which no base is needed. For another round on scenes that the
+networks have not seen, give `--first-seed` with the stage `data` in a new work folder. The same commands serve CPU and CUDA.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from training import data, distributed, export, judges, latents, loop, stage_est
 from training.schedules import SCHEDULES, Schedule
 
 DEFAULT_WORK = Path.home() / ".cache" / "flux_demo" / "train"
+ONLY_WHEN_NAMED = ("shipped", "refine_text")
 ASSETS = Path(__file__).parents[1] / "assets" / "mini"
 
 
@@ -52,7 +53,7 @@ def stages(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", help="by default all but `shipped`, in order")
+    parser.add_argument("stages", nargs="*", help="by default all but `shipped` and `refine_text`, in order")
     parser.add_argument("--schedule", choices=SCHEDULES, default="gpu" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="for checkpoints and rendered scenes")
     parser.add_argument("--target", type=Path, default=ASSETS, help="where `export` puts the weights")
@@ -75,7 +76,7 @@ def main() -> None:
     if device == "cuda":
         torch.set_float32_matmul_precision("high")
     known = stages(arguments.work, schedule, device, arguments.target, arguments.minutes, arguments.first_seed)
-    for name in arguments.stages or [name for name in known if name != "shipped"]:
+    for name in arguments.stages or [name for name in known if name not in ONLY_WHEN_NAMED]:
         if name not in known:
             parser.error(f"{name} is not a stage. The stages are {', '.join(known)}.")
         if arguments.more and distributed.rank() == 0:

@@ -74,7 +74,7 @@ def _bind_images(services: Services, flat: Form) -> None:
                 "tabs": gr.Tabs(selected=mode)
             }
             run = services.runs.find(visitor, mode)
-            if run and not run.done.is_set() and run_states[mode] in BUSY:  # and not another window tells of it
+            if run and not run.done.is_set() and run_states[mode] in BUSY:  # it is this window that tells of it
                 run.shows_previews = False
                 answer[f"{mode}__image_head"] = html.image_head(MEANWHILE, during_a_run=True)
                 answer[f"{mode}__preview"] = gr.update(visible=True)

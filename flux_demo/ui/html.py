@@ -71,7 +71,7 @@ def step_of(done: int, of: int, seconds_left: float | None = None, number: int =
     if seconds_left is not None and done < of:
         line = said(LEFT, step=line, time=_duration(seconds_left * (1 + (images - number) * of / (of - done))))
     return (
-        f'<p class="say busy step">{escape(line)}</p><div class="bar" role="progressbar" aria-label="{said("Steps")}" aria-valuemin="0" '
+        f'<p class="say busy step">{escape(line)}</p><div class="bar" role="progressbar" aria-label="{escape(said("Steps"))}" aria-valuemin="0" '
         f'aria-valuemax="{of}" aria-valuenow="{done}"><div style="width:{share:.1f}%"></div></div>'
     )
 
@@ -81,7 +81,7 @@ def byte_of(done: int, total: int) -> str:
     share = 100 * done / max(total, 1)
     line = said(FETCHED, done=f"{done / 1e9:.2f}", total=f"{total / 1e9:.2f}")
     return (
-        f'<p class="say busy">{escape(line)}</p><div class="bar" role="progressbar" aria-label="{said("Download")}" '
+        f'<p class="say busy">{escape(line)}</p><div class="bar" role="progressbar" aria-label="{escape(said("Download"))}" '
         f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}"><div style="width:{share:.1f}%"></div></div>'
     )
 

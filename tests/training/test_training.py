@@ -1,5 +1,6 @@
 """A stage that is stopped continues as if it had not been; the parts of the training do what they say."""
 
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from training import data, flow, latents, loop, maps, measures, muon, stage_text, stage_transformer, stage_vae
+from training import data, flow, latents, loop, maps, measures, muon, stage_text, stage_transformer, stage_vae, train
 from training.schedules import SCHEDULES
 from training.train import stages
 
@@ -150,6 +151,20 @@ def test_a_stage_ends_when_its_minutes_are_over_and_counts_as_done(tmp_path, mon
     assert 3 < len(rates) < 12 and rates[-1] < 0.2 < max(rates)
     assert progresses == sorted(progresses) and progresses[-1] > 0.7  # by the clock, not by the steps
     assert loop.reached(run.checkpoint("stage")) == 10**6
+
+
+def test_what_only_runs_when_it_is_named_does(tmp_path, monkeypatch):
+    def ran(*words: str) -> list[str]:
+        done: list[str] = []
+        known = stages(tmp_path, SCHEDULES["quick"], "cpu", tmp_path / "out")
+        monkeypatch.setattr(train, "stages", lambda *_: {name: partial(done.append, name) for name in known})
+        monkeypatch.setattr("sys.argv", ["training.train", "--work", str(tmp_path), *words])
+        train.main()
+        return done
+
+    everything = ran()
+    assert everything[0] == "data" and everything[-1] == "export" and not {"shipped", "refine_text"} & set(everything)
+    assert ran("shipped", "refine_text") == ["shipped", "refine_text"]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
