@@ -26,8 +26,9 @@ run: $(STAMP)
 serve: $(SERVE_STAMP)
 	@exec $(BIN)/python -m flux_demo.serve $(ARGS)
 
+# Bytecode is kept, whatever the environment says: the tests start a hundred programs, and each would compile the package anew.
 test: $(STAMP)
-	@exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@unset PYTHONDONTWRITEBYTECODE; exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -181,7 +181,23 @@
     addEventListener("focus", lookAgain);
     document.addEventListener("visibilitychange", lookAgain);
 
-    // Focus goes to Stop when a run starts from a button, and back when it ends; to Generate when images are deleted. On a phone the image comes into view.
+    // What goes while it has the focus hands it on: to the button in its place, as where a photo was removed, or else to Generate.
+    let held = null;
+    const visible = (part) => part.getClientRects().length > 0 && getComputedStyle(part).visibility === "visible";
+    const buttonsIn = (block) => [...block?.querySelectorAll("button") ?? []].filter((part) => visible(part) && !part.disabled);
+    document.addEventListener("focusin", ({ target }) => {
+        const block = target.closest(".block");
+        held = { target, block, at: buttonsIn(block).indexOf(target) };
+    });
+    document.addEventListener("pointerdown", () => { held = null; }, true);
+    const handOn = () => {
+        if (document.activeElement !== document.body || !held || visible(held.target)) return;
+        const instead = (held.block?.isConnected && buttonsIn(held.block)[Math.max(held.at, 0)]) || button("run");
+        held = null;
+        instead?.focus({ preventScroll: true });
+    };
+
+    // Focus goes to Stop when a run starts from a button, and back when it ends. On a phone the image comes into view.
     // A comparison comes into view when it is made, and not when a reload brings it back.
     let focusFrom = null, startedBy = "run", stripBefore = null;
     document.addEventListener("click", (event) => {
@@ -192,9 +208,8 @@
             startedBy = start.matches(".run") ? "run" : "compare";
             focusFrom = document.activeElement === start ? "run" : null;
             if (small() && startedBy === "run") intoView(inSight(".box.large"));
-        } else {
-            focusFrom = event.target.closest?.(".actions button, #delete-all") ? "actions" : focusFrom === "actions" ? null : focusFrom;
-            if (event.target.closest?.("#history button")) setTimeout(() => intoView(inSight(".box.large")), 300);
+        } else if (event.target.closest?.("#history button")) {
+            setTimeout(() => intoView(inSight(".box.large")), 300);
         }
     });
     const moveFocus = () => {
@@ -205,10 +220,8 @@
         } else if (focusFrom === "stop" && !button("stop") && button(startedBy)) {
             if (lost) button(startedBy).focus();
             focusFrom = null;
-        } else if (focusFrom === "actions" && document.activeElement === document.body && button("run")) { // its button went with the image
-            button("run").focus({ preventScroll: true });
-            focusFrom = null;
         }
+        handOn();
     };
 
     // The status is read out, steps every ten seconds at most; the browser tab's title counts along.

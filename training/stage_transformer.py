@@ -58,7 +58,7 @@ STAGES = {
     "distil_text": Stage(("text",), practised=_WORST, **_LAST),
     "distil_canny": Stage(("canny",), **_LAST),
     "distil_depth": Stage(("depth",), **_LAST),
-    # Ten times lower rates: at half of the above, its error rose by a fifth within a hundred steps.
+    # At half of the above rates, its error rose by a fifth within a hundred steps.
     "refine_text": Stage(("text",), ("distil_text",), REAL_SIZES, (0.0003, 3e-5), ONE_PASS, 0.4, _WORST),
 }
 

@@ -157,14 +157,14 @@ def _bind_preview(services: Services, mode: str, flat: Form) -> None:
 
 def _bind_kept(services: Services, mode: str, flat: Form) -> None:
     """The buttons that delete the image in sight, or keep a partial one."""
-    form = {"entry": flat[f"{mode}__last"], "sure": flat["query"]} | flat
+    form = {"entry": flat[f"{mode}__last"], "run_state": flat[f"{mode}__run_state"], "sure": flat["query"]} | flat
     outputs = [f"{mode}__{name}" for name in (*displayed_names(), "status")] + ["history", "gallery", "recent", "strip"]
 
-    def delete(*, sure: Any, visitor: Any, entry: Entry | None) -> dict[str, Any]:
+    def delete(*, sure: Any, visitor: Any, entry: Entry | None, run_state: Any) -> dict[str, Any]:
         if not sure or entry is None or entry.name is None or not is_key(visitor):
             return {}
         services.album.remove(visitor, [entry.name])
-        if run := services.runs.find(visitor, mode):
+        if run_state in BUSY and (run := services.runs.find(visitor, mode)):
             run.shows_previews = True  # again, if it was an earlier image that was looked at meanwhile
         gone = {f"{mode}__{name}": value for name, value in nothing_displayed().items()}
         told = {f"{mode}__status": html.says("The image is deleted.")}

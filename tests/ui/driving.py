@@ -56,7 +56,7 @@ def open_settings(page):
 
 
 def take_photo_away(page):
-    page.get_by_role("button", name="Remove Image", exact=True).locator("visible=true").click()
+    page.get_by_role("button", name="Remove Image", exact=True).locator("visible=true").press("Enter")
 
 
 def field(page, label):

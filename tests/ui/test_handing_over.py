@@ -129,6 +129,7 @@ def test_a_broken_photo_gets_a_sentence_and_takes_the_old_map_away(visit, photo_
     give_photo(page, "canny", photo_file)
     page.locator("#map-canny img").wait_for()
     take_photo_away(page)
+    expect(page.locator("#photo-canny").get_by_role("button")).to_be_focused()
     give_photo(page, "canny", broken)
     said = page.locator("#tab-canny .note .say").get_by_text("The image cannot be opened")
     said.wait_for()

@@ -89,7 +89,7 @@ def test_an_image_that_is_opened_while_another_window_runs_is_no_part_of_that_ru
         prompt_field(page).fill("a blue cone")
         choose_size(page, SMALL)
         set_steps(page, 1)
-    for _ in range(2):
+    for _ in range(3):
         run(first)
         made(first, "text")
     first.once("dialog", lambda dialog: dialog.accept())
@@ -98,15 +98,21 @@ def test_an_image_that_is_opened_while_another_window_runs_is_no_part_of_that_ru
     set_steps(second, 100)
     run(second)
     second.locator("#status-text .step").wait_for()
-    first.locator("#history button:has(img)").click()
+    first.locator("#history button:has(img)").first.click()
     first.locator("#caption-text").get_by_text("Seed").wait_for()
     expect(first.locator("#tab-text .answer h2")).to_have_text("Image")
     expect(first.locator("#status-text")).to_have_text("")
     expect(first.get_by_role("button", name="Back to the preview").locator("visible=true")).to_have_count(0)
     second.locator("#picture-text.previewing img").wait_for()
+    second.evaluate("dispatchEvent(new Event('focus'))")
+    second.locator("#history button:has(img)").last.click()
+    expect(second.locator("#picture-text.previewing")).to_have_count(0)
     first.once("dialog", lambda dialog: dialog.accept())
     first.get_by_role("button", name="Delete image").locator("visible=true").click()
-    expect(first.locator("#history img")).to_have_count(0)
+    expect(first.locator("#history img")).to_have_count(1)
+    step = second.locator("#status-text .step").inner_text()
+    expect(second.locator("#status-text .step")).not_to_have_text(step)  # so that there is a newer preview
+    expect(second.locator("#picture-text.previewing")).to_have_count(0)
     second.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     wait_for_status(second, "text", "Stopped at step")
 
