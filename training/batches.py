@@ -1,6 +1,5 @@
 """The transformers' batches, without end: which latents, and the captions as tokens. Where a GPU would wait for them, processes prepare them."""
 
-import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from flux_demo.backends.machine import processors
 from training import distributed, flow
 from training.pool import Pool, Row
 
@@ -74,5 +74,5 @@ def endless(batches: Batches, device: str) -> Iterator[Batch]:
     """The batches, from worker processes if they are for a GPU. On Windows, which cannot fork, this process makes them."""
     if device == "cpu" or "fork" not in get_all_start_methods():
         return iter(batches)
-    workers = min(WORKERS, os.cpu_count() or 1)
+    workers = min(WORKERS, processors())
     return iter(DataLoader(batches, batch_size=None, num_workers=workers, multiprocessing_context="fork", prefetch_factor=4))

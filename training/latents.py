@@ -10,7 +10,6 @@ The kinds are `picture`, `canny` (edges with varied thresholds), `depth` (exact)
 `128x128` holds the scenes of 256x256 at half size.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from flux_demo.backends.machine import processors
 from training import data, labels, maps, networks
 from training.export import assemble
 from training.scenes import SQUARE, Scene, sample
@@ -96,7 +96,7 @@ def batches(
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows of `seeds`, and images (B, 3, H, W) in -1 … 1. The order is the same for every kind, if the device is."""
     together = data.batch_on(device)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # OpenCV lets them run side by side
+    with ThreadPoolExecutor(processors()) as threads:  # OpenCV lets them run side by side
         if kind.startswith("drawing"):
             for start in range(0, count // SCENES_PER_DRAWING, together):
                 shown = list(threads.map(lambda i: maps.drawing(*size, np.random.default_rng(i)), range(start, start + together)))

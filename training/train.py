@@ -9,13 +9,13 @@ networks have not seen, give `--first-seed` with the stage `data` in a new work 
 """
 
 import argparse
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from flux_demo.backends.machine import processors
 from training import data, distributed, export, judges, latents, loop, stage_estimator, stage_text, stage_transformer, stage_vae
 from training.schedules import SCHEDULES, Schedule
 
@@ -38,10 +38,10 @@ def stages(
 
     return {
         "shipped": lambda: export.import_shipped(target, work, schedule.steps),
-        "data": lambda: data.render_all(work, schedule.scenes, os.cpu_count() or 1, first_seed),
+        "data": lambda: data.render_all(work, schedule.scenes, processors(), first_seed),
         "vae": lambda: stage_vae.train(run("vae"), batch["vae"]),
         "text": lambda: stage_text.train(run("text"), batch["text"]),
-        "clutter": lambda: data.render_clutter(work, schedule.clutter, os.cpu_count() or 1, first_seed),
+        "clutter": lambda: data.render_clutter(work, schedule.clutter, processors(), first_seed),
         "estimator": lambda: stage_estimator.train(run("estimator"), batch["estimator"]),
         "latents": lambda: latents.make(work, schedule.encoded, device, 1 if device == "cpu" else len(latents.KINDS)),
         **{stage: transformer(stage) for stage in stage_transformer.STAGES},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import shutil
 from collections.abc import Mapping
@@ -79,12 +78,12 @@ def _libraries() -> dict[str, str | None]:
 
 
 def _machine(settings: Settings) -> dict[str, Any]:
-    from flux_demo.backends.machine import this_machine
+    from flux_demo.backends.machine import processors, this_machine
 
     machine = this_machine()
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processors": processors(),
         "memory_bytes": machine.memory_bytes or None,
         "disk_free_bytes": free_for_downloads(),
         "outputs_free_bytes": _free(settings.outputs_folder),
