@@ -2,7 +2,7 @@
 # make test   run the tests   (make test ARGS="tests/cli -x"), two files of them at once (make test WORKERS=0: one after the other)
 # make lint   check style, format and types
 # make bench  measure, record the results, and write them into the tables
-# make serve  serve many, as a NVIDIA NIM does (make serve ARGS="--port 8000 --replicas 2 --backend mini")
+# make serve  serve many, as an NVIDIA NIM does (make serve ARGS="--port 8000 --replicas 2 --backend mini")
 #
 # Each creates .venv first if it is missing or the requirements have changed. With another Python: make run PYTHON=python3.12
 

@@ -72,7 +72,7 @@ def start(asked: argparse.Namespace):
         _, _, shared = page.launch(
             server_name=listening.in_url(host),
             server_port=port,
-            share=asked.share or None,  # None: GRADIO_SHARE decides
+            share=_shares(asked),
             auth=settings.login,
             prevent_thread_lock=True,
             quiet=True,
@@ -80,7 +80,7 @@ def start(asked: argparse.Namespace):
         )
     except OSError as error:
         why = f"{error.filename} {error.strerror}" if error.filename else error.strerror or "its port was taken meanwhile"
-        raise FluxDemoError(f"The page cannot start: {why}. Mend that, or name another --port.") from error
+        raise FluxDemoError(f"The page cannot start: {why}. Fix that, or choose another --port.") from error
     if settings.login is None and not settings.space_id:
         _say_who_may_enter(host, shared)
     _print(f"Running on {listening.to_open(host, port)}")
@@ -111,7 +111,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def is_public(asked: argparse.Namespace, settings: Settings) -> bool:
     """Whether strangers can reach the page."""
-    return asked.share or settings.public or bool(settings.space_id) or not listening.is_loopback(listening.without_brackets(_host(asked)))
+    if _shares(asked) or settings.public or settings.space_id:
+        return True
+    return not listening.is_loopback(listening.without_brackets(_host(asked)))
+
+
+def _shares(asked: argparse.Namespace) -> bool:
+    """Whether a public link is made: by --share or GRADIO_SHARE, and never because Gradio takes the machine for a hosted notebook."""
+    return asked.share or os.environ.get("GRADIO_SHARE", "").lower() == "true"
 
 
 def _host(asked: argparse.Namespace) -> str | None:

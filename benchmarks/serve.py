@@ -1,10 +1,10 @@
-"""What the service on Ray Serve adds to an image, and what a second copy of the models brings, with the mini.
+"""What the service on Ray Serve adds to an image, and what a second replica of the models brings, with the mini.
 
     python -m benchmarks.serve
 
-Own time is what the client waits less what the copy says that it worked. Two copies are compared with one by how many images come in the
-same time from as many clients as there are copies; each has one thread, so two need two idle processors. A Studio that uses the service is
-compared with one that runs the mini itself, with one thread as a copy has, taking turns. Medians. Writes benchmarks/results/serve.json.
+Own time is what the client waits less what the replica says that it worked. Two replicas are compared with one by how many images come in the
+same time from as many clients as there are replicas; each has one thread, so two need two idle processors. A Studio that uses the service is
+compared with one that runs the mini itself, with one thread as a replica has, taking turns. Medians. Writes benchmarks/results/serve.json.
 """
 
 import os
@@ -44,7 +44,7 @@ def main() -> None:
     added = through_a_studio(url)
     one = images_a_second(url, 1)
     deploy(Options("mini", "2", public=False))
-    images_a_second(url, 2)  # each copy has its first image behind it
+    images_a_second(url, 2)  # each replica has its first image behind it
     two = images_a_second(url, 2)
     record(
         "serve",
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def infer(client: httpx.Client, url: str, seed: int) -> tuple[float, float]:
-    """Seconds that the client waited, and that the copy worked."""
+    """Seconds that the client waited, and that the replica worked."""
     began = time.perf_counter()
     answer = client.post(f"{url}/v1/infer", json=ASKED | {"seed": seed}, timeout=300)
     answer.raise_for_status()

@@ -91,7 +91,7 @@ def _proxy(variable: str, value: str) -> str:
     try:
         parts = urlsplit(f"{scheme}://{rest}")
         usable = parts.hostname and parts.port != 0 and re.fullmatch(r"[A-Za-z0-9._:%-]+", parts.hostname)
-    except ValueError:  # a bracket or a port that is none
+    except ValueError:  # a malformed bracket or port
         usable = None
     if not usable or any(not 32 < ord(letter) < 127 for letter in rest):
         raise InvalidRequest(f"{variable} is not the address of a proxy. Write it as {scheme}://HOST:PORT, or unset it.")

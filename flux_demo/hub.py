@@ -149,8 +149,7 @@ def fetch(name: str, patterns: Sequence[str], token: str | None = None, on_bytes
 
     download = background.start(lambda: _download(name, patterns, token, stop), "fetch")
     try:
-        with _translated_errors(name):
-            folder = background.wait_for(download, report)
+        folder = background.wait_for(download, report)
     finally:
         stop.set()  # also ends the download when on_bytes raised
     if on_bytes:
@@ -200,7 +199,7 @@ def _sentence_for(error: BaseException, name: str) -> str:
     )
     if is_in_chain(errors.GatedRepoError):
         return (
-            f"{name} is available only to accounts that accepted its licence. "
+            f"{name} is available only to accounts that have accepted its licence. "
             f"Accept it on {page}, set HF_TOKEN to a token of that account, and try again."
         )
     if is_in_chain(errors.OfflineModeIsEnabled):
@@ -229,8 +228,9 @@ def _download(name: str, patterns: Sequence[str], token: str | None, stop: threa
         return snapshot_download(name, allow_patterns=list(patterns), token=token, tqdm_class=bar, etag_timeout=TIMEOUT_S, **options)
 
     bar = _silent_bar(stop)
-    fetch_large(name, ask(dry_run=True), _home(name) / "blobs", token, bar)
-    return Path(ask())
+    with _translated_errors(name):
+        fetch_large(name, ask(dry_run=True), _home(name) / "blobs", token, bar)
+        return Path(ask())
 
 
 def _silent_bar(stop: threading.Event) -> type:

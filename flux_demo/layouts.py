@@ -13,7 +13,7 @@ from math import prod
 
 COMFYUI_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.", "")
 
-# Each layer once, BFL's name -> diffusers' names; several share one matrix, row by row. The marks "{}" stand for a block's number.
+# Each layer once, BFL's name -> diffusers' names; several share one matrix, row by row.
 ONCE: Mapping[str, tuple[str, ...]] = {
     "img_in": ("x_embedder",),
     "txt_in": ("context_embedder",),

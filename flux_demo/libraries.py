@@ -24,7 +24,7 @@ def collect_seldom() -> None:
 def importing() -> Iterator[None]:
     """Hold this around imports from transformers and diffusers, and around calls that import more of them.
 
-    What diffusers' transformer and VAE import along with themselves needs none: their quantisers, hooks and image processor.
+    Quantisers, hooks and the image processor need no lock: diffusers imports them along with its transformer and VAE.
     """
     with _lock:
         yield

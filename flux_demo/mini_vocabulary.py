@@ -52,7 +52,7 @@ OPENINGS = (
 
 # Words that mean nothing to the mini and do no harm: it has seen them around its captions.
 FILLERS = (
-    "a an the of in on at to is are it and with under by there this that some very some nice beautiful "
+    "a an the of in on at to is are it and with under by there this that some very nice beautiful "
     "small large big little shiny matte simple clean high quality detailed realistic standing lying sitting placed"
 ).split()
 

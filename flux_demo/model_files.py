@@ -30,6 +30,7 @@ LORA_SCALE = 0.85  # of a control LoRA: black-forest-labs/flux, cli_control.py
 ESTIMATOR_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 FILTER_REPO = "Falconsai/nsfw_image_detection"  # that black-forest-labs' own demo uses
 FILTER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+FLUX_TOKENS, MINI_TOKENS = 512, 64  # that T5 reads of a prompt
 SHARED_WEIGHTS = ("text_encoder", "text_encoder_2", "vae")
 
 
@@ -65,6 +66,15 @@ def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
         return name, WHOLE
     shares = not expanded(settings.model("text")).is_dir() and same_files(name, settings.model("text"), SHARED, settings.hf_token)
     return name, OWN if shares else WHOLE
+
+
+def is_local(name: str) -> bool:
+    """Whether a model's name is that of a file or folder, which may be missing, and not one on the Hub."""
+    return is_file_name(name) or looks_like_path(name) or expanded(name).is_dir()
+
+
+def looks_like_path(name: str) -> bool:
+    return name.startswith((".", "~", "/", "\\")) or name.count("/") > 1 or "\\" in name or ":" in name
 
 
 def is_lora_name(name: str) -> bool:

@@ -17,8 +17,8 @@ class Option:
     """One number or switch that changes how a map is drawn."""
 
     name: str
-    label: str  # the words a person would say
-    help: str  # the field's own term
+    label: str  # the field's own term
+    help: str  # what it does, in plain words
     default: float | bool
     minimum: float = 0
     maximum: float = 1

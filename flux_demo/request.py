@@ -190,7 +190,7 @@ class Dials:
     quality_steps: int | None = None  # what the model's makers use for best quality
     own_photos: bool = True  # False: only the service's own sample images can be followed
     sample_pictures: int = 0  # how many sample images the service has
-    can_stop: bool = True  # False: a request cannot be cancelled once it was sent
+    can_stop: bool = True  # False: a request cannot be cancelled once it has been sent
     presets: tuple[str, ...] = ()  # rows of engine.presets, the default first
     unusable_presets: Mapping[str, str] = field(default_factory=dict)  # those that cannot be used, with the sentences that say why
 

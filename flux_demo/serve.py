@@ -1,7 +1,7 @@
 """FLUX as a service for many, on Ray Serve, that speaks as an NVIDIA NIM does: ``make serve`` on one machine, ``serve deploy`` on a cluster.
 
-``Service`` is the door before the copies of the models: it validates, queues, tries once more where a copy died, and says how things are. The page and the command line use it through FLUX_DEMO_NIM_URL like any NIM. A request holds no path and
-no address: its picture comes inside it, and is opened by the one loader.
+``Service`` is the front door to the replicas, which hold the models: it validates, queues, tries once more where a replica died, and says how
+things are. The page and the command line use it through FLUX_DEMO_NIM_URL like any NIM. A request holds its picture, no path and no address.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 from ray.util.metrics import Counter
 
+from flux_demo.backends.machine import processors
 from flux_demo.errors import BackendUnavailable, FluxDemoError
 from flux_demo.listening import in_url, is_loopback, read_host, read_port
 from flux_demo.modes import MODES
@@ -42,17 +43,18 @@ from flux_demo.version import VERSION
 
 OBJECT_STORE = 256 * 2**20  # bytes of shared memory; a picture has a few million
 MAX_BODY = 48 * 2**20  # bytes: the loader's limit for a picture, in base64, and the rest
-STATUS_S = 1.0  # how long a look at the copies is believed
-HEALTH_S = 3.0  # between two looks whether a copy lives; one that died is replaced after the next
-IDLE_S = 0.3  # between two looks of a copy that is shut down whether its image is finished
-PATIENCE_S = 60.0  # that a request waits for the copies of a service that was just deployed anew
-DRAIN_S = 600.0  # that an image under way has to finish when its copy is shut down
+STATUS_S = 1.0  # how long a look at the replicas is believed
+HEALTH_S = 3.0  # between two looks whether a replica lives; one that died is replaced after the next
+IDLE_S = 0.3  # between two looks of a replica that is shut down whether its image is finished
+PATIENCE_S = 60.0  # that a request waits for the replicas of a service that was just deployed anew
+DRAIN_S = 600.0  # that an image under way has to finish when its replica is shut down
 OURS = re.compile(r"(# \w+ )?ray_(serve|flux_demo)_")  # lines of Ray's metrics that are about the service
 DIED_TWICE = "The machine that worked on this image failed, and so did a second one. Try again in a minute."
+NOT_JSON = {"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error", "input": {}}
 LOADING = "The models are still being loaded. Wait until /v1/health/ready answers 200."
 
 
-# Serve sends what stands above the class to the copies together with it, and nothing that stands below.
+# Serve sends what stands above the class to the replicas together with it, and nothing that stands below.
 api = FastAPI(title="FLUX.1 [dev]", version=VERSION, openapi_url=None, docs_url=None, redoc_url=None)
 
 
@@ -63,18 +65,18 @@ def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = N
 
 @serve.ingress(api)
 class Service:
-    """The door: a NIM's addresses, one queue before all copies."""
+    """The front door: a NIM's addresses, one queue before all replicas."""
 
     def __init__(self, generators: DeploymentHandle) -> None:
         self._generators = generators
         self._application = serve.get_replica_context().app_name  # a cluster may run others beside it
         self._about: dict[str, Any] = {}
         self._model: Any = None
-        self._running = (0.0, 0)  # when the copies were counted, and how many run
+        self._running = (0.0, 0)  # when the replicas were counted, and how many run
         self._seconds = 1.0  # that an image takes, a running mean
         self._accepted = 0  # requests that wait or run
         self._asking: asyncio.Task | None = None
-        self._retries = Counter("flux_demo_retries", "Requests that were given to a second copy because the first one died.")
+        self._retries = Counter("flux_demo_retries", "Requests that were given to a second replica because the first one died.")
 
     @api.post("/v1/infer")
     async def infer(self, request: Request) -> Response:
@@ -89,7 +91,7 @@ class Service:
         except BackPressureError:
             waiting = self._accepted
             wait_s = math.ceil(self._seconds * waiting / max(1, self._running[1]))
-            detail = f"{waiting} images are ahead, and the queue takes no more. Try again in {wait_s} seconds."
+            detail = f"The queue is full, with {waiting} ahead of you. Try again in {wait_s} seconds."
             return _json({"detail": detail}, 429, {"Retry-After": str(max(1, wait_s))})
         except RayActorError:
             return _json({"detail": DIED_TWICE}, 500)
@@ -123,7 +125,7 @@ class Service:
 
     @api.get("/v1/metrics")
     async def metrics(self) -> Response:
-        """Ray Serve's own metrics on every machine: requests, latencies, queues, copies."""
+        """Ray Serve's own metrics on every machine: requests, latencies, queues, replicas."""
         import httpx
 
         texts = []
@@ -149,11 +151,10 @@ class Service:
         except ValidationError as error:
             return {}, _json({"detail": faults(error)}, 422)
         except (ValueError, RecursionError):
-            detail = {"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error", "input": {}}
-            return {}, _json({"detail": [detail]}, 422)
+            return {}, _json({"detail": [NOT_JSON]}, 422)
 
     async def _generate(self, asked: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-        """The answer, and whether a second copy gave it because the first one died."""
+        """The answer, and whether a second replica gave it because the first one died."""
         self._accepted += 1
         try:
             return await self._generators.generate.remote(asked), False
@@ -174,8 +175,8 @@ class Service:
         now = time.monotonic()
         if now - self._running[0] > STATUS_S:
             status = await asyncio.to_thread(serve.status)
-            copies = status.applications[self._application].deployments["Generator"]
-            self._running = (now, copies.replica_states.get("RUNNING", 0))
+            states = status.applications[self._application].deployments["Generator"].replica_states
+            self._running = (now, states.get("RUNNING", 0))
         if self._running[1] and self._model is None:
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.create_task(self._ask())
@@ -191,7 +192,7 @@ class Service:
 def application(options: Mapping[str, Any]) -> serve.Application:
     """The whole as one Ray Serve application; ``options`` are the fields of Options, also from a config's ``args``."""
     chosen = Options(**options)
-    low, high = chosen.copies
+    low, high = chosen.replica_range
     amount: dict[str, Any] = {"num_replicas": high}
     if low != high:
         amount = {"autoscaling_config": {"min_replicas": low, "max_replicas": high, "target_ongoing_requests": 1}}
@@ -215,14 +216,12 @@ def application(options: Mapping[str, Any]) -> serve.Application:
 def start(options: Options, host: str = "127.0.0.1", port: int = 8000, cpus: int | None = None) -> None:
     """Start Ray and the service on this machine, and wait until its models are loaded or cannot be."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 leaves the copies what every other program leaves
-    root = str(ASSETS.parent)
-    environment = {"env_vars": {"PYTHONPATH": root}}  # the copies find this program from whatever folder it was started
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 leaves the replicas what every other program leaves
     ray.init(
         num_cpus=cpus,
         include_dashboard=False,
         object_store_memory=OBJECT_STORE,
-        runtime_env=environment,
+        runtime_env={"env_vars": {"PYTHONPATH": str(ASSETS.parent)}},  # replicas find this program from whatever folder it was started
         logging_level=logging.ERROR,
         log_to_driver=False,
     )
@@ -232,33 +231,35 @@ def start(options: Options, host: str = "127.0.0.1", port: int = 8000, cpus: int
 
 
 def deploy(options: Options) -> None:
-    """Deploy the service, or deploy it anew while the old copies finish what they have."""
+    """Deploy the service, or deploy it anew while the old replicas finish what they have."""
     serve.run(application(options.to_dict()), name="flux_demo", route_prefix="/")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """``make serve``: the service on this machine until Ctrl+C or a termination signal. Returns the exit code.
 
-    SIGHUP deploys it anew, one copy after another: with other weights, or a filter that was fetched meanwhile.
+    SIGHUP deploys it anew, one replica after another: with other weights, or a filter that was fetched meanwhile.
     """
     asked = _parser().parse_args(arguments)
     try:
         host = read_host(asked.host)
-        public = not is_loopback(host)
         backend = asked.backend or ("mini" if _why_not_local() else "local")
         if backend == "local" and (reason := _why_not_local()):
             raise BackendUnavailable(reason)
-        options = Options(backend, asked.replicas, asked.queue, public, asked.allow_unfiltered)
+        options = Options(backend, asked.replicas, asked.queue, not is_loopback(host), asked.allow_unfiltered)
         port = read_port(host, asked.port, "--port")  # Ray would share it with another service of its own
-        start(options, host, port, None if backend == "local" else max(os.cpu_count() or 1, options.copies[1]))
+        start(options, host, port, None if backend == "local" else max(processors(), options.replica_range[1]))
     except FluxDemoError as error:
         print(error, file=sys.stderr, flush=True)
         return 3
+    except KeyboardInterrupt:  # while the models load, which takes minutes
+        ray.shutdown()
+        return 130
     # Only now: Ray sets handlers of its own when it starts.
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, lambda number, frame: signals.put(number))
-    if public and asked.allow_unfiltered and backend == "local":
+    if options.public and asked.allow_unfiltered and backend == "local":
         print(ACCEPTED, flush=True)
     print(f"Running on http://{in_url(host)}:{port} with {backend}. Set FLUX_DEMO_NIM_URL to that for the page.", flush=True)
     while signals.get() not in (signal.SIGINT, signal.SIGTERM):
@@ -276,7 +277,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for other machines too (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
-    parser.add_argument("--replicas", default="1", help="copies of the models: 2, or 1-4 as the queue calls for (default: 1)")
+    parser.add_argument("--replicas", default="1", help="replicas of the models: 2, or 1-4 as the queue calls for (default: 1)")
     parser.add_argument("--backend", choices=SERVED, help="what runs (default: local where it can, else the mini)")
     parser.add_argument("--queue", type=int, default=16, help="requests that may wait; more are answered 429 (default: 16)")
     parser.add_argument("--allow-unfiltered", action="store_true", help="let strangers have FLUX's images without the content filter")

@@ -1,4 +1,4 @@
-"""One copy of the models in the service on Ray Serve, on a GPU of its own."""
+"""One replica of the models in the service on Ray Serve, on a GPU of its own."""
 
 import asyncio
 import base64
@@ -24,14 +24,14 @@ BROKEN_IMAGE = "The image is not in the form data:image/png;base64,CONTENT. Send
 
 
 class Generator:
-    """One copy of the models. Takes one request at a time."""
+    """One replica of the models. Takes one request at a time."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         chosen = Options(**options)
         settings = replace(Settings.from_env(), backend=chosen.backend, public=chosen.public, allow_unfiltered=chosen.allow_unfiltered)
         backend = resolve_name(BACKENDS[chosen.backend])(settings)
         self._studio = Studio(settings, [backend], Gallery(settings.outputs_folder))  # its gallery is never used
-        self._problems: dict[str, str] = {}  # why a mode cannot run; the constructor of a copy must not fail, or nobody could say why
+        self._problems: dict[str, str] = {}  # why a mode cannot run; the constructor of a replica must not fail, or nobody could say why
         for mode in MODES.values():
             try:
                 self._studio.route(mode.name).backend.warm_up(mode)

@@ -22,7 +22,7 @@ class Options:
     """How the service runs."""
 
     backend: str = "local"
-    replicas: str = "1"  # copies of the models: "2", or "1-4" as many as the queue calls for
+    replicas: str = "1"  # replicas of the models: "2", or "1-4" as many as the queue calls for
     queue: int = 16  # requests that wait; more are answered 429
     public: bool = True  # strangers can reach it
     allow_unfiltered: bool = False
@@ -30,15 +30,15 @@ class Options:
     def __post_init__(self) -> None:
         if self.backend not in SERVED:
             raise InvalidRequest(f"{self.backend!r} cannot be served. Choose {' or '.join(SERVED)}.")
-        low, high = self.copies
+        low, high = self.replica_range
         if not 1 <= low <= high <= 1000:
             raise InvalidRequest(f"{self.replicas!r} is not a number of replicas. Give one such as 2, or a range such as 1-4.")
         if type(self.queue) is not int or self.queue < 1:
             raise InvalidRequest(f"{self.queue!r} is not a length for the queue. Give a whole number, 1 or more.")
 
     @property
-    def copies(self) -> tuple[int, int]:
-        """The fewest and the most copies."""
+    def replica_range(self) -> tuple[int, int]:
+        """The fewest and the most replicas."""
         low, dash, high = str(self.replicas).partition("-")
         try:
             return int(low), int(high if dash else low)

@@ -1,4 +1,4 @@
-"""Settings: the only reader of the environment.
+"""Settings: what a person sets in the environment. What only libraries read is prepared in ``environment.py``.
 
 Hugging Face's own variables (``HF_HOME`` and others) are read by its library; they are listed here so that the README's table is complete.
 """
@@ -69,9 +69,13 @@ class Settings:
     )
     depth_estimator: str = _variable("FLUX_DEMO_DEPTH_ESTIMATOR", ESTIMATOR_REPO, "the model that estimates depth in photos")
     nvidia_api_key: str | None = _variable("NVIDIA_API_KEY", None, "key for NVIDIA's hosted API", secret=True)
-    hf_token: str | None = _variable("HF_TOKEN", None, "Hugging Face token, for the gated FLUX weights", secret=True)
+    hf_token: str | None = _variable(
+        "HF_TOKEN", None, "Hugging Face token, for the gated FLUX weights, and for `providers`, which charges its account", secret=True
+    )
     hf_provider: str = _variable(
-        "FLUX_DEMO_HF_PROVIDER", "auto", "which of Hugging Face's Inference Providers; auto is the first that serves FLUX"
+        "FLUX_DEMO_HF_PROVIDER",
+        "auto",
+        "which of Hugging Face's Inference Providers; auto is the first on your account that takes every size",
     )
     zero_gpu: str | None = _variable("SPACES_ZERO_GPU", None, "`true` on a Space with ZeroGPU, set by Hugging Face there")
     zero_size: str = _variable("FLUX_DEMO_ZEROGPU", "large", "large: one mode on ZeroGPU; xlarge: all three, at twice the quota")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from flux_demo.backends import Backend, Route, all_backends, choose
 from flux_demo.backends.following import check_control, modes_with_control
-from flux_demo.backends.queue import RunQueue, Visitor
+from flux_demo.backends.queue import Client, RunQueue
 from flux_demo.errors import BackendUnavailable, InvalidRequest, shortened
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.maps.fit import check_fit
@@ -24,7 +24,7 @@ from flux_demo.modes import MAP_LIMITS, MODES, Control, Mode, find_mode
 from flux_demo.notebook import steps_shown
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.request import ControlMap, GenerationRequest, Size
-from flux_demo.settings import ASSETS, Settings
+from flux_demo.settings import ASSETS, Settings, expanded
 from flux_demo.version import VERSION
 
 if TYPE_CHECKING:
@@ -131,12 +131,12 @@ class Studio:
         request: GenerationRequest,
         on_step: OnStep | None = None,
         on_status: OnStatus | None = None,
-        visitor: Visitor | None = None,
+        client: Client | None = None,
     ) -> GeneratedImage:
         """Generate an image and keep it in the gallery. What the request leaves out takes the route's defaults.
 
         Waits in the backend's queue first. ``on_step(done, of, preview)`` follows the steps and ``on_status(status)`` the phases; raising
-        Cancelled from either stops the run. ``visitor``: who asks, on a page that many reach. Raises FluxDemoError.
+        Cancelled from either stops the run. ``client``: who asks, on a page that many reach. Raises FluxDemoError.
         """
         if not isinstance(request, GenerationRequest):
             raise InvalidRequest(f"{shortened(request)} is not a request. Give GenerationRequest(mode, prompt).")
@@ -146,7 +146,7 @@ class Studio:
         assert whole.size is not None
         self.gallery.check(whole.size.pixels)
         on_status = on_status or (lambda status: None)
-        with steps_shown(on_step) as on_step, self._queues[route.backend.name].turn(on_status, visitor):
+        with steps_shown(on_step) as on_step, self._queues[route.backend.name].turn(on_status, client):
             started = time.perf_counter()
             drawn = route.backend.generate(whole, on_step, on_status)
             seconds = time.perf_counter() - started
@@ -174,7 +174,7 @@ class Studio:
         return {"version": VERSION, "modes": {name: self._mode_status(name) for name in MODES}}
 
     def estimator(self) -> Estimator:
-        """The model that estimates depth: the one that FLUX.1-Depth-dev was made with if its files are here, else the mini's own."""
+        """The model that estimates depth: the one in the settings if its files are here, else the mini's own."""
         with self._lock:
             if self._estimator is None:
                 from flux_demo.hub import local_folder
@@ -183,20 +183,20 @@ class Studio:
 
                 name = self.settings.depth_estimator
                 folder = local_folder(name, ESTIMATOR_FILES)
-                title = os.path.basename(os.path.normpath(name)) if os.path.isdir(name) else name
+                title = given.resolve().name if (given := expanded(name)).is_dir() else name
                 found = (folder, title) if folder is not None else (ASSETS / "mini" / "depth_estimator", "mini")
                 self._estimator = Estimator(*found, may_use_gpu=not self.settings.zero_gpu)
             return self._estimator
 
     def fetch_size(self, what: str) -> Download:
-        """What fetching a mode's name or "estimator" would bring; asks the Hub. Raises DownloadFailed, InvalidRequest."""
+        """What fetching a mode by its name, "estimator" or "filter" would bring; asks the Hub. Raises DownloadFailed, InvalidRequest."""
         from flux_demo.hub import missing
         from flux_demo.model_files import files_for
 
         return missing(*files_for(what, self.settings), token=self.settings.hf_token)
 
     def fetch(self, what: str, on_bytes: Callable[[int, int], None] | None = None) -> None:
-        """Fetch the files of a mode or "estimator", going on where an earlier try ended. ``on_bytes(done, total)`` may raise Cancelled."""
+        """Fetch the files of a mode, "estimator" or "filter", going on where an earlier try ended. ``on_bytes(done, total)`` may raise Cancelled."""
         from flux_demo.hub import fetch
         from flux_demo.model_files import files_for
 

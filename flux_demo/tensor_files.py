@@ -159,7 +159,7 @@ def _gguf_entries(file: BinaryIO, size: int, count: int, metadata: Mapping[str, 
             raise UnreadableFile("it is damaged: its header contradicts itself")
         shape = struct.unpack(f"<{sides}Q", file.read(8 * sides))[::-1]
         number, offset = struct.unpack("<IQ", file.read(12))
-        # Tensors that are no matrix of whole blocks were flattened, with their shape kept here.
+        # Tensors whose rows do not divide into whole blocks were flattened, with their shape kept here.
         original = metadata.get(f"comfy.gguf.orig_shape.{name}")
         yield name, tuple(original) if original and prod(original) == prod(shape) else shape, number, offset
 

@@ -51,11 +51,12 @@ class Router(Wire):
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
             return Reply(401, {"error": "Invalid username or password."})
         asked = request.json
-        if status := re.search(r"__(\d{3})__", asked.get("prompt", "")):
+        prompt = asked.get("prompt", "")
+        if status := re.search(r"__(\d{3})__", prompt):
             return Reply(int(status[1]), {"error": f"a sentence of the service about {TOKEN}"})
-        if "__gated__" in asked["prompt"]:
+        if "__gated__" in prompt:
             return Reply(403, {"error": "gated"}, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"})
-        if "__html__" in asked["prompt"]:
+        if "__html__" in prompt:
             return Reply(body="<html>proxy page</html>")
         return forms[path](asked)
 

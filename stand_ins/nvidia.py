@@ -160,10 +160,12 @@ class StandIn(Wire):
         if refused:
             return refused
         if payload.get("mode", "base") not in self.container.variant.split("+"):
-            return Reply(422, {"detail": f"Mode {payload['mode']} is not loaded"})
+            return Reply(422, {"detail": f"Mode {payload.get('mode', 'base')} is not loaded"})
         if payload.get("image") and payload.get("preprocess_image", True):
             return Reply(422, {"detail": "A ready-made map was expected, and the NIM was told to draw one itself"})
-        return self._generated(payload, payload.get("prompt") or payload["text_prompts"][0]["text"], self.container.kind)
+        return self._generated(
+            payload, payload["prompt"] if "prompt" in payload else payload["text_prompts"][0]["text"], self.container.kind
+        )
 
     def _generated(self, payload: dict[str, Any], prompt: str, kind: str) -> Reply:
         whole = {**schema.DEFAULTS, **payload}

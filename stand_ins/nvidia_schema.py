@@ -101,10 +101,22 @@ def _number(low: float, high: float, *, whole: bool, above: bool = False, below:
             return _fault(kind, (name,), f"Input should be a valid {'integer' if whole else 'number'}", value)
         if value < low or (above and value == low):
             words = "greater than" if above else "greater than or equal to"
-            return _fault("greater_than" if above else "greater_than_equal", (name,), f"Input should be {words} {low}", value, gt=low)
+            return _fault(
+                "greater_than" if above else "greater_than_equal",
+                (name,),
+                f"Input should be {words} {low}",
+                value,
+                **{"gt" if above else "ge": low},
+            )
         if value > high or (below and value == high):
             words = "less than" if below else "less than or equal to"
-            return _fault("less_than" if below else "less_than_equal", (name,), f"Input should be {words} {high}", value, le=high)
+            return _fault(
+                "less_than" if below else "less_than_equal",
+                (name,),
+                f"Input should be {words} {high}",
+                value,
+                **{"lt" if below else "le": high},
+            )
         return None
 
     return check
@@ -113,7 +125,11 @@ def _number(low: float, high: float, *, whole: bool, above: bool = False, below:
 def _prompt(name, value):
     if not isinstance(value, str):
         return _fault("string_type", (name,), "Input should be a valid string", value)
-    return _fault("string_too_long", (name,), "String should have at most 10000 characters", value) if len(value) > 10_000 else None
+    return (
+        _fault("string_too_long", (name,), "String should have at most 10000 characters", value, max_length=10_000)
+        if len(value) > 10_000
+        else None
+    )
 
 
 def _text_prompts(name, value):

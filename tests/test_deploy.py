@@ -48,7 +48,7 @@ def test_the_cluster_has_a_gpu_for_each_replica_and_the_ray_that_was_tested():
     assert (KUBERAY["apiVersion"], KUBERAY["kind"], cluster["rayVersion"]) == ("ray.io/v1", "RayService", pins["ray"])
     (group,) = cluster["workerGroupSpecs"]
     (worker,) = group["template"]["spec"]["containers"]
-    assert worker["resources"]["limits"]["nvidia.com/gpu"] == "1" and group["maxReplicas"] == Options(replicas="1-4").copies[1]
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == "1" and group["maxReplicas"] == Options(replicas="1-4").replica_range[1]
     assert {row["name"] for row in worker["env"]} <= NAMES
 
 

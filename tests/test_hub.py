@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,13 @@ def test_a_stopped_fetch_continues_where_it_ended(ask):
         assert seen[0][0] > len(WEIGHTS) // 8  # not from the beginning of its one large file
         assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
         assert not list(Path(folder).parents[1].rglob("*.part*"))
+
+
+def test_what_the_callers_own_code_raises_is_not_taken_for_a_fault_of_the_hub(monkeypatch):
+    monkeypatch.setattr(hub, "missing", lambda *_: hub.Download("us/model", 8, 8, 1))
+    monkeypatch.setattr(hub, "_download", lambda *_: time.sleep(0.5))
+    with pytest.raises(ZeroDivisionError):
+        hub.fetch("us/model", PATTERNS, on_bytes=lambda *_: 1 / 0)
 
 
 def test_a_part_that_does_not_fit_is_fetched_again(ask, tmp_path):

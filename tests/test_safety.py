@@ -175,6 +175,8 @@ def test_strangers_see_no_preview_before_the_filter_has(install, settings):
         (["--share"], {}, True),
         ([], {"SPACE_ID": "ana/flux"}, True),
         ([], {"GRADIO_SERVER_NAME": "0.0.0.0"}, True),
+        ([], {"GRADIO_SHARE": "True"}, True),
+        ([], {"GRADIO_SHARE": "no"}, False),
         ([], {"FLUX_DEMO_PUBLIC": "1"}, True),
         ([], {"FLUX_DEMO_PUBLIC": "no"}, False),
     ],

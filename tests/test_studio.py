@@ -1,6 +1,7 @@
 import hashlib
 import io
 import os
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -14,6 +15,7 @@ from flux_demo.gallery import Gallery
 from flux_demo.progress import Phase, Status
 from flux_demo.recipe import read_recipe
 from flux_demo.request import GenerationRequest, Size
+from flux_demo.settings import ASSETS
 from flux_demo.studio import EMPTY, Studio
 
 
@@ -56,6 +58,13 @@ def test_a_process_forked_after_pytorch_worked_is_told_so(settings, photo, monke
     with pytest.raises(GenerationFailed, match="spawn"):
         studio.preview("depth", photo, "128x128")
     assert studio.preview("canny", photo, "128x128")  # OpenCV alone
+
+
+def test_an_estimator_of_ones_own_is_named_without_its_path(settings, photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(ASSETS / "mini" / "depth_estimator", tmp_path / "secret-place" / "mine")
+    studio = Studio.from_settings(replace(settings, backend="mini", depth_estimator="~/secret-place/mine"))
+    assert studio.preview("depth", photo, "128x128").estimator == "mine"
 
 
 def test_a_photo_may_be_a_file(studio, photo, tmp_path):

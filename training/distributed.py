@@ -1,4 +1,4 @@
-"""One stage on several processes: `torchrun --nproc-per-node 2 -m training.train STAGE`. In a single process all of this does nothing.
+"""A transformer's stage on several processes: `torchrun --nproc-per-node 2 -m training.train STAGE`. In one process, all of this does nothing.
 
 On two busy CPU cores, two processes of one thread each get far more done than one process of two threads that wait for each other.
 """
@@ -15,6 +15,8 @@ def init() -> None:
     """Join the process group if torchrun started this process."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 def rank() -> int:

@@ -43,7 +43,7 @@ def train(run: loop.Run, batch: int) -> None:
     averaged = loop.Averaged(judge, 0.99)
     optimisers = muon.optimisers(judge, 0.01, 2e-3, ("body.0", "head"))
     seeds, rgbd = data.load(run.work, SQUARE)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(loop.reached(run.checkpoint("judge")))
 
     def one_step(step: int, progress: float):
         rows = np.sort(rng.choice(len(seeds), batch, replace=False))

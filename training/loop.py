@@ -93,7 +93,7 @@ def train(
         if distributed.rank() != 0:
             continue
         if step % 50 == 0:
-            means = "  ".join(f"{name} {value / 50:.4f}" for name, value in sums.items())
+            means = "  ".join(f"{name} {value / min(50, step - first):.4f}" for name, value in sums.items())
             spent = (time.monotonic() - started) / 60
             left = min(spent / (step - first) * (run.steps - step), run.minutes - spent if run.minutes else math.inf)
             print(f"{stage} {step}/{run.steps}  {means}  {left:.1f} min left", flush=True)
@@ -101,7 +101,7 @@ def train(
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             save(path, state, step)
             saved = time.monotonic()
-        if save_samples and step % sample_every == 0:
+        if save_samples and step % sample_every == 0 and step < run.steps:
             save_samples(step)
     if distributed.rank() == 0 and step > first:
         save(path, state, run.steps)

@@ -15,7 +15,7 @@ class Schedule:
     encoded: dict[tuple[int, int], int]  # how many of these become latents, each also mirrored
     steps: dict[str, int]  # by stage
     batch: dict[str, int]  # by stage, but for the transformers'
-    batch_factor: int = 1  # multiplies the transformers' batches, see stage_transformer.Share; 0 for batches of two
+    batch_factor: int = 1  # multiplies the transformers' batches, see batches.Share; 0 for batches of two
 
 
 def _counts(square: int, other: int) -> dict[tuple[int, int], int]:

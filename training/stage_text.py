@@ -46,7 +46,7 @@ def train(run: loop.Run, batch: int) -> None:
     optimisers = muon.optimisers(
         encoders, 0.01, 2e-3, ("pooled", "each", "clip.text_model.embeddings", "clip.embeddings", "t5.shared", "t5.encoder.embed")
     )
-    rng = random.Random(0)
+    rng = random.Random(loop.reached(run.checkpoint("text")))
 
     def one_step(step: int, progress: float):
         scenes = [sample(rng.randrange(10**6), 256, 256) for _ in range(batch)]

@@ -26,13 +26,13 @@ def train(run: loop.Run, batch: int, only_decoder: bool = False) -> None:
     model = model.to(run.device, memory_format=torch.channels_last)
     trained = model.decoder if only_decoder else model
     if only_decoder:
-        loop.load(run.checkpoint("vae"), {"model": model})
+        loop.load(run.checkpoint("vae"), {"averaged": model})  # its encoder made the latents
     averaged = loop.Averaged(model, 0.998)
     slower = 0.3 if only_decoder else 1.0
     outer = ("encoder.conv_in", "encoder.conv_out", "decoder.conv_out", "conv_out")
     optimisers = muon.optimisers(trained, 0.01 * slower, 2e-3 * slower, outer)
     rgbd = data.by_size(run.work, 3 if run.device == "cpu" else 7)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(loop.reached(run.checkpoint(stage)))
 
     def one_step(step: int, progress: float):
         side = next(side for until, side in CROPS if progress < until or until == 1)

@@ -9,6 +9,7 @@ networks have not seen, give `--first-seed` with the stage `data` in a new work 
 """
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +62,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="the most that each stage takes; its learning rate falls within this time")
     parser.add_argument("--more", action="store_true", help="start a new round of steps from the stages' own weights")
     parser.add_argument(
-        "--first-seed", type=int, default=0, metavar="N", help=f"the first scene that `data` renders, a multiple of {data.CHUNK}"
+        "--first-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help=f"the first scene that `data` and `clutter` render, a multiple of {data.CHUNK}",
     )
     arguments = parser.parse_args()
     schedule = SCHEDULES[arguments.schedule]
@@ -76,9 +81,9 @@ def main() -> None:
     if device == "cuda":
         torch.set_float32_matmul_precision("high")
     known = stages(arguments.work, schedule, device, arguments.target, arguments.minutes, arguments.first_seed)
+    if unknown := [name for name in arguments.stages if name not in known]:
+        parser.error(f"{unknown[0]} is not a stage. The stages are {', '.join(known)}.")
     for name in arguments.stages or [name for name in known if name not in ONLY_WHEN_NAMED]:
-        if name not in known:
-            parser.error(f"{name} is not a stage. The stages are {', '.join(known)}.")
         if arguments.more and distributed.rank() == 0:
             restart(arguments.work / f"{name}.pt")
         distributed.barrier()
@@ -86,10 +91,12 @@ def main() -> None:
 
 
 def restart(path: Path) -> None:
-    """Set a checkpoint's step back to 0, so that its weights are the start of a new round."""
-    if path.exists():
-        kept = torch.load(path, map_location="cpu", weights_only=True)
-        torch.save(kept | {"step": 0}, path)
+    """Set a checkpoint's step back to 0, so that its weights are the start of a new round. What other stages left is none, and stays as it is."""
+    kept = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {}
+    if "step" in kept:
+        partial = path.with_suffix(".part")
+        torch.save(kept | {"step": 0}, partial)
+        os.replace(partial, path)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class Refusal:
     """Why a backend cannot run a mode now."""
 
     reason: str  # one or two sentences with the remedy
-    fetch: str | None = None  # what can be fetched to remove it, as ``fetch`` names it: a mode, "estimator"
+    fetch: str | None = None  # what can be fetched to remove it, as ``fetch`` names it: a mode, "estimator", "filter"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class PassedOver:
 class Backend(ABC):
     """A place where a request can run."""
 
-    name: str  # "local", "nim", "hosted", "mini": in recipes and settings
+    name: str  # "local", "nim", "hosted", "providers", "mini": in recipes and settings
     title: str  # "This machine's GPU": on the page
     concurrency: int = 1  # how many runs it takes at once; the others wait in its queue
     on_cpu: bool = False  # whether it is this machine's processor that generates
@@ -96,6 +96,10 @@ class Route:
     backend: Backend
     dials: Dials
     passed_over: tuple[PassedOver, ...]
+
+    def runs_mini(self, mode: Mode) -> bool:
+        """Whether it is the mini FLUX that runs there: on this machine, or behind a service of one's own."""
+        return "mini" in (self.backend.name, self.backend.model_name(mode))
 
 
 class NoRoute(BackendUnavailable):

@@ -17,7 +17,7 @@ from flux_demo.engine.pinning import Pinning
 from flux_demo.engine.presets import COMPILED, PRESETS, why_not_compiled
 from flux_demo.engine.sizes import sizes_of
 from flux_demo.errors import BackendUnavailable, ContentRefused, GenerationFailed, OutOfMemory
-from flux_demo.model_files import ModelFiles, with_texts_files
+from flux_demo.model_files import FLUX_TOKENS, ModelFiles, with_texts_files
 from flux_demo.modes import DEFAULT_SIZES, MODES, Mode
 from flux_demo.request import SizeLimits
 from flux_demo.safety import UNFILTERED, Filter, installed_filter
@@ -35,7 +35,7 @@ BFLOAT16, FLOAT32 = "bfloat16", "float32"
 TOO_OLD = (
     "The {} is too old: its compute capability is {}.{}, and PyTorch has code for {}.{} and newer. Use a newer GPU, or another backend."
 )
-SLOW_CARD = "The {} (compute capability {}.{}) has no units for bfloat16, so images are right and slow."
+SLOW_CARD = "The {} (compute capability {}.{}) has no units for bfloat16, so images are correct but slow."
 
 NO_FILTER = (
     "Strangers can reach this page, and the filter that FLUX's licence asks for is not here. "
@@ -153,7 +153,7 @@ class Local:
         if self.on_cpu:
             plan = self._cpu_plan(machine, files)
             dtype = torch.float32 if plan.precision == FLOAT32 else torch.bfloat16
-            return ModelCache(plan, torch.device("cpu"), dtype, max_sequence_length=512)
+            return ModelCache(plan, torch.device("cpu"), dtype, FLUX_TOKENS)
         if not torch.cuda.is_available():
             raise GenerationFailed(
                 "PyTorch cannot use the GPU that the driver reports. Update the NVIDIA driver, and check that CUDA_VISIBLE_DEVICES does not hide the GPU."
@@ -166,7 +166,7 @@ class Local:
         gpu_plan = self._plan(machine, sizes_of(files))
         if gpu_plan is None:
             raise OutOfMemory(memory.why_none(free_bytes, machine.memory_bytes, sizes_of(files)))
-        return ModelCache(gpu_plan, torch.device("cuda", index), torch.bfloat16, 512, self._pinning)
+        return ModelCache(gpu_plan, torch.device("cuda", index), torch.bfloat16, FLUX_TOKENS, self._pinning)
 
     def ran_out(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
         """Remember the plan that was too roomy, and say what the next run does."""

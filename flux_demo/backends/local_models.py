@@ -11,7 +11,19 @@ from pathlib import Path
 from flux_demo.backends import Refusal
 from flux_demo.checkpoints import NotUsable, inspect, is_file_name, why_not
 from flux_demo.hub import cached, local_folder
-from flux_demo.model_files import COMPONENTS, LORA_SCALE, WHOLE, ModelFiles, is_lora_name, lacking, local_files, lora_file, wrong_kind
+from flux_demo.model_files import (
+    COMPONENTS,
+    LORA_SCALE,
+    WHOLE,
+    ModelFiles,
+    is_local,
+    is_lora_name,
+    lacking,
+    local_files,
+    looks_like_path,
+    lora_file,
+    wrong_kind,
+)
 from flux_demo.modes import MODES, Mode
 from flux_demo.settings import Settings, expanded
 
@@ -47,7 +59,7 @@ class LocalModels:
         if isinstance(found, ModelFiles):
             return found.model
         name = self.settings.model(mode.name)
-        return Path(name).name if looks_like_path(name) or is_file_name(name) or expanded(name).is_dir() else name
+        return Path(name).name if is_local(name) else name
 
     def _single_file(self, mode: Mode, file: Path) -> ModelFiles | Refusal:
         if not file.is_file():
@@ -122,7 +134,7 @@ class LocalModels:
     def _missing(self, mode: Mode, name: str) -> str:
         """What is missing of a model on the Hub, and how to get it."""
         if cached(name) is not None:
-            return f"Only a part of {name} is here. {self._fetch(mode, name)}; it continues where it stopped."
+            return f"Only part of {name} is here. {self._fetch(mode, name)}; it continues where it stopped."
         return f"{name} is not on this machine (about {self._gigabytes(mode)} GB to fetch). {self._fetch(mode, name)}."
 
     def _fetch(self, mode: Mode, name: str) -> str:
@@ -151,7 +163,3 @@ class LocalModels:
         from huggingface_hub import constants
 
         return bool(self.settings.hf_token) or Path(constants.HF_TOKEN_PATH).is_file()
-
-
-def looks_like_path(name: str) -> bool:
-    return name.startswith((".", "~", "/", "\\")) or name.count("/") > 1 or "\\" in name or ":" in name

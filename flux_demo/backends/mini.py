@@ -12,7 +12,7 @@ from flux_demo.engine.failures import Failure
 from flux_demo.engine.memory import CPU_PLAN
 from flux_demo.engine.presets import COMPILED
 from flux_demo.errors import OutOfMemory
-from flux_demo.model_files import MINI, ModelFiles, lacking, mini_files, wrong_kind
+from flux_demo.model_files import MINI, MINI_TOKENS, ModelFiles, lacking, mini_files, wrong_kind
 from flux_demo.modes import DEFAULT_SIZES, Mode
 from flux_demo.request import Size, SizeLimits
 
@@ -68,7 +68,7 @@ class Mini:
 
         from flux_demo.engine.model_cache import ModelCache
 
-        return ModelCache(CPU_PLAN, torch.device("cpu"), torch.float32, max_sequence_length=64)
+        return ModelCache(CPU_PLAN, torch.device("cpu"), torch.float32, MINI_TOKENS)
 
     def loading_title(self, mode: Mode) -> str:
         return "the mini"

@@ -57,6 +57,9 @@ def drawn_image(
     """An image with what its recipe says of the run."""
     assert request.size
     if ignored := pipeline.shared.encoders.tokens_ignored(request.prompt):
-        notes = (*notes, f"The prompt is too long for the model: its last {ignored} tokens were ignored.")
+        notes = (
+            *notes,
+            f"The prompt is too long for the model: its last {'token was' if ignored == 1 else f'{ignored} tokens were'} ignored.",
+        )
     versions = {library: version(library) for library in libraries}
     return DrawnImage(image, model, preset, plan.sentence_for(request.size.pixels), versions, notes=tuple(notes))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flux_demo import background
 from flux_demo.backends import Backend, Refusal
 from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
+from flux_demo.model_files import is_local
 from flux_demo.modes import DEFAULT_SIZES, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
 from flux_demo.request import Dials, DrawnImage, GenerationRequest, Size, SizeLimits
@@ -32,9 +33,16 @@ ONLY_TEXT = (
     f"{WHO} serve no FLUX that follows a map, so nothing of yours was sent. "
     "For edges and depth use a GPU, a NIM or the mini: leave --backend and FLUX_DEMO_BACKEND out."
 )
+NOT_ON_THE_HUB = (
+    f"{WHO} run models on Hugging Face, and FLUX_DEMO_TEXT_MODEL names a file or folder of yours. Unset it, or choose another backend."
+)
 NO_TOKEN = f"There is no Hugging Face token whose account could pay. Make one that may call Inference Providers at {TOKEN_PAGE}, and set HF_TOKEN to it."
 SIGN_IN = (
     "You are not signed in, so there is no account that could pay. Sign in with Hugging Face at the top of the page, and generate again."
+)
+SIGN_IN_AGAIN = (
+    "Hugging Face rejected your sign-in, or it may not call Inference Providers. "
+    "Sign out at the top of the page, sign in again, and allow it."
 )
 ODD_TOKEN = f"HF_TOKEN is not a Hugging Face token: those begin with hf_. Copy it again from {TOKEN_PAGE}."
 MAX_GUIDANCE = 10.0  # of the strictest of them
@@ -91,6 +99,8 @@ class Providers(Backend):
     def _problem(self, mode: Mode, signed_in: bool = True) -> str | None:
         if mode.control is not None:
             return ONLY_TEXT
+        if is_local(self._model):
+            return NOT_ON_THE_HUB
         if self._provider != "auto" and self._provider not in PROVIDERS:
             return (
                 f"{self._provider!r} is not a provider that this program knows. Set FLUX_DEMO_HF_PROVIDER to auto, {', '.join(PROVIDERS)}."
@@ -136,11 +146,15 @@ class Providers(Backend):
 
         on_status(Status(Phase.WAITING, f"Sending to {_spoken(name)}"))
         if name == "auto":
-            name = background.wait_for(background.start(lambda: _worded(lambda: self._first(token), name), "providers"), wait)
-        work = background.start(lambda: _worded(lambda: self._asked(request, name, token), name), "providers")
+            name = background.wait_for(background.start(lambda: self._worded(lambda: self._first(token), name), "providers"), wait)
+        work = background.start(lambda: self._worded(lambda: self._asked(request, name, token), name), "providers")
         image = background.wait_for(work, wait)
         ignored = PROVIDERS[name].ignores
-        notes = (f"{name} does not say that it uses {_listed(ignored)}, so the recipe leaves it out.",) if ignored else ()
+        notes = (
+            (f"{name} does not say whether it uses {_listed(ignored)}, so the recipe leaves {'it' if len(ignored) == 1 else 'them'} out.",)
+            if ignored
+            else ()
+        )
         libraries = {"huggingface_hub": version("huggingface_hub")}
         return DrawnImage(image, f"{self._model} ({name})", libraries=libraries, notes=notes, unused=ignored)
 
@@ -179,15 +193,22 @@ class Providers(Backend):
             )
         return image
 
+    def _worded(self, ask: Callable[[], Any], provider: str) -> Any:
+        """Put what huggingface_hub and its transport raise in words."""
+        try:
+            return ask()
+        except FluxDemoError:
+            raise
+        except Exception as error:  # the library lets through its own errors, httpx's, and KeyErrors of answers of another form
+            if self._visitors_pay and _status_of(error) in (401, 403):
+                raise BackendUnavailable(SIGN_IN_AGAIN) from error
+            raise _failure(provider, error) from error
 
-def _worded(ask: Callable[[], Any], provider: str) -> Any:
-    """Put what huggingface_hub and its transport raise in words."""
-    try:
-        return ask()
-    except FluxDemoError:
-        raise
-    except Exception as error:  # the library lets through its own errors, httpx's, and KeyErrors of answers of another form
-        raise _failure(provider, error) from error
+
+def _status_of(error: Exception) -> int | None:
+    from huggingface_hub import errors
+
+    return error.response.status_code if isinstance(error, errors.HfHubHTTPError) and error.response is not None else None
 
 
 def _failure(provider: str, error: Exception) -> FluxDemoError:
@@ -199,9 +220,9 @@ def _failure(provider: str, error: Exception) -> FluxDemoError:
         return BackendUnavailable("HF_HUB_OFFLINE keeps the Hugging Face library from the network. Unset it and start again.")
     if isinstance(error, errors.GatedRepoError):
         return BackendUnavailable(
-            "FLUX.1-dev is given only to accounts that accepted its licence. Accept it on https://huggingface.co/black-forest-labs/FLUX.1-dev with the account that pays, and try again."
+            "FLUX.1-dev is available only to accounts that have accepted its licence. Accept it on https://huggingface.co/black-forest-labs/FLUX.1-dev with the account that pays, and try again."
         )
-    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) and error.response is not None else None
+    status = _status_of(error)
     if status is not None:
         kind, sentence = STATUSES.get(status, (GenerationFailed, f"{{who}} answered with error {status}. Try again in a minute."))
         return kind(sentence.format(who=who))

@@ -1,4 +1,4 @@
-"""The queue in which runs wait for a backend: fair between visitors, as many at once as the backend takes."""
+"""The queue in which runs wait for a backend: fair between clients, as many at once as the backend takes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from flux_demo.background import HEARTBEAT_S
 from flux_demo.errors import Busy
 from flux_demo.progress import OnStatus, Phase, Status
 
-MAX_OF_A_VISITOR = 3  # one run under way and two that wait
+MAX_OF_A_CLIENT = 3  # one run under way and two that wait
 MAX_OF_AN_ADDRESS = 24  # many people may share an address, and one person may pretend to be many
 MAX_IN_ALL = 48
 A_ROUND, AN_ADDRESS_ROUND = 1 / 8, 1 / 4  # how far one run carries on the rounds
 MAX_PAUSE_S = 0.2  # between two reports of a run that waits; the next in line reports at every heartbeat
 
 
-class Visitor(NamedTuple):
+class Client(NamedTuple):
     """Who asks, as far as a page can know."""
 
     address: str  # of the network
@@ -29,8 +29,8 @@ class Visitor(NamedTuple):
 
 @dataclass(eq=False)
 class _Run:
-    visitor: Visitor | None  # None: the command line or Python, which may run as they like
-    round: int = 0  # of the visitors' turns; a visitor's second run is in the next round
+    client: Client | None  # None: the command line or Python, which may run as they like
+    round: int = 0  # of the clients' turns; a client's second run is in the next round
     address_round: int = 0  # of the addresses' turns within a round
     under_way: bool = False
     thread: int = field(default_factory=threading.get_ident)
@@ -39,7 +39,7 @@ class _Run:
 class RunQueue:
     """The runs of one backend, from the page, the command line and Python alike.
 
-    Visitors take turns: a visitor's second run comes after the first ones of the others, and each has one run under way at a time.
+    Clients take turns: a client's second run comes after the first ones of the others, and each has one run under way at a time.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -49,14 +49,14 @@ class RunQueue:
         self._lock = threading.Lock()
 
     @contextmanager
-    def turn(self, on_status: OnStatus, visitor: Visitor | None = None) -> Iterator[None]:
+    def turn(self, on_status: OnStatus, client: Client | None = None) -> Iterator[None]:
         """Wait for a place and hold it until the end of the block; ``on_status`` hears how many runs are ahead, and may raise to leave.
 
-        Raises Busy when this visitor, or everybody together, has too many runs in the queue, and when it would wait for a run of its own thread.
+        Raises Busy when this client, or everybody together, has too many runs in the queue, and when it would wait for a run of its own thread.
         """
         with self._lock:
-            self._check(visitor)
-            run = self._arrived(visitor)
+            self._check(client)
+            run = self._arrived(client)
             self._runs.append(run)
         try:
             while ahead := self._ahead(run):
@@ -69,12 +69,12 @@ class RunQueue:
             with self._lock:
                 self._runs.remove(run)
 
-    def _check(self, visitor: Visitor | None) -> None:
-        if visitor is None:
+    def _check(self, client: Client | None) -> None:
+        if client is None:
             return
-        theirs = [each.visitor for each in self._runs if each.visitor and each.visitor.address == visitor.address]
-        if theirs.count(visitor) >= MAX_OF_A_VISITOR:
-            raise Busy(f"{MAX_OF_A_VISITOR} images of yours are under way or waiting already. Wait until one is finished, or stop one.")
+        theirs = [each.client for each in self._runs if each.client and each.client.address == client.address]
+        if theirs.count(client) >= MAX_OF_A_CLIENT:
+            raise Busy(f"{MAX_OF_A_CLIENT} images of yours are under way or waiting already. Wait until one is finished, or stop one.")
         if len(theirs) >= MAX_OF_AN_ADDRESS or len(self._runs) >= MAX_IN_ALL:
             raise Busy("Too many images are waiting at the moment. Try again in a minute.")
 
@@ -87,28 +87,28 @@ class RunQueue:
             ahead = self._order().index(run) + 1 + len(under_way) - self.concurrency
             if ahead > 0:
                 return ahead
-            if run.visitor and any(each.visitor == run.visitor for each in under_way):
+            if run.client and any(each.client == run.client for each in under_way):
                 return 1
             run.under_way = True
-            # Rounds go on slowly even while new visitors keep coming, so that nobody waits for ever behind them.
+            # Rounds go on slowly even while new clients keep coming, so that nobody waits for ever behind them.
             self._round = max(self._round + A_ROUND, run.round)
             self._address_round = max(self._address_round + AN_ADDRESS_ROUND, run.address_round)
             return 0
 
-    def _arrived(self, visitor: Visitor | None) -> _Run:
-        """A run at the end of its visitor's and its address's own runs, and of nobody else's."""
-        theirs = [run for run in self._runs if visitor and run.visitor == visitor]
-        nearby = [run for run in self._runs if visitor and run.visitor and run.visitor.address == visitor.address]
+    def _arrived(self, client: Client | None) -> _Run:
+        """A run at the end of its client's and its address's own runs, and of nobody else's."""
+        theirs = [run for run in self._runs if client and run.client == client]
+        nearby = [run for run in self._runs if client and run.client and run.client.address == client.address]
         return _Run(
-            visitor,
+            client,
             max([int(self._round), *(run.round + 1 for run in theirs)]),
             max([int(self._address_round), *(run.address_round + 1 for run in nearby)]),
         )
 
     def _order(self) -> list[_Run]:
         """The runs that wait, the next one first; within a round whoever came first. Where several run at once, those that may not yet
-        begin, because their visitor has one under way, let the others pass.
+        begin, because their client has one under way, let the others pass.
         """
-        busy = {run.visitor for run in self._runs if run.under_way and run.visitor} if self.concurrency > 1 else set()
+        busy = {run.client for run in self._runs if run.under_way and run.client} if self.concurrency > 1 else set()
         waiting = [run for run in self._runs if not run.under_way]
-        return sorted(waiting, key=lambda run: (run.visitor in busy, run.round, run.address_round))
+        return sorted(waiting, key=lambda run: (run.client in busy, run.round, run.address_round))

@@ -21,6 +21,7 @@ from flux_demo.backends.machine import Card, Machine, main_memory
 from flux_demo.engine.failures import failure_of
 from flux_demo.engine.memory import CPU_PLAN, MEGAPIXEL, PLANS, Plan
 from flux_demo.engine.presets import COMPILED, EXACT
+from flux_demo.model_files import FLUX_TOKENS
 from flux_demo.modes import MODES, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status, Step
 from flux_demo.request import Dials, DrawnImage, GenerationRequest
@@ -149,7 +150,7 @@ class ZeroGpu(Backend):
 
         from flux_demo.engine.model_cache import ModelCache
 
-        cache = ModelCache(CPU_PLAN, torch.device("cpu"), torch.bfloat16, max_sequence_length=512)
+        cache = ModelCache(CPU_PLAN, torch.device("cpu"), torch.bfloat16, FLUX_TOKENS)
         for mode in MODES.values():
             if len(_loaded) == self._plan.modes:
                 break

@@ -45,7 +45,8 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     else:
         requests = [replace(each, size=sized.size) for each in requests]
     terminal.say_where(route)
-    _say_unknown_words(route.backend.name, args.prompt, terminal)
+    if route.runs_mini(mode):
+        _say_unknown_words(args.prompt, terminal)
     made: list[dict[str, Any]] = []
     if args.count > 1:
         terminal.done = {"images": made}
@@ -183,10 +184,8 @@ def _caption(image: GeneratedImage) -> str:
     return ", ".join(filter(None, (f"{made.width}x{made.height}", *used, made.safety, f"{image.seconds:.1f} s.")))
 
 
-def _say_unknown_words(backend: str, prompt: str, terminal: Terminal) -> None:
+def _say_unknown_words(prompt: str, terminal: Terminal) -> None:
     """Name the words that the mini does not know, before the person waits for an image without them."""
-    if backend != "mini":
-        return
     from flux_demo.mini_vocabulary import unknown_words, what_it_knows
 
     unknown = unknown_words(prompt)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from flux_demo.engine.presets import PRESETS
 from flux_demo.experiments.axes import axis_names
+from flux_demo.experiments.cells import ASK_ABOVE
 from flux_demo.maps.fit import FITS
 from flux_demo.modes import MODES, Control, Mode
 from flux_demo.seeds import MAX_SEED
@@ -167,7 +168,7 @@ def _add_grid(commands) -> None:
             parser.add_argument("--maps", action="store_true", help="put each image's map under it")
         else:
             parser.set_defaults(maps=False)
-        parser.add_argument("--yes", action="store_true", help="generate more than 200 images without being asked")
+        parser.add_argument("--yes", action="store_true", help=f"allow more than {ASK_ABOVE} images")
         _backend(parser)
         parser.add_argument("-o", "--output", metavar="GRID.png", help="where to write the sheet (default: the outputs folder)")
 

@@ -97,7 +97,7 @@ class Terminal:
     def _left(self, done: int, of: int) -> str:
         """The time left at the pace so far; empty if unknown."""
         now = time.monotonic()
-        if self._began is None:
+        if self._began is None or done <= self._began[1]:  # the first image, or another one, has begun
             self._began = (now, done)
         began, first = self._began
         if done <= first or done >= of:

@@ -11,9 +11,15 @@ Read in this order; each file is one thing that FLUX does:
     preview.py       an early look at the image
     vae.py           between images and latents
     load.py          from files to the device
+    weights.py       the transformer's weights, one tensor at a time, from every format
+    lora.py          merges a control LoRA
     model_cache.py   the models that are in memory
+    sizes.py         how many bytes a model's parts take
     memory.py        what fits where: arithmetic only
     placement.py     carries out a memory plan
+    pinning.py       main memory that the device reads directly
+    allocators.py    gives memory back
+    failures.py      what went wrong, in words
     presets.py       ways of running, as data
     compiled.py      the preset that compiles the transformer's blocks
 

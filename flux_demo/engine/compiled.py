@@ -60,7 +60,7 @@ class RepeatedBlocks:
             self._preparing = background.start(lambda: self._prepare(calls, pixels), "compiling")
 
     def wait(self) -> None:
-        """Until what is being compiled is ready, or has failed."""
+        """Wait until what is being compiled is ready, or has failed."""
         if self._preparing is not None:
             self._preparing.result()
 

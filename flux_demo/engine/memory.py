@@ -95,11 +95,11 @@ class Plan:
             slow = f" in {self.precision}: minutes per image at full size" if self.precision else ""
             return f"{modes} {_stay(self.modes)} in main memory and {_run(self.modes)} on the CPU{slow}."
         if self.stream_body:
-            source = "from main memory" if self.pin_body else "from main memory, or from the disk where that is too small"
+            source = "from main memory" if self.pin_body else "from main memory, or from the disk if that is too small"
             model = f"the model ({self.sizes.kind})" if self.sizes.quantised else "the model"
             whole = model.replace("the", "The", 1)
             kept = f"{self.kept / SHARES:.0%} of {model} stays on the GPU; the rest is" if self.kept else f"{whole} is"
-            return f"{kept} streamed {source} while it runs, block by block."
+            return f"{kept} streamed block by block while it runs, {source}."
         if self.stream_t5:
             return f"{modes} {_stay(self.modes)} on the GPU; the text encoder is streamed from main memory."
         modulation = "" if self.modulation_on_device else "; the modulation layers stay in their files"

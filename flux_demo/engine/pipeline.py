@@ -116,7 +116,7 @@ def _run_to_latents(pipeline: Pipeline, request: GenerationRequest) -> Generator
         empty_caches(device)
     if not torch.isfinite(latents).all():
         raise GenerationFailed(
-            "The run did not give an image: the model's values went out of range. Try another seed or a lower guidance; if it stays, fetch or copy the model again."
+            "The run did not produce an image: the model's values went out of range. Try another seed or a lower guidance; if it keeps happening, fetch or copy the model again."
         )
     return latents
 

@@ -115,9 +115,9 @@ def _done(
     model = route.backend.model_name(ask.mode)
     for name, here in (("backend", route.backend.name), ("model", model)):
         wanted = ask.values.get(name)
-        if wanted not in (None, here):
+        if wanted not in (None, here) and here is not None:  # some services name their model only in the answer
             raise InvalidRequest(
-                f"The line names the {name} {str(wanted)[:80]!r}, and here runs {here}. Take {name} out of it, or run it there."
+                f"The line names the {name} {str(wanted)[:80]!r}, but {here} would run here. Remove {name} from the line, or run it there."
             )
     if (image := finished.find(whole, route.backend.name, model)) is not None:
         return BatchLine(ask.line, ask.key, image, reused=True)
@@ -232,7 +232,7 @@ def _size(values: Mapping[str, Any]) -> Size | None:
     if sides == (None, None):
         return None if values.get("size") in (None, "match") else Size.parse(values["size"])
     if "size" in values or None in sides:
-        raise InvalidRequest("The size is given by halves. Write width and height, or size as WIDTHxHEIGHT.")
+        raise InvalidRequest("The size is incomplete, or given twice. Write width and height, or size as WIDTHxHEIGHT.")
     return Size(*sides)  # type: ignore[arg-type]
 
 

@@ -112,7 +112,7 @@ def plan(
             cells.append(_cell(asked, number, place, values, sized, complete))
         except (InvalidRequest, BackendUnavailable) as refusal:
             if isinstance(refusal, BackendUnavailable) and "model" not in values:
-                raise  # nothing here can run the mode: no matter of cells
+                raise  # nothing here can run the mode, whatever the cell
             refusals.append((number, str(refusal)))
     if refusals:
         raise CellsRefused(refusals, len(cells) + len(refusals))

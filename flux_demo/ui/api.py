@@ -22,6 +22,7 @@ from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, keep_map, publish_kept, received
 from flux_demo.ui.generate import request_of
 from flux_demo.ui.run import MAX_RUNS, follow
+from flux_demo.ui.visitor_store import VisitorStore
 
 NOT_FROM_A_FORM = DrawnFrom(None, None, None, False, ())
 IMAGE_AND_RECIPE = Iterator[tuple[gr.FileData, dict]]
@@ -53,9 +54,9 @@ PROMPT = _parameter("prompt", str)
 DIALS = (_parameter("seed", str, ""), _parameter("steps", int | None, None), _parameter("guidance", float | None, None))
 
 
-def add_api(studio: Studio) -> None:
+def add_api(studio: Studio, visitors: VisitorStore) -> None:
     """Add the endpoints to the page that is being built."""
-    runs = {mode.name: _generation(studio, mode) for mode in MODES.values()}
+    runs = {mode.name: _generation(studio, visitors, mode) for mode in MODES.values()}
     maps = {f"{mode.name}_map": _map_drawing(studio, mode) for mode in MODES.values() if mode.control}
 
     read = {endpoint.__name__: endpoint for endpoint in (_restore(), _status(studio))}
@@ -75,16 +76,15 @@ def _status(studio: Studio) -> Callable:
     return _endpoint(studio.status, "status", "Where each mode runs and why, and what can be asked for.", dict)
 
 
-def _generation(studio: Studio, mode: Mode) -> Callable:
+def _generation(studio: Studio, visitors: VisitorStore, mode: Mode) -> Callable:
     """The endpoint that generates: ``prompt, size, seed, steps, guidance``, or with ``map`` in place of the size."""
     control = mode.control
 
     def generate(**given: Any) -> Iterator[tuple[gr.FileData | None, dict]]:
         control_map = _given_map(studio, mode, given["map"]) if control else None
         size = None if control else _size_text(given["size"])
-        yield from _run(
-            studio, request_of(mode, given["prompt"], given["seed"], given["steps"], given["guidance"], None, size, control_map)
-        )
+        request = request_of(mode, given["prompt"], given["seed"], given["steps"], given["guidance"], None, size, control_map)
+        yield from _run(studio, visitors, request)
 
     if control is None:
         about = 'Generate an image from a prompt. Size is "WIDTHxHEIGHT"; whatever is left out takes the defaults; an empty seed is random.'
@@ -146,13 +146,14 @@ def _worded() -> Iterator[None]:
         raise gr.Error(html.sentence(error), print_exception=False) from None
 
 
-def _run(studio: Studio, request: GenerationRequest) -> Iterator[tuple[gr.FileData | None, dict]]:
+def _run(studio: Studio, visitors: VisitorStore, request: GenerationRequest) -> Iterator[tuple[gr.FileData | None, dict]]:
     """Follow a run: the last pair is the image and its recipe, earlier ones say how far it is, again at every heartbeat."""
     latest: tuple[gr.FileData | None, dict] = (None, {})
     events = follow(studio, request)
     try:
         for event in events:
             if isinstance(event, GeneratedImage):
+                visitors.add_nobodys(event.path, event.recipe)
                 latest = (gr.FileData(path=publish_kept(event.path)), event.recipe.to_dict())
             elif isinstance(event, Step):
                 latest = (None, {"step": event.done, "of": event.of})

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from copy import copy
 from typing import Any
@@ -22,7 +22,7 @@ from flux_demo.ui.guard import Guard
 from flux_demo.ui.hosts import Hosts
 from flux_demo.ui.said import language_of
 from flux_demo.ui.sessions import LeanSessions
-from flux_demo.ui.visitors import Caller, Listeners, current, token_of, visitor_of
+from flux_demo.ui.visitors import Caller, Listeners, client_of, current, token_of
 
 MAX_TEXT = 20_000  # characters of one string; a prompt may have 10,000
 
@@ -36,6 +36,7 @@ class Page(gr.Blocks):
         self.listeners = Listeners()
         self._under_way: Counter[str] = Counter()  # events by session
         self.kept_files: list[str] = []  # that the page gives to everybody, such as the example photos
+        self.clearing: list[Callable[[], object]] = []  # what else is done whenever the temporary folder is cleared
         self._hosts: tuple[str | None, Hosts] = None, Hosts.of(settings, None)
         super().__init__(**options)
 
@@ -84,11 +85,11 @@ class Page(gr.Blocks):
     def _caller(self, request: Any, session: str | None, event: str | None) -> Caller:
         names = (session or "", event or "")
         if not isinstance(request, gr.Request):
-            return Caller(visitor_of("", session, event), names, self.listeners)
+            return Caller(client_of("", session, event), names, self.listeners)
         if (address := mcp.address_of_caller(request)) is not None:
-            return Caller(visitor_of(address, None, None), names, self.listeners)
-        visitor = visitor_of(self.hosts.address_of(request), session, event)
-        return Caller(visitor, names, self.listeners, language_of(request.headers.get("accept-language")))
+            return Caller(client_of(address, None, None), names, self.listeners)
+        client = client_of(self.hosts.address_of(request), session, event)
+        return Caller(client, names, self.listeners, language_of(request.headers.get("accept-language")))
 
     @property
     def hosts(self) -> Hosts:
@@ -127,6 +128,8 @@ class Page(gr.Blocks):
         gone = temporary.clear(self.folder, self.files_in_use(), older_than_s)
         for names in self.temp_file_sets:
             names -= gone
+        for clear in self.clearing:
+            clear()
 
     def files_in_use(self) -> set[str]:
         """The files that the page itself shows to everybody, and those in the histories of its visitors."""

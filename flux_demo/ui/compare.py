@@ -14,9 +14,9 @@ from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.clicks import starting
 from flux_demo.ui.files import ShownMap, map_to_send, new_file
-from flux_demo.ui.filled import check_filled
 from flux_demo.ui.generate import FAILED, Fields, request_of, watch, watch_other
 from flux_demo.ui.history import Entry, picture_of
+from flux_demo.ui.number_fields import check_not_empty
 from flux_demo.ui.preview import draw, drawn_from, map_to_follow
 from flux_demo.ui.run import Run, StillRunning
 from flux_demo.ui.services import Services
@@ -49,7 +49,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
     ) -> Iterator[dict[str, Any]]:
         try:
             with starting(services.album.visitors, visitor, mode.name):
-                check_filled({"Steps": steps, "Guidance": guidance})
+                check_not_empty({"Steps": steps, "Guidance": guidance})
                 now = drawn_from(mode, photo, size, fit, as_map, options)
                 if as_map and now.photo:
                     raise InvalidRequest("A ready-made map cannot be compared with the other modes. Give the photo that it was drawn from.")
@@ -101,7 +101,7 @@ def _requests(studio: Studio, mode: Mode, maps: dict[str, ShownMap], form: tuple
         dials = studio.route(each.name).dials
         if control and not dials.own_photos:
             raise InvalidRequest(
-                f"{each.title} runs where photos of yours are not followed, so there is nothing to compare. Use another backend."
+                f"{each.title} runs on a service that cannot follow your own photos, so there is nothing to compare. Use another backend."
             )
         own = guidance if each is mode else None
         requests.append(dials.complete(request_of(each, prompt, str(seed), steps, own, None, None if control else str(size), control)))

@@ -102,7 +102,7 @@ def _offers(photo: bool, settings: bool = False) -> dict[str, Any]:
 
 
 def _offered(studio: Studio, dropped: Any) -> dict[str, Any]:
-    """What can be done with a file that has no recipe; of one that is no image, why."""
+    """What can be done with a file that has no recipe; if it is not an image, why it cannot be opened."""
     try:
         open_photo(received(dropped))
     except InvalidPicture as error:

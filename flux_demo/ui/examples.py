@@ -34,14 +34,14 @@ FLUX_PROMPTS: dict[str | None, tuple[str, ...]] = {
 }
 
 
-def prompts(backend: str | None, mode: Mode) -> tuple[str, ...]:
-    """Prompts to click, for the model that runs the mode; those of the mini where nothing does."""
-    known = MINI_PROMPTS if backend in ("mini", None) else FLUX_PROMPTS
+def prompts(mode: Mode, for_mini: bool) -> tuple[str, ...]:
+    """Prompts to click, for the model that runs the mode."""
+    known = MINI_PROMPTS if for_mini else FLUX_PROMPTS
     return known.get(mode.control.kind if mode.control else None, known[None])
 
 
-def photos(backend: str | None) -> list[tuple[Path, str]]:
+def photos(for_mini: bool) -> list[tuple[Path, str]]:
     """Pictures to click and what is in them, at most four: photographs for FLUX, rendered scenes for the mini; none if the folder has none."""
-    folder = ASSETS / "examples" / ("" if backend in ("mini", None) else "photos")
+    folder = ASSETS / "examples" / ("" if for_mini else "photos")
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))[:4]
     return [(path, path.stem.replace("-", " ")) for path in paths]

@@ -33,7 +33,6 @@ def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str
         try:
             for event in downloading:
                 yield {status: html.byte_of(*event)} if event else {}
-            studio.refresh()
             yield every_tab(studio) | {status: html.says("All files are here."), run_state: "idle"}
         except Exception as error:
             yield {status: html.says(html.sentence(error), "problem"), stop: gr.update(interactive=False), run_state: "idle"}

@@ -98,7 +98,7 @@ def publish_kept(image: Path) -> str:
     except OSError as error:
         raise GenerationFailed(
             f"The image is finished and kept in the outputs folder as {image.name}, but it cannot be shown: the temporary folder "
-            f"takes no files ({(error.strerror or 'unknown reason').lower()}). Free some space there, or set GRADIO_TEMP_DIR to another folder."
+            f"cannot be written to ({(error.strerror or 'unknown reason').lower()}). Free some space there, or set GRADIO_TEMP_DIR to another folder."
         ) from error
 
 

@@ -62,7 +62,7 @@ def _crossed(control: Control, values: Mapping[str, Any]) -> list[str]:
 
 
 def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
-    """The mode of a link, and its values for the whole page; None and nothing for an address that is no link."""
+    """The mode of a link, and its values for the whole page; None and nothing for an address without such values."""
     if not isinstance(query, str):
         return None, {}
     given = {name: values[0] for name, values in parse_qs(query.lstrip("?")[: 4 * MAX_PROMPT]).items() if name in LINKED}

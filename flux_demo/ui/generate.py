@@ -14,8 +14,8 @@ from flux_demo.ui import html
 from flux_demo.ui.clicks import CLICKED_JS, starting
 from flux_demo.ui.earlier import displayed_in
 from flux_demo.ui.files import ShownMap, map_to_send, still_kept
-from flux_demo.ui.filled import check_filled
 from flux_demo.ui.history import Entry, history_shown, nothing_displayed, picture_of, preview_of
+from flux_demo.ui.number_fields import check_not_empty
 from flux_demo.ui.partial import forget, partial_entry, remember
 from flux_demo.ui.preview import drawn_from, map_to_follow
 from flux_demo.ui.run import MOST_AT_ONCE, Run, StillRunning
@@ -93,7 +93,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
         try:
             with starting(services.album.visitors, visitor, mode.name):
                 dials = studio.route(mode.name).dials
-                check_filled({"Steps": steps, "Guidance": guidance})
+                check_not_empty({"Steps": steps, "Guidance": guidance})
                 control = None
                 if mode.control and dials.own_photos:
                     sample = None

@@ -1,4 +1,4 @@
-"""This visitor's images as the page shows them; where they are kept is in visitors.py."""
+"""This visitor's images as the page shows them; where they are kept is in visitor_store.py."""
 
 import io
 import os
@@ -103,7 +103,7 @@ class Album:
         except OSError as error:
             raise GenerationFailed(
                 f"The image is finished and kept in the outputs folder as {image.name}, but it cannot be put into the history: "
-                f"the disk takes no files ({(error.strerror or 'unknown reason').lower()}). Free some space there, and drop the image here."
+                f"the disk cannot be written to ({(error.strerror or 'unknown reason').lower()}). Free some space there, and drop the image here."
             ) from error
 
     def _remember(self, key: str, entry: Entry) -> None:

@@ -25,7 +25,7 @@ from flux_demo.ui.visitor_store import is_key
 
 ONE_GONE, ALL_GONE = (
     "This image is no longer kept.",
-    "There are no images any more. They were deleted in another window, or their day is over.",
+    "There are no images any more. They were deleted in another window, or after a day.",
 )
 MEANWHILE = "an earlier one, while the next is made"
 
@@ -190,7 +190,7 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
 
 
 def _gone(services: Services, visitor: Any, lasts: Mapping[str, Entry | None], said: str) -> dict[str, Any]:
-    """What the page shows when images were deleted in another window, or their day is over: none of them is in sight any more."""
+    """What the page shows when images were deleted in another window, or after a day: none of them is in sight any more."""
     kept = services.album.entries(visitor) if is_key(visitor) else []
     names = {None, *(entry.name for entry in kept)}  # None: of a partial image, or one that was restored from a file
     modes = [last.removesuffix("__last") for last, entry in lasts.items() if entry and entry.name not in names]

@@ -78,7 +78,7 @@ def own_names(loopback: bool) -> frozenset[str]:
 
 
 def _split(address: str) -> Any:
-    """The parts of an address; None for one that is none. Reading ``port`` raises as well, so it is read here."""
+    """The parts of an address; None if it is malformed. Reading ``port`` raises as well, so it is read here."""
     try:
         parts = urlsplit(address)
         return parts if (parts.port or 1) and not (parts.path or parts.query or parts.fragment or parts.username) else None

@@ -25,7 +25,7 @@ LICENSE_PAGE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LI
 ON_THE_MINI = "Demo model: mini FLUX, simple shapes only. <span>Use the real FLUX.1</span>"  # one text: the frontend translates one
 BUG = "Something went wrong inside the program, and this run has ended. Try again; if it happens again, the server's log names the place."
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-FULL = "A disk takes no more files ({}). Free some space, or set GRADIO_TEMP_DIR and FLUX_DEMO_OUTPUTS to folders on another one."
+FULL = "A disk cannot be written to ({}). Free some space, or set GRADIO_TEMP_DIR and FLUX_DEMO_OUTPUTS to folders on another one."
 
 log = logging.getLogger("flux_demo.ui")
 
@@ -98,8 +98,8 @@ def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None
         reasons += f"<p>{escape(route.backend.plan)}</p>"
     terms = f'<p class="where">{escape(route.backend.notice)}</p>' if route.backend.notice else ""
     if not route.dials.can_stop:
-        terms += '<p class="where">A request cannot be cancelled once it was sent.</p>'
-    if route.backend.model_name(mode) != "mini":  # a service of one's own may run it
+        terms += '<p class="where">A request cannot be cancelled once it has been sent.</p>'
+    if not route.runs_mini(mode):
         page = LICENSE_PAGE.replace("FLUX.1-dev", mode.repo.rpartition("/")[2])
         terms += (
             '<p class="where">Images and model are under the '

@@ -53,7 +53,7 @@ def _read(path: Path) -> dict[str, str]:
     try:
         words = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FluxDemoError(f"assets/languages/{path.name} cannot be read: {error}. Mend it, or delete it.") from error
+        raise FluxDemoError(f"assets/languages/{path.name} cannot be read: {error}. Fix it, or delete it.") from error
     if not isinstance(words, dict) or not all(isinstance(word, str) for word in words.values()):
-        raise FluxDemoError(f"assets/languages/{path.name} is not an object of texts, English to translated. Mend it, or delete it.")
+        raise FluxDemoError(f"assets/languages/{path.name} is not an object of texts, English to translated. Fix it, or delete it.")
     return words

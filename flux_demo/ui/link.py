@@ -34,7 +34,7 @@ COPY_JS = """async (...values) => {
 }"""
 SENTENCES = {
     "SAID": html.script_says("Link copied. It holds the prompt and the settings."),
-    "REFUSED": html.script_says("The browser does not let this page copy. Allow it the clipboard, and try again.", "problem"),
+    "REFUSED": html.script_says("The browser does not let this page copy. Allow it to use the clipboard, and try again.", "problem"),
     "TOO_LONG": html.script_says("This prompt is too long for a link. Copy it as text.", "problem"),
 }
 

@@ -75,6 +75,7 @@ def build(studio: Studio) -> gr.Blocks:
         _images(everywhere)
         backends = {backend.name: backend.title for backend in studio.backends}
         visitors = VisitorStore(studio.gallery.folder, studio.settings.public)
+        page.clearing.append(visitors.forget_old)
         runs = Runs(lambda visitor, run: clicks.ended(visitors, visitor, run.tab))
         services = Services(studio, Album(studio.gallery, visitors, backends), runs, Turns())
         for mode in MODES.values():
@@ -82,7 +83,7 @@ def build(studio: Studio) -> gr.Blocks:
         bind_across(services, forms, everywhere, page)
         bind_session(services, forms, everywhere, page)
         bind_loading(studio, forms)
-        add_api(studio)
+        add_api(studio, visitors)
         page.track_nothing()
         mark(page)
     return page.queue(max_size=QUEUED, default_concurrency_limit=4, api_open=False)
@@ -196,7 +197,7 @@ def _hint(studio: Studio, mode: Mode) -> Any:
         if not isinstance(prompt, str):
             return {"hint": html.says("")}
         route = find_route(studio, mode)
-        mini = isinstance(route, Route) and route.backend.name == "mini"
+        mini = isinstance(route, Route) and route.runs_mini(mode)
         return {"hint": html.says(measure(studio, mode, prompt[:MAX_PROMPT])) + (html.unknown_words(prompt[:MAX_PROMPT]) if mini else "")}
 
     return hint

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flux_demo.errors import InvalidPicture
 from flux_demo.gallery import ORIGIN, write_png
+from flux_demo.modes import find_mode
 from flux_demo.progress import Step
 from flux_demo.recipe import CHUNK, PARAMETERS, read_recipe, recipe_of
 from flux_demo.request import DrawnImage
@@ -23,7 +24,7 @@ def partial_entry(studio: Studio, run: Run, step: Step, shown: ShownMap | None) 
     backend = studio.route(request.mode).backend
     assert preview and request.size
     image = preview.convert("RGB").resize((request.size.width, request.size.height), resample=3)  # bicubic
-    drawn = DrawnImage(image, "mini" if backend.name == "mini" else Path(studio.settings.model(request.mode)).name, request.preset)
+    drawn = DrawnImage(image, backend.model_name(find_mode(request.mode)) or backend.title, request.preset)
     recipe = recipe_of(request, drawn, backend.name, 0.0, datetime.now(UTC).isoformat(timespec="seconds"), VERSION, stopped_at=step.done)
     path = new_file(f"{request.mode}-{request.seed}-partial.png")
     with path.open("wb") as file:

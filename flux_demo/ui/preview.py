@@ -17,8 +17,8 @@ from flux_demo.request import ControlMap
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received, still_kept
-from flux_demo.ui.filled import check_filled
 from flux_demo.ui.map_notes import SAME_SHAPE, Facts, described
+from flux_demo.ui.number_fields import check_not_empty
 from flux_demo.ui.painted import KEPT, keep_paint, painted_before
 from flux_demo.ui.said import said
 from flux_demo.ui.services import Services
@@ -67,7 +67,7 @@ def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
     assert mode.control
     if not now.as_map:
         labels = {option.name: option.label for option in mode.control.options}
-        check_filled({labels[name]: value for name, value in now.options})
+        check_not_empty({labels[name]: value for name, value in now.options})
     size, fit = ("match" if now.size in (None, "") else now.size), ("crop" if now.fit in (None, "") else now.fit)
     if now.as_map:
         control = studio.as_map(mode.name, photo, size=size, fit=fit)
@@ -179,7 +179,7 @@ def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
             return {}
         caller = current.get()
         try:
-            with services.turns.turn(caller.visitor.address if caller else ""):
+            with services.turns.turn(caller.client.address if caller else ""):
                 return _redrawn(services, visitor, mode, now, shown, wanted, view)
         except InvalidRequest as error:
             return {"map_note": problem_under(shown, str(error))}

@@ -4,13 +4,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from flux_demo.backends import Route
-from flux_demo.model_files import MINI, SHARED
-from flux_demo.modes import Mode
+from flux_demo.model_files import FLUX_TOKENS, MINI, MINI_TOKENS, SHARED
+from flux_demo.modes import MODES, Mode
 from flux_demo.studio import Studio
 from flux_demo.ui.said import IGNORED, TOKENS, said
 from flux_demo.ui.tab_state import find_route
 
-FLUX_READS, MINI_READS = 512, 64  # T5 tokens
 CUT_SHOWN = 60  # characters of the part that is not read
 
 
@@ -19,8 +18,8 @@ def measure(studio: Studio, mode: Mode, prompt: str) -> str:
     route = find_route(studio, mode)
     if not isinstance(route, Route) or not prompt.strip():
         return ""
-    mini = route.backend.name == "mini"
-    file, reads = (MINI if mini else _flux_folder(studio)), MINI_READS if mini else FLUX_READS
+    mini = route.runs_mini(mode)
+    file, reads = (MINI if mini else _flux_folder(studio)), MINI_TOKENS if mini else FLUX_TOKENS
     counted = count(str(file / "tokenizer_2" / "tokenizer.json"), prompt) if file else None
     if counted is None:
         return ""
@@ -55,7 +54,8 @@ def _tokenizer(file: str):
 
 
 def _flux_folder(studio: Studio) -> Path | None:
-    """The folder of FLUX.1-dev's files, if they are on this machine."""
+    """A folder with FLUX's tokenizers, if there is one on this machine."""
     from flux_demo.hub import local_folder
 
-    return local_folder(studio.settings.model("text"), SHARED)
+    names = (studio.settings.components, studio.settings.model("text"), MODES["text"].repo)  # a single file comes with none
+    return next((folder for name in names if name and (folder := local_folder(name, SHARED))), None)

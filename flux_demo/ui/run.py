@@ -13,7 +13,7 @@ from typing import Any
 from PIL.Image import Image
 
 from flux_demo import background
-from flux_demo.backends.queue import MAX_IN_ALL, Visitor
+from flux_demo.backends.queue import MAX_IN_ALL, Client
 from flux_demo.errors import Cancelled, GenerationFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
 from flux_demo.progress import OnStatus, OnStep, Phase, Status, Step
@@ -38,7 +38,7 @@ class Run:
     """Requests that run one after another, as one click started them."""
 
     requests: Sequence[GenerationRequest]
-    caller: Visitor | None = None  # for the queue's fairness
+    client: Client | None = None  # for the queue's fairness
     tab: str = ""  # the mode in whose tab it was started
     maps: Mapping[str, Any] = field(default_factory=dict)  # by mode what is followed, as the page shows it
     at: Step | Status | None = None  # the newest news
@@ -88,7 +88,7 @@ class Run:
             for request in self.requests:
                 self.last_step = None
                 clock = _Clock()
-                made = _generate(studio, request, lambda *step, clock=clock: self._report(clock.step(*step)), self._report, self.caller)  # type: ignore[misc]
+                made = _generate(studio, request, lambda *step, clock=clock: self._report(clock.step(*step)), self._report, self.client)  # type: ignore[misc]
                 on_image(made)
                 self.images.append(made)
                 self.last_step = None
@@ -132,7 +132,7 @@ class Runs:
             raise InvalidRequest("The page has not finished loading. Try again in a moment, or reload it.")
         key = (visitor, mode or requests[0].mode)
         caller = current.get()
-        run = Run(requests, caller.visitor if caller else None, key[1], maps or {})
+        run = Run(requests, caller.client if caller else None, key[1], maps or {})
         with self._lock:
             known = self._runs.get(key)
             if known and not known.done.is_set():
@@ -163,11 +163,11 @@ class Runs:
         self._runs = {each: run for each, run in self._runs.items() if run.done_at > before}
 
 
-def _generate(studio: Studio, request: GenerationRequest, on_step: OnStep, on_status: OnStatus, visitor: Visitor | None) -> GeneratedImage:
+def _generate(studio: Studio, request: GenerationRequest, on_step: OnStep, on_status: OnStatus, client: Client | None) -> GeneratedImage:
     """``Studio.generate``; where the processor generates, the page's answers go first."""
     if studio.route(request.mode).backend.on_cpu:
         background.give_way()
-    return studio.generate(request, on_step, on_status, visitor)
+    return studio.generate(request, on_step, on_status, client)
 
 
 class _Clock:
@@ -192,10 +192,10 @@ def follow(studio: Studio, request: GenerationRequest) -> Generator[Step | Statu
     """
 
     caller = current.get()
-    visitor = caller.visitor if caller else None
+    client = caller.client if caller else None
 
     def run(report: background.Reporter[Step | Status]) -> GeneratedImage:
-        return _generate(studio, request, lambda done, of, preview: report(Step(done, of, preview)), report, visitor)
+        return _generate(studio, request, lambda done, of, preview: report(Step(done, of, preview)), report, client)
 
     queued = False
     events = background.follow(run, f"run-{request.mode}")

@@ -118,7 +118,7 @@ def _option(option: Option) -> gr.components.Component:
 
 
 def _example_photos(form: Form, studio: Studio, mode: Mode) -> None:
-    photos = [(publish(path), what) for path, what in examples.photos(_backend(studio, mode))]
+    photos = [(publish(path), what) for path, what in examples.photos(_for_mini(studio, mode))]
     form["example_paths"] = paths = [path for path, _ in photos]
     if paths:
         form["example_photos"] = gr.Gallery(
@@ -146,13 +146,13 @@ def _prompt(form: Form, studio: Studio, mode: Mode) -> None:
     )
     form["hint"] = gr.HTML(NOTHING_SAID, elem_classes="hint-line")
     with gr.Row(elem_classes="chips"):
-        form["chips"] = [gr.Button(prompt, size="sm", elem_classes="chip") for prompt in examples.prompts(_backend(studio, mode), mode)]
+        form["chips"] = [gr.Button(prompt, size="sm", elem_classes="chip") for prompt in examples.prompts(mode, _for_mini(studio, mode))]
 
 
-def _backend(studio: Studio, mode: Mode) -> str | None:
-    """The name of what runs the mode; None where nothing does."""
+def _for_mini(studio: Studio, mode: Mode) -> bool:
+    """Whether examples are those of the mini, as they are where nothing runs the mode."""
     route = find_route(studio, mode)
-    return route.backend.name if isinstance(route, Route) else None
+    return not isinstance(route, Route) or route.runs_mini(mode)
 
 
 def _settings(form: Form, state: dict, mode: Mode) -> None:

@@ -63,6 +63,7 @@ class VisitorStore:
     def __init__(self, outputs: Path, shared: bool = False) -> None:
         self._outputs, self._shared = outputs, shared
         self._lock = threading.RLock()
+        self._nobody = new_key()
         self._database: sqlite3.Connection | None = None
 
     def add(self, key: str, image: Path, recipe: Recipe, map_png: Path | None = None) -> None:
@@ -77,10 +78,15 @@ class VisitorStore:
         row = (visitor, image.name, image.stat().st_mtime, recipe.to_json())
         self._run(lambda database: database.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", row))
 
+    def add_nobodys(self, image: Path, recipe: Recipe) -> None:
+        """Note an image of a program, which has no history: on a shared page it goes after a day as well."""
+        if self._shared:
+            self.add(self._nobody, image, recipe)
+
     def images(self, key: str) -> list[Kept]:
         """The visitor's images, newest first; those whose files are gone are left out."""
         visitor = _hashed(key)
-        self._forget_old()
+        self.forget_old()
         query = "SELECT file, recipe FROM images WHERE visitor = ? ORDER BY created DESC, file DESC LIMIT ?"
         rows = self._run(lambda database: database.execute(query, (visitor, KEPT)).fetchall())
         found = []
@@ -97,6 +103,17 @@ class VisitorStore:
         for name in names:
             if self._delete(visitor, name):
                 self._unlink(visitor, name)
+
+    def forget_old(self) -> None:
+        """On a shared page, delete what is older than a day."""
+        if not self._shared:
+            return
+        before = time.time() - SHARED_S
+        old = self._run(lambda database: database.execute("SELECT visitor, file FROM images WHERE created < ?", (before,)).fetchall())
+        for visitor, name in old:
+            self._unlink(visitor, name)
+        self._run(lambda database: database.execute("DELETE FROM images WHERE created < ?", (before,)))
+        self._run(lambda database: database.execute("DELETE FROM forms WHERE changed < ?", (before,)))
 
     def keep_form(self, key: str, name: str, fields: dict[str, Any]) -> None:
         """Keep what stands in a tab's form, or what else is kept under a name; "" is the page itself. A full disk is no reason to disturb whoever types."""
@@ -139,16 +156,6 @@ class VisitorStore:
     def file(self, key: str, name: str) -> Path | None:
         """The file that was kept."""
         return next(self._folder(_hashed(key)).glob(f"{name}.*"), None)
-
-    def _forget_old(self) -> None:
-        if not self._shared:
-            return
-        before = time.time() - SHARED_S
-        old = self._run(lambda database: database.execute("SELECT visitor, file FROM images WHERE created < ?", (before,)).fetchall())
-        for visitor, name in old:
-            self._unlink(visitor, name)
-        self._run(lambda database: database.execute("DELETE FROM images WHERE created < ?", (before,)))
-        self._run(lambda database: database.execute("DELETE FROM forms WHERE changed < ?", (before,)))
 
     def _delete(self, visitor: str, name: str) -> bool:
         query = "DELETE FROM images WHERE visitor = ? AND file = ?"

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from flux_demo.backends.queue import Visitor
+from flux_demo.backends.queue import Client
 from flux_demo.errors import GenerationFailed
 
 GRACE_S = 20.0  # between an event's call and the request that listens to its answers, and when a connection is made again
@@ -37,7 +37,7 @@ class Listeners:
 class Caller:
     """The caller of one event."""
 
-    visitor: Visitor
+    client: Client
     names: tuple[str, ...]  # under which its answers can be listened to
     listeners: Listeners
     language: str = ""  # one that the page is translated into, or English
@@ -54,9 +54,9 @@ class Caller:
 current: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
-def visitor_of(address: str, session: str | None, event: str | None) -> Visitor:
+def client_of(address: str, session: str | None, event: str | None) -> Client:
     """A call without a session of its own, whose name is then the event's, counts for its address."""
-    return Visitor(address, "" if session == event else session or "")
+    return Client(address, "" if session == event else session or "")
 
 
 def token_of(request: Any) -> str | None:

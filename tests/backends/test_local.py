@@ -152,7 +152,7 @@ def test_half_a_download_can_be_continued(tmp_path):
     (home / "snapshots" / "abc").mkdir(parents=True)
     refused = refusal(hf_token="hf_mine")
     assert refused.fetch == "text"
-    assert "Only a part" in refused.reason and "it continues" in refused.reason and two_sentences(refused.reason)
+    assert "Only part" in refused.reason and "it continues" in refused.reason and two_sentences(refused.reason)
 
 
 def test_refusals_are_quick_and_load_nothing_heavy():

@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from huggingface_hub.inference._providers import _common
 
 from flux_demo.backends import all_backends
-from flux_demo.backends.providers import PROVIDERS, Providers
+from flux_demo.backends.providers import PROVIDERS, Providers, visitor_token
 from flux_demo.errors import BackendUnavailable, Cancelled, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
 from flux_demo.modes import MODES
 from flux_demo.recipe import read_recipe
@@ -117,7 +117,7 @@ def test_a_visitor_who_signs_in_pays_and_nobody_else(router, signed_in_page, tmp
 def test_what_a_provider_ignores_is_said_and_not_in_the_recipe(chosen, tmp_path, photo, monkeypatch):
     monkeypatch.setattr(Providers, "_asked", lambda self, request, name, token: photo.resize((512, 256)))  # its own form has no stand-in
     made = Studio.from_settings(replace(chosen, hf_provider="nscale")).generate(GenerationRequest("text", "a fox", size=SIZE))
-    assert made.notes == ("nscale does not say that it uses steps, guidance and seed, so the recipe leaves it out.",)
+    assert made.notes == ("nscale does not say whether it uses steps, guidance and seed, so the recipe leaves them out.",)
     recipe = read_recipe(made.path)
     assert (recipe.seed, recipe.steps, recipe.guidance) == (None, None, None)
     assert "Seed" not in recipe.parameters() and "Steps" not in recipe.parameters()
@@ -140,6 +140,7 @@ def test_photos_are_refused_with_where_to_go(chosen, mode):
         ({"hf_token": None}, "set HF_TOKEN"),
         ({"hf_token": "sk-other"}, "begin with hf_"),
         ({"hf_provider": "abacus"}, "FLUX_DEMO_HF_PROVIDER to auto"),
+        ({"models": {"text": "~/flux1-dev-Q4_0.gguf"}}, "FLUX_DEMO_TEXT_MODEL names a file"),
     ],
 )
 def test_what_is_missing_is_said_before_anything_is_sent(chosen, change, sentence, router):
@@ -193,6 +194,16 @@ def test_a_model_that_nobody_serves_is_said(router, chosen):
         ask(chosen)
     with pytest.raises(BackendUnavailable, match="No provider"):
         ask(replace(chosen, hf_provider="together"))
+
+
+@pytest.mark.parametrize("word", ["__401__", "__403__"])
+def test_visitors_who_pay_are_not_told_to_change_the_owners_token(router, chosen, word):
+    asked = visitor_token.set(TOKEN)
+    try:
+        with pytest.raises(BackendUnavailable, match="sign in again"):
+            ask(replace(chosen, hf_provider="together", oauth_client="ours"), f"a fox {word}")
+    finally:
+        visitor_token.reset(asked)
 
 
 def test_no_network_is_said(router, chosen, monkeypatch):

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from flux_demo.backends.queue import MAX_IN_ALL, MAX_OF_A_VISITOR, MAX_OF_AN_ADDRESS, Visitor
+from flux_demo.backends.queue import MAX_IN_ALL, MAX_OF_A_CLIENT, MAX_OF_AN_ADDRESS, Client
 from flux_demo.errors import Busy, Cancelled, GenerationFailed
 from flux_demo.gallery import Gallery
 from flux_demo.progress import Phase, Status, Step
@@ -111,7 +111,7 @@ def test_a_failed_run_leaves_the_queue(slow):
             list(follow(studio, ask(1)))
 
 
-ANNA, BERT, CARL = Visitor("10.0.0.1", "a"), Visitor("10.0.0.1", "b"), Visitor("10.0.0.2", "c")
+ANNA, BERT, CARL = Client("10.0.0.1", "a"), Client("10.0.0.1", "b"), Client("10.0.0.2", "c")
 
 
 def finish_one(studio, backend, runs):
@@ -144,8 +144,8 @@ def test_nobody_waits_for_ever_behind_new_visitors(slow):
     studio, backend = slow()
     runs = {1: follow_as(studio, 1, ANNA), 2: follow_as(studio, 2, ANNA)}
     for seed in range(10, 30):
-        runs[seed] = follow_as(studio, seed, Visitor(f"10.0.1.{seed}", "new"))
-        runs[seed + 100] = follow_as(studio, seed + 100, Visitor("10.0.0.9", f"new {seed}"))
+        runs[seed] = follow_as(studio, seed, Client(f"10.0.1.{seed}", "new"))
+        runs[seed + 100] = follow_as(studio, seed + 100, Client("10.0.0.9", f"new {seed}"))
         finish_one(studio, backend, runs)
         if backend.requests[-1].seed == 2:
             break
@@ -166,7 +166,7 @@ def test_a_free_place_is_not_kept_for_a_visitor_who_may_not_take_it(slow):
     studio, backend = slow(concurrency=2)
     runs = [follow_as(studio, 1, ANNA), follow_as(studio, 2, ANNA)]
     for seed in range(10, 30):
-        other = follow_as(studio, seed, Visitor(f"10.0.1.{seed}", "new"))
+        other = follow_as(studio, seed, Client(f"10.0.1.{seed}", "new"))
         for _ in range(30):
             if backend.requests[-1].seed == seed:
                 break
@@ -179,7 +179,7 @@ def test_a_free_place_is_not_kept_for_a_visitor_who_may_not_take_it(slow):
 
 def test_a_visitor_has_two_runs_waiting_and_no_more(slow):
     studio, _ = slow()
-    runs = [follow_as(studio, seed, ANNA) for seed in range(MAX_OF_A_VISITOR)]
+    runs = [follow_as(studio, seed, ANNA) for seed in range(MAX_OF_A_CLIENT)]
     with pytest.raises(Busy, match="of yours"):
         follow_as(studio, 9, ANNA)
     runs.append(follow_as(studio, 10, BERT))
@@ -192,9 +192,9 @@ def test_a_visitor_has_two_runs_waiting_and_no_more(slow):
 
 def test_many_sessions_of_one_address_do_not_fill_the_queue(slow):
     studio, backend = slow()
-    runs = [follow_as(studio, seed, Visitor("10.0.0.1", str(seed))) for seed in range(MAX_OF_AN_ADDRESS)]
+    runs = [follow_as(studio, seed, Client("10.0.0.1", str(seed))) for seed in range(MAX_OF_AN_ADDRESS)]
     with pytest.raises(Busy, match="Too many"):
-        follow_as(studio, 99, Visitor("10.0.0.1", "another"))
+        follow_as(studio, 99, Client("10.0.0.1", "another"))
     stranger = follow_as(studio, 100, CARL)
     runs[0].close()
     assert next(event for event in stranger if isinstance(event, Step))  # next, before the others of that address
@@ -204,9 +204,9 @@ def test_many_sessions_of_one_address_do_not_fill_the_queue(slow):
 
 def test_the_queue_is_bounded_for_everybody_together(slow):
     studio, _ = slow()
-    runs = [follow_as(studio, seed, Visitor(f"10.0.0.{seed}", "a")) for seed in range(MAX_IN_ALL)]
+    runs = [follow_as(studio, seed, Client(f"10.0.0.{seed}", "a")) for seed in range(MAX_IN_ALL)]
     with pytest.raises(Busy, match="Too many"):
-        follow_as(studio, 99, Visitor("10.0.1.1", "a"))
+        follow_as(studio, 99, Client("10.0.1.1", "a"))
     local = follow(studio, ask(7))  # the command line shares the queue, and is not refused
     assert first(local).phase is Phase.QUEUED
     for run in [*runs, local]:

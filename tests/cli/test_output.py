@@ -1,16 +1,19 @@
 """Where results go: any encoding, closed or full streams, long names. Work that was done is never reported as failed."""
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from PIL import Image
 
 from flux_demo import read_recipe
 from flux_demo.cli import run
+from flux_demo.cli.terminal import Terminal
 from tests.cli.conftest import ROOT
 
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
@@ -20,6 +23,25 @@ QUICK = ("--backend", "mini", "--size", "128x128", "--steps", "1")
 def shell(command: str, place, **environment: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "FD": f"{sys.executable} -m flux_demo"} | environment
     return subprocess.run(["bash", "-c", command], cwd=place, env=environment, capture_output=True, timeout=240, check=False)
+
+
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_the_time_left_is_that_of_the_image_under_way(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    terminal, left = Terminal(as_json=False), []
+    for _ in range(2):
+        for done in range(1, 11):
+            now[0] += 6
+            terminal.steps(done, 10)
+            left += [screen.getvalue().rpartition(", ")[2]] if done == 2 else []
+        now[0] += 60  # for what comes before and after the steps
+    assert left == ["48 s left", "48 s left"]
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])

@@ -65,9 +65,9 @@ def test_more_main_memory_never_reads_more_from_the_disk():
 
 def test_the_sentence_says_how_much_of_a_streamed_model_stays():
     assert plan(free(12), 32 * GIB).sentence == (
-        "32% of the model stays on the GPU; the rest is streamed from main memory while it runs, block by block."
+        "32% of the model stays on the GPU; the rest is streamed block by block while it runs, from main memory."
     )
-    assert plan(free(6), 64 * GIB).sentence == "The model is streamed from main memory while it runs, block by block."
+    assert plan(free(6), 64 * GIB).sentence == "The model is streamed block by block while it runs, from main memory."
 
 
 @pytest.mark.parametrize("row", PLANS, ids=lambda row: row.name)

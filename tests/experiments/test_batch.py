@@ -35,6 +35,12 @@ def listed(tmp_path, photo):
     return write
 
 
+def test_a_line_may_name_a_model_where_only_the_answer_names_it(studio, backend, listed):
+    backend.model_name = lambda mode: None
+    (line,) = studio.batch(listed({"mode": "text", "prompt": "a cube", "model": "black-forest-labs/FLUX.1-dev (fal-ai)"}))
+    assert line.error is None and line.image.recipe.prompt == "a cube"
+
+
 def test_a_line_is_a_request_and_a_broken_one_stops_nothing(studio, listed):
     file = listed(
         {"mode": "text", "prompt": "a cube", "seed": 1, "steps": 2, "width": 128, "height": 96},
@@ -66,7 +72,7 @@ def test_a_line_is_a_request_and_a_broken_one_stops_nothing(studio, listed):
         ({"mode": "text", "prompt": "a", "control": {"kind": "canny"}}, "has control.kind"),
         ({"mode": "text", "prompt": "a", "colour": 1}, "not a field"),
         ({"mode": "text", "prompt": "a", "photo": "p.png"}, "does not follow a map"),
-        ({"mode": "text", "prompt": "a", "width": 128}, "by halves"),
+        ({"mode": "text", "prompt": "a", "width": 128}, "incomplete"),
         ({"mode": "text", "prompt": "a", "seed": 1.5}, "valid seed"),
         ({"mode": "text", "prompt": "a", "model": "another"}, "names the model"),
         ({"mode": "canny", "prompt": "a"}, "no photo"),

@@ -8,7 +8,7 @@ from tests.starting import free_port
 MARKS = [
     pytest.mark.serve,
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install -r requirements-serve.txt"),
-    pytest.mark.timeout(900),  # Ray and two copies of the models start on a machine of two processors
+    pytest.mark.timeout(900),  # Ray and two replicas of the models start on a machine of two processors
 ]
 
 

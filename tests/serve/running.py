@@ -19,7 +19,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = {"prompt": "a red cube on grass", "width": 128, "height": 128, "steps": 1, "seed": 7}
-# Ray is told of a GPU, and of a processor more than two copies take, so that a copy of FLUX is started beside them.
+# Ray is told of a GPU, and of a processor more than two replicas take, so that a replica of FLUX is started beside them.
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "NO_PROXY": "127.0.0.1",
@@ -74,7 +74,7 @@ class Running:
         words = [word for child in psutil.Process(self.pid).children(recursive=True) for word in words_of(child)]
         return next(word.partition("=")[2] for word in words if word.startswith("--gcs-address="))
 
-    def copies(self):
+    def replicas(self):
         """The processes of the models."""
         return [
             child

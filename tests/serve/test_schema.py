@@ -118,4 +118,4 @@ def test_a_port_that_is_taken_is_not_shared(capsys):
 
 
 def test_the_options_are_json():
-    assert Options(**json.loads(json.dumps(Options("mini", "1-4").to_dict()))).copies == (1, 4)
+    assert Options(**json.loads(json.dumps(Options("mini", "1-4").to_dict()))).replica_range == (1, 4)

@@ -150,7 +150,7 @@ def test_the_page_and_the_command_line_use_it_as_a_nim(service, settings, photo,
     made, expected = there.generate(request), here.generate(request)
     assert (made.recipe.seed, made.recipe.model, made.recipe.backend, made.recipe.safety) == (3, "mini", "nim", None)
     difference = np.abs(np.asarray(made.image, np.int16) - np.asarray(expected.image, np.int16))
-    assert difference.mean() < 1  # not equal bit by bit: a copy has one thread
+    assert difference.mean() < 1  # not equal bit by bit: a replica has one thread
     there.close()
 
 
@@ -200,7 +200,7 @@ def test_a_full_queue_answers_429_with_when_to_come_back_and_loses_nothing(servi
             assert image_in(answer).size == (256, 256)
 
 
-def test_a_client_that_goes_away_frees_its_copy(service):
+def test_a_client_that_goes_away_frees_its_replica(service):
     began = time.monotonic()
     assert service.infer(**LONG | {"steps": 10}).status_code == 200
     one = (time.monotonic() - began) / 10  # seconds a step
@@ -209,7 +209,7 @@ def test_a_client_that_goes_away_frees_its_copy(service):
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{service.url}/v1/infer", json=LONG, timeout=1.0, trust_env=False)
 
-    with ThreadPoolExecutor(3) as pool:  # one for each copy, and one that waits
+    with ThreadPoolExecutor(3) as pool:  # one for each replica, and one that waits
         list(pool.map(leave, range(3)))
     began = time.monotonic()
     assert service.infer().status_code == 200
@@ -217,7 +217,7 @@ def test_a_client_that_goes_away_frees_its_copy(service):
 
 
 def test_a_model_that_cannot_load_is_never_ready_and_says_why(service):
-    """FLUX's files are not on this machine; Ray is told of a GPU, so that a copy is started all the same, in an application of its own."""
+    """FLUX's files are not on this machine; Ray is told of a GPU, so that a replica is started all the same, in an application of its own."""
     program = f"""
 import os, ray
 from ray import serve
@@ -243,23 +243,23 @@ def test_a_copy_that_is_killed_under_load_loses_no_request_and_it_is_said(servic
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(service.infer, **LONG | {"seed": seed, "steps": 80}) for seed in (1, 2)]
         time.sleep(0.5)
-        service.copies()[0].kill()
+        service.replicas()[0].kill()
         answers = [job.result() for job in jobs]
     assert [answer.status_code for answer in answers] == [200, 200], [answer.text[:200] for answer in answers]
     assert [answer.headers.get("x-flux-demo-retried") for answer in answers].count("once") == 1
     assert [image_in(answer).size for answer in answers] == [(256, 256)] * 2
     deadline = time.monotonic() + 120
-    while len(service.copies()) < 2 and time.monotonic() < deadline:
+    while len(service.replicas()) < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert len(service.copies()) == 2, "the copy that died was not replaced"
+    assert len(service.replicas()) == 2, "the replica that died was not replaced"
 
 
 def test_a_redeploy_under_load_loses_no_request(service):
-    before = {copy.pid for copy in service.copies()}
+    before = {replica.pid for replica in service.replicas()}
     done, answers = threading.Event(), []
 
     def ask():
-        while not done.wait(0.2):  # the copies that start need the processors too
+        while not done.wait(0.2):  # the replicas that start need the processors too
             answers.append(service.infer(steps=8))
 
     with ThreadPoolExecutor(2) as pool:
@@ -267,11 +267,11 @@ def test_a_redeploy_under_load_loses_no_request(service):
         try:
             os.kill(service.pid, signal.SIGHUP)
             deadline = time.monotonic() + 200
-            while before & {copy.pid for copy in service.copies()} and time.monotonic() < deadline:
+            while before & {replica.pid for replica in service.replicas()} and time.monotonic() < deadline:
                 time.sleep(0.2)
         finally:
             done.set()
         for job in jobs:
             job.result()
-    assert not before & {copy.pid for copy in service.copies()}, "the old copies are still there"
+    assert not before & {replica.pid for replica in service.replicas()}, "the old replicas are still there"
     assert {answer.status_code for answer in answers} == {200}, [answer.text[:200] for answer in answers if answer.status_code != 200]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from training import data, flow, latents, loop, maps, measures, muon, stage_text, stage_transformer, stage_vae, train
+from training import data, flow, latents, loop, maps, measures, muon, networks, stage_text, stage_transformer, stage_vae, train
 from training.schedules import SCHEDULES
 from training.train import stages
 
@@ -57,8 +57,6 @@ def test_packing_is_diffusers_own():
 
 
 def test_the_training_schedule_is_the_pipelines():
-    from training import networks
-
     scheduler = networks.scheduler()
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 20, 20), mu=0.5)
     assert flow.sigmas(20) == pytest.approx(scheduler.sigmas.tolist(), abs=1e-5)
@@ -81,8 +79,6 @@ def test_a_receding_floor_earns_no_depth_correlation():
 
 
 def test_the_variance_of_the_vae_is_a_constant():
-    from training import networks
-
     vae = networks.vae()
     stage_vae.fix_variance(vae)
     with torch.no_grad():
@@ -100,6 +96,18 @@ def test_the_first_stages_run_from_an_empty_folder(tmp_path, monkeypatch):
     seeds, rgbd = data.load(tmp_path, (256, 256))
     assert rgbd.shape == (8, 256, 256, 4) and list(seeds) == list(range(8))
     assert (tmp_path / "samples" / "vae-000002.png").is_file()
+
+
+def test_the_decoders_own_stage_keeps_the_encoder_that_made_the_latents(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CHUNK", 8)
+    data.render_all(tmp_path, {(256, 256): 8}, 1)
+    model, averaged = networks.vae(), networks.vae()
+    torch.save({"step": 2, "model": model.state_dict(), "averaged": averaged.state_dict()}, tmp_path / "vae.pt")
+    stage_vae.train(loop.Run(tmp_path, "cpu", 1), 2, only_decoder=True)
+    trained = torch.load(tmp_path / "vae_decoder.pt", weights_only=True)["averaged"]
+    encoder = {name: value for name, value in averaged.state_dict().items() if name.startswith("encoder.")}
+    assert encoder and all(torch.equal(trained[name], value) for name, value in encoder.items())
+    assert not torch.equal(trained["decoder.conv_out.weight"], averaged.state_dict()["decoder.conv_out.weight"])
 
 
 def test_a_further_round_can_render_scenes_of_its_own(tmp_path, monkeypatch):
@@ -165,6 +173,22 @@ def test_what_only_runs_when_it_is_named_does(tmp_path, monkeypatch):
     everything = ran()
     assert everything[0] == "data" and everything[-1] == "export" and not {"shipped", "refine_text"} & set(everything)
     assert ran("shipped", "refine_text") == ["shipped", "refine_text"]
+
+
+def test_a_misspelt_stage_is_refused_before_others_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["training.train", "--work", str(tmp_path / "work"), "data", "vea"])
+    with pytest.raises(SystemExit, match="2"):
+        train.main()
+    assert "vea is not a stage" in capsys.readouterr().err and not (tmp_path / "work").exists()
+
+
+def test_a_new_round_changes_only_a_checkpoints_step(tmp_path):
+    for name, content in (("vae", {"step": 7, "model": {}}), ("latents", {"mean": 0.5})):
+        torch.save(content, tmp_path / f"{name}.pt")
+        train.restart(tmp_path / f"{name}.pt")
+    train.restart(tmp_path / "text.pt")  # never trained
+    kept = {path.name: torch.load(path) for path in tmp_path.iterdir()}
+    assert kept == {"vae.pt": {"step": 0, "model": {}}, "latents.pt": {"mean": 0.5}}
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)

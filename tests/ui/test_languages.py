@@ -63,7 +63,7 @@ def test_every_language_has_the_same_texts():
 
 
 def test_no_text_of_the_page_is_forgotten(blocks, studio):
-    prompts = {prompt for mode in MODES.values() for name in ("mini", "hosted") for prompt in examples.prompts(name, mode)}
+    prompts = {prompt for mode in MODES.values() for for_mini in (True, False) for prompt in examples.prompts(mode, for_mini)}
     names = {mode.title for mode in MODES.values()} | set(RATIOS.values()) | {f"Fetch FLUX for {mode}" for mode in MODES}
     left = set(texts(blocks)) - marked(WORDS["de"]) - prompts - names - NOT_SHOWN
     assert not left
@@ -165,7 +165,14 @@ def test_a_run_is_told_in_the_browsers_language(visit, photo_file, slow_steps):
 
 def test_the_page_is_in_the_browsers_language(visit):
     page = visit(tab="Canny", locale="de-DE")
-    for text in ("Kantenkarte", "Untere Schwelle", "niedriger behält schwächere Linien", "Zuschneiden", "Wie das Foto", "Ihre Bilder"):
+    for text in (
+        "Kantenkarte",
+        "Untere Schwelle",
+        "niedriger: auch schwächere Linien bleiben",
+        "Zuschneiden",
+        "Wie das Foto",
+        "Ihre Bilder",
+    ):
         expect(page.get_by_text(text, exact=True).locator("visible=true").first).to_be_visible()
     expect(page.locator("#prompt-canny textarea")).to_have_attribute("placeholder", "Beschreiben Sie das Bild, auf Englisch")
     empty = page.locator("#picture-canny .empty").evaluate("e => getComputedStyle(e, '::after').content")
