@@ -8,7 +8,7 @@ from flux_demo.maps.photo import looks_like_map, open_photo
 from flux_demo.modes import MODES
 from flux_demo.settings import ASSETS
 from flux_demo.studio import Studio
-from flux_demo.ui import build, examples, remove_temporary
+from flux_demo.ui import build, examples
 from flux_demo.ui.prompt_meter import measure
 
 
@@ -29,7 +29,8 @@ def test_flux_gets_photographs_and_the_mini_gets_what_it_was_taught():
     assert not {path for path, _ in examples.photos(for_mini=False)} & {path for path, _ in examples.photos(for_mini=True)}
 
 
-def test_a_service_of_ones_own_that_runs_the_mini_gets_what_the_mini_was_taught(settings, recording_backend):
+def test_a_service_of_ones_own_that_runs_the_mini_gets_what_the_mini_was_taught(settings, recording_backend, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", settings.outputs)
     backend = recording_backend("nim")
     backend.model_name = lambda mode: "mini"
     studio = Studio(settings, [backend], Gallery(settings.outputs_folder))
@@ -37,4 +38,3 @@ def test_a_service_of_ones_own_that_runs_the_mini_gets_what_the_mini_was_taught(
     offered = {block.value for block in page.blocks.values() if isinstance(block, gr.Button)}
     assert all(set(examples.prompts(mode, for_mini=True)) <= offered for mode in MODES.values())
     assert measure(studio, MODES["text"], "a red cube").endswith("of 64 tokens")
-    remove_temporary(page.folder)

@@ -12,7 +12,7 @@ from flux_demo.gallery import Gallery
 from flux_demo.recipe import read_recipe
 from flux_demo.request import DrawnImage, GenerationRequest, Size
 from flux_demo.studio import Studio
-from flux_demo.ui import build, remove_temporary
+from flux_demo.ui import build
 from flux_demo.ui.history import Album
 from flux_demo.ui.visitor_store import FOLDER, SHARED_S, VisitorStore, is_key, new_key
 
@@ -75,7 +75,8 @@ def test_on_a_shared_page_all_is_gone_after_a_day(tmp_path, make):
     assert sorted(seeds(VisitorStore(tmp_path), key)) == [2]
 
 
-def test_images_of_programs_go_after_a_day_too_although_nobody_looks(tmp_path, settings, recording_backend):
+def test_images_of_programs_go_after_a_day_too_although_nobody_looks(tmp_path, settings, recording_backend, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", settings.outputs)
     page = build(Studio(replace(settings, public=True), [recording_backend()], Gallery(tmp_path)))
     endpoint = next(fn.fn for fn in page.fns.values() if fn.api_name == "text")
     for prompt in ("a red cube", "a blue cone"):
@@ -86,7 +87,6 @@ def test_images_of_programs_go_after_a_day_too_although_nobody_looks(tmp_path, s
         index.execute("UPDATE images SET created = created - ? WHERE file = ?", (SHARED_S, old.name))
     page.clear_temporary()
     assert not old.exists() and new.exists()
-    remove_temporary(page.folder)
 
 
 def test_the_key_is_random_and_not_on_the_disk(tmp_path, make):
