@@ -28,7 +28,7 @@ serve: $(SERVE_STAMP)
 
 # Bytecode is kept, whatever the environment says: the tests start a hundred programs, and each would compile the package anew.
 test: $(STAMP)
-	@unset PYTHONDONTWRITEBYTECODE; exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@unset PYTHONDONTWRITEBYTECODE; exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

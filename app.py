@@ -61,11 +61,12 @@ def start(asked: argparse.Namespace):
     environment.prepare(own_hosts=(host,))
     environment.prepare_page()
     from flux_demo.studio import Studio
-    from flux_demo.ui import build, launch_options
 
-    global demo
     studio = Studio.from_settings(settings)
     studio.gallery.check()
+    from flux_demo.ui import build, launch_options  # which takes seconds
+
+    global demo
     _prepare(studio)
     page = demo = build(studio)
     try:

@@ -5,6 +5,7 @@ python -m examples.store
 
 import base64
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ NOTEBOOK = Path(__file__).with_name("quick_start.ipynb")
 SIDE = 192  # pixels of the longer side of a stored image
 
 
-def executed(folder: Path) -> Any:
-    """The notebook after it ran from top to bottom in that folder. Raises nbclient's CellExecutionError."""
+def executed(folder: Path, steps: int | None = None) -> Any:
+    """The notebook after it ran from top to bottom in that folder, with so many steps in place of its own. Raises nbclient's CellExecutionError."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for cell in notebook.cells if steps else ():
+        cell.source = re.sub(r'(steps(?:=|": ))\d+', rf"\g<1>{steps}", cell.source)
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
     return notebook
 

@@ -1,7 +1,9 @@
 """Fixtures for all tests. Every test runs with an empty environment of ours and with folders of its own."""
 
+import functools
 import gc
 import os
+import ssl
 from dataclasses import replace
 
 import hypothesis
@@ -21,9 +23,23 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # beside each other, workers of several
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 collect_seldom()  # as the programs do
+# Each HTTP client would read all certificates anew, which takes 50 ms, and the tests make a thousand of them.
+ssl.create_default_context = functools.lru_cache(ssl.create_default_context)
 # The machine may be busy, and nothing is written beside the repository.
 hypothesis.settings.register_profile("here", deadline=None, database=None)
 hypothesis.settings.load_profile("here")
+
+
+# What belongs together in this order, and the rest after it: files that share a page and a browser follow each other, and the long ones come first.
+FIRST = ("ui/test_workshop.py", "ui/", "serve/", "test_app.py", "training/")
+
+
+def pytest_collection_modifyitems(items):
+    def place(item):
+        path = item.path.as_posix()
+        return next((number for number, part in enumerate(FIRST) if f"tests/{part}" in path), len(FIRST))
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish():

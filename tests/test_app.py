@@ -9,7 +9,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from itertools import chain
 
 import pytest
 
@@ -25,12 +24,35 @@ def test_who_ends_it_as_soon_as_it_runs_ends_it_cleanly():
     assert done.returncode == 0 and done.stdout.startswith("Running on ") and done.stderr == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_the_page_answers_at_the_printed_address_and_ends_cleanly(number):
+def directly(address: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return opener.open(address, timeout=30).status == 200
+
+
+@pytest.mark.parametrize(
+    ("number", "environment"),
+    [
+        (
+            signal.SIGTERM,
+            {
+                "HTTP_PROXY": "http://127.0.0.1:9",
+                "http_proxy": "http://127.0.0.1:9",
+                "ALL_PROXY": "socks://127.0.0.1:9/",
+                "NO_PROXY": "example.org",
+            },
+        ),
+        (
+            signal.SIGINT,
+            {"all_proxy": "socks5://127.0.0.1:9", "no_proxy": "localhost,[::1]", "GRADIO_SERVER_PORT": "http", "HOME": "/nowhere"},
+        ),
+    ],
+    ids=["SIGTERM", "SIGINT"],
+)
+def test_in_the_environments_that_people_have_the_page_answers_at_the_printed_address_and_ends_cleanly(number, environment):
     port = free_port()
-    with started("--port", str(port)) as (process, address, lines):
+    with started("--port", str(port), **environment) as (process, address, lines):
         assert address == f"http://127.0.0.1:{port}/" and len(lines) == 1
-        assert answers(address)
+        assert directly(address)
         process.send_signal(number)
         rest = process.stdout.read()
         assert (process.wait(timeout=30), rest) == (0, "")
@@ -39,18 +61,14 @@ def test_the_page_answers_at_the_printed_address_and_ends_cleanly(number):
         probe.bind(("127.0.0.1", port))
 
 
-def test_no_model_library_is_loaded_before_the_page_answers():
-    with started("--port", str(free_port()), python=("-X", "importtime")) as (_, address, lines):
+@pytest.mark.skipif(sys.platform == "win32", reason="torch has another OpenMP there, which does not say how it was set")
+def test_no_model_library_is_loaded_before_the_page_answers_and_then_torchs_threads_are_told_to_sleep():
+    """OpenMP reads the environment once, when torch is imported: here by the warm-up behind the page."""
+    with started("--port", str(free_port()), python=("-X", "importtime"), OMP_DISPLAY_ENV="TRUE") as (process, _, lines):
         before = {line.rpartition("|")[2].strip() for line in lines}
         assert "gradio" in before
         assert not before & {"torch", "diffusers", "transformers", "cv2"}
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="torch has another OpenMP there, which does not say how it was set")
-def test_torchs_threads_are_told_to_sleep_before_torch_is_loaded():
-    """OpenMP reads the environment once, when torch is imported: here by the warm-up behind the page."""
-    with started("--port", str(free_port()), OMP_DISPLAY_ENV="TRUE") as (process, _, lines):
-        said = (found[1] for line in chain(lines, process.stdout) if (found := re.search(r"OMP_WAIT_POLICY ?= ?'(\w+)'", line)))
+        said = (found[1] for line in process.stdout if (found := re.search(r"OMP_WAIT_POLICY ?= ?'(\w+)'", line)))
         assert next(said) == "PASSIVE"
 
 
@@ -71,34 +89,12 @@ print(len(read))"""
     assert (put_back, int(after) - int(before)) == ("True", 1), "what was replaced is back, and Gradio reads as it is counted here"
 
 
-def test_gradios_own_variables_decide_when_no_address_is_given():
+def test_gradios_own_variables_decide_when_no_address_is_given_and_who_opens_the_page_is_told_once_how_to_close_it():
     port = free_port()
-    with started(GRADIO_SERVER_PORT=str(port), GRADIO_SERVER_NAME="0.0.0.0") as (_, address, _lines):
+    with started(GRADIO_SERVER_PORT=str(port), GRADIO_SERVER_NAME="0.0.0.0") as (_, address, lines):
         assert address.rstrip("/").endswith(f":{port}")
         assert answers(f"http://127.0.0.1:{port}/")
-
-
-def directly(address: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    return opener.open(address, timeout=30).status == 200
-
-
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {
-            "HTTP_PROXY": "http://127.0.0.1:9",
-            "http_proxy": "http://127.0.0.1:9",
-            "ALL_PROXY": "socks://127.0.0.1:9/",
-            "NO_PROXY": "example.org",
-        },
-        {"all_proxy": "socks5://127.0.0.1:9", "no_proxy": "localhost,[::1]", "GRADIO_SERVER_PORT": "http", "HOME": "/nowhere"},
-    ],
-    ids=lambda value: " ".join(value),
-)
-def test_the_page_starts_in_the_environments_that_people_have(environment):
-    with started("--port", str(free_port()), **environment) as (_, address, _lines):
-        assert directly(address)
+        assert [line for line in lines if "--auth USER:PASSWORD" in line] == lines[:1]
 
 
 needs_ipv6 = pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="this machine has no IPv6")
@@ -202,11 +198,6 @@ def status_of(url: str, **headers: str) -> int:
         return opener.open(urllib.request.Request(url, headers=headers), timeout=30).status
     except urllib.error.HTTPError as error:
         return error.code
-
-
-def test_whoever_opens_the_page_to_others_is_told_once_and_how_to_close_it():
-    with started("--port", str(free_port()), "--host", "0.0.0.0") as (_, _, lines):
-        assert [line for line in lines if "--auth USER:PASSWORD" in line] == lines[:1]
 
 
 def test_a_password_is_asked_for(tmp_path):

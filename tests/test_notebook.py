@@ -23,7 +23,7 @@ def test_the_notebook_runs_in_a_clean_folder(tmp_path, monkeypatch):
     for name in ("flux_demo", "assets"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    notebook = executed(tmp_path)
+    notebook = executed(tmp_path, steps=2)
     assert len(pictures(notebook, "image/png")) == 6
     shown = "".join(str(cell.get("outputs", "")) for cell in notebook.cells)
     assert "step/s" in shown or "s/step" in shown

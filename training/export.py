@@ -4,6 +4,7 @@
 """
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,26 +14,29 @@ from transformers import CLIPTextModel, DepthAnythingForDepthEstimation, DPTImag
 
 from training import networks, stage_estimator, stage_text, stage_vae, tokenizers
 
+# By the name of its folder: how it is made, the stages whose checkpoints have its weights, the best first, and under which key.
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...], str]] = {
+    "vae": (networks.vae, ("vae_decoder", "vae"), "averaged"),
+    "text_encoder": (lambda: networks.clip(len(tokenizers.clip_tokenizer())), ("text",), "clip"),
+    "text_encoder_2": (lambda: networks.t5(len(tokenizers.t5_tokenizer())), ("text",), "t5"),
+    "transformer": (lambda: networks.transformer(control=False), ("refine_text", "distil_text"), "averaged"),
+    "transformer_canny": (lambda: networks.transformer(control=True), ("distil_canny",), "averaged"),
+    "transformer_depth": (lambda: networks.transformer(control=True), ("distil_depth",), "averaged"),
+    "depth_estimator": (networks.depth_estimator, ("estimator",), "averaged"),
+}
 
-def assemble(work: Path) -> dict[str, nn.Module]:
-    """Every network with the best weights in `work`, float32, by the name of its folder."""
-    torch.manual_seed(0)
-    found: dict[str, nn.Module] = {"vae": networks.vae()}
-    stage_vae.fix_variance(found["vae"])
-    load(found["vae"], work, "vae_decoder", "vae")
-    stage_vae.fix_variance(found["vae"])
-    found["vae"].register_to_config(**latent_scale(work))
-    clip_tokens, t5_tokens = len(tokenizers.clip_tokenizer()), len(tokenizers.t5_tokenizer())
-    found["text_encoder"], found["text_encoder_2"] = networks.clip(clip_tokens), networks.t5(t5_tokens)
-    load(found["text_encoder"], work, "text", key="clip")
-    load(found["text_encoder_2"], work, "text", key="t5")
-    found["transformer"] = networks.transformer(control=False)
-    load(found["transformer"], work, "refine_text", "distil_text")
-    for mode in ("canny", "depth"):
-        found[f"transformer_{mode}"] = networks.transformer(control=True)
-        load(found[f"transformer_{mode}"], work, f"distil_{mode}")
-    found["depth_estimator"] = networks.depth_estimator()
-    load(found["depth_estimator"], work, "estimator")
+
+def assemble(work: Path, *names: str) -> dict[str, nn.Module]:
+    """The networks of these names, or every one, with the best weights in `work`, float32, by the name of its folder."""
+    found = {}
+    for name in names or NETWORKS:
+        torch.manual_seed(0)
+        build, stages, key = NETWORKS[name]
+        found[name] = build()
+        load(found[name], work, *stages, key=key)
+    if "vae" in found:
+        stage_vae.fix_variance(found["vae"])
+        found["vae"].register_to_config(**latent_scale(work))
     return found
 
 

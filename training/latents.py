@@ -54,7 +54,7 @@ def make_kind(work: Path, kind: str, counts: dict[tuple[int, int], int], device:
     if not missing:
         return
     vae, scale = _encoder(work, device), torch.load(work / "latents.pt", weights_only=True)
-    estimator = assemble(work)["depth_estimator"].to(device).eval() if kind == "estimated" else None
+    estimator = assemble(work, "depth_estimator")["depth_estimator"].to(device).eval() if kind == "estimated" else None
     for size, count in missing.items():
         target = file(work, kind, size)
         target.parent.mkdir(exist_ok=True)
@@ -71,7 +71,7 @@ def make_kind(work: Path, kind: str, counts: dict[tuple[int, int], int], device:
 
 
 def _encoder(work: Path, device: str):
-    return assemble(work)["vae"].to(device, memory_format=torch.channels_last).eval()
+    return assemble(work, "vae")["vae"].to(device, memory_format=torch.channels_last).eval()
 
 
 def file(work: Path, kind: str, size: tuple[int, int]) -> Path:

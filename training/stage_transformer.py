@@ -27,7 +27,7 @@ STRENGTH = {"text": (8.0, 0.8), "canny": (60.0, 0.07), "depth": (25.0, 0.22)}
 ALL_MODES = ("text", "text", "canny", "depth")  # text twice: words alone are the hardest to follow
 PROBE_WEIGHT = 0.1  # of the probe's loss, see labels.py
 RATE_EXPONENT = 1 / 3  # larger batches allow larger learning rates: twice those of a stage for eight times its batch
-SAMPLE_STEPS = 16
+SAMPLES, SAMPLE_STEPS = 16, 16
 OUTER = ("x_embedder", "context_embedder", "proj_out", "norm_out", "time_text_embed")
 
 
@@ -127,7 +127,7 @@ class Trainer:
     def save_samples(self, step: int) -> None:
         model = networks.transformer(control=self.modes != ("text",))
         model.load_state_dict(self.averaged.weights)
-        vae = export.assemble(self.run.work)["vae"].to(self.run.device)
+        vae = export.assemble(self.run.work, "vae")["vae"].to(self.run.device)
         path = self.run.sample_sheet(self.name, step)
         sample_sheet(model.to(self.run.device).eval(), vae, self.encoders, self.pools[0], self.teacher is not None, path, self.run.device)
 
@@ -166,7 +166,7 @@ class Trainer:
 
 
 def text_encoders(run: loop.Run) -> flow.TextEncoders:
-    found = export.assemble(run.work)
+    found = export.assemble(run.work, "text_encoder", "text_encoder_2")
     return flow.TextEncoders(
         found["text_encoder"], found["text_encoder_2"], tokenizers.clip_tokenizer(), tokenizers.t5_tokenizer(), run.device
     )
@@ -186,17 +186,17 @@ def load(model, checkpoint: Path) -> bool:
 
 @torch.no_grad()
 def sample_sheet(model, vae, encoders: flow.TextEncoders, pool: Pool, distilled: bool, path: Path, device: str) -> None:
-    """Write sixteen images of one size, each below its map if it has one, and a text file with their prompts beside the sheet."""
-    chosen = pool.choose(16, random.Random(1))
+    """Write some images of one size, each below its map if it has one, and a text file with their prompts beside the sheet."""
+    chosen = pool.choose(SAMPLES, random.Random(1))
     rows, said = pool.fetch(chosen), [row.prompt for row in chosen]
     control = rows.controls
-    prompts, empty = encoders.encode(said), encoders.encode([""] * 16)
+    prompts, empty = encoders.encode(said), encoders.encode([""] * SAMPLES)
     guidance = torch.tensor([1 + 2 / STRENGTH[row.mode][1] for row in chosen], device=device)  # a strength of 3
 
     def velocity_at(noisy: Tensor, time: Tensor) -> Tensor:
         if distilled:
             return flow.velocity(model, noisy, control, time, prompts, guidance, pool.size)
-        ones = torch.ones(16, device=device)
+        ones = torch.ones(SAMPLES, device=device)
         with_text = flow.velocity(model, noisy, control, time, prompts, ones, pool.size)
         without = flow.velocity(model, noisy, None if control is None else control * 0, time, empty, ones, pool.size)
         return without + 3 * (with_text - without)
@@ -204,7 +204,7 @@ def sample_sheet(model, vae, encoders: flow.TextEncoders, pool: Pool, distilled:
     noise = torch.randn(rows.latents.shape, generator=torch.Generator().manual_seed(0)).to(device)
     generated = flow.generate(velocity_at, noise, SAMPLE_STEPS)
     shown = [sheets.as_bytes(decode(vae, packed, pool.size)) for packed in ([generated] if control is None else [control, generated])]
-    sheets.save([list(images[start : start + 8]) for start in (0, 8) for images in shown], path)
+    sheets.save([list(images[start : start + 8]) for start in range(0, SAMPLES, 8) for images in shown], path)
     path.with_suffix(".txt").write_text("\n".join(said) + "\n", encoding="utf-8")
 
 

@@ -138,21 +138,17 @@ def test_ctrl_c_exits_130_without_a_stack_trace(place):
     assert not list(place.rglob("*.part"))
 
 
-def test_a_terminal_sees_the_steps(place):
+def test_a_terminal_sees_the_steps(place, monkeypatch):
     ours, theirs = pty.openpty()
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
-    command = [sys.executable, "-m", "flux_demo", "text", "a red cube", *QUICK]
-    with subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=theirs) as process:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                more = os.read(ours, 4096)
-            except OSError:  # the other end has closed
-                break
-            shown += more
-            if not more:
-                break
+    monkeypatch.setenv("COLUMNS", "80")
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert run(["text", "a red cube", *QUICK]) == 0
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 4096)
+        except OSError:  # the other end has closed
+            break
     os.close(ours)
-    assert process.returncode == 0
     assert b"step 2 of 2" in shown

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import cache
 
 import gguf
 import pytest
@@ -34,9 +35,15 @@ def read(place, components, dtype=torch.float32, **given):
     return load_transformer(place, dtype, lambda name: CPU, components=components, **given)
 
 
+@cache
+def model_cache(folder, dtype, plan):
+    """One for all files beside the same text encoders and VAE, which it loads once."""
+    return ModelCache(plan, CPU, dtype, 64)
+
+
 def latents(folder, place, mode="text", dtype=torch.bfloat16, plan=CPU_PLAN, stripes=None, lora=None):
     files = replace(mini_files(MODES["text"], folder), transformer=place, lora=lora)
-    pipeline = ModelCache(plan, CPU, dtype, 64).load(files)
+    pipeline = model_cache(folder, dtype, plan).load(files)
     return generate_latents(pipeline, "a red cube", 64, 48, 1, 2, 3.5, stripes and stripes((64, 48)))
 
 

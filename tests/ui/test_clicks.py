@@ -13,6 +13,8 @@ from tests.starting import free_port, started
 from tests.ui.conftest import PATIENCE_MS
 from tests.ui.driving import choose_size, prompt_field, run, seed_field, set_steps
 
+WITHOUT_WARM_UP = "import sys, app; app._warm_up = lambda studio: None; sys.exit(app.main(sys.argv[2:]))"
+
 
 @pytest.fixture
 def visitors(tmp_path):
@@ -84,7 +86,7 @@ def test_a_run_that_ended_with_the_program_is_said(chromium, tmp_path):
             program.kill()
             prompt_field(page).fill("a red cube on grass")
             seed_field(page).fill("12")
-        with started("--port", port, FLUX_DEMO_OUTPUTS=str(tmp_path)):
+        with started("--port", port, python=("-c", WITHOUT_WARM_UP), FLUX_DEMO_OUTPUTS=str(tmp_path)):  # it generates nothing
             page.locator("#status-text").get_by_text(CUT_SHORT).wait_for()
             expect(prompt_field(page)).to_have_value("a red cube on grass")  # which was typed while there was no program
             expect(seed_field(page)).to_have_value("12")

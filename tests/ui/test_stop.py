@@ -6,7 +6,7 @@ import zipfile
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.conftest import PATIENCE_MS, SMALL
+from tests.ui.conftest import PATIENCE_MS, SMALL, pause
 from tests.ui.driving import changed, choose_size, give_photo, made, prompt_field, read_recipe_of, run, seed_field, set_steps, source
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("slow_steps")]
@@ -76,8 +76,10 @@ def test_what_belongs_to_the_image_before_is_out_of_sight_until_the_next_one_is_
     prompt_field(page).fill("a blue cone")
     choose_size(page, SMALL)
     set_steps(page, 1)
+    pause["decoding"] = 0.0  # not of the first
     run(page)
     made(page, "text")
+    pause["decoding"] = 4.0
     of_the_image_before = (
         page.locator("#caption-text").or_(page.get_by_role("button", name="Delete image", exact=True)).locator("visible=true")
     )

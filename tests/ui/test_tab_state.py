@@ -75,6 +75,7 @@ class Fetching(Studio):
         if self.tries == 1:
             raise DownloadFailed("The network broke off. Fetch again, and it goes on where it ended.")
         Fetching.arrived = True
+        self.refresh()
 
 
 def test_the_fetch_button_counts_bytes_and_dresses_the_page_anew(recording_backend, tmp_path):
