@@ -168,7 +168,7 @@ def test_the_page_is_in_the_browsers_language(visit):
     for text in (
         "Kantenkarte",
         "Untere Schwelle",
-        "niedriger: auch schwächere Linien bleiben",
+        "niedriger: auch schwache Linien",
         "Zuschneiden",
         "Wie das Foto",
         "Ihre Bilder",
