@@ -32,7 +32,7 @@ def read(text, end=r";|$"):
         elif line.endswith("{"):
             open_blocks.append(inside.setdefault(line[:-1].strip(), {}))
         else:
-            name, value = re.fullmatch(rf"(\S+)\s+(.+?)(?:{end})", line).groups()
+            name, value = re.fullmatch(rf"(proxy_set_header \S+|\S+)\s+(.+?)(?:{end})", line).groups()
             inside[name] = value
     assert not open_blocks
     return tree
@@ -42,7 +42,8 @@ def nginx():
     """The path that is taken off, and the address behind it."""
     assert all(re.search(r"[;{}]$", line) for line in snippet("nginx").splitlines())
     ((where, said),) = read(snippet("nginx"), ";").items()
-    assert said["proxy_buffering"] == "off" and said["proxy_http_version"] == "1.1" and said["proxy_set_header"] == "Host $host"
+    assert said["proxy_buffering"] == "off" and said["proxy_http_version"] == "1.1"
+    assert (said["proxy_set_header Host"], said["proxy_set_header X-Forwarded-For"]) == ("$host", "$proxy_add_x_forwarded_for")
     assert int(said["client_max_body_size"][:-1]) * UNITS[said["client_max_body_size"][-1]] >= MAX_BYTES
     assert int(said["proxy_read_timeout"][:-1]) * UNITS[said["proxy_read_timeout"][-1]] >= 1800
     target = urlsplit(said["proxy_pass"])

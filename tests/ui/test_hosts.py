@@ -1,9 +1,12 @@
 """Under which names the page is reached: on this machine, on a network, through a public link, behind a proxy, on Spaces."""
 
+import httpx
 import pytest
 
 from flux_demo.settings import Settings
+from flux_demo.ui import blocks
 from flux_demo.ui.hosts import Hosts, own_names
+from flux_demo.ui.visitors import client_of
 
 HOME = Hosts.of(Settings(), None)
 SPACE = Hosts.of(Settings(space_host="anna-flux.hf.space"), None)
@@ -101,3 +104,13 @@ def test_a_visitors_address_is_the_proxys_word_only_on_spaces():
     assert HOME.address_of(asked) == "10.1.1.1"
     assert SPACE.address_of(asked) == "203.0.113.9"
     assert SPACE.address_of(Asked("10.1.1.1")) == "10.1.1.1"
+
+
+def test_behind_a_proxy_on_this_machine_visitors_are_told_apart(page, address, monkeypatch):
+    seen = []
+    monkeypatch.setattr(blocks, "client_of", lambda address, *names: seen.append(address) or client_of(address, *names))
+    for headers in ({"X-Forwarded-For": "203.0.113.9"}, {}):
+        call = f"{address}gradio_api/call/status"
+        event = httpx.post(call, json={"data": []}, headers=headers, trust_env=False).json()["event_id"]
+        assert "event: complete" in httpx.get(f"{call}/{event}", trust_env=False).text
+    assert seen == ["203.0.113.9", "127.0.0.1"]
