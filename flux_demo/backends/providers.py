@@ -200,18 +200,10 @@ class Providers(Backend):
         except FluxDemoError:
             raise
         except Exception as error:  # the library lets through its own errors, httpx's, and KeyErrors of answers of another form
-            if self._visitors_pay and _status_of(error) in (401, 403):
-                raise BackendUnavailable(SIGN_IN_AGAIN) from error
-            raise _failure(provider, error) from error
+            raise _failure(provider, error, self._visitors_pay) from error
 
 
-def _status_of(error: Exception) -> int | None:
-    from huggingface_hub import errors
-
-    return error.response.status_code if isinstance(error, errors.HfHubHTTPError) and error.response is not None else None
-
-
-def _failure(provider: str, error: Exception) -> FluxDemoError:
+def _failure(provider: str, error: Exception, visitors_pay: bool) -> FluxDemoError:
     from huggingface_hub import errors
     from PIL import UnidentifiedImageError
 
@@ -222,7 +214,9 @@ def _failure(provider: str, error: Exception) -> FluxDemoError:
         return BackendUnavailable(
             "FLUX.1-dev is available only to accounts that have accepted its licence. Accept it on https://huggingface.co/black-forest-labs/FLUX.1-dev with the account that pays, and try again."
         )
-    status = _status_of(error)
+    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) and error.response is not None else None
+    if visitors_pay and status in (401, 403):
+        return BackendUnavailable(SIGN_IN_AGAIN)
     if status is not None:
         kind, sentence = STATUSES.get(status, (GenerationFailed, f"{{who}} answered with error {status}. Try again in a minute."))
         return kind(sentence.format(who=who))

@@ -196,11 +196,13 @@ def test_a_model_that_nobody_serves_is_said(router, chosen):
         ask(replace(chosen, hf_provider="together"))
 
 
-@pytest.mark.parametrize("word", ["__401__", "__403__"])
-def test_visitors_who_pay_are_not_told_to_change_the_owners_token(router, chosen, word):
+@pytest.mark.parametrize(
+    ("word", "said"), [("__401__", "sign in again"), ("__403__", "sign in again"), ("__gated__", "accepted its licence")]
+)
+def test_visitors_who_pay_are_not_told_to_change_the_owners_token(router, chosen, word, said):
     asked = visitor_token.set(TOKEN)
     try:
-        with pytest.raises(BackendUnavailable, match="sign in again"):
+        with pytest.raises(BackendUnavailable, match=said):
             ask(replace(chosen, hf_provider="together", oauth_client="ours"), f"a fox {word}")
     finally:
         visitor_token.reset(asked)
