@@ -61,15 +61,15 @@ def test_in_the_environments_that_people_have_the_page_answers_at_the_printed_ad
         probe.bind(("127.0.0.1", port))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="torch has another OpenMP there, which does not say how it was set")
 def test_no_model_library_is_loaded_before_the_page_answers_and_then_torchs_threads_are_told_to_sleep():
     """OpenMP reads the environment once, when torch is imported: here by the warm-up behind the page."""
     with started("--port", str(free_port()), python=("-X", "importtime"), OMP_DISPLAY_ENV="TRUE") as (process, _, lines):
         before = {line.rpartition("|")[2].strip() for line in lines}
         assert "gradio" in before
         assert not before & {"torch", "diffusers", "transformers", "cv2"}
-        said = (found[1] for line in process.stdout if (found := re.search(r"OMP_WAIT_POLICY ?= ?'(\w+)'", line)))
-        assert next(said) == "PASSIVE"
+        if sys.platform != "win32":  # torch has another OpenMP there, which does not say how it was set
+            said = (found[1] for line in process.stdout if (found := re.search(r"OMP_WAIT_POLICY ?= ?'(\w+)'", line)))
+            assert next(said) == "PASSIVE"
 
 
 def test_gradio_checks_no_files_for_editors_when_the_page_starts():

@@ -153,7 +153,7 @@ def _run(studio: Studio, visitors: VisitorStore, request: GenerationRequest) -> 
     try:
         for event in events:
             if isinstance(event, GeneratedImage):
-                visitors.add_nobodys(event.path, event.recipe)
+                visitors.add_unclaimed(event.path, event.recipe)
                 latest = (gr.FileData(path=publish_kept(event.path)), event.recipe.to_dict())
             elif isinstance(event, Step):
                 latest = (None, {"step": event.done, "of": event.of})

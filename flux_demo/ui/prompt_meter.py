@@ -57,5 +57,6 @@ def _flux_folder(studio: Studio) -> Path | None:
     """A folder with FLUX's tokenizers, if there is one on this machine."""
     from flux_demo.hub import local_folder
 
-    names = (studio.settings.components, studio.settings.model("text"), MODES["text"].repo)  # a single file comes with none
+    # A single file comes with none. Often two of the names are the same.
+    names = dict.fromkeys((studio.settings.components, studio.settings.model("text"), MODES["text"].repo))
     return next((folder for name in names if name and (folder := local_folder(name, SHARED))), None)

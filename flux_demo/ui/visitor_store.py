@@ -63,7 +63,7 @@ class VisitorStore:
     def __init__(self, outputs: Path, shared: bool = False) -> None:
         self._outputs, self._shared = outputs, shared
         self._lock = threading.RLock()
-        self._nobody = new_key()
+        self._unclaimed = new_key()
         self._database: sqlite3.Connection | None = None
 
     def add(self, key: str, image: Path, recipe: Recipe, map_png: Path | None = None) -> None:
@@ -78,10 +78,10 @@ class VisitorStore:
         row = (visitor, image.name, image.stat().st_mtime, recipe.to_json())
         self._run(lambda database: database.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", row))
 
-    def add_nobodys(self, image: Path, recipe: Recipe) -> None:
+    def add_unclaimed(self, image: Path, recipe: Recipe) -> None:
         """Note an image of a program, which has no history: on a shared page it goes after a day as well."""
         if self._shared:
-            self.add(self._nobody, image, recipe)
+            self.add(self._unclaimed, image, recipe)
 
     def images(self, key: str) -> list[Kept]:
         """The visitor's images, newest first; those whose files are gone are left out."""
