@@ -19,7 +19,15 @@ def answers(address, event):
     return httpx.get(f"{address}gradio_api/call/text/{event}", trust_env=False, verify=False, timeout=120).text
 
 
+def wait_until(holds, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_one_client_with_48_runs_holds_nobody_up(address, client, photo_file, studio, slow_steps):
+    queue = studio._queues["mini"]
     with ThreadPoolExecutor(3) as listeners:
         heard, events = [], []
         for number in range(48):
@@ -28,6 +36,7 @@ def test_one_client_with_48_runs_holds_nobody_up(address, client, photo_file, st
             events.append(answer.json()["event_id"])
             if number < 3:  # all that one client may have; nobody listens to the others, and none of these ends meanwhile
                 heard.append(listeners.submit(answers, address, events[-1]))
+                wait_until(lambda: len(queue._runs) > number)  # each has a thread of its own, so a later one could overtake it
         for event in reversed(events[3:]):
             assert "of yours are under way or waiting" in answers(address, event)
         assert not any(each.done() for each in heard)
@@ -37,10 +46,7 @@ def test_one_client_with_48_runs_holds_nobody_up(address, client, photo_file, st
         client.predict("a blue sphere", SMALL, "7", 1, api_name="/text")
         for each in heard:
             assert "event: complete" in each.result()
-    deadline = time.monotonic() + 90
-    while (queue := studio._queues["mini"])._runs and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not queue._runs  # nothing is left of those that nobody listened to
+    wait_until(lambda: not queue._runs)  # nothing is left of those that nobody listened to
     newest = sorted(studio.gallery.folder.glob("*.png"), key=lambda path: path.stat().st_mtime_ns)[-4:]
     assert [read_recipe(path).prompt for path in newest].index("a blue sphere") < 3  # it had its turn before the last of them
 
