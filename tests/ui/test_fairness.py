@@ -36,7 +36,9 @@ def test_one_client_with_48_runs_holds_nobody_up(address, client, photo_file, st
             events.append(answer.json()["event_id"])
             if number < 3:  # all that one client may have; nobody listens to the others, and none of these ends meanwhile
                 heard.append(listeners.submit(answers, address, events[-1]))
-                wait_until(lambda: len(queue._runs) > number)  # each has a thread of its own, so a later one could overtake it
+                wait_until(
+                    lambda number=number: len(queue._runs) > number
+                )  # each has a thread of its own, so a later one could overtake it
         for event in reversed(events[3:]):
             assert "of yours are under way or waiting" in answers(address, event)
         assert not any(each.done() for each in heard)
