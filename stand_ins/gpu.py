@@ -2,7 +2,8 @@
 
 With it, code for a GPU runs on any machine, even at FLUX's full size, and everything that does not depend on values can be checked: a tensor
 on the wrong device for an operation raises an error, as do more bytes than the card has; and each operation for which the host waits for
-the device is recorded. It holds no values, so it says nothing about images, and nothing about time.
+the device is recorded. It is not the thread's current device by itself, as the second GPU of a machine is not: streams and events that are made
+elsewhere raise an error. It holds no values, so it says nothing about images, and nothing about time.
 
 What a stream of its own has freed is kept for that stream, as torch's allocator does, until ``empty_cache``; pinned memory is kept in powers of two.
 A real card also needs room for the CUDA context, the kernels' workspaces, and fragmentation.
@@ -16,7 +17,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from threading import RLock
+from threading import RLock, local
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -61,15 +62,22 @@ class Gpu:
         self._sizes: dict[int, tuple[int, object]] = {}  # of a storage: its bytes and its stream
         self._pinned: dict[int, int] = {}
         self._stream: object = None
+        self._current = local()  # whether a thread has made it its current device
         self._lock = RLock()  # files are read in several threads, and a storage may be freed at any moment
         self._inside = ExitStack()
 
     def __enter__(self) -> Gpu:
-        backend = SimpleNamespace(Stream=_Stream, stream=self._on, current_stream=_Stream, empty_cache=self.cached.clear)
+        backend = SimpleNamespace(
+            Stream=self._new_stream,
+            stream=self._on,
+            current_stream=self._new_stream,
+            device=self._as_current,
+            empty_cache=self.cached.clear,
+        )
         self._inside.enter_context(patch.object(torch, "meta", backend, create=True))  # where torch.get_device_module looks
         torch.get_device_module.cache_clear()  # it remembers the stand-in before
         self._inside.callback(torch.get_device_module.cache_clear)
-        self._inside.enter_context(patch.object(torch.cuda, "Event", _Stream))
+        self._inside.enter_context(patch.object(torch.cuda, "Event", self._new_stream))
         self._inside.enter_context(patch.object(torch.accelerator, "empty_host_cache", self._empty_host_cache, create=True))
         self._inside.enter_context(patch.object(torch.Tensor, "record_stream", lambda tensor, stream: None))
         self._inside.enter_context(patch.object(weights, "_to_device", self._read_to))
@@ -114,6 +122,23 @@ class Gpu:
             self.live -= size
             if stream is not None:
                 self.cached[stream] += size
+
+    @contextmanager
+    def _as_current(self, device: torch.device) -> Iterator[None]:
+        before, self._current.yes = self._is_current, True
+        try:
+            yield
+        finally:
+            self._current.yes = before
+
+    @property
+    def _is_current(self) -> bool:
+        return getattr(self._current, "yes", False)
+
+    def _new_stream(self) -> _Stream:
+        if not self._is_current:
+            raise RuntimeError("this GPU is not the current device, so its streams and events are another one's")
+        return _Stream()
 
     @contextmanager
     def _on(self, stream: object) -> Iterator[None]:

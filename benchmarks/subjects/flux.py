@@ -14,6 +14,7 @@ from gguf import GGMLQuantizationType
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
+from flux_demo.engine.current_device import on
 from flux_demo.engine.load import load_encoders, load_scheduler, load_transformer, load_vae
 from flux_demo.engine.memory import CPU_PLAN, PLANS, Plan
 from flux_demo.engine.modulation import PrecomputedModulation
@@ -63,7 +64,10 @@ class Subject:
 
 
 def build(weights: str, plan: Plan | None = None, modes: Sequence[str] = tuple(MODES), device: torch.device = GPU) -> Subject:
-    return _mini(modes) if weights == "mini" else _full_size(plan, modes, device)
+    if weights == "mini":
+        return _mini(modes)
+    with on(device):
+        return _full_size(plan, modes, device)
 
 
 def stripes(sides: tuple[int, int]) -> Image.Image:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from flux_demo import background
+from flux_demo.engine.current_device import on
 from flux_demo.environment import keep_compiled_code
 from flux_demo.hub import cache_folder
 
@@ -73,9 +74,10 @@ class RepeatedBlocks:
     def _prepare(self, calls: Sequence[tuple[_Forward, Any]], pixels: int) -> None:
         keep_compiled_code(cache_folder().parent / CACHE)
         try:
-            for forward, described in calls:
-                args, kwargs = tree_map(lambda given: given.zeros(self._device) if isinstance(given, _Tensor) else given, described)
-                _compiled(_twin(forward.block, self._device).forward)(*args, **kwargs)
+            with on(self._device):
+                for forward, described in calls:
+                    args, kwargs = tree_map(lambda given: given.zeros(self._device) if isinstance(given, _Tensor) else given, described)
+                    _compiled(_twin(forward.block, self._device).forward)(*args, **kwargs)
         except Exception as error:  # whatever a compiler raises: runs go on uncompiled, and say so
             self.failure = type(error).__name__
         else:

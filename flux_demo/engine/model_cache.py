@@ -10,6 +10,7 @@ import torch
 
 from flux_demo.engine.allocators import free_memory
 from flux_demo.engine.compiled import RepeatedBlocks
+from flux_demo.engine.current_device import on
 from flux_demo.engine.load import load_encoders, load_scheduler, load_transformer, load_vae
 from flux_demo.engine.memory import Plan
 from flux_demo.engine.modulation import PrecomputedModulation
@@ -43,11 +44,12 @@ class ModelCache:
     def load(self, files: ModelFiles, say: Callable[[str], None] = lambda sentence: None) -> Pipeline:
         """The mode's pipeline, read from its files if it is not here. ``say`` is told how far it is. Raises GenerationFailed in words."""
         if files not in self._pipelines:
-            shared = self._load_shared(files, say)
-            while len(self._pipelines) >= self.plan.modes:
-                self._pipelines.popitem(last=False)
-                free_memory()
-            self._pipelines[files] = self._load_pipeline(files, shared, say)
+            with on(self._device):
+                shared = self._load_shared(files, say)
+                while len(self._pipelines) >= self.plan.modes:
+                    self._pipelines.popitem(last=False)
+                    free_memory()
+                self._pipelines[files] = self._load_pipeline(files, shared, say)
         self._pipelines.move_to_end(files)
         return self._pipelines[files]
 

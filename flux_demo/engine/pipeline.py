@@ -13,6 +13,7 @@ from torch import Tensor
 from flux_demo import background
 from flux_demo.engine.allocators import empty_caches
 from flux_demo.engine.compiled import RepeatedBlocks
+from flux_demo.engine.current_device import on
 from flux_demo.engine.denoise import denoise
 from flux_demo.engine.latents import draw_noise, image_position_ids, pack, text_position_ids, unpack
 from flux_demo.engine.modulation import PrecomputedModulation
@@ -59,12 +60,14 @@ class Pipeline:
 
 def generate(pipeline: Pipeline, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Image:
     """Run a complete request: RGB, its size. Whatever the callbacks raise ends the run and comes through. Raises GenerationFailed."""
-    return background.run_out(run(pipeline, request), _tell(on_step, on_status))
+    with on(pipeline.shared.device):
+        return background.run_out(run(pipeline, request), _tell(on_step, on_status))
 
 
 def generate_latents(pipeline: Pipeline, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Tensor:
     """The packed latents of the image that ``generate`` returns."""
-    return background.run_out(_run_to_latents(pipeline, request), _tell(on_step, on_status))
+    with on(pipeline.shared.device):
+        return background.run_out(_run_to_latents(pipeline, request), _tell(on_step, on_status))
 
 
 @torch.no_grad()
