@@ -17,7 +17,7 @@ SUFFIXES = (".safetensors", ".gguf")
 FLUX_AXES = (16, 56, 56)  # of the rotary embedding: no tensor tells them
 TEXT_CHANNELS, CONTROL_CHANNELS, FILL_CHANNELS = 1, 2, 6  # of the input, in multiples of the output's
 LOADABLE = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", *GGUF_NUMBERS}
-SCALED_FP8 = (".scale_weight", ".weight_scale", ".scale_input", ".input_scale", "scaled_fp8")
+SCALES = (".scale_weight", ".weight_scale", ".scale_input", ".input_scale", "scaled_fp8")
 # Signs of other models in a tensor's name, with what they are.
 OTHERS: Mapping[str, str] = {
     "double_stream_modulation": "it is a FLUX.2 model",
@@ -80,12 +80,12 @@ def inspect(path: Path) -> Checkpoint:
     except UnreadableFile as error:
         raise NotUsable(str(error)) from error
     names = set(file.tensors)
-    if any(name.endswith(SCALED_FP8) for name in names):
-        raise NotUsable(
-            "its fp8 weights come with scales (scale_weight), which cannot be read; use a GGUF file, or an fp8 file without scales"
-        )
     prefix = next(prefix for prefix in COMFYUI_PREFIXES if any(name.startswith(prefix) for name in names))
     own = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
+    if any(name.endswith(SCALES) for name in own):  # not those of a text encoder in the same file
+        raise NotUsable(
+            "its weights come with scales (scale_weight), as scaled fp8 and fp4 do, which cannot be read; use a GGUF file, or an fp8 file without scales"
+        )
     is_lora = any(".lora_A." in name for name in own)
     weights = _in_diffusers_names(file, own)
     if not weights:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from flux_demo.checkpoints import is_file_name
 from flux_demo.errors import InvalidRequest
@@ -127,12 +128,21 @@ def listed_as_same(name: str, other: str) -> bool | None:
     return mine.hashes(SHARED) == theirs.hashes(SHARED)
 
 
+def weight_files(folder: Path) -> Sequence[Path]:
+    """Where a model's weights lie in its folder, by the names that diffusers and transformers give them: the shards that the index lists, or the one
+    file, whether they exist or not. Other variants beside them are not read. Raises ValueError for an index that cannot be read.
+    """
+    name = "model.safetensors" if folder.name.startswith("text_encoder") else "diffusion_pytorch_model.safetensors"
+    index = folder / f"{name}.index.json"
+    return shards_of(index) if index.is_file() else [folder / name]
+
+
 def lacking(files: ModelFiles) -> list[str]:
     """Names of the files and folders that a mode needs and that are missing, shards included; empty if none is."""
     gaps = [folder.name for folder in (files.shared / name for name in SHARED_FOLDERS) if not any(folder.glob("*"))]
     single_file = not files.transformer.is_dir() and files.transformer.is_file()
     for folder in (*(files.shared / name for name in SHARED_WEIGHTS), *(() if single_file else (files.transformer,))):
-        gaps += [f"{folder.name}/{name}" for name in ("config.json", *_weight_files(folder)) if not (folder / name).is_file()]
+        gaps += [f"{folder.name}/{name}" for name in ("config.json", *_names_of_weights(folder)) if not (folder / name).is_file()]
     if not (files.scheduler / "scheduler_config.json").is_file():
         gaps.append("scheduler/scheduler_config.json")
     return gaps
@@ -141,10 +151,12 @@ def lacking(files: ModelFiles) -> list[str]:
 def wrong_kind(files: ModelFiles, *, follows_map: bool) -> str | None:
     """Why the model, by its transformer's config, is not of the kind that the mode needs, as a clause; None if it is."""
     try:
-        config = json.loads((files.transformer / "config.json").read_text("utf-8"))
+        config = _config(files.transformer)
         kind, inputs, outputs = config.get("_class_name"), config["in_channels"], config.get("out_channels") or config["in_channels"]
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return "its transformer's config.json cannot be read"
+    if quantised := quantised_folder(files):
+        return quantised
     if kind != "FluxTransformer2DModel":
         return f"its transformer is a {kind}, not FLUX's"
     if follows_map and inputs != 2 * outputs:  # a control model takes the map's latents beside the image's
@@ -154,14 +166,26 @@ def wrong_kind(files: ModelFiles, *, follows_map: bool) -> str | None:
     return None
 
 
-def _weight_files(folder: Path) -> Sequence[str]:
-    """The files that hold a model's weights: the shards of its index, or its one file."""
-    for index in sorted(folder.glob("*.safetensors.index.json")):
+def quantised_folder(files: ModelFiles) -> str | None:
+    """Why the model's folders cannot be used if one of them was quantised by a library, as a clause; None if none was."""
+    for folder, what in ((files.transformer, "transformer"), (files.shared / "text_encoder_2", "text encoder")):
         try:
-            return [shard.name for shard in shards_of(index)]
-        except ValueError:
-            return [index.name + " (unreadable)"]
-    return [file.name for file in folder.glob("*.safetensors")] or ["*.safetensors"]
+            method = _config(folder)["quantization_config"]["quant_method"]
+        except (OSError, ValueError, KeyError, TypeError):  # a single file, or one that was not quantised
+            continue
+        return f"its {what} was quantised by {method}, which cannot be read; a GGUF file of the transformer can, beside bf16 text encoders"
+    return None
+
+
+def _config(folder: Path) -> Any:
+    return json.loads((folder / "config.json").read_text("utf-8"))
+
+
+def _names_of_weights(folder: Path) -> Sequence[str]:
+    try:
+        return [file.name for file in weight_files(folder)]
+    except ValueError:
+        return ["*.safetensors.index.json (unreadable)"]
 
 
 @lru_cache(maxsize=8)

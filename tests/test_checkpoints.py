@@ -31,6 +31,10 @@ def one(name, *shape):
 
 FILES = {
     "scaled fp8": (lambda text, canny: changed(text, **{"double_blocks.0.img_mod.lin.scale_weight": torch.ones(1)}), "scale_weight"),
+    "scaled fp8, with a prefix": (
+        lambda text, canny: {f"model.diffusion_model.{name}": value for name, value in changed(text, scaled_fp8=torch.ones(1)).items()},
+        "scale_weight",
+    ),
     "schnell": (lambda text, canny: without(text, "guidance"), "no guidance"),
     "flux 2": (one("double_stream_modulation_img.lin.weight"), "FLUX.2"),
     "stable diffusion": (one("model.diffusion_model.input_blocks.0.0.weight"), "Stable Diffusion model"),

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from flux_demo import model_files
+from flux_demo.engine.sizes import FLOAT32, sizes_of
 from flux_demo.errors import InvalidRequest
 from flux_demo.model_files import OWN, SHARED, WHOLE, files_for, listed_as_same, local_files
 from flux_demo.modes import MODES
@@ -92,9 +93,46 @@ def test_the_shipped_mini_is_whole(mode):
     assert model_files.wrong_kind(files, follows_map=mode.control is not None) is None
 
 
+def mini_copy(tmp_path):
+    shutil.copytree(model_files.MINI, tmp_path / "mini")
+    return model_files.mini_files(MODES["text"], tmp_path / "mini")
+
+
+def test_another_variant_beside_the_weights_is_neither_read_nor_counted(tmp_path):
+    files = mini_copy(tmp_path)
+    sizes = sizes_of(files)
+    for folder, name in ((files.transformer, "diffusion_pytorch_model"), (files.shared / "text_encoder_2", "model")):
+        shutil.copy(folder / f"{name}.safetensors", folder / f"{name}.fp16.safetensors")
+    assert sizes_of(files) == sizes and model_files.lacking(files) == []
+    (files.transformer / "diffusion_pytorch_model.safetensors").unlink()
+    assert model_files.lacking(files) == ["transformer/diffusion_pytorch_model.safetensors"]
+
+
+def test_weights_stay_in_their_files_only_where_hardly_any_must_be_converted(tmp_path):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    files = mini_copy(tmp_path)
+    file = files.transformer / "diffusion_pytorch_model.safetensors"
+    weights = {name: weight.float() for name, weight in load_file(file).items()}
+    save_file(weights, file)
+    assert not sizes_of(files).in_files and sizes_of(files, FLOAT32).in_files
+    save_file({name: weight if "norm_q" in name else weight.to(torch.bfloat16) for name, weight in weights.items()}, file)
+    assert sizes_of(files).in_files and not sizes_of(files, FLOAT32).in_files
+
+
+@pytest.mark.parametrize(("folder", "what"), [("transformer", "its transformer"), ("text_encoder_2", "its text encoder")])
+def test_a_folder_that_a_library_quantised_is_named(tmp_path, folder, what):
+    files = mini_copy(tmp_path)
+    config = json.loads((files.shared / folder / "config.json").read_text("utf-8"))
+    config["quantization_config"] = {"_load_in_4bit": True, "quant_method": "bitsandbytes"}
+    (files.shared / folder / "config.json").write_text(json.dumps(config), "utf-8")
+    assert f"{what} was quantised by bitsandbytes" in model_files.wrong_kind(files, follows_map=False)
+
+
 @pytest.mark.parametrize("folder", model_files.SHARED_FOLDERS)
 def test_an_empty_folder_is_lacking(tmp_path, folder):
-    shutil.copytree(model_files.MINI, tmp_path / "mini")
-    shutil.rmtree(tmp_path / "mini" / folder)
-    (tmp_path / "mini" / folder).mkdir()
-    assert folder in model_files.lacking(model_files.mini_files(MODES["text"], tmp_path / "mini"))
+    files = mini_copy(tmp_path)
+    shutil.rmtree(files.shared / folder)
+    (files.shared / folder).mkdir()
+    assert folder in model_files.lacking(files)

@@ -89,7 +89,7 @@ def components(folder: Path) -> Path:
     with torch.device("meta"):
         models = {"text_encoder": CLIPTextModel(clip_config()), "text_encoder_2": T5EncoderModel(t5_config()), "vae": new_vae()}
     for name, model in models.items():
-        save(folder / name / WEIGHTS, _shapes_of(model))
+        save(folder / name / (WEIGHTS if name == "vae" else "model.safetensors"), _shapes_of(model))
         (folder / name / "config.json").write_text("{}", "utf-8")
     for name in ("tokenizer", "tokenizer_2", "scheduler"):
         (folder / name).mkdir()

@@ -22,6 +22,7 @@ from flux_demo.model_files import (
     local_files,
     looks_like_path,
     lora_file,
+    quantised_folder,
     wrong_kind,
 )
 from flux_demo.modes import MODES, Mode
@@ -75,6 +76,8 @@ class LocalModels:
         if isinstance(components, Refusal):
             return components
         files = ModelFiles(checkpoint.title, components, file, components / "scheduler")
+        if quantised := quantised_folder(files):
+            return Refusal(f"The components for {file.name} cannot be used: {quantised}. Name another folder in FLUX_DEMO_COMPONENTS.")
         if gaps := lacking(files):
             return Refusal(f"A file of the components for {file.name} is missing: {gaps[0]}. Name a whole folder in FLUX_DEMO_COMPONENTS.")
         return files

@@ -86,7 +86,8 @@ def reading(part: str) -> Iterator[None]:
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
     try:
-        yield
+        with _restoring_the_default_dtype():
+            yield
     except (FluxDemoError, Cancelled):
         raise
     except NotUsable as error:
@@ -100,6 +101,17 @@ def reading(part: str) -> Iterator[None]:
             if failure
             else f"The {part} cannot be read: a file is damaged, incomplete or of another kind of model. Delete the model's folder and fetch or copy it again."
         ) from error
+
+
+@contextmanager
+def _restoring_the_default_dtype() -> Iterator[None]:
+    """diffusers leaves torch's default dtype at the model's where it could not build that, and everything else in this process would compute in it."""
+    default = torch.get_default_dtype()
+    try:
+        yield
+    except BaseException:
+        torch.set_default_dtype(default)
+        raise
 
 
 @contextmanager

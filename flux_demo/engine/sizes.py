@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from flux_demo.checkpoints import inspect
 from flux_demo.engine.memory import GIB, Sizes
 from flux_demo.layouts import share_of
-from flux_demo.model_files import ModelFiles
+from flux_demo.model_files import ModelFiles, weight_files
 from flux_demo.tensor_files import StoredTensor, read_header
 
 BF16, FLOAT32 = 2, 4  # bytes of a value
+MOSTLY = 0.98  # of the weights' bytes: a few norms may be stored otherwise
 KINDS = {BF16: "BF16", FLOAT32: "F32"}
 
 
@@ -46,7 +47,7 @@ def sizes_of(files: ModelFiles, width: int = BF16) -> Sizes:
         sum(2 ** (size - 1).bit_length() for size in blocks.values()) / GIB,  # as torch allocates them
         kind,
         quantised,
-        in_files=files.lora is None and all(each in (KINDS[width], "F32") or quantised for each in kinds),
+        in_files=files.lora is None and (quantised or kinds[KINDS[width]] >= MOSTLY * kinds.total()),
     )
 
 
@@ -56,7 +57,7 @@ SMALL_LAYERS = 0.1  # GiB; of the transformer, and what libraries round up
 def _weights(place: Path) -> Iterator[tuple[str, StoredTensor, float]]:
     """Name, tensor, and how much of the tensor the weight is."""
     if place.is_dir():
-        for file in _files(place):
+        for file in weight_files(place):
             yield from ((name, tensor, 1.0) for name, tensor in read_header(file).tensors.items())
         return
     checkpoint = inspect(place)
@@ -65,9 +66,5 @@ def _weights(place: Path) -> Iterator[tuple[str, StoredTensor, float]]:
         yield name, tensor, share_of(part, tensor.shape)
 
 
-def _files(folder: Path) -> Sequence[Path]:
-    return sorted(folder.glob("*.safetensors"))
-
-
 def _folder_bytes(folder: Path, width: int) -> int:
-    return sum(width * tensor.values for file in _files(folder) for tensor in read_header(file).tensors.values())
+    return sum(width * tensor.values for file in weight_files(folder) for tensor in read_header(file).tensors.values())

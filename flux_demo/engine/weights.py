@@ -7,7 +7,6 @@ through safetensors' own way to the GPU, which pins memory that WSL2 does not ha
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,12 +20,11 @@ from torch import Tensor, nn
 from flux_demo.checkpoints import FLUX_AXES, Checkpoint, NotUsable, inspect
 from flux_demo.engine.lora import ControlLora
 from flux_demo.errors import GenerationFailed
-from flux_demo.hub import shards_of
 from flux_demo.layouts import Part, rows_of
 from flux_demo.libraries import importing
+from flux_demo.model_files import weight_files
 from flux_demo.tensor_files import GGUF_NUMBERS, StoredTensor, UnreadableFile, read_header
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 CPU = torch.device("cpu")
 DTYPES = {
     "F64": torch.float64,
@@ -108,6 +106,8 @@ def find_source(place: Path, components: Path | None) -> Source:
     config = FluxTransformer2DModel.load_config(place, local_files_only=True)
     weights = {}
     for shard in weight_files(place):
+        if not shard.is_file():
+            raise GenerationFailed(f"The file {shard.name} of the transformer is missing. Fetch or copy the model again.")
         try:
             weights.update({name: (shard, tensor, Part(name)) for name, tensor in read_header(shard).tensors.items()})
         except UnreadableFile as error:
@@ -130,16 +130,6 @@ def read_lora(place: Path, scale: float, base: Source) -> ControlLora:
             return _typed(_read(file, tensor, part), tensor, torch.float32)
 
     return ControlLora(checkpoint, scale, read)
-
-
-def weight_files(folder: Path) -> Sequence[Path]:
-    """The transformer's one file, or the shards that its index lists. Raises GenerationFailed naming a file that is missing."""
-    index = folder / f"{WEIGHTS}.index.json"
-    shards = shards_of(index) if index.exists() else [folder / WEIGHTS]
-    for shard in shards:
-        if not shard.is_file():
-            raise GenerationFailed(f"The file {shard.name} of the transformer is missing. Fetch or copy the model again.")
-    return shards
 
 
 def _source_of(checkpoint: Checkpoint, components: Path | None) -> Source:
@@ -197,11 +187,17 @@ def _map(file: BinaryIO, tensor: StoredTensor, part: Part) -> Tensor:
     import numpy as np
 
     begin, size = _span(tensor, part)
-    # Read-only: a private, writable map counts against Windows's commit charge. torch warns of it, once; nothing writes here.
+    # Read-only: a private, writable map counts against Windows's commit charge.
     data = np.memmap(file, dtype=np.uint8, mode="r", offset=begin, shape=(size,))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return _shaped(torch.from_numpy(data), tensor, part)
+    return _shaped(torch.from_numpy(np.asarray(_Writable(data))), tensor, part)
+
+
+class _Writable:
+    """An array that says it can be written. torch warns of those that cannot, and a filter for warnings is all threads' filter. Nothing writes here."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array  # keeps the file mapped
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
 
 
 def _shaped(data: Tensor, tensor: StoredTensor, part: Part) -> Tensor:

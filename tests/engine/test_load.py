@@ -10,12 +10,12 @@ import torch
 from diffusers import FluxTransformer2DModel
 from safetensors.torch import load_file, save_file
 
-from flux_demo.engine.load import load_transformer
+from flux_demo.engine.load import load_transformer, load_vae
 from flux_demo.engine.memory import CPU_PLAN
-from flux_demo.engine.weights import WEIGHTS
 from flux_demo.errors import GenerationFailed
 from flux_demo.model_files import mini_files
 from flux_demo.modes import MODES
+from tests.engine.formats import WEIGHTS
 from tests.engine.runs import generate_latents
 
 CPU = torch.device("cpu")
@@ -177,6 +177,14 @@ def test_a_plan_for_one_mode_frees_the_one_before(tiny, new_model_cache):
     shared = model_cache.load(text).shared
     assert model_cache.load(canny).shared is shared
     assert model_cache.has(canny) and not model_cache.has(text)
+
+
+def test_a_model_that_cannot_be_built_leaves_the_default_dtype(copy):
+    config = copy / "vae" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text("utf-8")), "down_block_types": ["NoSuchBlock"]}), "utf-8")
+    with pytest.raises(GenerationFailed, match="The VAE cannot be read"):
+        load_vae(copy, torch.bfloat16, CPU)
+    assert torch.get_default_dtype() == torch.float32
 
 
 def test_loading_changes_nothing_for_other_threads(tiny):
