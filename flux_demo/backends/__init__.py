@@ -69,9 +69,8 @@ class Backend(ABC):
         """The model that recipes of that mode will name; None where it shows only in the answer."""
         return None
 
-    @property
-    def plan(self) -> str | None:
-        """How memory is used, in a sentence; before anything is loaded, as far as can be told. None where that is the service's business."""
+    def plan(self, mode: Mode) -> str | None:
+        """How memory is used for the mode, in a sentence; before it is loaded, as far as can be told. None where that is the service's business."""
         return None
 
     @property

@@ -18,7 +18,7 @@ from flux_demo.environment import cuda_device_order, cuda_visible_devices
 
 DRIVER_LIBRARIES = ("libcuda.so.1", "nvcuda.dll")  # on Linux (WSL too) and Windows
 SUPPORTED, COMPUTES_BFLOAT16 = (7, 5), (8, 0)  # compute capabilities: what torch's CUDA builds have code for, what has units for bfloat16
-CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
+INTEGRATED, CAPABILITY_MAJOR, CAPABILITY_MINOR = 18, 75, 76  # CUdevice_attribute
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Card:
     capability: tuple[int, int] | None = None  # compute capability; None where the driver does not say
     among: int = 1  # how many GPUs CUDA shows, this one included
     uuid: str = ""  # "GPU-..." or "MIG-..."; empty where the driver does not say
+    shares_memory: bool = False  # whether its memory is the machine's main memory, as on Jetson
 
     @property
     def is_supported(self) -> bool:
@@ -187,7 +188,7 @@ def _shown(library: Any, ordinal: int) -> Device | None:
     if library.cuDeviceGet(ctypes.byref(device), ordinal) != 0 or library.cuDeviceTotalMem_v2(ctypes.byref(total), device) != 0:
         return None
     library.cuDeviceGetName(name, len(name), device)
-    uuid, major, minor = (ctypes.c_ubyte * 16)(), ctypes.c_int(), ctypes.c_int()
+    uuid, major, minor, integrated = (ctypes.c_ubyte * 16)(), ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     has_uuid = library.cuDeviceGetUuid(ctypes.byref(uuid), device) == 0
     asked = ((major, CAPABILITY_MAJOR), (minor, CAPABILITY_MINOR))
     has_capability = all(library.cuDeviceGetAttribute(ctypes.byref(number), which, device) == 0 for number, which in asked)
@@ -197,6 +198,7 @@ def _shown(library: Any, ordinal: int) -> Device | None:
             total.value,
             capability=(major.value, minor.value) if has_capability else None,
             uuid=f"GPU-{UUID(bytes=bytes(uuid))}" if has_uuid else "",
+            shares_memory=library.cuDeviceGetAttribute(ctypes.byref(integrated), INTEGRATED, device) == 0 and integrated.value == 1,
         )
     )
 

@@ -64,8 +64,10 @@ class Weights(Protocol):
     def model_name(self, mode: Mode) -> str | None:
         """The model that its files will say; None when they are not all here."""
 
-    def planned(self) -> str | None:
-        """How memory will be used, in a sentence, as far as can be told before anything is loaded."""
+    def planned(self, mode: Mode, cache: ModelCache | None) -> str | None:
+        """How memory is used for the mode, in a sentence: in the cache that there is, if its model fits there, or as far as can be told before
+        it is loaded.
+        """
 
     def suits(self, cache: ModelCache, files: ModelFiles) -> bool:
         """Whether the files' model may be loaded into that cache."""
@@ -127,10 +129,8 @@ class Diffusion(Backend):
         loading = self._loading
         return self._loading_text if loading is not None and not loading.done() else None
 
-    @property
-    def plan(self) -> str | None:
-        cache = self._cache  # a run may let go of it meanwhile
-        return cache.plan.sentence if cache else self._weights.planned()
+    def plan(self, mode: Mode) -> str | None:
+        return self._weights.planned(mode, self._cache)
 
     def warm_up(self, mode: Mode) -> None:
         with self._models_to_myself(_ignore), self._device_errors_in_words():
@@ -200,7 +200,9 @@ class Diffusion(Backend):
 
     def _load(self, mode: Mode, on_status: OnStatus) -> None:
         """See that the mode's models are in memory. Raises what loading raises."""
-        if self._cache is not None and mode.name in self._files and self._cache.has(self._files[mode.name]):
+        files = self._files.get(mode.name)
+        # Another model may have been fetched for the mode since then; where its files are gone, what is loaded still serves.
+        if self._cache and files and self._cache.has(files) and self._weights.model_name(mode) in (files.model, None):
             return
         if refusal := self.refusal(mode):
             raise BackendUnavailable(refusal.reason)

@@ -18,7 +18,7 @@ from flux_demo.engine.presets import COMPILED, PRESETS, why_not_compiled
 from flux_demo.engine.sizes import sizes_of
 from flux_demo.errors import BackendUnavailable, ContentRefused, GenerationFailed, OutOfMemory
 from flux_demo.model_files import FLUX_TOKENS, ModelFiles, with_texts_files
-from flux_demo.modes import DEFAULT_SIZES, MODES, Mode
+from flux_demo.modes import DEFAULT_SIZES, Mode
 from flux_demo.request import SizeLimits
 from flux_demo.safety import UNFILTERED, Filter, installed_filter
 from flux_demo.settings import Settings
@@ -134,9 +134,14 @@ class Local:
         found = self._models.find(mode)
         return None if isinstance(found, Refusal) else found.model
 
-    def planned(self) -> str | None:
-        machine, files = self._machine, self._models.find(MODES["text"])
-        plan = self._plan(machine, memory.FLUX if isinstance(files, Refusal) else sizes_of(files))
+    def planned(self, mode: Mode, cache: ModelCache | None) -> str | None:
+        files = self._models.find(mode)
+        try:
+            if cache and (isinstance(files, Refusal) or self.suits(cache, files)):
+                return cache.plan.sentence
+            plan = self._plan(self._machine, memory.FLUX if isinstance(files, Refusal) else sizes_of(files))
+        except ValueError:  # a file is damaged: the mode's refusal says which
+            return None
         return plan.sentence if plan else None
 
     def suits(self, cache: ModelCache, files: ModelFiles) -> bool:
@@ -164,8 +169,11 @@ class Local:
         card = machine.card or Card(torch.cuda.get_device_name(index), total_bytes)
         self._before_loading = machine = replace(machine, card=replace(card, free_bytes=free_bytes + CONTEXT_BYTES))
         gpu_plan = self._plan(machine, sizes_of(files))
+        if gpu_plan is None and self._too_roomy:  # that was another model's plan, and this one has none that takes less
+            self._too_roomy = None
+            gpu_plan = self._plan(machine, sizes_of(files))
         if gpu_plan is None:
-            raise OutOfMemory(memory.why_none(free_bytes, machine.memory_bytes, sizes_of(files)))
+            raise OutOfMemory(_why_none(machine, sizes_of(files)))
         return ModelCache(gpu_plan, torch.device("cuda", index), torch.bfloat16, FLUX_TOKENS, self._pinning)
 
     def ran_out(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
@@ -173,20 +181,27 @@ class Local:
         of = "main memory" if failure.ran_out == MAIN_MEMORY else "GPU's memory"
         if self.on_cpu:
             return OutOfMemory("The main memory ran out. Close other programs, choose a smaller size, or use a smaller GGUF file.")
-        self._too_roomy = cache.plan if cache else self._too_roomy
-        tighter = self.planned() if self._too_roomy else None
+        before, self._too_roomy = self._too_roomy, cache.plan if cache else self._too_roomy
+        tighter = self._plan(self._machine, self._too_roomy.sizes) if self._too_roomy else None
         if tighter is None:
+            self._too_roomy = before  # a smaller image may still fit the tightest plan
             remedy = "close other programs" if failure.ran_out == MAIN_MEMORY else "close other programs that use the GPU"
             return OutOfMemory(f"The {of} ran out, and no plan uses less. Choose a smaller size, or {remedy}.")
-        return OutOfMemory(f"The {of} ran out. Run it again: a tighter plan is used from now on. {tighter}")
+        return OutOfMemory(f"The {of} ran out. Run it again: a tighter plan is used from now on. {tighter.sentence}")
 
     def _plan(self, machine: Machine, sizes: memory.Sizes) -> memory.Plan | None:
         if self.on_cpu:
             return memory.cpu_plan(machine.memory_bytes, sizes, BFLOAT16)
         if machine.card is None:
             return None
-        free_bytes, pinnable_bytes = free_for_flux(machine.card), machine.pinnable_bytes if self._pinning.works else 0
-        plan = memory.plan(free_bytes, machine.memory_bytes, below=self._too_roomy, sizes=sizes, pinnable_bytes=pinnable_bytes)
+        plan = memory.plan(
+            free_for_flux(machine.card),
+            machine.memory_bytes,
+            below=self._too_roomy,
+            sizes=sizes,
+            pinnable_bytes=machine.pinnable_bytes if self._pinning.works else 0,
+            shared=machine.card.shares_memory,
+        )
         return replace(plan, card=machine.card.name) if plan and machine.card.among > 1 else plan
 
     def _cpu_plan(self, machine: Machine, files: ModelFiles) -> memory.Plan:
@@ -209,8 +224,7 @@ class Local:
             return None
         if self.on_cpu:
             return Refusal(memory.why_none_on_cpu(machine.memory_bytes, sizes))
-        assert machine.card
-        return Refusal(memory.why_none(free_for_flux(machine.card), machine.memory_bytes, sizes))
+        return Refusal(_why_none(machine, sizes))
 
     def _machine_refusal(self, machine: Machine) -> Refusal | None:
         if machine.card is None:
@@ -226,15 +240,20 @@ class Local:
                 f"The {machine.card.name} cannot be used: the installed PyTorch was built without CUDA. "
                 "Install its CUDA build as https://pytorch.org/get-started/locally shows."
             )
-        free_bytes = free_for_flux(machine.card)
-        if memory.plan(free_bytes, machine.memory_bytes) is None:  # nor for a smaller model: it would be streamed through as little memory
-            return Refusal(memory.why_none(free_bytes, machine.memory_bytes))
+        # Nor for a smaller model: it would be streamed through as little memory.
+        if memory.plan(free_for_flux(machine.card), machine.memory_bytes, shared=machine.card.shares_memory) is None:
+            return Refusal(_why_none(machine, memory.FLUX))
         return None
 
 
 def free_for_flux(card: Card) -> int:
     """Bytes of the card that nobody uses, without what CUDA itself will take."""
     return (card.total_bytes if card.free_bytes is None else min(card.free_bytes, card.total_bytes)) - CONTEXT_BYTES
+
+
+def _why_none(machine: Machine, sizes: memory.Sizes) -> str:
+    assert machine.card
+    return memory.why_none(free_for_flux(machine.card), machine.memory_bytes, sizes, shared=machine.card.shares_memory)
 
 
 def _torch_index(card: Card | None) -> int:

@@ -57,7 +57,7 @@ class Mini:
     def model_name(self, mode: Mode) -> str:
         return mini_files(mode, self._folder).model
 
-    def planned(self) -> str:
+    def planned(self, mode: Mode, cache: ModelCache | None) -> str:
         return CPU_PLAN.sentence
 
     def suits(self, cache: ModelCache, files: ModelFiles) -> bool:

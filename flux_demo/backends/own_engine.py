@@ -62,4 +62,6 @@ def drawn_image(
             f"The prompt is too long for the model: its last {'token was' if ignored == 1 else f'{ignored} tokens were'} ignored.",
         )
     versions = {library: version(library) for library in libraries}
-    return DrawnImage(image, model, preset, plan.sentence_for(request.size.pixels), versions, notes=tuple(notes))
+    return DrawnImage(
+        image, model, preset, plan.sentence_for(request.size.pixels, follows_map=request.control is not None), versions, notes=tuple(notes)
+    )

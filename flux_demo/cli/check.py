@@ -50,7 +50,7 @@ def _mode(studio: Studio, mode: Mode) -> dict[str, Any]:
                 "backend": backend.name,
                 "title": backend.title,
                 "refusal": refusal.reason if refusal else None,
-                "plan": None if refusal else backend.plan,
+                "plan": None if refusal else backend.plan(mode),
             }
         )
     try:

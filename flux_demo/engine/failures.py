@@ -29,13 +29,26 @@ FAILURES = (
     ),
     Failure(
         "The GPU's memory ran out.",
-        signs=("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "cudaErrorMemoryAllocation"),
+        signs=(
+            "CUDA out of memory",
+            "CUDA error: out of memory",
+            "CUBLAS_STATUS_ALLOC_FAILED",
+            "cudaErrorMemoryAllocation",
+            "cublasCreate",
+        ),
         classes=("OutOfMemoryError",),
         ran_out=GPU_MEMORY,
     ),
     Failure(
         "The main memory ran out.",
-        signs=("can't allocate memory", "Cannot allocate memory", "unable to mmap", "bad allocation", "std::bad_alloc"),
+        signs=(
+            "DefaultCPUAllocator",
+            "can't allocate memory",
+            "Cannot allocate memory",
+            "unable to mmap",
+            "bad allocation",
+            "std::bad_alloc",
+        ),
         classes=("MemoryError",),
         errnos=(errno.ENOMEM,),
         ran_out=MAIN_MEMORY,

@@ -1,7 +1,7 @@
 """What fits where: arithmetic only, from the memory that is free to a plan with its reason.
 
 A run has three phases: encoding the prompt (T5), denoising (the transformer), and decoding (the VAE). A plan says what is on the device in
-each. No plan changes the image, except that decoding in tiles does, a little; it is used only where a large image would not fit otherwise,
+each. No plan changes the image, except that the VAE does, a little, where it works in tiles: only where a large image would not fit otherwise,
 and the person is told.
 
 The weights' sizes are those of the files that are loaded; FLUX is FLUX.1 in bfloat16. What a run needs beside the weights is taken from published
@@ -70,7 +70,7 @@ class Plan:
     pin_blocks: bool = True  # what is not held in pinned memory is pinned on its way to the device, block by block
     stream_t5: bool = False
     modulation_on_device: bool = True
-    tile_above: int | None = None  # pixels; larger images are decoded in tiles
+    tile_above: int | None = None  # pixels; larger images are decoded, and their maps encoded, in tiles
     card: str | None = None  # the GPU's name, where there are several
 
     def tiles(self, pixels: int) -> bool:
@@ -105,9 +105,12 @@ class Plan:
         modulation = "" if self.modulation_on_device else "; the modulation layers stay in their files"
         return f"{modes} and the text encoder stay on the GPU{modulation}."
 
-    def sentence_for(self, pixels: int) -> str:
+    def sentence_for(self, pixels: int, *, follows_map: bool = False) -> str:
         """The sentence for an image of that many pixels."""
-        return f"{self.sentence} The image was decoded in tiles to save memory." if self.tiles(pixels) else self.sentence
+        if not self.tiles(pixels):
+            return self.sentence
+        also = "The map was encoded, and the image decoded," if follows_map else "The image was decoded"
+        return f"{self.sentence} {also} in tiles to save memory."
 
     @property
     def device_bytes(self) -> int:
@@ -180,15 +183,17 @@ def plan(
     *,
     sizes: Sizes = FLUX,
     pinnable_bytes: int | None = None,
+    shared: bool = False,
 ) -> Plan | None:
     """The roomiest plan for a GPU with so much free memory in a machine with so much main memory (0: unknown); None if none fits.
 
     ``below`` is a plan that was tried and did not fit: only tighter ones are taken. ``pinnable_bytes``: main memory that may be pinned, if not all;
-    0 where nothing can be pinned, as on WSL2.
+    0 where nothing can be pinned, as on WSL2. ``shared``: both memories are one, so what is taken of the one is missing in the other.
     """
     for row, tiled in _in_order(sizes):
         row = replace(row, sizes=sizes, pin_blocks=pinnable_bytes != 0)
-        most = _shares(row, free_bytes)
+        free = free_bytes - shared * row.memory_bytes
+        most = _shares(row, free)
         if below is not None:  # a step that is worth loading again for
             most = min(most, below.kept // 2 if below.stream_body else SHARES // 2)
         for shares in sorted({most, 0}, reverse=True):
@@ -198,9 +203,9 @@ def plan(
             )
             known = memory_bytes or (row.pin_body and pinnable_bytes is not None)
             fits_main_memory = not known or candidate.memory_bytes <= main_memory
-            fits = fits_main_memory and free_bytes >= candidate.needs(tiled=tiled)
+            fits = fits_main_memory and free >= candidate.needs(tiled=tiled)
             if fits and (below is None or candidate.needs(tiled) < below.needs(tiled)):
-                room = free_bytes - candidate.device_bytes - _bytes(RESERVE + candidate.compiling)
+                room = free - candidate.device_bytes - _bytes(RESERVE + candidate.compiling)
                 return replace(candidate, tile_above=int(room / _bytes(DECODING) * MEGAPIXEL))
     return None
 
@@ -230,9 +235,15 @@ def _shares(row: Plan, free_bytes: int) -> int:
     return max(0, min(SHARES - 1, int(room / _bytes(row.sizes.body / SHARES))))
 
 
-def why_none(free_bytes: int, memory_bytes: int, sizes: Sizes = FLUX) -> str:
+def why_none(free_bytes: int, memory_bytes: int, sizes: Sizes = FLUX, *, shared: bool = False) -> str:
     """What is too small, in words, where ``plan`` found nothing."""
     rows = [replace(row, sizes=sizes) for row in PLANS]
+    if shared:
+        least = min(row.needs(tiled=True) + row.memory_bytes for row in rows)
+        return (
+            f"GPU and processor share their memory here: {_gb(free_bytes)} of it are free, and FLUX needs at least {_gb(least)}. "
+            "Close other programs, or use another backend."
+        )
     least = rows[-1].needs(tiled=True)
     if free_bytes < least:
         return f"{_gb(free_bytes)} of GPU memory are free, and FLUX needs at least {_gb(least)}. Close other programs that use the GPU."

@@ -116,7 +116,7 @@ def place_t5(t5: Any, plan: Plan, device: torch.device, pinning: Pinning | None 
 
 
 def tile(vae: Any, *, tiled: bool) -> None:
-    """Decode in tiles, or whole. Tiles change the image a little: each is normalised by itself."""
+    """Decode and encode in tiles, or whole. Tiles change the image a little: each is normalised by itself."""
     if tiled:
         vae.enable_tiling()
         vae.tile_sample_min_size, vae.tile_latent_min_size = TILE, TILE // 8

@@ -94,8 +94,8 @@ def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None
     reasons = f"<p>{escape(reason)}</p>" if not route.passed_over else f"<dl>{''.join(map(_reason, route.passed_over))}</dl>"
     if route.backend.name == "mini":
         return f'<details class="where"><summary>{I18nData(ON_THE_MINI)}{now}</summary>{reasons}</details>'
-    if route.backend.plan:
-        reasons += f"<p>{escape(route.backend.plan)}</p>"
+    if plan := route.backend.plan(mode):
+        reasons += f"<p>{escape(plan)}</p>"
     terms = f'<p class="where">{escape(route.backend.notice)}</p>' if route.backend.notice else ""
     if not route.dials.can_stop:
         terms += '<p class="where">A request cannot be cancelled once it has been sent.</p>'

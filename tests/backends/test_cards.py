@@ -88,7 +88,8 @@ class Driver:
         return 0
 
     def cuDeviceGetAttribute(self, number, attribute, device):
-        number._obj.value = self.gpus[device.value]["capability"][attribute - 75]
+        gpu = self.gpus[device.value]
+        number._obj.value = gpu["capability"][attribute - 75] if attribute in (75, 76) else gpu.get("integrated", 0)
         return 0
 
 
@@ -218,6 +219,13 @@ def test_where_nvml_does_not_answer_the_driver_is_asked(nvml, driver, replaced):
     assert find_card() is None
     driver(Driver(SMALL, LARGE))
     assert find_card() == Card(LARGE["name"], 24 * GB, None, (8, 9), 2, "")
+
+
+def test_the_driver_says_which_gpu_shares_the_machines_memory(nvml, driver):
+    nvml(nvmlInit=failing(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND))
+    for integrated in (0, 1):
+        driver(Driver({**LARGE, "integrated": integrated}))
+        assert find_card().shares_memory == bool(integrated)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from dataclasses import replace
 from itertools import groupby
 
 import pytest
@@ -57,7 +58,9 @@ def test_every_mode_generates_an_image_of_the_requested_size(backend, mode):
     drawn = backend.generate(ask(mode), lambda *step: steps.append(step), statuses.append)
     assert drawn.image.size == (128, 128) and drawn.image.mode == "RGB"
     assert (drawn.model, drawn.preset, drawn.safety, drawn.seed, drawn.notes) == ("mini", "exact", None, None, ())
-    assert set(drawn.libraries) == {"torch", "diffusers", "transformers"} and drawn.plan == backend.plan and "CPU" in drawn.plan
+    assert (
+        set(drawn.libraries) == {"torch", "diffusers", "transformers"} and drawn.plan == backend.plan(MODES[mode]) and "CPU" in drawn.plan
+    )
     assert [step[:2] for step in steps] == [(1, 2), (2, 2)]
     phases = [phase for phase, _ in groupby(status.phase for status in statuses)]
     assert phases == [Phase.LOADING, Phase.ENCODING, Phase.DENOISING, Phase.DECODING]
@@ -202,6 +205,25 @@ def test_running_out_of_memory_is_worded_and_the_next_run_works(folder):
         statuses = []
         assert backend.generate(ask(), quiet, statuses.append).image.size == (128, 128)
         assert loads(statuses)
+
+
+class Named(Mini):
+    """Weights whose model has another name once another one was fetched; None while its files are gone."""
+
+    def model_name(self, mode):
+        return self.model
+
+    def files(self, mode, say):
+        return replace(super().files(mode, say), model=self.model)
+
+
+def test_a_model_that_was_fetched_since_then_is_the_one_that_runs(folder):
+    weights = Named(folder)
+    backend, seen = Diffusion(weights), []
+    for weights.model in ("a base with a LoRA", "the model itself", None):
+        statuses = []
+        seen.append((backend.generate(ask(), quiet, statuses.append).model, bool(loads(statuses))))
+    assert seen == [("a base with a LoRA", True), ("the model itself", True), ("the model itself", False)]
 
 
 def test_a_gpu_that_fails_is_worded(folder):

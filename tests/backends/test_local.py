@@ -54,7 +54,36 @@ def test_the_tighter_plan_that_is_offered_is_one_that_main_memory_allows(setting
     weights = Local(settings, Machine(BIG.card, cuda_torch=True, memory_bytes=16 * GIB))
     model_cache = SimpleNamespace(plan=memory.plan(23 * GIB, 16 * GIB))
     assert "47% of the model stays on the GPU" in str(weights.ran_out(model_cache, GPU_FULL))  # main memory cannot hold the whole
-    assert "47% of the model stays on the GPU" in weights.planned()
+    assert "47% of the model stays on the GPU" in weights.planned(MODES["text"], None)
+
+
+def test_each_mode_has_the_plan_of_its_own_files(folder, tmp_path):
+    weights = Local(Settings(models={"text": str(split(folder, tmp_path / "flux", "text"))}), card(total_bytes=12 * GIB))
+    small, large = (weights.planned(MODES[mode], None) for mode in ("text", "canny"))
+    assert small.startswith("All three modes") and large.startswith("32% of the model stays")
+    loaded = SimpleNamespace(plan=weights._plan(weights._machine, memory.FLUX))
+    assert weights.planned(MODES["text"], loaded) == loaded.plan.sentence  # where it is loaded already
+
+
+def test_a_damaged_file_has_no_plan_and_takes_no_other_modes(folder, tmp_path):
+    flux = split(folder, tmp_path / "flux", "text")
+    weights = Local(Settings(models={"text": str(flux), "canny": str(split(folder, tmp_path / "canny", "canny"))}), BIG)
+    whole = weights.planned(MODES["canny"], None)
+    shard = flux / "transformer" / "diffusion_pytorch_model.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    assert weights.planned(MODES["text"], None) is None and weights.refusal(MODES["text"]) is not None
+    assert weights.planned(MODES["canny"], None) == whole is not None
+
+
+def test_a_plan_that_another_model_ran_out_with_is_forgotten_where_nothing_is_tighter(settings, folder, tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (23 * GIB, 24 * GIB))
+    weights = Local(Settings(models={"text": str(split(folder, tmp_path / "flux", "text"))}), BIG)
+    weights._too_roomy = replace(memory.plan(23 * GIB, 64 * GIB), sizes=memory.Sizes(0, 0, 0, 0, 0))
+    assert weights.model_cache(weights.files(MODES["text"], quiet)).plan.name == "three"
 
 
 def refusal(machine=BIG, mode="text", **given):
@@ -100,13 +129,16 @@ def test_a_card_that_torch_has_no_code_for_is_refused_and_a_slow_one_is_named(se
 
 def test_memory_that_is_free_counts_and_not_what_the_card_has(settings):
     assert "2 GB of GPU memory are free" in reason(card(free_bytes=3 * GIB))
-    busy, idle = (Local(settings, card(free_bytes=free * GIB)).planned() for free in (13, 24))
-    assert busy == memory.plan(13 * GIB - CONTEXT_BYTES, 64 * GIB).sentence != idle == Local(settings, BIG).planned()
+    busy, idle = (Local(settings, card(free_bytes=free * GIB)).planned(MODES["text"], None) for free in (13, 24))
+    assert busy == memory.plan(13 * GIB - CONTEXT_BYTES, 64 * GIB).sentence != idle == Local(settings, BIG).planned(MODES["text"], None)
 
 
 def test_of_several_gpus_the_plan_names_the_one_that_is_taken(settings):
-    several = Local(settings, card(among=2)).planned()
-    assert several == f"{Local(settings, BIG).planned()} Of several GPUs it runs on the NVIDIA Test, which had the most free memory."
+    several = Local(settings, card(among=2)).planned(MODES["text"], None)
+    assert (
+        several
+        == f"{Local(settings, BIG).planned(MODES['text'], None)} Of several GPUs it runs on the NVIDIA Test, which had the most free memory."
+    )
 
 
 def test_models_go_to_the_card_that_was_said_and_later_plans_forget_what_they_take(settings, folder, tmp_path, monkeypatch):
@@ -128,7 +160,9 @@ def test_models_go_to_the_card_that_was_said_and_later_plans_forget_what_they_ta
     monkeypatch.setattr("flux_demo.backends.local.this_machine", lambda: looks.pop(0) if len(looks) > 1 else looks[0])
     weights = Local(settings)
     weights.model_cache(files)
-    assert weights.planned() == memory.plan(21 * GIB, 64 * GIB).sentence  # with what was free, and not with the one GiB that is left
+    assert (
+        weights.planned(MODES["text"], None) == memory.plan(21 * GIB, 64 * GIB).sentence
+    )  # with what was free, and not with the one GiB that is left
 
 
 def test_too_little_memory():

@@ -16,6 +16,7 @@ from flux_demo.engine.memory import GIB
 from flux_demo.engine.model_cache import ModelCache
 from flux_demo.errors import OutOfMemory
 from flux_demo.model_files import mini_files
+from flux_demo.modes import MODES
 from flux_demo.request import GenerationRequest, Size
 from stand_ins.gpu import Gpu
 from tests.engine.tiny import build
@@ -81,6 +82,20 @@ def test_everything_is_freed_and_the_next_run_takes_a_tighter_plan(settings, fol
         assert drawn.plan.startswith("47% of the model stays") and drawn.image.size == (256, 256)
 
 
+def test_when_no_plan_is_tighter_a_later_image_is_still_tried(settings, folder, monkeypatch):
+    monkeypatch.setattr("flux_demo.background.start", start_here)
+    with Gpu() as gpu:
+        backend, said = Diffusion(OnStandIn(settings, gpu, folder, card=12)), []
+        gpu.capacity = 1000  # nothing fits
+        while not said or "a tighter plan is used from now on" in said[-1]:
+            with pytest.raises(OutOfMemory) as raised:
+                backend.generate(ASKED, quiet, quiet)
+            said.append(str(raised.value))
+        assert len(said) == 4 and "no plan uses less. Choose a smaller size" in said[-1]  # with 6, 3, 1 and 0 shares of the model kept
+        gpu.capacity = None
+        assert backend.generate(ASKED, quiet, quiet).plan.startswith("The model is streamed block by block")
+
+
 @pytest.mark.parametrize("successes", [0, 5])  # while loading; while the prompt is read
 def test_a_failed_pin_is_not_a_full_gpu_and_is_not_tried_again(settings, folder, monkeypatch, successes):
     pinned = []
@@ -96,11 +111,11 @@ def test_a_failed_pin_is_not_a_full_gpu_and_is_not_tried_again(settings, folder,
     with Gpu() as gpu:
         weights = OnStandIn(settings, gpu, folder, card=12)
         backend = Diffusion(weights)
-        assert "pinned" not in backend.plan
+        assert "pinned" not in backend.plan(MODES["text"])
         drawn = backend.generate(ASKED, quiet, quiet)
         assert drawn.image.size == (256, 256) and drawn.plan.endswith("No main memory can be pinned here, so streaming is slower.")
-        assert weights._too_roomy is None and backend.plan == drawn.plan
+        assert weights._too_roomy is None and backend.plan(MODES["text"]) == drawn.plan
         backend.close()
         tried = len(pinned)
-        assert backend.plan == drawn.plan  # remembered for what is loaded next
+        assert backend.plan(MODES["text"]) == drawn.plan  # remembered for what is loaded next
         assert backend.generate(ASKED, quiet, quiet).plan == drawn.plan and len(pinned) == tried + 1  # the previews', which are small

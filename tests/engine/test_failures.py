@@ -14,6 +14,12 @@ CASES = [
     (RuntimeError("unable to mmap 23802932552 bytes from file: Cannot allocate memory (12)"), "main memory ran out", MAIN_MEMORY),
     (OSError(errno.ENOMEM, "Cannot allocate memory"), "main memory ran out", MAIN_MEMORY),
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "main memory ran out", MAIN_MEMORY),
+    (
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+        "main memory ran out",
+        MAIN_MEMORY,
+    ),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"), "GPU's memory ran out", GPU_MEMORY),
     (RuntimeError("CUDA error: out of memory"), "GPU's memory ran out", GPU_MEMORY),
     (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "GPU's memory ran out", GPU_MEMORY),
     (RuntimeError("CUDA error: no kernel image is available for execution on the device"), "no code for this GPU", None),

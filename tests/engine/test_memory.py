@@ -1,5 +1,6 @@
 """Which plan a card gets. The figures are estimates: none of these plans has been run on its card."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -132,6 +133,16 @@ def test_nothing_is_pinned_where_nothing_can_be():
     assert "pinned" not in plan(free(80), 64 * GIB, pinnable_bytes=0).sentence
 
 
+@pytest.mark.parametrize("both", [16, 20, 32, 64, 128])
+def test_memory_that_gpu_and_processor_share_is_counted_once(both):
+    chosen = plan(free(both), both * GIB, shared=True)
+    assert chosen is None or chosen.needs(chosen.tiles(1024 * 1024)) + chosen.memory_bytes <= free(both)
+    assert (chosen is None) == (both == 16)
+    if chosen is None:
+        assert plan(free(both), both * GIB) is not None
+        assert re.search(r"16 GB of it are free, and FLUX needs at least \d\d GB", why_none(free(both), both * GIB, shared=True))
+
+
 def test_a_lora_is_merged_in_main_memory_that_the_plan_counts():
     merged = replace(FLUX, in_files=False)
     assert plan(free(12), 16 * GIB, sizes=merged) is None
@@ -146,7 +157,8 @@ def test_the_cpu_keeps_as_many_modes_as_main_memory_has_room_for():
 
 def test_a_large_image_on_a_small_card_says_that_it_was_tiled():
     chosen = plan(free(8), 32 * GIB)
-    assert "tiles" in chosen.sentence_for(1920 * 1088)
+    assert chosen.sentence_for(1920 * 1088).endswith(" The image was decoded in tiles to save memory.")
+    assert "The map was encoded, and the image decoded, in tiles" in chosen.sentence_for(1920 * 1088, follows_map=True)
     assert "tiles" not in chosen.sentence_for(1024 * 1024)
     assert "tiles" not in CPU_PLAN.sentence_for(10**9)
 
