@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from flux_demo.hub_parts import SUFFIX, fetch_large
 from flux_demo.settings import expanded
 
 TIMEOUT_S = 10.0  # for the Hub's answers; the files themselves may take as long as they need
+
+FILES = ("blobs/*", "snapshots/**/*")  # where the cache keeps a model's: in its snapshots where it can make no links
 
 OnBytes = Callable[[int, int], None]
 """``on_bytes(done, total)`` while files are fetched. Raise Cancelled to stop."""
@@ -128,7 +131,7 @@ def missing(name: str, patterns: Sequence[str], token: str | None = None) -> Dow
     if not files:
         raise DownloadFailed(f"{name} holds none of the files that are needed. Choose a model in diffusers' layout.")
     left = [file for file in files if file.will_download]
-    bytes_left = sum(file.file_size or 0 for file in left) - _bytes_in(_home(name) / "blobs", f"*{SUFFIX}")
+    bytes_left = sum(file.file_size or 0 for file in left) - _bytes_in(_home(name), f"blobs/*{SUFFIX}")
     return Download(name, sum(file.file_size or 0 for file in files), max(bytes_left, len(left)), len(left))
 
 
@@ -138,13 +141,13 @@ def fetch(name: str, patterns: Sequence[str], token: str | None = None, on_bytes
     ``on_bytes`` is called at least every 0.2 s; when it raises Cancelled, what has arrived is kept. Raises DownloadFailed.
     """
     size = missing(name, patterns, token)
-    blobs = _home(name) / "blobs"
-    complete_before = _bytes_in(blobs) - _bytes_in(blobs, "*.incomplete")
+    home = _home(name)
+    complete_before = _bytes_in(home, *FILES) - _bytes_in(home, "blobs/*.incomplete")
     stop = threading.Event()
 
     def report() -> None:
         if on_bytes:
-            arrived = _bytes_in(blobs) - complete_before
+            arrived = _bytes_in(home, *FILES) - complete_before
             on_bytes(min(size.bytes_total, size.bytes_total - size.bytes_left + arrived), size.bytes_total)
 
     download = background.start(lambda: _download(name, patterns, token, stop), "fetch")
@@ -252,13 +255,15 @@ def _silent_bar(stop: threading.Event) -> type:
     return Silent
 
 
-def _bytes_in(folder: Path, pattern: str = "*") -> int:
+def _bytes_in(folder: Path, *patterns: str) -> int:
+    """Of the files that match, links not counted."""
     total = 0
-    for file in folder.glob(pattern) if folder.is_dir() else ():
+    for file in (file for pattern in patterns for file in folder.glob(pattern)):
         try:
-            total += file.stat().st_size
+            found = file.lstat()
         except OSError:  # renamed in the meantime
             continue
+        total += found.st_size if stat.S_ISREG(found.st_mode) else 0
     return total
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from flux_demo.background import HEARTBEAT_S
 from flux_demo.errors import Cancelled
 
 LARGE = 1_000_000  # bytes; smaller files are fetched again as quickly
@@ -19,14 +20,14 @@ SUFFIX = ".part"
 
 
 def fetch_large(name: str, files: Iterable[Any], blobs: Path, token: str | None, bar: type) -> None:
-    """Put the large files of a dry run among the cache's blobs, where ``snapshot_download`` finds them. Whatever ``bar`` raises comes through."""
+    """Put the large files of a dry run into the cache, where ``snapshot_download`` finds them. Whatever ``bar`` raises comes through."""
     for file in files:
         if file.will_download and (file.file_size or 0) >= LARGE:
             try:
-                _fetch(name, file.filename, file.commit_hash, blobs, token, bar)
+                _fetch(name, file, blobs, token, bar)
             except Cancelled:
                 raise
-            except Exception:  # a network that fails, a full disk, another process that fetches the same file
+            except Exception:  # a network that fails, a full disk
                 return
     _clear(blobs)
 
@@ -41,30 +42,57 @@ def _clear(blobs: Path) -> None:
             Path(f"{part}.lock").unlink(missing_ok=True)
 
 
-def _fetch(name: str, filename: str, commit: str, blobs: Path, token: str | None, bar: type) -> None:
-    from filelock import FileLock
+def _fetch(name: str, file: Any, blobs: Path, token: str | None, bar: type) -> None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.file_download import are_symlinks_supported
 
-    url = hf_hub_url(name, filename, revision=commit)
+    url = hf_hub_url(name, file.filename, revision=file.commit_hash)
     found = get_hf_file_metadata(url, token=token)
-    headers = build_hf_headers(token=token)
-    if urlsplit(found.location).netloc != urlsplit(url).netloc:
-        headers.pop("authorization", None)  # the token is for the Hub, not for where it keeps its files
     assert found.etag and found.size
     blobs.mkdir(parents=True, exist_ok=True)
-    blob, part = blobs / found.etag, blobs / f"{found.etag}{SUFFIX}"
-    with FileLock(f"{part}.lock", timeout=0):
-        if blob.exists():
+    # Without links the cache keeps files in its snapshots: of a blob, snapshot_download would make a copy there.
+    place = blobs / found.etag if are_symlinks_supported(blobs.parent) else Path(file.local_path)
+    part = blobs / f"{found.etag}{SUFFIX}"
+    with _locked(part, bar):
+        if place.exists():
             return
         with part.open("ab") as target:
-            if (size := target.tell()) < found.size:
-                http_get(found.location, target, resume_size=size, headers=headers, expected_size=found.size, tqdm_class=bar)
+            _append(url, target, found.size, token, bar)
         if len(found.etag) == hashlib.sha256().digest_size * 2 and _sha256(part) != found.etag:
             part.unlink()
             raise OSError("the parts do not fit together")
-        part.replace(blob)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(place)
+
+
+def _locked(part: Path, bar: type) -> AbstractContextManager:
+    """The file's lock, once no other process has it: either the file is here then, or its fetch was stopped."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{part}.lock")
+    while True:
+        with suppress(Timeout):
+            return lock.acquire(timeout=HEARTBEAT_S)
+        bar().update(0)  # raises what ends a wait that nobody wants any more
+
+
+def _append(url: str, target: BinaryIO, size: int, token: str | None, bar: type) -> None:
+    """Append what is missing of the file."""
+    from huggingface_hub import get_hf_file_metadata
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    while (before := target.tell()) < size:
+        location = get_hf_file_metadata(url, token=token).location
+        headers = build_hf_headers(token=token)
+        if urlsplit(location).netloc != urlsplit(url).netloc:
+            headers.pop("authorization", None)  # the token is for the Hub, not for where it keeps its files
+        try:
+            http_get(location, target, resume_size=before, headers=headers, expected_size=size, tqdm_class=bar)
+        except HfHubHTTPError:
+            if target.tell() == before:
+                raise  # else the link has expired meanwhile
 
 
 def _sha256(file: Path) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -29,7 +30,10 @@ class Hub:
         self.cut_after: dict[str, int] = {}  # file -> bytes after which the connection breaks, once
         self.error: int | None = None  # the status of every answer
         self.slow_s = 0.0  # pause before each 16 KiB of a file
+        self.signed = False  # files are fetched by links, of which each works once: an answer that breaks off is a link that has expired
+        self.sent = 0  # bytes of files
         self.asked: list[tuple[str, str]] = []
+        self.links: dict[str, tuple[str, str]] = {}  # path -> model and file
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -73,7 +77,13 @@ class _Handler(BaseHTTPRequestHandler):
         elif "/resolve/" in path:
             name, _, rest = path.partition("/resolve/")
             if self._allowed(name):
-                self._send_file(name, rest.partition("/")[2])
+                (self._send_link if self.hub.signed else self._send_file)(name, rest.partition("/")[2])
+        elif path.startswith("signed/") and "Authorization" in self.headers:
+            self._refuse(400, "", "A token that is not for this host")
+        elif path in self.hub.links:
+            self._send_file(*self.hub.links.pop(path))
+        elif path.startswith("signed/"):
+            self._refuse(403, "", "Request has expired")
         else:
             self._refuse(404, "", "Nothing here")
 
@@ -121,6 +131,20 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(body)
 
+    def _send_link(self, name: str, file: str) -> None:
+        content = self.hub.models[name].get(file)
+        if content is None:
+            return self._refuse(404, "EntryNotFound", "Entry not found")
+        link = f"signed/{uuid.uuid4()}"
+        self.hub.links[link] = name, file
+        self.send_response(302)
+        self.send_header("Location", f"{self.hub.url.replace('127.0.0.1', 'localhost')}/{link}")
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Linked-ETag", f'"{etag(content)}"')
+        self.send_header("X-Linked-Size", str(len(content)))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def _send_file(self, name: str, file: str) -> None:
         content = self.hub.models[name].get(file)
         if content is None:
@@ -143,12 +167,14 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(self.hub.slow_s)
             if cut_after is not None and at + 16384 > cut_after:
                 self.wfile.write(content[at:cut_after])
+                self.hub.sent += cut_after - at
                 self.wfile.flush()
                 self.close_connection = True
                 self.connection.close()
                 return
             try:
                 self.wfile.write(content[at : at + 16384])
+                self.hub.sent += len(content[at : at + 16384])
             except OSError:  # the client has left
                 return
 

@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+from huggingface_hub import scan_cache_dir
 
 from flux_demo import hub
 from stand_ins.hub import COMMIT, Hub, etag
@@ -23,7 +26,7 @@ FILES = {
 }
 
 SCRIPT = """
-import json, sys
+import json, sys, threading
 from flux_demo import hub
 from flux_demo.errors import Cancelled, DownloadFailed
 from huggingface_hub import constants
@@ -45,6 +48,9 @@ try:
         result = str(hub.local_folder(name, patterns))
 except (Cancelled, DownloadFailed) as error:
     result = [type(error).__name__, str(error)]
+for thread in threading.enumerate():
+    if thread.name == "fetch":
+        thread.join()  # a fetch that is stopped ends
 print(json.dumps([result, seen]))
 """
 
@@ -53,8 +59,8 @@ print(json.dumps([result, seen]))
 def ask(tmp_path):
     """``ask(url, what, name, ...)`` -> (result, what on_bytes saw); nothing else may be printed."""
 
-    def run(url, what, name="us/model", patterns=PATTERNS, token=None, stop_at=None, offline="0"):
-        environment = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": offline}
+    def run(url, what, name="us/model", patterns=PATTERNS, token=None, stop_at=None, **variables):
+        environment = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", **variables}
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT, json.dumps([what, name, patterns, token, stop_at])],
             cwd=ROOT,
@@ -123,6 +129,54 @@ def test_a_broken_connection_is_resumed(ask):
         assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
 
 
+def test_a_link_that_expires_meanwhile_is_asked_for_again(ask):
+    with Hub({"us/model": FILES}) as server:
+        server.signed = True
+        server.cut_after["transformer/a.safetensors"] = len(WEIGHTS) // 2
+        folder, _ = ask(server.url, "fetch", token="hf_mine")
+        assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
+        assert server.sent < 1.25 * len(WEIGHTS), "it began anew"
+
+
+def test_a_file_that_another_process_fetches_is_waited_for(ask):
+    with Hub({"us/model": FILES}) as server, ThreadPoolExecutor(2) as pool:
+        server.slow_s = 0.05
+        first = pool.submit(ask, server.url, "fetch")
+        while "transformer/a.safetensors" not in server.downloads() and not first.done():
+            time.sleep(0.01)
+        second = pool.submit(ask, server.url, "fetch")
+        assert first.result()[0] == second.result()[0]
+        assert server.sent < 1.25 * len(WEIGHTS), "it was fetched twice"
+
+
+def test_whoever_waits_for_another_process_can_stop(ask, tmp_path):
+    blobs = tmp_path / "home" / "hub" / "models--us--model" / "blobs"
+    blobs.mkdir(parents=True)
+    with Hub({"us/model": FILES}) as server, FileLock(blobs / f"{etag(WEIGHTS)}.part.lock"):
+        assert ask(server.url, "fetch", stop_at=-1)[0][0] == "Cancelled"
+        assert server.downloads() == []
+
+
+def test_without_links_a_model_is_stored_once(ask, tmp_path):
+    """As on Windows, where a user may make none by default."""
+    home, without = tmp_path / "home" / "hub" / "models--us--model", {"HF_HUB_DISABLE_SYMLINKS": "1"}
+    with Hub({"us/model": FILES}) as server:
+        server.slow_s = 0.02
+        assert ask(server.url, "fetch", stop_at=len(WEIGHTS) // 4, **without)[0][0] == "Cancelled"
+        folder, seen = ask(server.url, "fetch", **without)
+        assert seen[0][0] > len(WEIGHTS) // 8 and seen == sorted(seen)
+        assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
+        stored = {(file.stat().st_dev, file.stat().st_ino): file.stat().st_size for file in home.rglob("*") if file.is_file()}
+        assert sum(stored.values()) < 1.25 * len(WEIGHTS)
+        server.asked.clear()
+        assert ask(server.url, "fetch", **without)[0] == folder == ask(server.url, "here", **without)[0]
+        assert server.downloads() == []
+    cache = scan_cache_dir(tmp_path / "home" / "hub")
+    assert not cache.warnings and cache.size_on_disk >= len(WEIGHTS)
+    cache.delete_revisions(COMMIT).execute()
+    assert not home.exists()
+
+
 @pytest.mark.parametrize("what", ["missing", "fetch"])
 def test_a_gated_model_names_its_page_and_the_token(ask, what):
     with Hub({"us/model": FILES}, gated=("us/model",), token="hf_right") as server:
@@ -139,7 +193,7 @@ def test_every_failure_is_two_sentences(ask):
             "does not show us/none": dict(name="us/none"),
             "is neither a model": dict(name="a model"),
             "holds none of the files": dict(name="us/empty"),
-            "HF_HUB_OFFLINE": dict(offline="1"),
+            "HF_HUB_OFFLINE": dict(HF_HUB_OFFLINE="1"),
         }
         answers = {expected: ask(server.url, "missing", **given)[0] for expected, given in cases.items()}
         server.error = 503
