@@ -16,7 +16,13 @@ A message is two sentences: what happened, and what to do. It never holds a path
 Exceptions of other libraries are translated where they enter, with ``from``.
 """
 
+from collections.abc import Iterator
 from typing import Any
+
+UNVERIFIED = (
+    "The certificate of the service cannot be verified: something in between, such as a company's proxy, may be reading the traffic. "
+    "If that is intended, set SSL_CERT_FILE to the proxy's certificates and restart."
+)
 
 
 class FluxDemoError(Exception):
@@ -65,6 +71,16 @@ class Unreachable(GenerationFailed):
 
 class Cancelled(Exception):
     """Raised from ``on_step`` or ``on_status`` to stop a run between two steps."""
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, the one that led to it, and so on."""
+    seen: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in seen:
+        yield link
+        seen.append(link)
+        link = link.__cause__ or link.__context__
 
 
 def shortened(value: object) -> str:

@@ -5,12 +5,10 @@ Looking into the cache needs no network. Whatever goes wrong at the Hub becomes 
 
 from __future__ import annotations
 
-import errno
 import json
 import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 
 from flux_demo import background
 from flux_demo.errors import Cancelled, DownloadFailed
+from flux_demo.hub_errors import translated_errors
 from flux_demo.hub_parts import SUFFIX, fetch_large
 from flux_demo.settings import expanded
 
@@ -119,7 +118,7 @@ def missing(name: str, patterns: Sequence[str], token: str | None = None) -> Dow
         raise DownloadFailed("This model is a local folder, so there is nothing to fetch. Copy the missing files into it.")
     from huggingface_hub import snapshot_download
 
-    with _translated_errors(name):
+    with translated_errors(name):
         files = snapshot_download(
             name,
             allow_patterns=list(patterns),
@@ -169,59 +168,10 @@ def hub_hashes(name: str, patterns: Sequence[str], token: str | None = None) -> 
     """Name and hash of every file of a model on the Hub that matches the patterns. Asks the Hub. Raises DownloadFailed."""
     from huggingface_hub import HfApi
 
-    with _translated_errors(name):
+    with translated_errors(name):
         found = HfApi(token=token).model_info(name, files_metadata=True, timeout=TIMEOUT_S)
     files = {file.rfilename: (file.lfs.sha256 if file.lfs else file.blob_id) for file in found.siblings or []}
     return {file: value or "" for file, value in files.items() if _matches(file, patterns)}
-
-
-@contextmanager
-def _translated_errors(name: str) -> Iterator[None]:
-    """Turn whatever the Hub's library raises into DownloadFailed."""
-    try:
-        yield
-    except (DownloadFailed, Cancelled):
-        raise
-    except Exception as error:  # HTTP, network, disk and validation errors, often one wrapped in another
-        raise DownloadFailed(_sentence_for(error, name)) from error
-
-
-def _sentence_for(error: BaseException, name: str) -> str:
-    from huggingface_hub import errors
-
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
-        chain.append(cause)
-
-    def is_in_chain(kind: type[BaseException]) -> bool:
-        return any(isinstance(link, kind) for link in chain)
-
-    page = f"https://huggingface.co/{name}"
-    status = next(
-        (link.response.status_code for link in chain if isinstance(link, errors.HfHubHTTPError) and link.response is not None), None
-    )
-    if is_in_chain(errors.GatedRepoError):
-        return (
-            f"{name} is available only to accounts that have accepted its licence. "
-            f"Accept it on {page}, set HF_TOKEN to a token of that account, and try again."
-        )
-    if is_in_chain(errors.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set, so Hugging Face's library does not use the network. Unset it and try again."
-    if is_in_chain(errors.HFValidationError):
-        return f"{name!r} is neither a model on Hugging Face nor a folder. Check the name in the settings."
-    if status == 401 or is_in_chain(errors.RepositoryNotFoundError):
-        return (
-            f"Hugging Face does not show {name} to you. "
-            f"Check the name; if it is right, accept its licence on {page} and set HF_TOKEN to your token."
-        )
-    if any(isinstance(link, OSError) and link.errno == errno.ENOSPC for link in chain):
-        return (
-            f"The disk is full, and {name} is not complete yet. "
-            "Free some space, or set HF_HOME or HF_HUB_CACHE to a larger disk, and fetch again: it continues where it stopped."
-        )
-    if status is not None:
-        return f"Hugging Face answered with error {status} for {name}. Try again later: it continues where it stopped."
-    return f"Hugging Face cannot be reached for {name}. Check the network and try again: it continues where it stopped."
 
 
 def _download(name: str, patterns: Sequence[str], token: str | None, stop: threading.Event) -> Path:
@@ -231,7 +181,7 @@ def _download(name: str, patterns: Sequence[str], token: str | None, stop: threa
         return snapshot_download(name, allow_patterns=list(patterns), token=token, tqdm_class=bar, etag_timeout=TIMEOUT_S, **options)
 
     bar = _silent_bar(stop)
-    with _translated_errors(name):
+    with translated_errors(name):
         fetch_large(name, ask(dry_run=True), _home(name) / "blobs", token, bar)
         return Path(ask())
 

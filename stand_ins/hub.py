@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 import threading
 import time
 import uuid
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -27,6 +29,8 @@ class Hub:
         self.models = {name: dict(files) for name, files in models.items()}
         self.gated = gated  # models that need the token
         self.token = token
+        self.expired: str | None = None  # a token that is no longer good for anything
+        self.without_permission: str | None = None  # a token that may not read gated models, though its account may
         self.cut_after: dict[str, int] = {}  # file -> bytes after which the connection breaks, once
         self.error: int | None = None  # the status of every answer
         self.slow_s = 0.0  # pause before each 16 KiB of a file
@@ -45,6 +49,12 @@ class Hub:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def speak_tls(self, certificate: Path, secret: Path) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, secret)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = self.url.replace("http://", "https://")
 
     def downloads(self) -> list[str]:
         """The files whose bytes were requested, in order."""
@@ -91,7 +101,12 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _allowed(self, name: str) -> bool:
-        if name not in self.hub.models:
+        sent = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if sent and sent == self.hub.expired:
+            self._refuse(401, "", f"User Access Token {sent!r} is expired")
+        elif sent and sent == self.hub.without_permission and name in self.hub.gated:
+            self._refuse(403, "", "Please enable access to public gated repositories in your fine-grained token settings")
+        elif name not in self.hub.models:
             self._refuse(404, "RepoNotFound", "Repository not found")
         elif name in self.hub.gated and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             self._refuse(401 if "Authorization" not in self.headers else 403, "GatedRepo", "Access to this model is restricted")

@@ -3,7 +3,9 @@
 import functools
 import gc
 import os
+import shutil
 import ssl
+import subprocess
 from dataclasses import replace
 
 import hypothesis
@@ -71,6 +73,18 @@ def photo() -> Image.Image:
     draw.rectangle((120, 130, 300, 320), fill=(40, 50, 70))
     draw.ellipse((340, 190, 520, 370), fill=(190, 40, 40))
     return picture
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate for 127.0.0.1 that nobody has signed, and its key: two files."""
+    if shutil.which("openssl") is None:
+        pytest.skip("makes a certificate with openssl, which is not installed")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    made = f"-keyout {key} -out {certificate} -days 1 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *made.split()]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    return certificate, key
 
 
 class RecordingBackend(Backend):

@@ -17,7 +17,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and from t
     ("progress", "notebook", "background", "libraries", "seeds", "request"),
     ("modes",),
     ("settings", "environment", "listening", "mini_vocabulary"),
-    ("hub", "hub_parts", "tensor_files", "layouts"),
+    ("hub", "hub_errors", "hub_parts", "tensor_files", "layouts"),
     ("checkpoints",),
     ("model_files",),
     ("maps",),

@@ -1,5 +1,6 @@
 """Fetching from a Hub on loopback, each time in a new Python: the library reads its environment once, at import."""
 
+import errno
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ from filelock import FileLock
 from huggingface_hub import scan_cache_dir
 
 from flux_demo import hub
+from flux_demo.errors import UNVERIFIED
+from flux_demo.hub_errors import sentence_for
 from stand_ins.hub import COMMIT, Hub, etag
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -187,6 +190,50 @@ def test_a_gated_model_names_its_page_and_the_token(ask, what):
         assert ask(server.url, "missing", token="hf_right")[0]["files"] == 3
 
 
+def test_a_token_that_is_refused_is_told_apart_from_one_that_may_not_read_the_model(ask):
+    with Hub({"us/model": FILES}, gated=("us/model",), token="hf_right") as server:
+        server.expired, server.without_permission = "hf_expired", "hf_narrow"
+        for what in ("missing", "fetch"):
+            (_, rejected), (_, forbidden) = (ask(server.url, what, token=token)[0] for token in ("hf_expired", "hf_narrow"))
+            assert "rejected the token" in rejected and "lacks the permission to read us/model" in forbidden
+            for message in (rejected, forbidden):
+                assert "HF_TOKEN" in message and "https://huggingface.co/settings/tokens" in message
+                assert "hf_" not in message and message.rstrip(".").count(". ") == 1
+
+
+def test_a_certificate_that_is_not_verified_is_said(ask, certificate):
+    with Hub({"us/model": FILES}) as server:
+        server.speak_tls(*certificate)
+        assert ask(server.url, "fetch")[0] == ["DownloadFailed", UNVERIFIED]
+        assert server.asked == []
+        ask(server.url, "missing", SSL_CERT_FILE=str(certificate[0]))
+        assert server.asked != []
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_without_its_path(ask, tmp_path):
+    (tmp_path / "file").touch()
+    with Hub({"us/model": FILES}) as server:
+        (kind, message), _ = ask(server.url, "fetch", HF_HUB_CACHE=str(tmp_path / "file" / "hub"))
+    assert kind == "DownloadFailed" and "HF_HOME or HF_HUB_CACHE" in message and str(tmp_path) not in message
+    assert message.rstrip(".").count(". ") == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "file", "word"),
+    [
+        ("EACCES", "/home/me/.cache/huggingface", "may not write"),
+        ("EROFS", "/home/me/.cache/huggingface", "may not write"),
+        ("EACCES", None, "cannot be reached"),  # a connection that is forbidden
+        ("ENOSPC", None, "disk is full"),
+        ("EDQUOT", None, "disk is full"),
+    ],
+)
+def test_what_the_system_refuses_is_told_apart(number, file, word):
+    error = OSError(getattr(errno, number), "refused", file)
+    sentence = sentence_for(error, "us/model")
+    assert word in sentence and "/home/me" not in sentence
+
+
 def test_every_failure_is_two_sentences(ask):
     with Hub({"us/model": FILES, "us/empty": {"other.bin": b"1"}}) as server:
         cases = {
@@ -211,63 +258,3 @@ def test_the_same_files_are_recognised_by_their_hashes_without_fetching(ask):
         assert ask(server.url, "same")[0] is False
         assert ask(server.url, "same", patterns=["nothing/*"])[0] is False
         assert server.downloads() == []
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """``cache(files that are here, files that the listing names)`` writes what the library leaves in its cache."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-
-    def write(here, listed=None, commit=COMMIT):
-        home = tmp_path / "models--us--model"
-        for name in here:
-            file = home / "snapshots" / commit / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(here[name] if isinstance(here, dict) else "x")
-        (home / "refs").mkdir(exist_ok=True)
-        (home / "refs" / "main").write_text(commit)
-        if listed is not None:
-            (home / "trees").mkdir(exist_ok=True)
-            files = {name: {"size": 1, "blob_id": name} for name in listed}
-            (home / "trees" / f"{commit}.json").write_text(json.dumps({"format_version": 1, "files": files}))
-        return home / "snapshots" / commit
-
-    return write
-
-
-def test_a_download_without_a_listed_file_is_not_complete(cache):
-    names = ["model_index.json", "transformer/a.safetensors", "transformer/b.safetensors"]
-    cache(names[:2], names)
-    assert hub.local_folder("us/model", PATTERNS) is None
-    assert hub.local_folder("us/model", ["model_index.json"]) is not None
-    folder = cache(names, names)
-    assert hub.local_folder("us/model", PATTERNS) == folder
-
-
-def test_a_cache_without_a_listing_is_judged_by_the_index(cache):
-    index = json.dumps({"weight_map": {"x": "one.safetensors", "y": "two.safetensors"}})
-    here = {"model_index.json": "{}", "transformer/model.safetensors.index.json": index, "transformer/one.safetensors": "1"}
-    cache(here)
-    assert hub.local_folder("us/model", PATTERNS) is None
-    folder = cache({**here, "transformer/two.safetensors": "2"})
-    assert hub.local_folder("us/model", PATTERNS) == folder
-
-
-def test_a_newer_listing_does_not_hide_the_version_that_is_here(cache):
-    names = ["model_index.json", "transformer/a.safetensors"]
-    folder = cache(names, names, commit="a" * 40)
-    cache(names[:1], names, commit="b" * 40)
-    assert hub.local_folder("us/model", PATTERNS) == folder
-
-
-def test_a_complete_folder_is_taken_as_it_is(tmp_path):
-    assert hub.local_folder(str(tmp_path), PATTERNS) is None
-    (tmp_path / "transformer").mkdir()
-    for name in ("model_index.json", "transformer/a.safetensors"):
-        (tmp_path / name).write_text("x")
-    assert hub.local_folder(str(tmp_path), PATTERNS) == tmp_path
-
-
-def test_nothing_is_fetched_into_a_folder(tmp_path):
-    with pytest.raises(hub.DownloadFailed, match="nothing to fetch"):
-        hub.missing(str(tmp_path), PATTERNS)

@@ -6,6 +6,7 @@ provider's form; what a provider does not take is known here, said in a note, an
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -15,7 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from flux_demo import background
 from flux_demo.backends import Backend, Refusal
-from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
+from flux_demo.errors import (
+    UNVERIFIED,
+    BackendUnavailable,
+    ContentRefused,
+    FluxDemoError,
+    GenerationFailed,
+    InvalidRequest,
+    Unreachable,
+    causes,
+)
+from flux_demo.hub_errors import TOKEN_PAGE
 from flux_demo.model_files import is_local
 from flux_demo.modes import DEFAULT_SIZES, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
@@ -27,7 +38,6 @@ if TYPE_CHECKING:
     from flux_demo.settings import Settings
 
 WHO = "Hugging Face Inference Providers"
-TOKEN_PAGE = "https://huggingface.co/settings/tokens"
 BILLING_PAGE = "https://huggingface.co/settings/billing"
 ONLY_TEXT = (
     f"{WHO} serve no FLUX that follows a map, so nothing of yours was sent. "
@@ -220,6 +230,8 @@ def _failure(provider: str, error: Exception, visitors_pay: bool) -> FluxDemoErr
     if status is not None:
         kind, sentence = STATUSES.get(status, (GenerationFailed, f"{{who}} answered with error {status}. Try again in a minute."))
         return kind(sentence.format(who=who))
+    if any(isinstance(link, ssl.SSLCertVerificationError) for link in causes(error)):
+        return Unreachable(UNVERIFIED)
     if isinstance(error, TimeoutError | errors.InferenceTimeoutError):
         return Unreachable(f"{who} did not answer in time. The model may be starting there: try again in a minute.")
     if isinstance(error, ValueError) and not isinstance(error, UnicodeError) and "not supported" in str(error):

@@ -214,6 +214,13 @@ def test_no_network_is_said(router, chosen, monkeypatch):
         ask(chosen)
 
 
+def test_a_certificate_that_is_not_verified_is_said(router, chosen, certificate, monkeypatch):
+    router.speak_tls(*certificate)
+    monkeypatch.setattr(constants, "ENDPOINT", router.origin.replace("http://", "https://"))
+    with pytest.raises(Unreachable, match="certificate of the service cannot be verified"):
+        ask(chosen)
+
+
 def test_stop_ends_the_waiting_at_once(router, chosen):
     router.slow = threading.Event()
     original, said = router.answer, []

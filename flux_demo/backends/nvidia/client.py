@@ -21,7 +21,7 @@ from urllib.parse import urljoin, urlsplit
 from flux_demo.backends.nvidia.errors import Service
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, MAX_RETRY_AFTER_S, RETRIED, START_OVER, Pace, Waiting, pause_before_retry
 from flux_demo.background import HEARTBEAT_S
-from flux_demo.errors import BackendUnavailable, GenerationFailed, Unreachable
+from flux_demo.errors import UNVERIFIED, BackendUnavailable, GenerationFailed, Unreachable
 from flux_demo.progress import OnStatus, Phase, Status
 
 if TYPE_CHECKING:
@@ -32,10 +32,6 @@ T = TypeVar("T")
 BROKEN_NETWORK_SETTINGS = (
     "This machine's proxy or certificates cannot be used. "
     "Correct HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR, or unset them, and restart."
-)
-UNVERIFIED = (
-    "The certificate of the service cannot be verified: something in between, such as a company's proxy, may be reading the traffic. "
-    "If that is intended, set SSL_CERT_FILE to the proxy's certificates and restart."
 )
 MAX_BODY = 32 * 2**20  # bytes; the largest PNG in base64 is 7.3 MB
 MAX_REDIRECTS = 3

@@ -1,7 +1,5 @@
 """Addresses that a person sets: which of them can be used, and what follows from them."""
 
-import shutil
-import subprocess
 from dataclasses import replace
 
 import pytest
@@ -90,23 +88,15 @@ def test_a_proxy_does_not_stand_between_this_machine_and_itself(stand_in, hosted
     generate(hosted())
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl, which is not installed")
-def test_the_key_goes_out_only_when_the_certificate_is_verified(stand_in, settings, generate, open_backend, tmp_path, monkeypatch):
-    certificate, secret = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    subprocess.run(
-        f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {secret} -out {certificate} -days 1 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1",
-        shell=True,
-        check=True,
-        stderr=subprocess.DEVNULL,
-    )
-    stand_in.speak_tls(certificate, secret)
+def test_the_key_goes_out_only_when_the_certificate_is_verified(stand_in, settings, generate, open_backend, certificate, monkeypatch):
+    stand_in.speak_tls(*certificate)
     url = stand_in.hosted_url.replace("http://", "https://")
     backend = open_backend(Hosted, replace(settings, backend="hosted", nvidia_api_key=GOOD_KEY, hosted_url=url))
     with pytest.raises(Unreachable, match="cannot be verified"):
         generate(backend)
     assert stand_in.requests == []
     backend.close()
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     generate(backend)
     with pytest.raises(GenerationFailed, match="link"):  # it leads from TLS to plain HTTP
         generate(backend, prompt="__large__")

@@ -1,0 +1,77 @@
+"""What Hugging Face's library raises while files are listed or fetched, in words: often one error wrapped in another."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flux_demo.errors import UNVERIFIED, Cancelled, DownloadFailed, causes
+
+TOKEN_PAGE = "https://huggingface.co/settings/tokens"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+
+
+@contextmanager
+def translated_errors(name: str) -> Iterator[None]:
+    """Turn whatever the library raises into DownloadFailed."""
+    try:
+        yield
+    except (DownloadFailed, Cancelled):
+        raise
+    except Exception as error:  # HTTP, network, disk and validation errors
+        raise DownloadFailed(sentence_for(error, name)) from error
+
+
+def sentence_for(error: BaseException, name: str) -> str:
+    """What happened to the files of a model, and what to do."""
+    from huggingface_hub import errors
+
+    chain = list(causes(error))
+
+    def is_in_chain(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(link, kinds) for link in chain)
+
+    page = f"https://huggingface.co/{name}"
+    response = next((link.response for link in chain if isinstance(link, errors.HfHubHTTPError) and link.response is not None), None)
+    status = None if response is None else response.status_code
+    token_was_sent = response is not None and "authorization" in response.request.headers
+    of_the_system = [link for link in chain if isinstance(link, OSError) and link.errno]
+    if is_in_chain(errors.GatedRepoError):
+        return (
+            f"{name} is available only to accounts that have accepted its licence. "
+            f"Accept it on {page}, set HF_TOKEN to a token of that account, and try again."
+        )
+    if is_in_chain(errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set, so Hugging Face's library does not use the network. Unset it and try again."
+    if is_in_chain(errors.HFValidationError):
+        return f"{name!r} is neither a model on Hugging Face nor a folder. Check the name in the settings."
+    if status == 401 and token_was_sent:
+        return f"Hugging Face rejected the token: it is wrong, or has expired. Make a new one on {TOKEN_PAGE}, and set HF_TOKEN to it."
+    if status == 401 or is_in_chain(errors.RepositoryNotFoundError):
+        return (
+            f"Hugging Face does not show {name} to you. "
+            f"Check the name; if it is right, accept its licence on {page} and set HF_TOKEN to your token."
+        )
+    if status == 403 and token_was_sent and not is_in_chain(errors.DisabledRepoError):
+        return (
+            f"The token lacks the permission to read {name}. "
+            f"Give it access to public gated repositories on {TOKEN_PAGE}, or set HF_TOKEN to a token that may read everything."
+        )
+    if any(link.errno in FULL for link in of_the_system):
+        return (
+            f"The disk is full, and {name} is not complete yet. "
+            "Free some space, or set HF_HOME or HF_HUB_CACHE to a larger disk, and fetch again: it continues where it stopped."
+        )
+    if any(link.errno in NOT_WRITABLE and link.filename for link in of_the_system):  # a connection that is forbidden has no file's name
+        return (
+            "This user may not write to the folder of Hugging Face's downloads. "
+            "Set HF_HOME or HF_HUB_CACHE to a folder that can be written to, or change its owner, and fetch again."
+        )
+    if is_in_chain(ssl.SSLCertVerificationError):
+        return UNVERIFIED
+    if status is not None:
+        return f"Hugging Face answered with error {status} for {name}. Try again later: it continues where it stopped."
+    return f"Hugging Face cannot be reached for {name}. Check the network and try again: it continues where it stopped."
