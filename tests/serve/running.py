@@ -32,13 +32,13 @@ QUEUE = 2
 
 
 @contextmanager
-def process(*command, until):
-    """A process with what it has printed until a line matches; at the end it is sent SIGTERM and must end by itself."""
-    environment = os.environ | ENVIRONMENT
+def process(*command, until, folder=ROOT):
+    """A process once it has printed a line that matches, with the lines that it ``said``; at the end it is sent SIGTERM and must end by itself."""
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(folder)}
     running = subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, *command], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    said = []
+    running.said = said = []
     try:
         for line in running.stdout:
             said.append(line)

@@ -1,0 +1,170 @@
+"""The front door of the service on Ray Serve: it validates, queues, tries once more where a replica died, and says how things are.
+
+A request holds its picture, no path and no address.
+"""
+
+import asyncio
+import base64
+import json
+import math
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import PlainTextResponse
+from pydantic import ValidationError
+from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError
+from ray.serve.handle import DeploymentHandle
+from ray.util.metrics import Counter
+
+from flux_demo.serve_schema import document, faults, parse, request_model
+from flux_demo.version import VERSION
+
+MAX_BODY = 48 * 2**20  # bytes: the loader's limit for a picture, in base64, and the rest
+STATUS_S = 1.0  # how long a look at the replicas is believed
+PATIENCE_S = 60.0  # that a request waits for the replicas of a service that was just deployed anew
+OURS = re.compile(r"(# \w+ )?ray_(serve|flux_demo)_")  # lines of Ray's metrics that are about the service
+DIED_TWICE = "The machine that worked on this image failed, and so did a second one. Try again in a minute."
+NOT_JSON = {"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error", "input": {}}
+LOADING = "The models are still being loaded. Wait until /v1/health/ready answers 200."
+
+
+# Serve sends what stands above the class to the replicas together with it, and nothing that stands below.
+api = FastAPI(title="FLUX.1 [dev]", version=VERSION, openapi_url=None, docs_url=None, redoc_url=None)
+
+
+def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """ASCII throughout, because a request may hold half of a surrogate pair and a refusal repeats it."""
+    return Response(json.dumps(content, allow_nan=False), status, headers, "application/json")
+
+
+@serve.ingress(api)
+class Service:
+    """The front door: a NIM's addresses, one queue before all replicas."""
+
+    def __init__(self, generators: DeploymentHandle) -> None:
+        self._generators = generators
+        self._application = serve.get_replica_context().app_name  # a cluster may run others beside it
+        self._about: dict[str, Any] = {}
+        self._model: Any = None
+        self._running = (0.0, 0)  # when the replicas were counted, and how many run
+        self._seconds = 1.0  # that an image takes, a running mean
+        self._accepted = 0  # requests that wait or run
+        self._asking: asyncio.Task | None = None
+        self._retries = Counter("flux_demo_retries", "Requests that were given to a second replica because the first one died.")
+
+    @api.post("/v1/infer")
+    async def infer(self, request: Request) -> Response:
+        if self._model is None and (problem := await self._problem(PATIENCE_S)):
+            return _json({"detail": problem}, 503)
+        asked, refused = await self._read(request)
+        if refused is not None:
+            return refused
+        began = time.monotonic()
+        try:
+            answer, retried = await self._generate(asked)
+        except BackPressureError:
+            waiting = self._accepted
+            wait_s = math.ceil(self._seconds * waiting / max(1, self._running[1]))
+            detail = f"The queue is full, with {waiting} ahead of you. Try again in {wait_s} seconds."
+            return _json({"detail": detail}, 429, {"Retry-After": str(max(1, wait_s))})
+        except RayActorError:
+            return _json({"detail": DIED_TWICE}, 500)
+        said = answer.get("said", {}) | ({"retried": "once"} if retried else {})
+        headers = {f"X-Flux-Demo-{name}": value for name, value in said.items() if value and value.isascii()}
+        if "detail" in answer:
+            return _json({"detail": answer["detail"]}, answer["status"], headers)
+        self._seconds += 0.2 * (time.monotonic() - began - self._seconds)
+        image = base64.b64encode(answer["image"]).decode("ascii")
+        artifact = {"base64": image, "finishReason": answer["reason"], "seed": answer["seed"]}
+        return _json({"artifacts": [artifact]}, 200, headers)
+
+    @api.get("/v1/health/live")
+    async def live(self) -> dict[str, str]:
+        return {"status": "live"}
+
+    @api.get("/v1/health/ready")
+    async def ready(self) -> Response:
+        problem = await self._problem()
+        return _json({"status": "not ready", "reason": problem} if problem else {"status": "ready"}, 503 if problem else 200)
+
+    @api.get("/openapi.json")
+    async def openapi(self) -> Response:
+        if problem := await self._problem():
+            return _json({"detail": problem}, 503)
+        return _json(document(self._model, VERSION))
+
+    @api.get("/docs")
+    async def docs(self) -> Response:
+        return get_swagger_ui_html(openapi_url="/openapi.json", title=api.title)
+
+    @api.get("/v1/metrics")
+    async def metrics(self) -> Response:
+        """Ray Serve's own metrics on every machine: requests, latencies, queues, replicas."""
+        import httpx
+
+        texts = []
+        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+            for node in ray.nodes():
+                if node["Alive"] and node.get("MetricsExportPort"):
+                    answer = await client.get(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics")
+                    texts += [line for line in answer.text.splitlines(keepends=True) if OURS.match(line)]
+        return PlainTextResponse("".join(texts), media_type="text/plain; version=0.0.4")
+
+    async def _read(self, request: Request) -> tuple[dict[str, Any], Response | None]:
+        """The request's values with the defaults filled in, or the refusal."""
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                return {}, _json({"detail": f"The request is larger than {MAX_BODY // 2**20} MiB. Send a smaller image."}, 413)
+        try:
+            asked = parse(body, request.headers.get("content-type", ""), self._model)
+            defaults = self._about["modes"][asked.mode]
+            unset = {"cfg_scale": defaults["guidance"], "steps": defaults["steps"]}
+            return asked.model_dump() | {name: value for name, value in unset.items() if name not in asked.model_fields_set}, None
+        except ValidationError as error:
+            return {}, _json({"detail": faults(error)}, 422)
+        except (ValueError, RecursionError):
+            return {}, _json({"detail": [NOT_JSON]}, 422)
+
+    async def _generate(self, asked: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """The answer, and whether a second replica gave it because the first one died."""
+        self._accepted += 1
+        try:
+            return await self._generators.generate.remote(asked), False
+        except RayActorError:
+            self._retries.inc()
+            return await self._generators.generate.remote(asked), True
+        finally:
+            self._accepted -= 1
+
+    async def _problem(self, patience_s: float = 0) -> str | None:
+        """Why nothing can be generated now; None if it can. Waits so long for models that are being loaded."""
+        until = time.monotonic() + patience_s
+        while (loading := await self._is_loading()) and time.monotonic() < until:
+            await asyncio.sleep(0.1)
+        return LOADING if loading else self._about["problem"]
+
+    async def _is_loading(self) -> bool:
+        now = time.monotonic()
+        if now - self._running[0] > STATUS_S:
+            status = await asyncio.to_thread(serve.status)
+            states = status.applications[self._application].deployments["Generator"].replica_states
+            self._running = (now, states.get("RUNNING", 0))
+        if self._running[1] and self._model is None:
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask())
+            await asyncio.wait([self._asking], timeout=1)
+        return not (self._running[1] and self._about)
+
+    async def _ask(self) -> None:
+        self._about = await self._generators.describe.remote()
+        if self._about["modes"]:
+            self._model = request_model(self._about["modes"], self._about["model"])
