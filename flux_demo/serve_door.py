@@ -167,4 +167,4 @@ class Service:
     async def _ask(self) -> None:
         self._about = await self._generators.describe.remote()
         if self._about["modes"]:
-            self._model = request_model(self._about["modes"], self._about["model"])
+            self._model = request_model(self._about["modes"], self._about["models"], self._about["at_once"])

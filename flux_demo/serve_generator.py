@@ -32,20 +32,21 @@ class Generator:
         backend = resolve_name(BACKENDS[chosen.backend])(settings)
         self._studio = Studio(settings, [backend], Gallery(settings.outputs_folder))  # its gallery is never used
         self._problems: dict[str, str] = {}  # why a mode cannot run; the constructor of a replica must not fail, or nobody could say why
-        for mode in MODES.values():
+        self._at_once = chosen.replica_range[1]
+        for mode in reversed(MODES.values()):  # the text mode last: where memory has room for one, it is the one that stays
             try:
                 self._studio.route(mode.name).backend.warm_up(mode)
             except FluxDemoError as error:
                 self._problems[mode.nim] = str(error)
 
     async def describe(self) -> dict[str, Any]:
-        """What can be asked: by NVIDIA's name of each mode that runs its dials; without any, the problem."""
-        routes = {mode.nim: self._studio.route(mode.name) for mode in MODES.values() if mode.nim not in self._problems}
-        modes = {name: route.dials.to_dict() for name, route in routes.items()}
+        """What can be asked: by NVIDIA's name of each mode that runs its dials and its model; without any, the problem."""
+        routes = [(mode, self._studio.route(mode.name)) for mode in MODES.values() if mode.nim not in self._problems]
         return {
-            "modes": modes,
-            "model": self._studio.settings.model("text") if self._studio.settings.backend == "local" else "mini",
-            "problem": None if modes else next(iter(self._problems.values())),
+            "modes": {mode.nim: route.dials.to_dict() for mode, route in routes},
+            "models": {mode.nim: route.backend.model_name(mode) or route.backend.title for mode, route in routes},
+            "at_once": self._at_once,
+            "problem": None if routes else self._problems[MODES["text"].nim],
         }
 
     async def generate(self, asked: Mapping[str, Any]) -> dict[str, Any]:

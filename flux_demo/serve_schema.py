@@ -49,8 +49,8 @@ class Options:
         return asdict(self)
 
 
-def request_model(modes: Mapping[str, Mapping[str, Any]], model: str) -> type[BaseModel]:
-    """The schema of ``/v1/infer`` for these modes, each with its dials as ``Dials.to_dict`` gives them."""
+def request_model(modes: Mapping[str, Mapping[str, Any]], models: Mapping[str, str], at_once: int) -> type[BaseModel]:
+    """The schema of ``/v1/infer`` for these modes, each with its dials as ``Dials.to_dict`` gives them, and with the name of its model."""
     dials = next(iter(modes.values()))
     first, last, step = dials["sides"]
     width, height = map(int, dials["sizes"][0].split("x"))
@@ -58,7 +58,8 @@ def request_model(modes: Mapping[str, Mapping[str, Any]], model: str) -> type[Ba
     low, high = dials["guidance_range"]
     guidance: dict[str, Any] = {"gt" if dials["guidance_open"] else "ge": low, "le": high}
     beyond = {
-        "model": model,
+        "models": models,
+        "at_once": at_once,
         "sizes": dials["sizes"],
         "max_pixels": dials["max_pixels"],
         "defaults": {name: {"cfg_scale": row["guidance"], "steps": row["steps"]} for name, row in modes.items()},

@@ -50,7 +50,7 @@ class Studio:
         self.settings = settings
         self.backends = list(backends)
         self.gallery = gallery
-        self._queues = {backend.name: RunQueue(backend.concurrency) for backend in self.backends}
+        self._queues = {backend.name: RunQueue(backend) for backend in self.backends}
         self._lock = threading.Lock()
         self._routes: dict[str, Route] = {}
         self._estimator: Estimator | None = None

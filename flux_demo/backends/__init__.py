@@ -44,7 +44,7 @@ class Backend(ABC):
 
     name: str  # "local", "nim", "hosted", "providers", "mini": in recipes and settings
     title: str  # "This machine's GPU": on the page
-    concurrency: int = 1  # how many runs it takes at once; the others wait in its queue
+    concurrency: int = 1  # how many runs it takes at once, as far as it is known by now; the others wait in its queue
     on_cpu: bool = False  # whether it is this machine's processor that generates
     set_up: bool = False  # whether the person has set what only this backend needs, such as an address or a key
 

@@ -7,11 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flux_demo.background import HEARTBEAT_S
 from flux_demo.errors import Busy
 from flux_demo.progress import OnStatus, Phase, Status
+
+if TYPE_CHECKING:
+    from flux_demo.backends import Backend
 
 MAX_OF_A_CLIENT = 3  # one run under way and two that wait
 MAX_OF_AN_ADDRESS = 24  # many people may share an address, and one person may pretend to be many
@@ -42,8 +45,8 @@ class RunQueue:
     Clients take turns: a client's second run comes after the first ones of the others, and each has one run under way at a time.
     """
 
-    def __init__(self, concurrency: int) -> None:
-        self.concurrency = concurrency  # runs at once
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._runs: list[_Run] = []  # in the order in which they came
         self._round = self._address_round = 0.0  # that have come
         self._lock = threading.Lock()
@@ -84,7 +87,7 @@ class RunQueue:
             if run.under_way:
                 return 0
             under_way = [each for each in self._runs if each.under_way]
-            ahead = self._order().index(run) + 1 + len(under_way) - self.concurrency
+            ahead = self._order().index(run) + 1 + len(under_way) - self._backend.concurrency
             if ahead > 0:
                 return ahead
             if run.client and any(each.client == run.client for each in under_way):
@@ -109,6 +112,6 @@ class RunQueue:
         """The runs that wait, the next one first; within a round whoever came first. Where several run at once, those that may not yet
         begin, because their client has one under way, let the others pass.
         """
-        busy = {run.client for run in self._runs if run.under_way and run.client} if self.concurrency > 1 else set()
+        busy = {run.client for run in self._runs if run.under_way and run.client} if self._backend.concurrency > 1 else set()
         waiting = [run for run in self._runs if not run.under_way]
         return sorted(waiting, key=lambda run: (run.client in busy, run.round, run.address_round))

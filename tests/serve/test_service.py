@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from flux_demo.modes import MODES
+from flux_demo.progress import Phase
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
@@ -152,6 +153,22 @@ def test_the_page_and_the_command_line_use_it_as_a_nim(service, settings, photo,
     difference = np.abs(np.asarray(made.image, np.int16) - np.asarray(expected.image, np.int16))
     assert difference.mean() < 1  # not equal bit by bit: a replica has one thread
     there.close()
+
+
+def test_what_the_service_would_not_work_on_yet_waits_in_ones_own_queue(service, tmp_path):
+    """A connection that only waits would be given up before long images are finished."""
+    studio = Studio.from_settings(Settings(backend="nim", nim_url=service.url, outputs=str(tmp_path)))
+    queued, together = [], threading.Barrier(3)
+
+    def ask(seed):
+        together.wait()
+        request = GenerationRequest("text", "a red cube", seed=seed, steps=20, size=Size(256, 256))
+        studio.generate(request, on_status=lambda status: queued.append(seed) if status.phase is Phase.QUEUED else None)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(ask, (1, 2, 3)))
+    assert len(set(queued)) == 1
+    studio.close()
 
 
 def test_two_people_at_once_on_a_page_before_it(service, tmp_path, monkeypatch):

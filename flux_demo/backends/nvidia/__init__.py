@@ -19,7 +19,7 @@ from flux_demo.backends.nvidia.container import Container, missing_variant, prob
 from flux_demo.backends.nvidia.errors import HOSTED, KEY_PAGE, NIM, Service, detail_of, failure, faults_of, quoted
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, Pace
 from flux_demo.backends.nvidia.payload import NVIDIAS, dials, hosted_body, nim_body
-from flux_demo.backends.nvidia.schema import printable
+from flux_demo.backends.nvidia.schema import Limits, printable
 from flux_demo.errors import BackendUnavailable, FluxDemoError
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
@@ -107,7 +107,6 @@ class Nim(Backend):
     """A NIM of the person's own. It is probed once; one that did not answer is probed again after a few seconds."""
 
     name = "nim"
-    concurrency = MAX_CONNECTIONS
 
     def __init__(self, settings: Settings, pace: Pace = PACE) -> None:
         given = settings.nim_url
@@ -123,8 +122,19 @@ class Nim(Backend):
 
     @property
     def title(self) -> str:  # type: ignore[override]
-        model = self._container.limits.model if self._container else None
-        return f"Your service at FLUX_DEMO_NIM_URL, which runs {'the mini' if model == 'mini' else model}" if model else "Your NVIDIA NIM"
+        models = set(self._limits.models.values())
+        return (
+            f"Your service at FLUX_DEMO_NIM_URL, which runs {'the mini' if models == {'mini'} else 'FLUX'}" if models else "Your NVIDIA NIM"
+        )
+
+    @property
+    def concurrency(self) -> int:  # type: ignore[override]
+        """Runs that the service would not work on yet wait here, where no connection waits with them until it is given up."""
+        return min(self._limits.at_once or MAX_CONNECTIONS, MAX_CONNECTIONS)
+
+    @property
+    def _limits(self) -> Limits:
+        return self._container.limits if self._container else NVIDIAS
 
     def refusal(self, mode: Mode) -> Refusal | None:
         if self._problem:
@@ -135,10 +145,10 @@ class Nim(Backend):
         return Refusal(problem) if problem else None
 
     def model_name(self, mode: Mode) -> str:
-        return (self._container and self._container.limits.model) or f"{MODEL} (NVIDIA NIM)"
+        return self._limits.models.get(mode.nim) or f"{MODEL} (NVIDIA NIM)"
 
     def dials(self, mode: Mode) -> Dials:
-        return dials(mode, own_photos=True, limits=self._container.limits if self._container else NVIDIAS)
+        return dials(mode, own_photos=True, limits=self._limits)
 
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
         mode = find_mode(request.mode)
@@ -165,7 +175,7 @@ class Nim(Backend):
         if answer.status != 200:
             raise self._failure(mode, answer.status, answer.body)
         self._missing.pop(mode.name, None)
-        if container.limits.model is None:
+        if not container.limits.models:
             return _drawn(request, answer.body, NIM, self.model_name(mode), "your NIM's filter: passed")
         drawn = _drawn(request, answer.body, NIM, _said(answer, "model") or self.model_name(mode), _said(answer, "safety"))
         retried = ("The machine that worked on this image failed, and another one generated it.",) if _said(answer, "retried") else ()

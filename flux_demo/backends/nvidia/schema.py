@@ -25,7 +25,8 @@ class Limits:
     guidance: tuple[float, float] = (1.0, 9.0)
     guidance_open: bool = True  # the lower end is not itself allowed
     defaults: Mapping[str, tuple[float, int]] = field(default_factory=dict)  # NVIDIA's name of a mode -> guidance and steps
-    model: str | None = None  # that this program's own service runs; None for a NIM of NVIDIA's
+    models: Mapping[str, str] = field(default_factory=dict)  # of this program's own service, by the same names; none for a NIM of NVIDIA's
+    at_once: int | None = None  # how many requests it works on at once; None: it does not say
 
 
 def read_schema(document: Any) -> tuple[frozenset[str], frozenset[str]]:
@@ -71,7 +72,7 @@ def _with_properties(limits: Limits, properties: dict[str, Any], document: Any) 
 
 
 def _with_extension(limits: Limits, extension: dict[str, Any]) -> Limits:
-    """What this program's own service says beyond a NIM: its sizes, its pixels, each mode's defaults, its model."""
+    """What this program's own service says beyond a NIM: its sizes, its pixels, each mode's defaults and model, how many it takes at once."""
     try:
         sizes = tuple(Size.parse(text) for text in extension["sizes"])
         pixels = extension["max_pixels"]
@@ -79,7 +80,11 @@ def _with_extension(limits: Limits, extension: dict[str, Any]) -> Limits:
         for size in sizes:
             known.check(size)
         defaults = {str(name): (float(row["cfg_scale"]), int(row["steps"])) for name, row in extension["defaults"].items()}
-        return replace(limits, sizes=known, defaults=defaults, model=printable(extension["model"]))
+        models = {str(name): printable(model) for name, model in extension["models"].items()}
+        at_once = extension["at_once"]
+        if type(at_once) is not int or at_once < 1:
+            raise ValueError("not a number of requests")
+        return replace(limits, sizes=known, defaults=defaults, models=models, at_once=at_once)
     except (KeyError, TypeError, ValueError, AttributeError, InvalidRequest):
         return limits
 

@@ -19,7 +19,8 @@ SIDES = {"enum": list(range(256, 2049, 64))}
 EXTENSION = {
     "sizes": ["256x256", "512x256"],
     "max_pixels": 200_000,
-    "model": "the mini",
+    "models": {"canny": "the mini"},
+    "at_once": 2,
     "defaults": {"canny": {"cfg_scale": 30, "steps": 9}},
 }
 
@@ -51,11 +52,12 @@ def test_the_defaults_always_lie_within_the_limits(mode):
     row.check(row.complete(GenerationRequest(mode.name, "a fox")))
 
 
-def test_the_services_own_words_add_sizes_pixels_defaults_and_its_model():
+def test_the_services_own_words_add_sizes_pixels_defaults_models_and_how_many_it_takes_at_once():
     limits = read_limits(
         document(EXTENSION, width=SIDES, height=SIDES, steps={"minimum": 1, "maximum": 100}, cfg_scale={"minimum": 1, "maximum": 100})
     )
-    assert (limits.sizes.sizes, limits.sizes.max_pixels, limits.model) == ((Size(256, 256), Size(512, 256)), 200_000, "the mini")
+    assert (limits.sizes.sizes, limits.sizes.max_pixels) == ((Size(256, 256), Size(512, 256)), 200_000)
+    assert (limits.models, limits.at_once) == ({"canny": "the mini"}, 2)
     row = dials(MODES["canny"], own_photos=True, limits=limits)
     assert (row.guidance, row.steps) == (30, 9)
     assert dials(MODES["depth"], own_photos=True, limits=limits).steps == 30
@@ -88,9 +90,12 @@ def test_limits_that_make_no_sense_are_passed_over(properties):
         [],
         {**EXTENSION, "sizes": ["17x3"]},
         {**EXTENSION, "sizes": ["64x64"]},
-        {**EXTENSION, "model": "a\nb"},
+        {**EXTENSION, "models": {"canny": "a\nb"}},
+        {**EXTENSION, "models": "the mini"},
+        {**EXTENSION, "at_once": 0},
+        {**EXTENSION, "at_once": "2"},
         {**EXTENSION, "defaults": {"canny": 3}},
     ],
 )
 def test_a_service_that_speaks_nonsense_is_a_plain_nim(extension):
-    assert read_limits(document(extension, width=SIDES, height=SIDES)).model is None
+    assert read_limits(document(extension, width=SIDES, height=SIDES)).models == {}

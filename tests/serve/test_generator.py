@@ -1,0 +1,41 @@
+"""One replica, without Ray: what it says of itself, and what it has in memory when it is ready."""
+
+import asyncio
+
+import gguf
+import torch
+
+from flux_demo.modes import MODES
+from flux_demo.serve_generator import Generator
+from flux_demo.serve_schema import Options
+from flux_demo.settings import BACKENDS
+from tests.conftest import RecordingBackend
+from tests.engine.formats import in_bfl_layout, save_gguf, weights_of
+from tests.engine.tiny import build
+
+
+def test_it_names_the_model_of_each_mode_and_no_path(tmp_path, monkeypatch):
+    folder = build(tmp_path / "tiny", torch.float32, heads=16)
+    monkeypatch.setenv("FLUX_DEMO_DEVICE", "cpu")
+    monkeypatch.setenv("FLUX_DEMO_COMPONENTS", str(folder))
+    for mode in MODES:
+        weights = in_bfl_layout(weights_of(folder, mode))
+        file = save_gguf(tmp_path / f"my-{mode}.gguf", weights, gguf.GGMLQuantizationType.Q8_0)
+        monkeypatch.setenv(f"FLUX_DEMO_{mode.upper()}_MODEL", str(file))
+    about = asyncio.run(Generator(Options("local", "1-4", public=False).to_dict()).describe())
+    assert about["models"] == {"base": "my-text.gguf, Q8_0", "canny": "my-canny.gguf, Q8_0", "depth": "my-depth.gguf, Q8_0"}
+    assert (about["problem"], about["at_once"]) == (None, 4) and str(tmp_path) not in str(about)
+
+
+class Warmed(RecordingBackend):
+    def __init__(self, settings):
+        super().__init__()
+
+    def warm_up(self, mode):
+        self.requests.append(mode.name)
+
+
+def test_the_text_mode_is_the_last_that_is_loaded(monkeypatch):
+    monkeypatch.setitem(BACKENDS, "mini", f"{__name__}:Warmed")
+    (backend,) = Generator(Options("mini").to_dict())._studio.backends
+    assert sorted(backend.requests) == sorted(MODES) and backend.requests[-1] == "text"
