@@ -5,6 +5,10 @@ FROM python:3.12-slim
 ARG TORCH=cpu
 ARG EXTRA=
 
+# KubeRay asks each pod of the service with wget whether it is ready, and this base has none.
+RUN if [ "$EXTRA" = serve ]; then \
+        apt-get update && apt-get install --yes --no-install-recommends wget && rm -rf /var/lib/apt/lists/*; \
+    fi
 RUN useradd --create-home --uid 1000 user && mkdir /models /images && chown user /models /images
 USER user
 WORKDIR /home/user/app

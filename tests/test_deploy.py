@@ -71,6 +71,7 @@ def test_the_image_is_built_of_files_that_are_there_and_runs_as_nobody_special()
     assert DOCKERFILE.index("\nUSER user") < DOCKERFILE.index("\nCOPY") < DOCKERFILE.index("\nCMD")
     assert set(re.findall(r"^ARG (\w+)", DOCKERFILE, re.MULTILINE)) == {"TORCH", "EXTRA"}
     assert set(re.findall(r"(FLUX_DEMO_\w+|HF_HOME)=", DOCKERFILE)) <= NAMES
+    assert DOCKERFILE.index("install --yes --no-install-recommends wget") < DOCKERFILE.index("\nUSER user")  # KubeRay's probes call it
     assert "HEALTHCHECK" in DOCKERFILE and 'VOLUME ["/models"' in DOCKERFILE and "never built" in DOCKERFILE
     for service in COMPOSE["services"].values():
         assert set(service["build"]["args"]) <= {"TORCH", "EXTRA"}
