@@ -15,7 +15,7 @@ from flux_demo.errors import InvalidRequest
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")  # that httpx knows
+PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")  # that httpx knows, and httpx2, which Hugging Face's library uses
 DEFAULTS = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -59,9 +59,10 @@ def prepare_page(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def direct_host(entry: str) -> str | None:
-    """An entry of ``no_proxy`` as every library reads it; None for what none of them could: such a host is asked through the proxy.
+    """An entry of ``no_proxy`` as every library reads it; None for what one of them fails at: such a host is asked through the proxy.
 
-    Brackets and the port of an IPv6 address go, and ``*.example.org`` becomes ``.example.org``.
+    httpx fails at ``münchen.example``, and httpx2 at ``xn--mnchen-3ya.example``. Brackets and the port of an IPv6 address go, and
+    ``*.example.org`` becomes ``.example.org``.
     """
     entry = entry.strip()
     entry = bracketed[1] if (bracketed := re.fullmatch(r"\[([^\]]*)\](?::\d+)?", entry)) else entry
@@ -70,16 +71,13 @@ def direct_host(entry: str) -> str | None:
     except ValueError:
         pass
     entry = entry.removeprefix("*") if entry.startswith("*.") else entry
-    if not entry.isascii():
-        try:
-            entry = entry.encode("idna").decode("ascii")
-        except UnicodeError:
-            return None
+    if "xn--" in entry.lower():
+        return None
     return entry if re.fullmatch(r"\*|[A-Za-z0-9._-]+(?:/\d{1,2}|:\d{1,5})?", entry) else None
 
 
 def _proxy(variable: str, value: str) -> str:
-    """A proxy's address as httpx reads it. ``socks://``, which desktops write, means SOCKS 5. Raises InvalidRequest."""
+    """A proxy's address as httpx and httpx2 read it. ``socks://``, which desktops write, means SOCKS 5. Raises InvalidRequest."""
     scheme, has_scheme, rest = value.rpartition("://")
     scheme = scheme.lower() if has_scheme else "http"
     scheme = "socks5" if scheme == "socks" else scheme
@@ -109,7 +107,7 @@ def _check_whole_numbers(environ: MutableMapping[str, str], names: Iterable[str]
 
 
 def _check_certificates(environ: MutableMapping[str, str]) -> None:
-    """httpx loads these at its first use, which is Gradio's import."""
+    """httpx and httpx2 load these at their first use; httpx's is Gradio's import."""
     if not (environ.get("SSL_CERT_FILE") or environ.get("SSLKEYLOGFILE")):
         return
     import ssl  # 50 ms

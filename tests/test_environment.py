@@ -1,8 +1,9 @@
 """The environment as people have it: every library below can read what is left of it, and nothing else is changed."""
 
 import httpx
+import httpx2
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flux_demo import environment
@@ -15,19 +16,27 @@ def prepared(own_hosts=(), **variables):
     return environ
 
 
-def client_of(monkeypatch, environ):
-    """An HTTP client as it is made in that environment."""
+LIBRARIES = (httpx, httpx2)  # Gradio and NVIDIA's services are asked through one, Hugging Face through the other
+
+
+def clients_of(monkeypatch, environ):
+    """HTTP clients as they are made in that environment."""
     for name in (*environment.PROXIES, "no_proxy"):
         for variable in (name, name.upper()):
             monkeypatch.delenv(variable, raising=False)
             if variable in environ:
                 monkeypatch.setenv(variable, environ[variable])
-    return httpx.Client()
+    return [(library, library.Client()) for library in LIBRARIES]
 
 
-def goes_direct(client, url):
-    """Whether a client asks the address itself. The first of its mounts that matches decides; None is no proxy."""
-    return next((transport is None for pattern, transport in client._mounts.items() if pattern.matches(httpx.URL(url))), True)
+def goes_direct(clients, url):
+    """Whether the clients ask the address itself. The first mount that matches decides; None is no proxy."""
+    answers = {
+        next((transport is None for pattern, transport in client._mounts.items() if pattern.matches(library.URL(url))), True)
+        for library, client in clients
+    }
+    assert len(answers) == 1, "they do not agree"
+    return answers.pop()
 
 
 @pytest.mark.parametrize(
@@ -35,8 +44,8 @@ def goes_direct(client, url):
 )
 @pytest.mark.parametrize("name", ["ALL_PROXY", "https_proxy"])
 def test_a_proxy_of_every_usual_kind_can_be_read(monkeypatch, name, proxy):
-    client = client_of(monkeypatch, prepared(**{name: proxy}))
-    assert not goes_direct(client, "https://integrate.example.org/")
+    clients = clients_of(monkeypatch, prepared(**{name: proxy}))
+    assert not goes_direct(clients, "https://integrate.example.org/")
 
 
 @pytest.mark.parametrize(
@@ -50,41 +59,43 @@ def test_a_proxy_that_no_library_reads_is_named_and_not_shown(proxy):
 
 @pytest.mark.parametrize("entry", ["[::1]", "::1", "[::1]:8000"])
 def test_ipv6_in_no_proxy_is_understood_in_every_spelling(monkeypatch, entry):
-    client = client_of(monkeypatch, prepared(ALL_PROXY="http://proxy:1", no_proxy=entry))
-    assert goes_direct(client, "http://[::1]:7860/")
+    clients = clients_of(monkeypatch, prepared(ALL_PROXY="http://proxy:1", no_proxy=entry))
+    assert goes_direct(clients, "http://[::1]:7860/")
 
 
 @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
 def test_either_case_of_no_proxy_says_the_same(monkeypatch, name):
     environ = prepared(HTTP_PROXY="http://proxy:1", **{name: "nim.example.org, *.lan"})
     assert environ["no_proxy"] == environ["NO_PROXY"]
-    client = client_of(monkeypatch, environ)
-    assert goes_direct(client, "http://nim.example.org:8000/") and goes_direct(client, "http://gpu.lan/")
-    assert not goes_direct(client, "http://example.com/")
+    clients = clients_of(monkeypatch, environ)
+    assert goes_direct(clients, "http://nim.example.org:8000/") and goes_direct(clients, "http://gpu.lan/")
+    assert not goes_direct(clients, "http://example.com/")
 
 
 def test_this_machine_is_never_asked_through_a_proxy(monkeypatch):
-    client = client_of(monkeypatch, prepared(("192.168.7.7", "fd00::7"), HTTP_PROXY="http://proxy:1"))
+    clients = clients_of(monkeypatch, prepared(("192.168.7.7", "fd00::7"), HTTP_PROXY="http://proxy:1"))
     for host in ("127.0.0.1", "localhost", "[::1]", "192.168.7.7", "[fd00::7]"):
-        assert goes_direct(client, f"http://{host}:7860/")
+        assert goes_direct(clients, f"http://{host}:7860/")
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
-@settings(max_examples=40)  # each makes a client, which reads all certificates
+@example("münchen.example")
+@example(".XN--mnchen-3ya.example")
+@settings(max_examples=40)  # each makes two clients, which read all certificates
 def test_nothing_in_no_proxy_breaks_the_client(entry):
     with pytest.MonkeyPatch.context() as patch:
-        client_of(patch, prepared(HTTP_PROXY="http://proxy:1", no_proxy=entry)).close()
+        clients_of(patch, prepared(HTTP_PROXY="http://proxy:1", no_proxy=entry))
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
-@settings(max_examples=40)  # each makes a client, which reads all certificates
+@settings(max_examples=40)  # each makes two clients, which read all certificates
 def test_every_proxy_is_usable_or_refused_in_words(value):
     try:
         environ = prepared(all_proxy=value)
     except InvalidRequest:
         return
     with pytest.MonkeyPatch.context() as patch:
-        client_of(patch, environ).close()
+        clients_of(patch, environ)
 
 
 @pytest.mark.parametrize(
