@@ -74,13 +74,15 @@ class Cancelled(Exception):
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, the one that led to it, and so on."""
+    """The error and whatever led to it, each once: libraries wrap one error in another."""
     seen: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in seen:
-        yield link
-        seen.append(link)
-        link = link.__cause__ or link.__context__
+    waiting = [error]
+    while waiting:
+        link = waiting.pop()
+        if not any(link is other for other in seen):
+            seen.append(link)
+            yield link
+            waiting += [cause for cause in (link.__cause__, link.__context__) if cause is not None]
 
 
 def shortened(value: object) -> str:

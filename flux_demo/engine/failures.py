@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from dataclasses import dataclass
+
+from flux_demo.errors import causes
 
 GPU_MEMORY, MAIN_MEMORY = "GPU memory", "main memory"
 
@@ -91,7 +92,7 @@ FAILURES = (
 
 def failure_of(error: BaseException) -> Failure | None:
     """The row for the error or for anything that caused it; None if none of them is known."""
-    links = list(_chain(error))
+    links = list(causes(error))
     return next((failure for failure in FAILURES if any(_is(failure, link) for link in links)), None)
 
 
@@ -102,14 +103,3 @@ def _is(failure: Failure, error: BaseException) -> bool:
         or (isinstance(error, OSError) and error.errno in failure.errnos)
         or any(sign in str(error) for sign in failure.signs)
     )
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: list[BaseException] = []
-    waiting = [error]
-    while waiting:
-        link = waiting.pop()
-        if not any(link is other for other in seen):
-            seen.append(link)
-            yield link
-            waiting += [cause for cause in (link.__cause__, link.__context__) if cause is not None]

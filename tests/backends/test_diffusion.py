@@ -13,6 +13,7 @@ from flux_demo.backends.machine import Card, Machine
 from flux_demo.backends.mini import Mini
 from flux_demo.engine.memory import GIB
 from flux_demo.errors import BackendUnavailable, Cancelled, FluxDemoError, GenerationFailed, InvalidRequest, OutOfMemory
+from flux_demo.model_files import mini_files
 from flux_demo.modes import MODES
 from flux_demo.progress import Phase, Status
 from flux_demo.request import ControlMap, GenerationRequest, Size
@@ -207,22 +208,15 @@ def test_running_out_of_memory_is_worded_and_the_next_run_works(folder):
         assert loads(statuses)
 
 
-class Named(Mini):
-    """Weights whose model has another name once another one was fetched; None while its files are gone."""
-
-    def model_name(self, mode):
-        return self.model
-
-    def files(self, mode, say):
-        return replace(super().files(mode, say), model=self.model)
-
-
 def test_a_model_that_was_fetched_since_then_is_the_one_that_runs(folder):
-    weights = Named(folder)
-    backend, seen = Diffusion(weights), []
-    for weights.model in ("a base with a LoRA", "the model itself", None):
+    names, seen, weights = ["a base with a LoRA", "the model itself", None], [], Mini(folder)  # None: its files are gone
+    weights.model_name = lambda mode: names[0]
+    weights.files = lambda mode, say: replace(mini_files(mode, folder), model=names[0])
+    backend = Diffusion(weights)
+    while names:
         statuses = []
         seen.append((backend.generate(ask(), quiet, statuses.append).model, bool(loads(statuses))))
+        names.pop(0)
     assert seen == [("a base with a LoRA", True), ("the model itself", True), ("the model itself", False)]
 
 
