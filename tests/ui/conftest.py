@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import threading
 import time
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -28,19 +30,34 @@ PATIENCE_MS = 90_000  # the mini draws in seconds, also on a machine that is bus
 SMALL = "128x128"
 
 
-pause = {"seconds": 0.0, "decoding": 0.0}  # after each step, and before an image is decoded
+pause = {"seconds": 0.0}  # after each step
+permits = {}  # by what a test holds, a step or the decoding: one for each time that a run may go on
 
 
 def paced(generate):
     def wait(on_step, *step):
         on_step(*step)
         time.sleep(pause["seconds"])
+        take_permit("step")
 
     def decode(on_status, status):
         on_status(status)
-        time.sleep(pause["decoding"] if status.phase is Phase.DECODING else 0.0)
+        if status.phase is Phase.DECODING:
+            take_permit("decoding")
 
     return lambda request, on_step, on_status: generate(request, partial(wait, on_step), partial(decode, on_status))
+
+
+def take_permit(kind):
+    if permit := permits.get(kind):
+        permit.acquire()
+
+
+@contextmanager
+def held(kind):
+    permits[kind] = threading.Semaphore(0)
+    yield permits[kind]
+    permits.pop(kind).release(10_000)  # whoever still waits goes on
 
 
 @pytest.fixture
@@ -52,11 +69,17 @@ def slow_steps():
 
 
 @pytest.fixture
-def slow_decoding():
-    """Runs of the mini whose last phase lasts."""
-    pause["decoding"] = 4.0
-    yield
-    pause["decoding"] = 0.0
+def held_steps():
+    """Runs of the mini that wait after each step until the test has called ``release()`` for it, however long it takes."""
+    with held("step") as steps:
+        yield steps
+
+
+@pytest.fixture
+def held_decoding():
+    """Runs of the mini that wait before an image is decoded until the test has called ``release()`` for it."""
+    with held("decoding") as decoding:
+        yield decoding
 
 
 @pytest.fixture(scope="package")

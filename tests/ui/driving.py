@@ -8,6 +8,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
+from playwright.sync_api import expect
 
 from flux_demo.recipe import read_recipe
 
@@ -88,6 +89,12 @@ def run(page):
 
 def wait_for_status(page, mode, text):
     page.locator(f"#status-{mode}").get_by_text(text).wait_for()
+
+
+def wait_for_next_step(page, mode):
+    """Wait until a run that goes on has told of another step than the one in sight."""
+    step = page.locator(f"#status-{mode} .step")
+    expect(step).not_to_have_text(step.inner_text())
 
 
 def hand_over(page, event, path, onto="body", text=None, kind="image/png"):

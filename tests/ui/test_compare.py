@@ -57,15 +57,17 @@ def test_one_photo_becomes_a_strip_of_three_with_one_seed(visit, studio, photo_f
     expect(page.locator("#strip")).to_be_hidden()
 
 
-def test_a_reload_in_the_middle_loses_no_strip(visit, slow_steps, photo_file):
+def test_a_reload_in_the_middle_loses_no_strip(visit, held_steps, photo_file):
     page = visit(tab="Canny")
     give_photo(page, "canny", photo_file)
     choose_size(page, "128x128")
     prompt_field(page).fill("a red cube")
-    set_steps(page, 3)
+    set_steps(page, 2)
     page.get_by_role("button", name="Compare Text, Canny, Depth", exact=True).locator("visible=true").click()
     page.locator("#status-canny").get_by_text(re.compile("Image 1 of 3")).wait_for()
     page.reload()
+    page.locator("#status-canny").get_by_text(re.compile("Image 1 of 3")).wait_for()
+    held_steps.release(3 * 2)
     page.locator("#status-canny").get_by_text("comparison is below").wait_for()
     made = served(page, "#strip")
     with Image.open(io.BytesIO(made)) as strip:
@@ -73,19 +75,23 @@ def test_a_reload_in_the_middle_loses_no_strip(visit, slow_steps, photo_file):
     expect(page.locator("#history img")).to_have_count(3)
 
 
-def test_deleting_all_in_the_middle_is_said_and_what_came_after_has_its_buttons(visit, slow_steps, photo_file):
+def test_deleting_all_in_the_middle_is_said_and_what_came_after_has_its_buttons(visit, held_steps, photo_file):
     page = visit(tab="Canny")
     page.on("dialog", lambda dialog: dialog.accept())
     give_photo(page, "canny", photo_file)
     choose_size(page, "128x128")
     prompt_field(page).fill("a red cube")
     set_steps(page, 1)
+    held_steps.release()
     run(page)
     wait_for_status(page, "canny", "Done in")
-    set_steps(page, 3)
+    set_steps(page, 2)
+    held_steps.release(2)  # for the first image; the second one waits after its first step
     page.get_by_role("button", name="Compare Text, Canny, Depth", exact=True).locator("visible=true").click()
     page.locator("#status-canny").get_by_text(re.compile("Image 2 of 3")).wait_for()
     page.get_by_role("button", name="Delete all", exact=True).click()
+    expect(page.locator("#history img")).to_have_count(0)
+    held_steps.release(2 * 2)
     wait_for_status(page, "canny", "was deleted meanwhile")
     expect(page.locator("#strip")).to_be_hidden()
     own = page.locator("#tab-canny .answer")

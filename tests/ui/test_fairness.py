@@ -1,13 +1,13 @@
 """Many runs of one client: everybody else reads, draws maps and gets the next turn."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 from gradio_client import Client, handle_file
 
 from flux_demo.recipe import read_recipe
-from tests.ui.conftest import SMALL, pause
+from tests.ui.conftest import SMALL
+from tests.waiting import wait_until
 
 
 def post(address, *data):
@@ -19,33 +19,26 @@ def answers(address, event):
     return httpx.get(f"{address}gradio_api/call/text/{event}", trust_env=False, verify=False, timeout=120).text
 
 
-def wait_until(holds, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def test_one_client_with_48_runs_holds_nobody_up(address, client, photo_file, studio, slow_steps):
+def test_one_client_with_48_runs_holds_nobody_up(address, client, photo_file, studio, held_steps):
     queue = studio._queues["mini"]
     with ThreadPoolExecutor(3) as listeners:
         heard, events = [], []
         for number in range(48):
-            answer = post(address, "a red cube", SMALL, str(number), 40, None)
+            answer = post(address, "a red cube", SMALL, str(number), 2, None)
             assert answer.status_code == 200
             events.append(answer.json()["event_id"])
             if number < 3:  # all that one client may have; nobody listens to the others, and none of these ends meanwhile
                 heard.append(listeners.submit(answers, address, events[-1]))
-                wait_until(
-                    lambda number=number: len(queue._runs) > number
-                )  # each has a thread of its own, so a later one could overtake it
+                wait_until(lambda: len(queue._runs) == len(heard))  # each has a thread of its own, so a later one could overtake it
         for event in reversed(events[3:]):
             assert "of yours are under way or waiting" in answers(address, event)
         assert not any(each.done() for each in heard)
-        pause["seconds"] = 0.0
         assert client.predict(api_name="/status")["modes"]["text"]["backend"] == "mini"
         client.predict(handle_file(photo_file), SMALL, api_name="/canny_map")
-        client.predict("a blue sphere", SMALL, "7", 1, api_name="/text")
+        sphere = client.submit("a blue sphere", SMALL, "7", 1, api_name="/text")
+        wait_until(lambda: len(queue._runs) > 3)
+        held_steps.release(3 * 2 + 1)
+        sphere.result(timeout=120)
         for each in heard:
             assert "event: complete" in each.result()
     wait_until(lambda: not queue._runs)  # nothing is left of those that nobody listened to

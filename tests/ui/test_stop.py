@@ -6,10 +6,22 @@ import zipfile
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.conftest import PATIENCE_MS, SMALL, pause
-from tests.ui.driving import changed, choose_size, give_photo, made, prompt_field, read_recipe_of, run, seed_field, set_steps, source
+from tests.ui.conftest import PATIENCE_MS, SMALL
+from tests.ui.driving import (
+    changed,
+    choose_size,
+    give_photo,
+    made,
+    prompt_field,
+    read_recipe_of,
+    run,
+    seed_field,
+    set_steps,
+    source,
+    wait_for_next_step,
+)
 
-pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("slow_steps")]
+pytestmark = pytest.mark.browser
 
 
 def set_long_run(page):
@@ -17,7 +29,7 @@ def set_long_run(page):
     set_steps(page, 100)
 
 
-def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_person_keeps_it(visit, studio):
+def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_person_keeps_it(visit, studio, slow_steps):
     page = visit()
     prompt_field(page).fill("a blue cone")
     set_steps(page, 1)
@@ -35,9 +47,8 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     expect(page.locator("#tab-text .answer h2 small")).to_have_text("an earlier one, while the next is made")
     expect(page.locator("#caption-text")).to_contain_text("1 step")
     expect(page.get_by_role("button", name="Delete image", exact=True).locator("visible=true")).to_have_count(1)
-    said = page.locator("#status-text .step").inner_text()
-    expect(page.locator("#status-text .step")).not_to_have_text(said)
-    page.wait_for_timeout(2000)  # three steps
+    for _ in range(3):
+        wait_for_next_step(page, "text")
     assert source(page, "#picture-text") == before
     back = page.get_by_role("button", name="Back to the preview", exact=True)
     back.click()
@@ -71,15 +82,14 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     expect(page.locator("#history img")).to_have_count(3)
 
 
-def test_what_belongs_to_the_image_before_is_out_of_sight_until_the_next_one_is_there(visit, slow_decoding):
+def test_what_belongs_to_the_image_before_is_out_of_sight_until_the_next_one_is_there(visit, held_decoding):
     page = visit()
     prompt_field(page).fill("a blue cone")
     choose_size(page, SMALL)
     set_steps(page, 1)
-    pause["decoding"] = 0.0  # not of the first
+    held_decoding.release()
     run(page)
     made(page, "text")
-    pause["decoding"] = 4.0
     of_the_image_before = (
         page.locator("#caption-text").or_(page.get_by_role("button", name="Delete image", exact=True)).locator("visible=true")
     )
@@ -95,12 +105,13 @@ def test_what_belongs_to_the_image_before_is_out_of_sight_until_the_next_one_is_
     page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     page.locator("#status-text").get_by_text("Stopping").wait_for()
     expect(of_the_image_before).to_have_count(0)
+    held_decoding.release()
     page.locator("#status-text").get_by_text(re.compile("Done in|Stopped at")).wait_for()
     expect(of_the_image_before).to_have_count(2)
     expect(page.locator("#tab-text .answer h2")).to_have_text("Image from earlier settings")
 
 
-def test_a_partial_image_says_of_which_mode_it_is_and_keeps_its_map_over_a_reload(visit, photo_file):
+def test_a_partial_image_says_of_which_mode_it_is_and_keeps_its_map_over_a_reload(visit, photo_file, slow_steps):
     page = visit(tab="Depth")
     prompt_field(page).fill("a blue cone")
     give_photo(page, "depth", photo_file)
@@ -121,13 +132,14 @@ def test_a_partial_image_says_of_which_mode_it_is_and_keeps_its_map_over_a_reloa
         assert [archive.read(name) for name in archive.namelist() if name.endswith("-map.png")] == [sent]
 
 
-def test_images_of_a_prompt_that_changed_during_the_run_are_marked(visit):
+def test_images_of_a_prompt_that_changed_during_the_run_are_marked(visit, held_steps):
     page = visit()
     prompt_field(page).fill("a blue cone")
     choose_size(page, SMALL)
     seed_field(page).fill("7")
     set_steps(page, 2)
     page.get_by_role("radio", name="2", exact=True).locator("visible=true").check()
+    held_steps.release(2 * 2)
     run(page)
     made(page, "text")
     expect(page.locator("#tab-text .answer h2")).to_have_text("Image")  # the second one's seed is not in the field
@@ -136,8 +148,10 @@ def test_images_of_a_prompt_that_changed_during_the_run_are_marked(visit):
     page.locator("#history button").last.click()
     expect(page.get_by_role("button", name="Back to the preview", exact=True)).to_be_visible()
     prompt_field(page).fill("a red cube")
+    held_steps.release(2)
     expect(page.locator("#history img")).to_have_count(3)
     page.locator("#picture-text.previewing").wait_for()  # of the second image
+    held_steps.release(2)
     expect(page.locator("#history img")).to_have_count(4)
     made(page, "text")
     for _ in range(2):
@@ -145,7 +159,7 @@ def test_images_of_a_prompt_that_changed_during_the_run_are_marked(visit):
         page.locator("#history button").last.click()
 
 
-def test_the_keyboard_alone_runs_and_stops(visit):
+def test_the_keyboard_alone_runs_and_stops(visit, slow_steps):
     page = visit()
     set_long_run(page)
     prompt_field(page).focus()
@@ -156,7 +170,7 @@ def test_the_keyboard_alone_runs_and_stops(visit):
     page.get_by_label("Size").locator("visible=true").click()
     page.get_by_role("listbox").locator("visible=true").wait_for()
     page.keyboard.press("Escape")  # closes the list
-    page.wait_for_timeout(300)
+    wait_for_next_step(page, "text")
     expect(page.locator("#status-text")).to_contain_text(re.compile(r"Step \d+ of 100"))
     page.get_by_label("Size").locator("visible=true").focus()
     page.keyboard.press("Tab")
@@ -167,7 +181,7 @@ def test_the_keyboard_alone_runs_and_stops(visit):
     expect(page.locator("#voice")).to_contain_text("Stopped at step")
 
 
-def test_focus_goes_to_stop_and_back(visit):
+def test_focus_goes_to_stop_and_back(visit, slow_steps):
     page = visit()
     prompt_field(page).fill("a white cube")
     set_long_run(page)
@@ -180,7 +194,7 @@ def test_focus_goes_to_stop_and_back(visit):
     expect(page.locator("button.run:visible")).to_be_focused()
 
 
-def test_who_waits_is_told_the_place_in_the_line_and_can_leave_it(visit):
+def test_who_waits_is_told_the_place_in_the_line_and_can_leave_it(visit, slow_steps):
     first, second = visit(), visit()
     prompt_field(second).fill("a blue cone")
     set_steps(second, 1)

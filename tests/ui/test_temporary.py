@@ -108,15 +108,21 @@ def test_every_path_of_a_history_is_found(folder):
     )
 
 
-def test_the_page_clears_what_no_history_has(page, client, visit, photo_file):
+def test_the_page_clears_what_no_history_has(page, client, visit, photo_file, held_steps):
     """A run's previews and its upload go, the image in a visitor's history stays, and example photos stay for everybody."""
     from gradio_client import handle_file
 
-    from tests.ui.driving import prompt_field, run, served, wait_for_status
+    from tests.ui.driving import changed, prompt_field, run, served, set_steps, source, wait_for_status
 
     visitor = visit()
     prompt_field(visitor).fill("a red cube")
+    set_steps(visitor, 4)
     run(visitor)
+    shown = None
+    for _ in range(4):  # each preview is sent
+        changed(visitor, "#picture-text", shown)
+        shown = source(visitor, "#picture-text")
+        held_steps.release()
     wait_for_status(visitor, "text", "Done in")
     client.predict(handle_file(photo_file), SMALL, api_name="/canny_map")
     before = sum(path.is_file() for path in page.folder.rglob("*"))

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.ui.conftest import SMALL
-from tests.ui.driving import choose_size, field, made, prompt_field, run, seed_field, set_steps, wait_for_status
+from tests.ui.driving import choose_size, field, made, prompt_field, run, seed_field, set_steps, wait_for_next_step, wait_for_status
 
 pytestmark = pytest.mark.browser
 
@@ -20,16 +20,18 @@ def windows(visit):
     return first, second
 
 
-def test_a_second_window_follows_the_run_of_the_first(windows, slow_steps):
+def test_a_second_window_follows_the_run_of_the_first(windows, slow_steps, held_steps):
     first, second = windows
     for page, prompt in ((first, "a blue cone"), (second, "a red cube")):
         prompt_field(page).fill(prompt)
         choose_size(page, SMALL)
-        set_steps(page, 6)
+        set_steps(page, 2)
     seed_field(first).fill("3")  # so that the form that is kept is that of the first
     run(first)
     first.locator("#status-text .step").wait_for()
     run(second)
+    second.locator("#status-text .step").wait_for()
+    held_steps.release(1000)  # whatever is run from here on is slow, but not held
     second.locator("#status-text").get_by_text("Another window of yours").wait_for()
     expect(second.locator("#picture-text img")).to_have_attribute("alt", re.compile("a blue cone"))
     expect(prompt_field(second)).to_have_value("a red cube")
@@ -110,17 +112,17 @@ def test_an_image_that_is_opened_while_another_window_runs_is_no_part_of_that_ru
     first.once("dialog", lambda dialog: dialog.accept())
     first.get_by_role("button", name="Delete image").locator("visible=true").click()
     expect(first.locator("#history img")).to_have_count(1)
-    step = second.locator("#status-text .step").inner_text()
-    expect(second.locator("#status-text .step")).not_to_have_text(step)  # so that there is a newer preview
+    wait_for_next_step(second, "text")  # so that there is a newer preview
     expect(second.locator("#picture-text.previewing")).to_have_count(0)
     second.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     wait_for_status(second, "text", "Stopped at step")
 
 
-def test_an_image_that_goes_while_the_next_one_is_made_is_not_missed(windows, slow_steps):
+def test_an_image_that_goes_while_the_next_one_is_made_is_not_missed(windows, held_steps):
     first, second = windows
     prompt_field(first).fill("a blue cone")
     set_steps(first, 1)
+    held_steps.release()
     run(first)
     made(first, "text")
     second.evaluate("dispatchEvent(new Event('focus'))")
@@ -128,7 +130,7 @@ def test_an_image_that_goes_while_the_next_one_is_made_is_not_missed(windows, sl
     second.locator("#picture-text img").wait_for()
     prompt_field(second).fill("a red cube")
     choose_size(second, SMALL)
-    set_steps(second, 6)
+    set_steps(second, 2)
     run(second)
     second.locator("#picture-text.previewing img").wait_for()
     first.once("dialog", lambda dialog: dialog.accept())
@@ -136,6 +138,7 @@ def test_an_image_that_goes_while_the_next_one_is_made_is_not_missed(windows, sl
     wait_for_status(first, "text", "The image is deleted.")
     second.evaluate("dispatchEvent(new Event('focus'))")
     expect(second.locator("#history img")).to_have_count(0)
+    held_steps.release(2)
     made(second, "text")
     expect(second.locator("#history img")).to_have_count(1)
     expect(second.locator("#restore-note")).not_to_contain_text("no longer kept")
