@@ -1,6 +1,7 @@
 """The service in a process of its own, as ``make serve`` starts it."""
 
 import base64
+import json
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from io import BytesIO
 from pathlib import Path
 
@@ -65,6 +67,12 @@ class Running:
     def infer(self, **values):
         return httpx.post(f"{self.url}/v1/infer", json=SMALL | values, timeout=300, trust_env=False)
 
+    def ask(self, **values):
+        """A request whose answer nobody waits for; whoever closes the connection goes away."""
+        connection = HTTPConnection(self.url.rpartition("/")[2])
+        connection.request("POST", "/v1/infer", json.dumps(SMALL | values), {"Content-Type": "application/json"})
+        return connection
+
     def together(self, count, **values):
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(lambda number: self.infer(**values | {"seed": number + 1}), range(count)))
@@ -88,6 +96,12 @@ def words_of(process):
         return process.cmdline()
     except psutil.Error:  # it ended meanwhile
         return []
+
+
+def work_of(process):
+    """The seconds of a processor that a process has had, which tell whether it works, however busy the machine is."""
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def image_in(answer):
