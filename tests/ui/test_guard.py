@@ -4,13 +4,13 @@ import json
 import os
 import re
 import socket
-import time
 
 import httpx
 import pytest
 
 from flux_demo.ui.guard import MAX_FILES, MAX_JSON, MAX_UPLOAD
 from tests.ui.test_api import call_raw
+from tests.waiting import wait_until
 
 FOREIGN = "http://evil.example"
 
@@ -253,18 +253,22 @@ def test_a_body_that_comes_too_slowly_is_cut_off(here, page, monkeypatch):
 def test_an_address_uploads_few_at_once(here, page):
     name, _, port = here.partition(":")
     head = (
-        f"POST /gradio_api/upload HTTP/1.1\r\nHost: {here}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 5000\r\n\r\n"
+        f"POST /gradio_api/upload HTTP/1.1\r\nHost: {here}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        "Content-Length: 5000\r\nExpect: 100-continue\r\n\r\n"
     )
     held = [socket.create_connection((name, int(port)), timeout=20) for _ in range(9)]
     try:
-        for connection in held:
-            connection.sendall(head.encode() + b"--b\r\n")
-            time.sleep(0.05)
-        assert held[-1].recv(20).split()[1] == b"429"
+        for connection in held:  # the next one comes when this one has its place, and its body is waited for
+            connection.sendall(head.encode())
+            assert connection.recv(20).split()[1] == (b"429" if connection is held[-1] else b"100")
     finally:
         for connection in held:
             connection.close()
-    deadline = time.monotonic() + 10
-    while (again := httpx.post(f"http://{here}/gradio_api/upload", files={"files": b"x"}, trust_env=False)).status_code == 429:
-        assert time.monotonic() < deadline
-    assert again.status_code == 200  # the places are given back
+    statuses = []
+
+    def is_taken():
+        statuses.append(httpx.post(f"http://{here}/gradio_api/upload", files={"files": b"x"}, trust_env=False).status_code)
+        return statuses[-1] != 429
+
+    wait_until(is_taken)
+    assert statuses[-1] == 200  # the places are given back

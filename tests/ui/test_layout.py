@@ -28,6 +28,7 @@ def test_the_sliders_stand_in_one_line_and_so_do_the_words_above_them(visit):
 
 def test_nothing_that_is_looked_at_or_has_the_focus_is_behind_the_fixed_row(visit):
     page = visit()
+    page.emulate_media(reduced_motion="reduce")  # the page is where it scrolls to at once
     prompt_field(page).fill("a red sphere")
     choose_size(page, SMALL)
     set_steps(page, 1)
@@ -45,7 +46,6 @@ def test_nothing_that_is_looked_at_or_has_the_focus_is_behind_the_fixed_row(visi
     for _ in range(14):
         page.keyboard.press("Tab")
         page.wait_for_function("document.activeElement !== document.body")
-        page.wait_for_timeout(200)  # a page that scrolls smoothly
         covered = page.evaluate(
             """() => {
                 const row = [...document.querySelectorAll(".run-row")].find((each) => each.getClientRects().length);

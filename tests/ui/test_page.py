@@ -26,6 +26,7 @@ from tests.ui.driving import (
     source,
     take_photo_away,
 )
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -94,10 +95,7 @@ def test_the_map_on_the_page_is_live_and_is_what_is_sent(visit, studio, photo, p
     changed(page, "#map-canny", before)
     wanted = studio.preview("canny", photo, low=400, high=700).sha256
     expect(page.locator("#map-canny img")).to_be_visible()
-    for _ in range(50):
-        if pixels_hash(served(page, "#map-canny")) == wanted:
-            break
-        page.wait_for_timeout(100)
+    wait_until(lambda: pixels_hash(served(page, "#map-canny")) == wanted)
     sent = served(page, "#map-canny")
     assert pixels_hash(sent) == wanted != pixels_hash(first)
     prompt_field(page).fill("a green cube on sand")

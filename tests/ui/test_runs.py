@@ -53,13 +53,13 @@ def test_a_run_goes_on_while_nobody_looks_and_is_found_again(slow):
 def test_nobody_looking_for_a_minute_ends_the_run(slow, monkeypatch):
     monkeypatch.setattr(run_module, "UNWATCHED_S", 0.05)
     run = Runs().start(ME, slow, [REQUEST], print)
-    assert run.done.wait(10) and isinstance(run.error, Cancelled) and not run.images
+    assert run.done.wait(90) and isinstance(run.error, Cancelled) and not run.images
 
 
 def test_a_run_is_noted_as_ended_before_anybody_sees_its_end(slow):
     seen = []
     run = Runs(lambda visitor, run: seen.append((visitor, run, run.done.is_set()))).start(ME, slow, [replace(REQUEST, steps=1)], print)
-    assert run.done.wait(10) and seen == [(ME, run, False)]
+    assert run.done.wait(90) and seen == [(ME, run, False)]
 
 
 def test_stop_says_at_which_step_and_one_visitor_runs_once_per_mode(slow):
@@ -75,7 +75,7 @@ def test_stop_says_at_which_step_and_one_visitor_runs_once_per_mode(slow):
     assert 3 <= run.stopped_at.done < 1000 and run.stopped_at.preview is not None
     assert not other.done.is_set()
     other.stop()
-    assert other.done.wait(10)
+    assert other.done.wait(90)
 
 
 def test_without_a_key_nothing_runs(slow):
@@ -86,11 +86,13 @@ def test_without_a_key_nothing_runs(slow):
 
 
 def test_the_time_left_comes_from_the_steps_done(slow):
+    began = time.monotonic()
     run = Runs().start(ME, slow, [REQUEST], print)
     for _ in run.watched():
         if run.last_step and run.last_step.done >= 20:
             run.stop()
-    assert 1 < run.last_step.seconds_left < 30  # 180 steps of 10 ms on an idle machine
+    done, left = run.last_step.done, 200 - run.last_step.done
+    assert 0.01 * left <= run.last_step.seconds_left < (time.monotonic() - began) / (done - 1) * left
     assert "Step 9 of 28, about 12 s left" in step_of(9, 28, 12.4)
     assert "Image 2 of 4: step 1 of 28<" in step_of(1, 28, None, 2, 4)
     assert "Image 2 of 4: step 4 of 10, about 26 s left" in step_of(4, 10, 6.0, 2, 4)
@@ -122,7 +124,7 @@ def test_a_run_on_the_processor_gives_way_to_the_page(recording_backend, tmp_pat
     backend.on_cpu = on_cpu
     studio = Studio(Settings(outputs=str(tmp_path)), [backend], Gallery(tmp_path))
     runs = Runs()
-    assert runs.start(ME, studio, [REQUEST], print).done.wait(10)
+    assert runs.start(ME, studio, [REQUEST], print).done.wait(90)
     list(follow(studio, REQUEST))
     assert seen == [max(own, NICENESS) if on_cpu else own] * 2
     assert niceness() == own

@@ -1,6 +1,5 @@
 """What a session costs, and that nobody's values come back as markup."""
 
-import time
 import tracemalloc
 import uuid
 
@@ -8,6 +7,7 @@ import httpx
 import pytest
 
 from flux_demo.ui import SESSIONS, launch_options
+from tests.waiting import wait_until
 
 RENDERED = {"html", "markdown", "chatbot", "highlightedtext", "dataframe", "dataset", "json", "label", "plot", "annotatedimage", "gallery"}
 
@@ -62,15 +62,21 @@ def test_sessions_that_only_call_the_api_hold_nothing(page, web):
     tracemalloc.stop()
     assert len(page.state_holder.session_data) <= sessions
     assert (after - before) / waiting < 40_000  # bytes; the copy of the page that Gradio makes of each session has 330,000
-    end = time.monotonic() + 30
-    while (left := page._queue.pending_event_ids_session.keys() & asked) and time.monotonic() < end:
-        time.sleep(0.1)  # the server notices a moment later that a stream has closed
+
+    def nothing_is_left():
         page.clear_temporary()
-    assert not left
+        return not page._queue.pending_event_ids_session.keys() & asked
+
+    wait_until(nothing_is_left)  # the server notices a moment later that a stream has closed
 
 
 def test_a_session_with_a_history_is_kept(page, visit):
-    visit().wait_for_timeout(3000)  # the page asks who its visitor is and what is loading
-    kept = [each for each in page.state_holder.session_data.values() if each.state_data]
+    def with_history():
+        return [each for each in list(page.state_holder.session_data.values()) if each.state_data]
+
+    before = with_history()
+    visit()
+    wait_until(lambda: len(with_history()) > len(before))
+    kept = with_history()
     page.clear_temporary()
     assert kept and all(any(each is now for now in page.state_holder.session_data.values()) for each in kept)

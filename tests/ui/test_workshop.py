@@ -29,6 +29,7 @@ from tests.ui.driving import (
     set_steps,
     source,
 )
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -62,11 +63,6 @@ def stroke(page, x, y):
     page.mouse.down()
     page.mouse.move(x + 30, y, steps=2)
     page.mouse.up()
-
-
-def arriving(page):
-    """Around a stroke: until the browser has uploaded it."""
-    return page.expect_response(lambda response: "composite.png" in (response.request.post_data or ""))
 
 
 def handled(page):
@@ -140,10 +136,8 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     expect(page.locator("#map-depth")).to_be_hidden()
     view(page, "Map")
     assert control.options.get("painted") is True
-    for _ in range(300):  # the browser shows it when the answer has come
-        if pixels_hash(sent := served(page, "#map-depth")) == control.sha256:
-            break
-        page.wait_for_timeout(100)
+    wait_until(lambda: pixels_hash(served(page, "#map-depth")) == control.sha256)  # the browser shows it when the answer has come
+    sent = served(page, "#map-depth")
     assert control.sha256 == pixels_hash(sent)
     differs = (pixels(sent) != drawn).any(axis=2)
     assert 20 < differs.sum() < 2000 and (pixels(sent)[differs] == 255).all()
@@ -180,6 +174,7 @@ def test_a_stroke_is_in_the_map_a_while_after_it_too_and_the_editor_stays_as_it_
     expect(page.get_by_text("Painted by hand.").locator("visible=true")).to_be_visible()
     sent = [page.locator(".note:visible [data-map]").get_attribute("data-map")]
     view(page, "Paint")
+    page.locator("#painter-depth canvas").first.wait_for()
     page.wait_for_timeout(300)  # nobody paints sooner; the answer may take longer
     for number in (1, 2):
         stroke(page, x, y - 20 * number)
@@ -204,9 +199,9 @@ def test_every_touch_of_a_finger_paints(visit):
     browser = page.context.new_cdp_session(page)
     for start in (-90, -20, 50):
         points = [{"x": x + start + moved, "y": y - 52} for moved in range(0, 25, 12)]
-        for kind, at in [("touchStart", points[:1]), *(("touchMove", [each]) for each in points[1:]), ("touchEnd", [])]:
-            browser.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
-        page.wait_for_timeout(700)
+        with handled(page):
+            for kind, at in [("touchStart", points[:1]), *(("touchMove", [each]) for each in points[1:]), ("touchEnd", [])]:
+                browser.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
     view(page, "Map")
     differs = (pixels(changed(page, "#map-depth", before)) != drawn).any(axis=2)
     assert cv2.connectedComponents(differs.astype(np.uint8))[0] == 1 + 3
