@@ -18,10 +18,12 @@ from tests.starting import free_port
 
 
 def pytest_collection_modifyitems(items):
-    """Gradio sums up its own timings in ways that pandas has deprecated."""
+    """Whatever asks for the browser drives it. And Gradio sums up its own timings in ways that pandas has deprecated."""
     for item in items:
         if item.path.parent.name == "ui":
             item.add_marker(pytest.mark.filterwarnings("ignore:.*(no_silent_downcasting|copy keyword is deprecated)"))
+            if "chromium" in item.fixturenames:
+                item.add_marker(pytest.mark.browser)
 
 
 # The first of these that is installed. The shell is Chromium without what draws windows, and takes less of the processor.

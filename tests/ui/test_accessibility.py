@@ -8,8 +8,6 @@ from playwright.sync_api import expect
 
 from tests.ui.driving import give_photo, made, prompt_field, seed_field, set_steps
 
-pytestmark = pytest.mark.browser
-
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 OF_GRADIO: set[str] = set()  # rule and element of what is wrong in Gradio's own markup and cannot be mended from outside: nothing now
 

@@ -56,7 +56,6 @@ def test_whatever_a_request_says_of_its_clicks_is_taken(visitors, clicked):
     assert lost(visitors, new_key(), "text", clicked) == ""
 
 
-@pytest.mark.browser
 def test_a_click_that_the_server_never_got_is_said(visit):
     page = visit()
     prompt_field(page).fill("a red cube")
@@ -70,7 +69,6 @@ def test_a_click_that_the_server_never_got_is_said(visit):
     page.locator("#status-text").get_by_text("Done in").wait_for()
 
 
-@pytest.mark.browser
 def test_a_run_that_ended_with_the_program_is_said(chromium, tmp_path):
     port = str(free_port())
     with chromium.new_context() as visitor:

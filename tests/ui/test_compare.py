@@ -3,14 +3,11 @@
 import io
 import re
 
-import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
 from flux_demo.recipe import read_recipe
 from tests.ui.driving import choose_size, give_photo, prompt_field, run, served, set_steps, wait_for_status
-
-pytestmark = pytest.mark.browser
 
 
 def test_one_photo_becomes_a_strip_of_three_with_one_seed(visit, studio, photo_file):

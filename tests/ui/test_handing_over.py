@@ -1,6 +1,5 @@
 """Files that are dropped on the page or pasted into it."""
 
-import pytest
 from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import expect
 
@@ -20,8 +19,6 @@ from tests.ui.driving import (
     source,
     take_photo_away,
 )
-
-pytestmark = pytest.mark.browser
 
 
 def test_a_picture_dropped_anywhere_brings_its_settings_back(visit, studio):

@@ -1,12 +1,9 @@
 """How the settings are laid out, in a real browser."""
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.ui.conftest import SMALL
 from tests.ui.driving import choose_size, made, prompt_field, run, seed_field, set_steps
-
-pytestmark = pytest.mark.browser
 
 
 def test_what_a_size_comes_to_is_said_from_the_start_and_takes_no_place_where_there_is_none(visit):

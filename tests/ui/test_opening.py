@@ -18,8 +18,6 @@ from tests.ui.driving import (
     set_steps,
 )
 
-pytestmark = pytest.mark.browser
-
 CLICK_DEPTH_AT_ONCE = """new MutationObserver((_, observer) => {
     const tab = document.getElementById("tab-depth-button");
     if (tab) { observer.disconnect(); tab.click(); }

@@ -28,8 +28,6 @@ from tests.ui.driving import (
 )
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.browser
-
 
 def test_nothing_is_asked_of_another_machine_and_nothing_goes_wrong(visit, address):
     page = visit()

@@ -3,7 +3,6 @@
 import re
 import zipfile
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.ui.conftest import SMALL
@@ -21,8 +20,6 @@ from tests.ui.driving import (
     set_steps,
     wait_for_status,
 )
-
-pytestmark = pytest.mark.browser
 
 
 def test_a_reload_in_mid_run_brings_back_form_images_and_run(visit, slow_steps):

@@ -8,8 +8,6 @@ from playwright.sync_api import expect
 from tests.ui.conftest import SMALL
 from tests.ui.driving import choose_size, field, made, prompt_field, run, seed_field, set_steps, wait_for_next_step, wait_for_status
 
-pytestmark = pytest.mark.browser
-
 
 @pytest.fixture
 def windows(visit):

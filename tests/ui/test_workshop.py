@@ -31,8 +31,6 @@ from tests.ui.driving import (
 )
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.browser
-
 WIDE = "256x128"  # of a photo of 640x400 crop keeps 640x320
 
 
