@@ -91,6 +91,18 @@ def wait_for_status(page, mode, text):
     page.locator(f"#status-{mode}").get_by_text(text).wait_for()
 
 
+def note_status(page, mode):
+    """Keep whatever a tab's status says from now on in the set ``window.heard``, also what it says for a moment only."""
+    page.evaluate(
+        """(status) => {
+            window.heard = new Set();
+            new MutationObserver(() => window.heard.add(document.querySelector(status).textContent.trim()))
+                .observe(document.querySelector(status), { childList: true, subtree: true, characterData: true });
+        }""",
+        f"#status-{mode}",
+    )
+
+
 def wait_for_next_step(page, mode):
     """Wait until a run that goes on has told of another step than the one in sight."""
     step = page.locator(f"#status-{mode} .step")

@@ -20,7 +20,7 @@ from flux_demo.ui.size_field import RATIOS
 from tests.starting import ROOT
 from tests.test_recipe import RECIPE
 from tests.ui.conftest import SMALL
-from tests.ui.driving import give_photo, prompt_field, wait_for_status
+from tests.ui.driving import give_photo, note_status, prompt_field, wait_for_status
 
 FILES = sorted(languages.FOLDER.glob("*.json"))
 WORDS = {path.stem: json.loads(path.read_text("utf-8")) for path in FILES}
@@ -149,10 +149,7 @@ def test_a_run_is_told_in_the_browsers_language(visit, photo_file, slow_steps):
     expect(page.locator("#tab-canny .note").get_by_text("Kantenpixel.")).to_be_visible()
     page.get_by_label("number input for Schritte").locator("visible=true").fill("30")
     page.keyboard.press("Tab")
-    page.evaluate(
-        """() => new MutationObserver(() => (window.heard ??= new Set()).add(document.querySelector("#status-canny").textContent.trim()))
-            .observe(document.querySelector("#status-canny"), { childList: true, subtree: true, characterData: true })"""
-    )
+    note_status(page, "canny")
     page.get_by_role("button", name="Erzeugen", exact=True).locator("visible=true").click()
     page.locator("#status-canny").get_by_text(re.compile(r"Schritt \d+ von 30, noch etwa \d+ s")).wait_for()
     page.get_by_role("button", name="Stopp", exact=True).locator("visible=true").click()

@@ -3,7 +3,6 @@
 import re
 import zipfile
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.ui.conftest import PATIENCE_MS, SMALL
@@ -12,6 +11,7 @@ from tests.ui.driving import (
     choose_size,
     give_photo,
     made,
+    note_status,
     prompt_field,
     read_recipe_of,
     run,
@@ -20,8 +20,6 @@ from tests.ui.driving import (
     source,
     wait_for_next_step,
 )
-
-pytestmark = pytest.mark.browser
 
 
 def set_long_run(page):
@@ -102,8 +100,9 @@ def test_what_belongs_to_the_image_before_is_out_of_sight_until_the_next_one_is_
     expect(page.locator("#picture-text img")).to_have_attribute("alt", "A preview of the image")
     expect(of_the_image_before).to_have_count(0)
     prompt_field(page).fill("a red cube")
+    note_status(page, "text")
     page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
-    page.locator("#status-text").get_by_text("Stopping").wait_for()
+    page.wait_for_function("[...window.heard].some((said) => said.startsWith('Stopping'))")  # until it is heard that it decodes
     expect(of_the_image_before).to_have_count(0)
     held_decoding.release()
     page.locator("#status-text").get_by_text(re.compile("Done in|Stopped at")).wait_for()
