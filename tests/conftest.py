@@ -5,6 +5,7 @@ import gc
 import os
 import shutil
 import ssl
+import tempfile
 import subprocess
 from dataclasses import replace
 
@@ -48,6 +49,14 @@ def pytest_collection_finish():
     """The libraries stay as long as the tests. No collection of garbage looks through them again, and the tests ask for hundreds."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory):
+    """What libraries leave behind goes where pytest's own folders go: each client of Gradio's leaves a folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.getbasetemp()))
+        yield
 
 
 @pytest.fixture(autouse=True)
