@@ -60,6 +60,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
                 chosen = parse_seed(seed)
                 chosen = random_seed() if chosen is None else chosen
                 requests = _requests(studio, mode, maps, (prompt, chosen, steps, guidance))
+                yield {}  # a Stop that came while the maps were drawn closes the generator here, before there is a run
                 run = services.runs.start(
                     visitor,
                     studio,

@@ -183,6 +183,8 @@ def ended(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, An
         if run_state not in BUSY:
             return
         if run := services.runs.find(visitor, mode.name):
+            if run_state == "stopping":
+                run.stop()  # once more: a Stop just after the click may have come before its run
             yield from watch(services, visitor, run, last, known)
             return
         status = html.says("Stopped.") if run_state == "stopping" else html.says(CUT_OFF, "problem")

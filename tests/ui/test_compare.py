@@ -2,11 +2,13 @@
 
 import io
 import re
+import threading
 
 from PIL import Image
 from playwright.sync_api import expect
 
 from flux_demo.recipe import read_recipe
+from tests.ui.conftest import PATIENCE_MS
 from tests.ui.driving import choose_size, give_photo, prompt_field, run, served, set_steps, wait_for_status
 
 
@@ -95,3 +97,32 @@ def test_deleting_all_in_the_middle_is_said_and_what_came_after_has_its_buttons(
     expect(page.locator("#picture-canny img")).to_have_attribute("src", re.compile("-canny-"))
     expect(own.get_by_role("button", name="Delete image", exact=True)).to_be_enabled()
     expect(own.get_by_role("button", name="Reuse seed", exact=True)).to_be_enabled()
+
+
+def test_stop_counts_while_the_maps_of_the_other_modes_are_drawn(visit, studio, photo_file, monkeypatch):
+    drawing, go_on, draw = threading.Event(), threading.Event(), studio.preview
+
+    def held(mode, *args, **options):
+        if mode == "depth":
+            drawing.set()
+            assert go_on.wait(PATIENCE_MS / 1000)
+        return draw(mode, *args, **options)
+
+    monkeypatch.setattr(studio, "preview", held)
+    before = set(studio.gallery.folder.glob("*.png"))
+    page = visit(tab="Canny")
+    give_photo(page, "canny", photo_file)
+    choose_size(page, "128x128")
+    prompt_field(page).fill("a red cube")
+    set_steps(page, 1)
+    served(page, "#map-canny")
+    page.get_by_role("button", name="Compare Text, Canny, Depth", exact=True).locator("visible=true").click()
+    assert drawing.wait(PATIENCE_MS / 1000)
+    with page.expect_request("**/cancel"):
+        page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+    go_on.set()
+    expect(page.locator("#status-canny")).to_have_text("Stopped.")
+    expect(page.get_by_role("button", name="Generate", exact=True).locator("visible=true")).to_be_enabled()
+    run(page)
+    wait_for_status(page, "canny", "Done in")
+    assert [read_recipe(path).mode for path in set(studio.gallery.folder.glob("*.png")) - before] == ["canny"]

@@ -1,10 +1,12 @@
 """Runs that are stopped, by the button and the keyboard, and the queue."""
 
 import re
+import threading
 import zipfile
 
 from playwright.sync_api import expect
 
+from flux_demo.ui.run import Runs
 from tests.ui.conftest import PATIENCE_MS, SMALL
 from tests.ui.driving import (
     changed,
@@ -213,3 +215,23 @@ def test_who_waits_is_told_the_place_in_the_line_and_can_leave_it(visit, slow_st
     first.locator("#status-text").get_by_text("Stopped at step").wait_for()
     run(second)
     made(second, "text")
+
+
+def test_a_stop_that_comes_before_its_run_counts(visit, monkeypatch):
+    clicked, go_on, start = threading.Event(), threading.Event(), Runs.start
+
+    def held(*args, **options):
+        clicked.set()
+        assert go_on.wait(PATIENCE_MS / 1000)
+        return start(*args, **options)
+
+    monkeypatch.setattr(Runs, "start", held)
+    page = visit()
+    prompt_field(page).fill("a white cube")
+    set_long_run(page)
+    run(page)
+    assert clicked.wait(PATIENCE_MS / 1000)
+    with page.expect_response(lambda response: response.request.method == "POST" and "cancel" not in response.url):
+        page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+    go_on.set()
+    expect(page.locator("#status-text")).to_contain_text("Stopped")
