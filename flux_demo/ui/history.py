@@ -90,7 +90,7 @@ class Album:
         """A zip of the visitor's images with their maps and recipes, as a file that the browser may fetch."""
         path = new_file("flux-images.zip")
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
-            for kept in self.visitors.images(key):
+            for kept in self.visitors.images(key, most=-1):
                 archive.write(kept.path, kept.path.name)
                 archive.writestr(f"{kept.path.stem}.json", kept.recipe.to_json())
                 if kept.map_path:

@@ -109,12 +109,11 @@ def _bind_looking_again(services: Services, flat: Form) -> None:
 
     def look_again(*, visitor: Any, history: list[Entry], **states: Any) -> dict[str, Any]:
         kept = services.album.entries(visitor) if is_key(visitor) else []
-        names = [entry.name for entry in kept]
         # Where a run is told of, its image comes into sight in any case.
         lasts = {f"{mode}__last": states[f"{mode}__last"] for mode in MODES if states[f"{mode}__run_state"] not in BUSY}
-        if any(entry and entry.name and entry.name not in names for entry in lasts.values()):
+        if _tabs_without(services, visitor, lasts):
             return _gone(services, visitor, lasts, ONE_GONE)
-        return {} if names == [entry.name for entry in history] else history_shown(kept)
+        return {} if [entry.name for entry in kept] == [entry.name for entry in history] else history_shown(kept)
 
     states = (*_lasts(), *(f"{mode}__run_state" for mode in MODES))
     bind([flat["look_again"].click], look_again, flat, ["restore_note", *_may_be_gone()], states, queue=False)
@@ -124,7 +123,7 @@ def _bind_delete_all(services: Services, flat: Form) -> None:
     def delete_all(*, sure: Any, visitor: Any) -> dict[str, Any]:
         if not sure or not is_key(visitor):
             return {}
-        services.album.remove(visitor, [entry.name for entry in services.album.entries(visitor) if entry.name])
+        services.album.remove(visitor, services.album.visitors.names(visitor))
         for mode in MODES:
             forget(services.album.visitors, visitor, mode)
         gone = {f"{mode}__{name}": value for mode in MODES for name, value in nothing_displayed().items()}
@@ -189,12 +188,18 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
     bind([flat[f"{mode}__keep"].click], keep, form, outputs, queue=False)
 
 
+def _tabs_without(services: Services, visitor: Any, lasts: Mapping[str, Entry | None]) -> list[str]:
+    """The tabs whose image in sight is no longer kept; one without a name never was: a partial one, or one restored from a file."""
+    names = services.album.visitors.names(visitor) if is_key(visitor) else []
+    named = {last.removesuffix("__last"): entry.name for last, entry in lasts.items() if entry and entry.name}
+    return [mode for mode, name in named.items() if name not in names]
+
+
 def _gone(services: Services, visitor: Any, lasts: Mapping[str, Entry | None], said: str) -> dict[str, Any]:
     """What the page shows when images were deleted in another window, or after a day: none of them is in sight any more."""
     kept = services.album.entries(visitor) if is_key(visitor) else []
-    names = {None, *(entry.name for entry in kept)}  # None: of a partial image, or one that was restored from a file
-    modes = [last.removesuffix("__last") for last, entry in lasts.items() if entry and entry.name not in names]
-    cleared = {f"{mode}__{name}": value for mode in modes for name, value in (nothing_displayed() | {"status": html.says("")}).items()}
+    nothing = nothing_displayed() | {"status": html.says("")}
+    cleared = {f"{mode}__{name}": value for mode in _tabs_without(services, visitor, lasts) for name, value in nothing.items()}
     return cleared | history_shown(kept) | {"restore_note": html.says(said, "problem")}
 
 

@@ -83,12 +83,19 @@ class VisitorStore:
         if self._shared:
             self.add(self._unclaimed, image, recipe)
 
-    def images(self, key: str) -> list[Kept]:
-        """The visitor's images, newest first; those whose files are gone are left out."""
+    def names(self, key: str) -> list[str]:
+        """The names of all the visitor's images whose files are there, also of those that are too many to go back to."""
+        visitor = _hashed(key)
+        self.forget_old()
+        rows = self._run(lambda database: database.execute("SELECT file FROM images WHERE visitor = ?", (visitor,)).fetchall())
+        return [name for (name,) in rows if (self._outputs / name).is_file()]
+
+    def images(self, key: str, most: int = KEPT) -> list[Kept]:
+        """The visitor's newest images, newest first, or all with -1; those whose files are gone are left out."""
         visitor = _hashed(key)
         self.forget_old()
         query = "SELECT file, recipe FROM images WHERE visitor = ? ORDER BY created DESC, file DESC LIMIT ?"
-        rows = self._run(lambda database: database.execute(query, (visitor, KEPT)).fetchall())
+        rows = self._run(lambda database: database.execute(query, (visitor, most)).fetchall())
         found = []
         for name, recipe in rows:
             path, marker = self._outputs / name, self._folder(visitor) / name

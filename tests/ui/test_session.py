@@ -1,10 +1,12 @@
 """Nothing is lost: a reload, a second tab, a link."""
 
 import re
+import shutil
 import zipfile
 
 from playwright.sync_api import expect
 
+from flux_demo.ui.visitor_store import KEPT, VisitorStore
 from tests.ui.conftest import SMALL
 from tests.ui.driving import (
     choose_size,
@@ -159,6 +161,36 @@ def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit
     expect(second.locator("#history img, #picture-text img")).to_have_count(0)
     second.wait_for_timeout(500)
     assert downloads == []  # nor the archive of before
+
+
+def test_all_images_are_downloaded_and_deleted_also_those_that_the_page_no_longer_lists(visit, studio):
+    folder = studio.gallery.folder
+    page = visit()
+    page.on("dialog", lambda dialog: dialog.accept())
+    prompt_field(page).fill("a blue cone")
+    choose_size(page, SMALL)
+    set_steps(page, 1)
+    run(page)
+    made(page, "text")
+    index = VisitorStore(folder)._open()
+    with index:
+        row = index.execute("SELECT visitor, file, created, recipe FROM images ORDER BY created DESC LIMIT 1").fetchone()
+        newer = [(row[0], f"newer-{number}-{row[1]}", row[2] + number, row[3]) for number in range(1, KEPT + 1)]
+        index.executemany("INSERT INTO images VALUES (?, ?, ?, ?)", newer)
+    files = [folder / each[1] for each in (row, *newer)]
+    for file in files[1:]:
+        shutil.copyfile(files[0], file)
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    expect(page.locator("#history img")).to_have_count(KEPT)
+    expect(page.locator("#picture-text img")).to_be_visible()  # the oldest
+    expect(page.locator("#restore-note")).not_to_contain_text("no longer kept")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download all", exact=True).click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert {each.name for each in files} == {name for name in archive.namelist() if name.endswith(".png")}
+    page.get_by_role("button", name="Delete all", exact=True).click()
+    wait_for_status(page, "text", "All your images are deleted.")
+    assert not any(file.exists() for file in files)
 
 
 def test_a_tab_that_the_page_chose_is_remembered_and_a_changed_map_marks_the_image(visit):
