@@ -34,6 +34,7 @@ REFUSED = {  # what SQLite says of a disk, and what the system would
     sqlite3.SQLITE_READONLY: errno.EROFS,
     sqlite3.SQLITE_CANTOPEN: errno.EROFS,
     sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_BUSY: errno.EBUSY,
 }
 T = TypeVar("T")
 
@@ -79,9 +80,10 @@ class VisitorStore:
         self._run(lambda database: database.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", row))
 
     def add_unclaimed(self, image: Path, recipe: Recipe) -> None:
-        """Note an image of a program, which has no history: on a shared page it goes after a day as well."""
+        """Note an image of a program, which has no history: on a shared page it goes after a day as well. A full disk is no reason to withhold it."""
         if self._shared:
-            self.add(self._unclaimed, image, recipe)
+            with suppress(OSError):
+                self.add(self._unclaimed, image, recipe)
 
     def names(self, key: str) -> list[str]:
         """The names of all the visitor's images whose files are there, also of those that are too many to go back to."""

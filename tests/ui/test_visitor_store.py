@@ -1,6 +1,7 @@
 """What visitors made and typed, and the index that is built again when it is lost."""
 
 import os
+import shutil
 import time
 from dataclasses import replace
 
@@ -87,6 +88,16 @@ def test_images_of_programs_go_after_a_day_too_although_nobody_looks(tmp_path, s
         index.execute("UPDATE images SET created = created - ? WHERE file = ?", (SHARED_S, old.name))
     page.clear_temporary()
     assert not old.exists() and new.exists()
+
+
+def test_an_image_of_a_program_is_handed_over_although_it_cannot_be_noted(tmp_path, settings, recording_backend, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", settings.outputs)
+    page = build(Studio(replace(settings, public=True), [recording_backend()], Gallery(tmp_path)))
+    endpoint = next(fn.fn for fn in page.fns.values() if fn.api_name == "text")
+    shutil.rmtree(tmp_path / FOLDER, ignore_errors=True)
+    (tmp_path / FOLDER).touch()  # no folder can be made there
+    *_, (image, recipe) = endpoint("a red cube", "128x128")
+    assert read_recipe(image.path).to_dict() == recipe
 
 
 def test_the_key_is_random_and_not_on_the_disk(tmp_path, make):
