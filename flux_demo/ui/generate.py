@@ -126,6 +126,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, known:
     ``known`` is the window's form, and changes with it: it tells at the end whether the image is of what the form says by then.
     """
     seen, told = 0, None
+    yield {} if run.stopping else {"run_state": "running"}  # a late answer to a change in the form may have said otherwise
     for _ in run.watched():
         if run.done.is_set():
             break
@@ -156,7 +157,7 @@ def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None
         yield IDLE
         return
     for answer in watch(services, visitor, run, last, known):
-        if run.done.is_set() and "run_state" in answer:  # the run's end
+        if answer.get("run_state") == IDLE["run_state"]:  # the run's end
             if run.error is None:
                 answer["status"] = html.says(OTHER_WINDOW)
             elif isinstance(run.error, Cancelled):

@@ -235,3 +235,39 @@ def test_a_stop_that_comes_before_its_run_counts(visit, monkeypatch):
         page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     go_on.set()
     expect(page.locator("#status-text")).to_contain_text("Stopped")
+
+
+def test_a_late_answer_to_a_change_in_the_form_does_not_take_a_run_for_ended(visit, monkeypatch):
+    clicked, go_on, start = threading.Event(), threading.Event(), Runs.start
+
+    def held(*args, **options):
+        clicked.set()
+        assert go_on.wait(PATIENCE_MS / 1000)
+        return start(*args, **options)
+
+    page = visit()
+    prompt_field(page).fill("a blue cone")
+    set_steps(page, 1)
+    run(page)
+    made(page, "text")
+    set_long_run(page)
+    prompt_field(page).fill("")
+    run(page)
+    page.locator("#status-text").get_by_text("The prompt is empty").wait_for()
+    late = []
+    page.route("**/run/predict*", lambda route: late.append(route) if '"failed"' in route.request.post_data else route.continue_())
+    monkeypatch.setattr(Runs, "start", held)
+    prompt_field(page).fill("a white cube")
+    while not late:
+        page.wait_for_timeout(50)
+    run(page)
+    expect(page.locator("#status-text")).to_have_text("In queue")
+    assert clicked.wait(PATIENCE_MS / 1000)
+    late.pop().continue_()
+    expect(page.locator("#status-text")).to_have_text("")
+    go_on.set()
+    page.locator("#status-text .step").wait_for()
+    page.locator("#history button:has(img)").first.click()
+    expect(page.get_by_role("button", name="Back to the preview", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+    expect(page.locator("#status-text")).to_contain_text("Stopped")
