@@ -126,5 +126,9 @@ def _make_strip(services: Services, visitor: str, run: Run) -> None:
     """Make the strip of a run's images, unless one was deleted meanwhile, and keep it for a reload."""
     if not all(made.path.is_file() for made in run.images):
         return
-    run.strip = _strip(run.images)
+    try:
+        run.strip = _strip(run.images)
+    except OSError as error:  # the images are there all the same
+        run.no_strip = error
+        return
     keep_strip(services.album.visitors, visitor, run.strip, [made.path.name for made in run.images])

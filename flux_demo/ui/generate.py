@@ -186,7 +186,10 @@ def ended(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, An
         if run := services.runs.find(visitor, mode.name):
             if run_state == "stopping":
                 run.stop()  # once more: a Stop just after the click may have come before its run
-            yield from watch(services, visitor, run, last, known)
+            try:
+                yield from watch(services, visitor, run, last, known)
+            except Exception as error:  # a full disk, as it may have closed the stream before
+                yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": picture_of(last)}
             return
         status = html.says("Stopped.") if run_state == "stopping" else html.says(CUT_OFF, "problem")
         yield (IDLE if run_state == "stopping" else FAILED) | {"status": status, "picture": picture_of(last)}
@@ -239,7 +242,8 @@ def _end_of(services: Services, visitor: str, run: Run, last: Entry | None, know
             own = next(made for made in run.images if made.request.mode == run.tab).path.name
             entry = next((each for each in services.album.entries(visitor) if each.name == own), None)
             strip = strip_shown(run.strip) if run.strip else {}
-            status = html.says(COMPARED) if run.strip else html.says(NOT_COMPARED, "problem")
+            problem = html.sentence(run.no_strip) if run.no_strip else NOT_COMPARED
+            status = html.says(COMPARED) if run.strip else html.says(problem, "problem")
             return IDLE | _displayed(run, entry, known) | strip | {"status": status}
         seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
         notes = dict.fromkeys(note for made in run.images for note in made.notes)

@@ -201,8 +201,17 @@ def picture_of(entry: Entry | None) -> dict[str, Any]:
 
 
 def preview_of(step: Step) -> dict[str, Any]:
-    """A preview in the image's place. The style sheet hides what belongs to the image before, for as long as the panel has this class."""
-    return gr.update(value=step.preview, alt_text="A preview of the image", elem_classes=[*PANEL, "previewing"])
+    """A preview in the image's place. The style sheet hides what belongs to the image before, for as long as the panel has this class.
+
+    Where the temporary folder takes no more, what is there stays: Gradio, if it wrote the preview, would end the event.
+    """
+    assert step.preview
+    try:
+        path = new_file("preview.png")
+        step.preview.save(path, format="PNG", compress_level=1)
+    except OSError:
+        return gr.skip()
+    return gr.update(value=str(path), alt_text="A preview of the image", elem_classes=[*PANEL, "previewing"])
 
 
 def history_shown(history: list[Entry]) -> dict[str, Any]:

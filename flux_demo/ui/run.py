@@ -44,6 +44,7 @@ class Run:
     at: Step | Status | None = None  # the newest news
     images: list[GeneratedImage] = field(default_factory=list)
     strip: str | None = None  # of a comparison: its images side by side, as a file that the browser may fetch
+    no_strip: OSError | None = None  # why it could not be written
     error: BaseException | None = None
     last_step: Step | None = None  # of the request that is running
     stopping: bool = False
