@@ -14,7 +14,7 @@ from flux_demo.recipe import NoRecipe
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.fetch import every_tab, fetch_handler
+from flux_demo.ui.fetch import SETTINGS, every_tab, fetch_handler, settled
 from flux_demo.ui.files import received, still_kept
 from flux_demo.ui.generate import BUSY, SHOWN_BY_A_RUN, ended
 from flux_demo.ui.history import Entry, actions, displayed_names
@@ -45,8 +45,8 @@ def bind_end(services: Services, mode: Mode, run: Any, form: Form) -> None:
         bind(end, ended(services, mode), form, [*SHOWN_BY_A_RUN, *actions()])
 
 
-def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, blocks: gr.Blocks) -> None:
-    """Bind what reaches over the borders of a tab."""
+def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, page_opened: Any) -> None:
+    """Bind what reaches over the borders of a tab; ``page_opened`` is the event after which a page that opens has its form back."""
     studio = services.studio
     flat = everywhere | {
         f"{mode}__{name}": part
@@ -74,6 +74,12 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, bl
     bind_history(services, flat)
     built = _tab_states(studio)
     depends_on_routes = [f"{mode}__{name}" for mode, state in built.items() for name in state]
+
+    def update(**fields: Any) -> dict[str, Any]:
+        return {} if built == _tab_states(studio) else every_tab(studio) | settled(studio, built, fields)
+
+    settings = tuple(f"{mode}__{name}" for mode in MODES for name in SETTINGS)
+    ready = [page_opened]
     for mode, form in forms.items():
         _bind_back(studio, mode, flat, values)
         if form.get("example_paths"):
@@ -88,11 +94,9 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, bl
         )
         gr.on([form["stop"].click], None, None, None, cancels=[fetching], api_visibility="private")
         _bind_fetch_end(fetching, form)
-
-    def update() -> dict[str, Any]:
-        return {} if built == _tab_states(studio) else every_tab(studio)
-
-    bind([blocks.load], update, flat, depends_on_routes, queue=False)
+        ready.append(fetching)
+    for event in ready:
+        bind(event.then, update, flat, depends_on_routes, settings, queue=False)
 
 
 def _offers(photo: bool, settings: bool = False) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The button beside a refusal: fetch what local FLUX lacks, with the bytes counted, and choose the routes again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gradio as gr
@@ -9,7 +9,11 @@ from flux_demo import background
 from flux_demo.modes import MODES, Mode
 from flux_demo.studio import Studio
 from flux_demo.ui import html
+from flux_demo.ui.filling import usable
+from flux_demo.ui.generate import whole
 from flux_demo.ui.tab_state import find_route, tab_state, what_to_fetch
+
+SETTINGS = ("size", "steps", "guidance", "preset")  # the fields whose ranges and choices depend on the route
 
 
 def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -43,7 +47,28 @@ def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str
 
 
 def every_tab(studio: Studio) -> dict[str, Any]:
-    """Every tab's state as the routes are now, names as mode__component."""
-    return {
-        f"{mode.name}__{name}": gr.update(**properties) for mode in MODES.values() for name, properties in tab_state(studio, mode).items()
-    }
+    """Every tab's state as the routes are now, names as mode__component; what stands in the settings is left to ``settled``."""
+    answer = {}
+    for mode in MODES.values():
+        for name, state in tab_state(studio, mode).items():
+            properties = {each: value for each, value in state.items() if each != "value" or name not in SETTINGS}
+            answer[f"{mode.name}__{name}"] = gr.update(**properties)
+    return answer
+
+
+def settled(studio: Studio, before: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """New values of the settings after the routes have changed: for a default of before, and for what the new route does not take.
+
+    ``before`` are the tabs' states of that time, by mode.
+    """
+    answer: dict[str, Any] = {}
+    for mode in MODES.values():
+        now, was = tab_state(studio, mode), before[mode.name]
+        form = {name: fields[f"{mode.name}__{name}"] for name in SETTINGS}
+        taken, _ = usable(studio, mode, {name: str(whole(value)) for name, value in form.items()})
+        if form["preset"] in [preset for _, preset in now["preset"]["choices"]]:
+            taken["preset"] = form["preset"]
+        if now != was:
+            new = [name for name, value in form.items() if name not in taken or value == was[name]["value"]]
+            answer |= {f"{mode.name}__{name}": now[name]["value"] for name in new}
+    return answer

@@ -80,8 +80,7 @@ def build(studio: Studio) -> gr.Blocks:
         services = Services(studio, Album(studio.gallery, visitors, backends), runs, Turns())
         for mode in MODES.values():
             _bind_tab(services, mode, forms[mode.name] | everywhere)
-        bind_across(services, forms, everywhere, page)
-        bind_session(services, forms, everywhere, page)
+        bind_across(services, forms, everywhere, bind_session(services, forms, everywhere, page))
         bind_loading(studio, forms)
         add_api(studio, visitors)
         page.track_nothing()

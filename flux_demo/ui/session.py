@@ -51,8 +51,8 @@ TAB_WHILE_OPENING_JS = """(visitor, tab, ...fields) => {
 }"""
 
 
-def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, blocks: gr.Blocks) -> None:
-    """Bind what keeps the forms, and what brings them back."""
+def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, blocks: gr.Blocks) -> Any:
+    """Bind what keeps the forms, and what brings them back. Returns the event after which they are back."""
     flat = everywhere | {f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items()}
     outputs = ["visitor", "history", "gallery", "recent", "tabs", "strip"]
     defaults = {mode: form["known"].value for mode, form in forms.items()}
@@ -83,6 +83,7 @@ def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, b
             concurrency_limit=MAX_RUNS,
         )
     _bind_following(services, forms, everywhere)
+    return opened
 
 
 def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable[..., dict[str, Any]]:

@@ -1,11 +1,18 @@
 """What is done while the page opens: it is neither undone nor forgotten."""
 
 import json
+import re
 import threading
 
 import pytest
 from playwright.sync_api import expect
 
+from flux_demo.backends import Refusal
+from flux_demo.gallery import Gallery
+from flux_demo.settings import Settings
+from flux_demo.studio import Studio
+from flux_demo.ui import build, launch_options
+from tests.starting import free_port
 from tests.ui.conftest import PATIENCE_MS, SMALL
 from tests.ui.driving import (
     choose_size,
@@ -162,3 +169,55 @@ def test_an_event_tells_nothing_to_its_inputs(visit):
         return Object.keys(states.current);
     }"""
     assert visit().evaluate(told) == ["1"]
+
+
+def test_a_route_that_changed_leaves_what_was_typed_and_gives_the_rest_its_own_defaults(recording_backend, chromium, tmp_path, monkeypatch):
+    class Arriving(recording_backend):
+        here = False
+
+        def refusal(self, mode):
+            return None if self.here else Refusal("Its files are not here. Press the button to fetch them.", fetch=mode.name)
+
+    class Fetching(Studio):
+        def fetch(self, what, on_bytes=None):
+            local.here = True
+            self.refresh()
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    local = Arriving("local", steps=28, guidance=5.5, step_range=range(1, 51))
+    served = build(Fetching(Settings(outputs=str(tmp_path)), [local, recording_backend("mini")], Gallery(tmp_path)))
+    visitor = chromium.new_context(viewport={"width": 1280, "height": 900})
+    visitor.set_default_timeout(PATIENCE_MS)
+    try:
+        served.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **launch_options())
+        page, second = visitor.new_page(), visitor.new_page()
+        for window in (page, second):
+            window.goto(served.local_url)
+            window.wait_for_function("localStorage.flux_demo_visitor && window.doneWhileOpening.over")
+        set_steps(page, 9)
+        choose_size(page, "768x512")
+        prompt_field(page).fill("a red cube")
+        page.get_by_role("button", name="Fetch FLUX for text").click()
+        expect(page.locator(".block.where-line:visible")).to_contain_text("Backend local")
+        expect(field(page, "Guidance")).to_have_value("5.5")
+        expect(field(page, "Steps")).to_have_value("9")
+        expect(page.get_by_label("Size", exact=True).locator("visible=true")).to_have_value(re.compile("768.*512"))
+        late = []
+        page.route("**/run/predict*", lambda route: late.append(route) if '"data":[]' in route.request.post_data else route.continue_())
+        page.reload()
+        expect(prompt_field(page)).to_have_value("a red cube")
+        for route in late:  # what is asked of the routes alone is answered last
+            with page.expect_response(lambda response, route=route: response.request == route.request):
+                route.continue_()
+        page.wait_for_timeout(500)
+        expect(field(page, "Steps")).to_have_value("9")
+        expect(page.get_by_label("Size", exact=True).locator("visible=true")).to_have_value(re.compile("768.*512"))
+        set_steps(second, 60)  # where the route of before takes it
+        second.reload()
+        expect(prompt_field(second)).to_have_value("a red cube")
+        expect(field(second, "Steps")).to_have_value("28")
+        expect(field(second, "Guidance")).to_have_value("5.5")
+    finally:
+        visitor.close()
+        served.close(verbose=False)
