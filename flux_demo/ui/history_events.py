@@ -38,9 +38,9 @@ SURE_JS = """(sure, ...others) => {
 }"""
 
 
-def _lasts() -> tuple[str, ...]:
-    """The image that each tab shows."""
-    return tuple(f"{mode}__last" for mode in MODES)
+def _states() -> tuple[str, ...]:
+    """The image that each tab shows, and whether the tab tells of a run."""
+    return tuple(f"{mode}__{name}" for mode in MODES for name in ("last", "run_state"))
 
 
 def _may_be_gone() -> tuple[str, ...]:
@@ -81,7 +81,8 @@ def _bind_images(services: Services, flat: Form) -> None:
             else:
                 answer[f"{mode}__status"] = html.says("")  # which was of another image
         elif entry:
-            answer = _gone(services, visitor, {f"{each}__last": last for each, last in lasts.items()}, ONE_GONE)
+            running = {f"{each}__run_state": run_state for each, run_state in run_states.items()}
+            answer = _gone(services, visitor, {f"{each}__last": last for each, last in lasts.items()} | running, ONE_GONE)
         return [answer.get(name, gr.skip()) for name in chosen]
 
     flat["gallery"].select(
@@ -93,14 +94,14 @@ def _bind_images(services: Services, flat: Form) -> None:
         api_visibility="private",
     )
 
-    def archive(*, visitor: Any, **lasts: Entry | None) -> dict[str, Any]:
+    def archive(*, visitor: Any, **states: Any) -> dict[str, Any]:
         if not is_key(visitor):
             return {}
         if not services.album.entries(visitor):
-            return {"archive": None} | _gone(services, visitor, lasts, ALL_GONE)
+            return {"archive": None} | _gone(services, visitor, states, ALL_GONE)
         return {"archive": services.album.archive(visitor)}
 
-    download = bind([flat["zip"].click], archive, flat, ["archive", "restore_note", *_may_be_gone()], _lasts())
+    download = bind([flat["zip"].click], archive, flat, ["archive", "restore_note", *_may_be_gone()], _states())
     download.then(None, None, None, js=DOWNLOAD_JS, api_visibility="private")
 
 
@@ -115,23 +116,23 @@ def _bind_looking_again(services: Services, flat: Form) -> None:
             return _gone(services, visitor, lasts, ONE_GONE)
         return {} if [entry.name for entry in kept] == [entry.name for entry in history] else history_shown(kept)
 
-    states = (*_lasts(), *(f"{mode}__run_state" for mode in MODES))
-    bind([flat["look_again"].click], look_again, flat, ["restore_note", *_may_be_gone()], states, queue=False)
+    bind([flat["look_again"].click], look_again, flat, ["restore_note", *_may_be_gone()], _states(), queue=False)
 
 
 def _bind_delete_all(services: Services, flat: Form) -> None:
-    def delete_all(*, sure: Any, visitor: Any) -> dict[str, Any]:
+    def delete_all(*, sure: Any, visitor: Any, **states: Any) -> dict[str, Any]:
         if not sure or not is_key(visitor):
             return {}
         services.album.remove(visitor, services.album.visitors.names(visitor))
         for mode in MODES:
             forget(services.album.visitors, visitor, mode)
+            _previews_again(services, visitor, mode, states[f"{mode}__run_state"])
         gone = {f"{mode}__{name}": value for mode in MODES for name, value in nothing_displayed().items()}
         told = {f"{mode}__status": html.says("All your images are deleted.") for mode in MODES}
         return gone | told | history_shown([]) | delete_strip(services.album.visitors, visitor)
 
     outputs = [*_may_be_gone(), "strip"]
-    bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, js=_sure("--delete-all"))
+    bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, _states(), js=_sure("--delete-all"))
 
 
 def _sure(name: str) -> str:
@@ -163,8 +164,7 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
         if not sure or entry is None or entry.name is None or not is_key(visitor):
             return {}
         services.album.remove(visitor, [entry.name])
-        if run_state in BUSY and (run := services.runs.find(visitor, mode)):
-            run.shows_previews = True  # again, if it was an earlier image that was looked at meanwhile
+        _previews_again(services, visitor, mode, run_state)
         gone = {f"{mode}__{name}": value for name, value in nothing_displayed().items()}
         told = {f"{mode}__status": html.says("The image is deleted.")}
         return gone | history_shown(services.album.entries(visitor)) | strip_without(services.album.visitors, visitor, entry.name) | told
@@ -188,18 +188,26 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
     bind([flat[f"{mode}__keep"].click], keep, form, outputs, queue=False)
 
 
-def _tabs_without(services: Services, visitor: Any, lasts: Mapping[str, Entry | None]) -> list[str]:
+def _previews_again(services: Services, visitor: Any, mode: str, run_state: Any) -> None:
+    """Show previews again in a tab that tells of a run, if an earlier image, now gone, was looked at meanwhile."""
+    if run_state in BUSY and (run := services.runs.find(visitor, mode)):
+        run.shows_previews = True
+
+
+def _tabs_without(services: Services, visitor: Any, states: Mapping[str, Any]) -> list[str]:
     """The tabs whose image in sight is no longer kept; one without a name never was: a partial one, or one restored from a file."""
     names = services.album.visitors.names(visitor) if is_key(visitor) else []
-    named = {last.removesuffix("__last"): entry.name for last, entry in lasts.items() if entry and entry.name}
-    return [mode for mode, name in named.items() if name not in names]
+    lasts: dict[str, Entry | None] = {mode: states.get(f"{mode}__last") for mode in MODES}
+    return [mode for mode, last in lasts.items() if last and last.name and last.name not in names]
 
 
-def _gone(services: Services, visitor: Any, lasts: Mapping[str, Entry | None], said: str) -> dict[str, Any]:
+def _gone(services: Services, visitor: Any, states: Mapping[str, Any], said: str) -> dict[str, Any]:
     """What the page shows when images were deleted in another window, or after a day: none of them is in sight any more."""
     kept = services.album.entries(visitor) if is_key(visitor) else []
-    nothing = nothing_displayed() | {"status": html.says("")}
-    cleared = {f"{mode}__{name}": value for mode in _tabs_without(services, visitor, lasts) for name, value in nothing.items()}
+    cleared: dict[str, Any] = {}
+    for mode in _tabs_without(services, visitor, states):
+        _previews_again(services, visitor, mode, states.get(f"{mode}__run_state"))
+        cleared |= {f"{mode}__{name}": value for name, value in (nothing_displayed() | {"status": html.says("")}).items()}
     return cleared | history_shown(kept) | {"restore_note": html.says(said, "problem")}
 
 
@@ -207,14 +215,14 @@ def _bind_send(services: Services, mode: str, other: Mode, flat: Form) -> None:
     photo, as_map, wanted, prompt, status = (f"{other.name}__{name}" for name in ("photo", "as_map", "wanted", "prompt", "status"))
     form = {"entry": flat[f"{mode}__last"], "typed": flat[prompt]} | flat
 
-    def send(*, entry: Entry | None, typed: Any, visitor: Any, **lasts: Entry | None) -> dict[str, Any]:
+    def send(*, entry: Entry | None, typed: Any, visitor: Any, **states: Any) -> dict[str, Any]:
         if entry is None:
             return {}
         if not still_kept(entry.path):
-            return _gone(services, visitor, lasts, ONE_GONE)
+            return _gone(services, visitor, states, ONE_GONE)
         its_copy = publish_kept(Path(entry.path))  # which stays when the image is deleted
         taken = {photo: its_copy, as_map: False, wanted: None, status: html.says(""), "tabs": gr.Tabs(selected=other.name)}
         return taken if typed else taken | {prompt: entry.recipe.prompt}
 
     outputs = [photo, as_map, wanted, prompt, status, "tabs", "restore_note", *_may_be_gone()]
-    bind([flat[f"{mode}__send_{other.name}"].click], send, form, outputs, _lasts(), queue=False)
+    bind([flat[f"{mode}__send_{other.name}"].click], send, form, outputs, _states(), queue=False)

@@ -237,6 +237,25 @@ def test_a_stop_that_comes_before_its_run_counts(visit, monkeypatch):
     expect(page.locator("#status-text")).to_contain_text("Stopped")
 
 
+def test_deleting_all_images_while_one_of_them_is_looked_at_brings_the_previews_back(visit):
+    page = visit()
+    page.on("dialog", lambda dialog: dialog.accept())
+    prompt_field(page).fill("a blue cone")
+    set_steps(page, 1)
+    run(page)
+    made(page, "text")
+    set_long_run(page)
+    run(page)
+    page.locator("#picture-text.previewing img").wait_for()
+    page.locator("#history button:has(img)").click()
+    expect(page.get_by_role("button", name="Back to the preview", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Delete all", exact=True).click()
+    expect(page.locator("#history img")).to_have_count(0)
+    page.locator("#picture-text.previewing img").wait_for()
+    page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+    page.locator("#status-text").get_by_text("Stopped at step").wait_for()
+
+
 def test_a_late_answer_to_a_change_in_the_form_does_not_take_a_run_for_ended(visit, monkeypatch):
     clicked, go_on, start = threading.Event(), threading.Event(), Runs.start
 
