@@ -16,6 +16,7 @@ from flux_demo.ui.visitor_store import VisitorStore, is_key
 
 NOT_ARRIVED = "Your last click did not reach the program. Click again."
 CUT_SHORT = "The program ended during this run, and the image is lost. Generate it again."
+UNWATCHED = "Your last run was stopped, because no page had watched it for a minute. Generate the image again."
 SLACK_S = 2.0  # by which either clock may be set meanwhile
 LONGEST_S = 24 * 3600.0
 
@@ -49,13 +50,13 @@ def starting(visitors: VisitorStore, visitor: Any, mode: str) -> Iterator[None]:
         raise
 
 
-def ended(visitors: VisitorStore, visitor: str, mode: str) -> None:
-    """The run that the visitor's last click started has ended, however it did."""
-    visitors.change_form(visitor, _name(mode), {"running": False})
+def ended(visitors: VisitorStore, visitor: str, mode: str, unwatched: bool = False) -> None:
+    """The run that the visitor's last click started has ended, however it did: ``unwatched`` where nobody looked."""
+    visitors.change_form(visitor, _name(mode), {"running": False, "unwatched": unwatched})
 
 
 def lost(visitors: VisitorStore, visitor: str, mode: str, clicked: Any) -> str:
-    """What to say of the last click where no run of this visitor is known; empty if its run has ended.
+    """What to say of the last click where no run of this visitor is known; empty if its run has ended by itself.
 
     ``clicked`` is what ``SINCE_JS`` found. Anybody may send anything in its place.
     """
@@ -63,9 +64,9 @@ def lost(visitors: VisitorStore, visitor: str, mode: str, clicked: Any) -> str:
     ago = clicked.get(mode) if isinstance(clicked, dict) else None
     if isinstance(ago, int | float) and 0 <= ago < LONGEST_S and kept.get("at", 0.0) < time.time() - ago - SLACK_S:
         return NOT_ARRIVED
-    if kept.get("running"):
+    if kept.get("running") or kept.get("unwatched"):
         ended(visitors, visitor, mode)
-        return CUT_SHORT
+        return UNWATCHED if kept.get("unwatched") else CUT_SHORT
     return ""
 
 

@@ -11,18 +11,19 @@ from flux_demo.progress import Step
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive, parse_seed
 from flux_demo.ui import html
-from flux_demo.ui.clicks import CLICKED_JS, starting
+from flux_demo.ui.clicks import CLICKED_JS, lost, starting
 from flux_demo.ui.earlier import displayed_in
 from flux_demo.ui.files import ShownMap, map_to_send, still_kept
 from flux_demo.ui.history import Entry, history_shown, nothing_displayed, picture_of, preview_of
 from flux_demo.ui.number_fields import check_not_empty
-from flux_demo.ui.partial import forget, partial_entry, remember
+from flux_demo.ui.partial import forget, partial_before, partial_entry, remember
 from flux_demo.ui.preview import drawn_from, map_to_follow
 from flux_demo.ui.run import MOST_AT_ONCE, Run, StillRunning
 from flux_demo.ui.said import AHEAD, DONE, STOPPED_AT, STOPPED_AT_OF_SEVERAL, said
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.strip import strip_shown
+from flux_demo.ui.visitor_store import is_key
 from flux_demo.ui.workshop import MAP
 
 BUSY = ("running", "stopping")  # what ``run_state`` is for as long as the page tells of a run
@@ -191,8 +192,13 @@ def ended(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, An
             except Exception as error:  # a full disk, as it may have closed the stream before
                 yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": picture_of(last)}
             return
-        status = html.says("Stopped.") if run_state == "stopping" else html.says(CUT_OFF, "problem")
-        yield (IDLE if run_state == "stopping" else FAILED) | {"status": status, "picture": picture_of(last)}
+        if run_state == "stopping":
+            yield IDLE | {"status": html.says("Stopped."), "picture": picture_of(last)}
+            return
+        what = lost(services.album.visitors, visitor, mode.name, None) if is_key(visitor) else ""
+        partial = partial_before(services.album, visitor, mode.name) if what else None
+        in_place = displayed_in(mode.name, partial, known) if partial else {"picture": picture_of(last)}
+        yield FAILED | in_place | {"status": html.says(what or CUT_OFF, "problem")}
 
     return follow_on
 

@@ -19,9 +19,10 @@ from flux_demo.ui.history import Album, Entry, actions
 from flux_demo.ui.languages import mark
 from flux_demo.ui.link import bind_link
 from flux_demo.ui.loading import bind_loading
+from flux_demo.ui.partial import remember_unwatched
 from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers, photo_map
 from flux_demo.ui.prompt_meter import measure
-from flux_demo.ui.run import MAX_RUNS, Runs
+from flux_demo.ui.run import MAX_RUNS, Run, Runs
 from flux_demo.ui.said import REUSES_SEED, TAKES_RANDOM_SEED, said
 from flux_demo.ui.services import Services
 from flux_demo.ui.session import bind_session
@@ -76,8 +77,12 @@ def build(studio: Studio) -> gr.Blocks:
         backends = {backend.name: backend.title for backend in studio.backends}
         visitors = VisitorStore(studio.gallery.folder, studio.settings.public)
         page.clearing.append(visitors.forget_old)
-        runs = Runs(lambda visitor, run: clicks.ended(visitors, visitor, run.tab))
-        services = Services(studio, Album(studio.gallery, visitors, backends), runs, Turns())
+
+        def run_ended(visitor: str, run: Run) -> None:
+            remember_unwatched(studio, visitors, visitor, run)
+            clicks.ended(visitors, visitor, run.tab, run.unwatched)
+
+        services = Services(studio, Album(studio.gallery, visitors, backends), Runs(run_ended), Turns())
         for mode in MODES.values():
             _bind_tab(services, mode, forms[mode.name] | everywhere)
         bind_across(services, forms, everywhere, bind_session(services, forms, everywhere, page))

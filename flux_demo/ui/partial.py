@@ -40,6 +40,13 @@ def remember(visitors: VisitorStore, visitor: str, mode: str, partial: Entry) ->
         visitors.keep_file(visitor, _name_of_map(mode), Path(partial.shown.path) if partial.shown else None)
 
 
+def remember_unwatched(studio: Studio, visitors: VisitorStore, visitor: str, run: Run) -> None:
+    """Keep the partial image of a run that was ended because nobody looked."""
+    if run.unwatched and (step := run.stopped_at) and step.preview:
+        with suppress(OSError):
+            remember(visitors, visitor, run.tab, partial_entry(studio, run, step, run.maps.get(run.request.mode)))
+
+
 def forget(visitors: VisitorStore, visitor: str, mode: str) -> None:
     """It was kept, or something newer takes its place."""
     with suppress(OSError):

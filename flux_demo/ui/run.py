@@ -48,6 +48,7 @@ class Run:
     error: BaseException | None = None
     last_step: Step | None = None  # of the request that is running
     stopping: bool = False
+    unwatched: bool = False  # it was ended because nobody looked
     shows_previews: bool = True  # not while the person looks at an earlier image
     done: threading.Event = field(default_factory=threading.Event)
     done_at: float = math.inf
@@ -99,7 +100,8 @@ class Run:
             self.error = error
 
     def _report(self, event: Step | Status) -> None:
-        if self.stopping or time.monotonic() - self.watched_at > UNWATCHED_S:
+        self.unwatched = not self.stopping and time.monotonic() - self.watched_at > UNWATCHED_S
+        if self.stopping or self.unwatched:
             raise Cancelled
         if isinstance(event, Step):
             self.last_step = event

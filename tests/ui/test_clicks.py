@@ -1,16 +1,18 @@
 """A click whose image never came: the next page says what became of it."""
 
 import math
+import threading
 
 import pytest
 from playwright.sync_api import expect
 
 from flux_demo.errors import InvalidRequest
-from flux_demo.ui.clicks import CUT_SHORT, NOT_ARRIVED, ended, lost, starting
+from flux_demo.ui import run as run_module
+from flux_demo.ui.clicks import CUT_SHORT, NOT_ARRIVED, UNWATCHED, ended, lost, starting
 from flux_demo.ui.run import StillRunning
 from flux_demo.ui.visitor_store import VisitorStore, new_key
 from tests.starting import free_port, started
-from tests.ui.conftest import PATIENCE_MS
+from tests.ui.conftest import PATIENCE_MS, SMALL
 from tests.ui.driving import choose_size, prompt_field, run, seed_field, set_steps
 
 WITHOUT_WARM_UP = "import sys, app; app._warm_up = lambda studio: None; sys.exit(app.main(sys.argv[2:]))"
@@ -34,6 +36,9 @@ def test_a_click_that_did_not_arrive_is_told_from_one_whose_run_was_cut_short(vi
         pass
     ended(visitors, me, "text")
     assert lost(visitors, me, "text", {"text": 0.5}) == ""
+    ended(visitors, me, "text", unwatched=True)
+    assert lost(visitors, me, "text", {"text": 0.5}) == UNWATCHED
+    assert lost(visitors, me, "text", {}) == ""
 
 
 def test_what_was_refused_or_runs_in_another_window_is_not_lost(visitors):
@@ -97,3 +102,26 @@ def test_a_run_that_ended_with_the_program_is_said(chromium, tmp_path):
             expect(prompt_field(page)).to_have_value("a blue cone")
             page.goto(f"{address}?prompt=a+white+sphere")
             expect(prompt_field(page)).to_have_value("a white sphere")
+
+
+@pytest.mark.browser
+def test_a_run_that_nobody_watched_says_why_it_ended_and_leaves_its_partial_image(visit, slow_steps, monkeypatch):
+    monkeypatch.setattr(run_module, "UNWATCHED_S", 5.0)
+    page = visit()
+    prompt_field(page).fill("a blue cone")
+    choose_size(page, SMALL)
+    set_steps(page, 100)
+    run(page)
+    page.locator("#picture-text.previewing img").wait_for()
+    address = page.url
+    page.goto("about:blank")
+    while any(thread.name == "run-text" for thread in threading.enumerate()):
+        page.wait_for_timeout(100)
+    page.goto(address)
+    page.locator("#status-text").get_by_text(UNWATCHED).wait_for()
+    expect(page.locator("#caption-text")).to_contain_text("Partial, step")
+    page.get_by_role("button", name="Keep partial image", exact=True).click()
+    expect(page.locator("#history img")).to_have_count(1)
+    page.reload()
+    expect(page.locator("#history img")).to_have_count(1)
+    expect(page.locator("#status-text")).not_to_contain_text(UNWATCHED)
