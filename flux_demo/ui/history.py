@@ -74,6 +74,7 @@ class Album:
     def remove(self, key: str, names: list[str]) -> None:
         """Delete images of this visitor: the files, and the copies that were given to the browser."""
         self.visitors.remove(key, names)
+        self._drop_archive(key)
         for name in names:
             with self._lock:
                 entry = self._entries.pop((key, name), None)
@@ -87,7 +88,8 @@ class Album:
         self._list(key, path, entry.recipe, entry.shown)
 
     def archive(self, key: str) -> str:
-        """A zip of the visitor's images with their maps and recipes, as a file that the browser may fetch."""
+        """A zip of the visitor's images with their maps and recipes, as a file that the browser may fetch, in place of the one before."""
+        self._drop_archive(key)
         path = new_file("flux-images.zip")
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
             for kept in self.visitors.images(key, most=-1):
@@ -95,7 +97,12 @@ class Album:
                 archive.writestr(f"{kept.path.stem}.json", kept.recipe.to_json())
                 if kept.map_path:
                     archive.write(kept.map_path, f"{kept.path.stem}-map.png")
+        self.visitors.keep_form(key, "archive", {"path": str(path)})
         return str(path)
+
+    def _drop_archive(self, key: str) -> None:
+        if path := still_kept(self.visitors.form(key, "archive").get("path")):
+            Path(path).unlink(missing_ok=True)
 
     def _list(self, key: str, image: Path, recipe: Recipe, shown: ShownMap | None) -> None:
         try:

@@ -163,8 +163,9 @@ def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit
     assert downloads == []  # nor the archive of before
 
 
-def test_all_images_are_downloaded_and_deleted_also_those_that_the_page_no_longer_lists(visit, studio):
-    folder = studio.gallery.folder
+def test_all_images_are_downloaded_and_deleted_also_those_that_the_page_no_longer_lists(visit, studio, page):
+    folder, temporary = studio.gallery.folder, page.folder
+    others = set(temporary.rglob("flux-images.zip"))
     page = visit()
     page.on("dialog", lambda dialog: dialog.accept())
     prompt_field(page).fill("a blue cone")
@@ -188,9 +189,13 @@ def test_all_images_are_downloaded_and_deleted_also_those_that_the_page_no_longe
         page.get_by_role("button", name="Download all", exact=True).click()
     with zipfile.ZipFile(download.value.path()) as archive:
         assert {each.name for each in files} == {name for name in archive.namelist() if name.endswith(".png")}
+    with page.expect_download():
+        page.get_by_role("button", name="Download all", exact=True).click()
+    archives = set(temporary.rglob("flux-images.zip")) - others
+    assert len(archives) == 1  # of this visitor, in place of the one before
     page.get_by_role("button", name="Delete all", exact=True).click()
     wait_for_status(page, "text", "All your images are deleted.")
-    assert not any(file.exists() for file in files)
+    assert not any(file.exists() for file in (*files, *archives))
 
 
 def test_a_tab_that_the_page_chose_is_remembered_and_a_changed_map_marks_the_image(visit):
