@@ -79,8 +79,8 @@ def build(studio: Studio) -> gr.Blocks:
         page.clearing.append(visitors.forget_old)
 
         def run_ended(visitor: str, run: Run) -> None:
-            remember_unwatched(studio, visitors, visitor, run)
             clicks.ended(visitors, visitor, run.tab, run.unwatched)
+            remember_unwatched(studio, visitors, visitor, run)
 
         services = Services(studio, Album(studio.gallery, visitors, backends), Runs(run_ended), Turns())
         for mode in MODES.values():
