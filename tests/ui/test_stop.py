@@ -217,7 +217,7 @@ def test_who_waits_is_told_the_place_in_the_line_and_can_leave_it(visit, slow_st
     made(second, "text")
 
 
-def test_a_stop_that_comes_before_its_run_counts(visit, monkeypatch):
+def test_a_stop_that_comes_before_its_run_counts(visit, slow_steps, monkeypatch):
     clicked, go_on, start = threading.Event(), threading.Event(), Runs.start
 
     def held(*args, **options):
@@ -237,7 +237,7 @@ def test_a_stop_that_comes_before_its_run_counts(visit, monkeypatch):
     expect(page.locator("#status-text")).to_contain_text("Stopped")
 
 
-def test_deleting_all_images_while_one_of_them_is_looked_at_brings_the_previews_back(visit):
+def test_deleting_all_images_while_one_of_them_is_looked_at_brings_the_previews_back(visit, slow_steps):
     page = visit()
     page.on("dialog", lambda dialog: dialog.accept())
     prompt_field(page).fill("a blue cone")
@@ -256,7 +256,7 @@ def test_deleting_all_images_while_one_of_them_is_looked_at_brings_the_previews_
     page.locator("#status-text").get_by_text("Stopped at step").wait_for()
 
 
-def test_a_late_answer_to_a_change_in_the_form_does_not_take_a_run_for_ended(visit, monkeypatch):
+def test_a_late_answer_to_a_change_in_the_form_does_not_take_a_run_for_ended(visit, slow_steps, monkeypatch):
     clicked, go_on, start = threading.Event(), threading.Event(), Runs.start
 
     def held(*args, **options):
