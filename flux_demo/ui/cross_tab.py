@@ -3,6 +3,7 @@
 Components of all tabs are named mode__component here.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import gradio as gr
@@ -21,7 +22,7 @@ from flux_demo.ui.history import Entry, actions, displayed_names
 from flux_demo.ui.history_events import bind_history
 from flux_demo.ui.restore import across, from_other_program, opened
 from flux_demo.ui.services import Services
-from flux_demo.ui.tab_state import tab_state
+from flux_demo.ui.tab_state import tab_state, takes_photos
 from flux_demo.ui.workshop import VIEWED
 
 FORM = ("prompt", "seed", "steps", "guidance", "size", "preset", "sample", "fit", "as_map", "photo")
@@ -29,6 +30,8 @@ PHOTOS = tuple(f"{mode.name}__photo" for mode in MODES.values() if mode.control)
 SHOWN = ("tabs", "restore_note", "status", *VIEWED, "view", "shown", "wanted", "map_note")
 OF_ANOTHER_PROGRAM = "This image has settings from another program. Use them, or use the image as a photo?"
 NO_SETTINGS = "No flux_demo settings in this file. Use it as a photo?"
+ONLY_SETTINGS = "This image has settings from another program. Use them?"
+OF_NO_USE = "No flux_demo settings in this file, and no tab here follows photos of yours."
 REST_IS_KEPT = "Stopped. What has arrived is kept; the next fetch continues there."
 NO_LONGER_KEPT = "The file is no longer kept. Drop it again."
 
@@ -65,9 +68,9 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, pa
         except NoRecipe:
             return quiet | _offered(studio, dropped)
         except Exception as error:
-            return quiet | {"restore_note": html.says(html.sentence(error), "problem"), **_offers(False)}
+            return quiet | {"restore_note": html.says(html.sentence(error), "problem"), **_offers()}
 
-    bind([everywhere["dropped"].upload], dropped_in, flat, [*values, "offered", *_offers(False)], PHOTOS)
+    bind([everywhere["dropped"].upload], dropped_in, flat, [*values, "offered", *_offers()], PHOTOS)
     _bind_note(studio, flat, values)
     for follows_photo in (mode for mode in MODES.values() if mode.control):
         _bind_offer(follows_photo, flat)
@@ -99,9 +102,9 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, pa
         bind(event.then, update, flat, depends_on_routes, settings, queue=False)
 
 
-def _offers(photo: bool, settings: bool = False) -> dict[str, Any]:
-    """The buttons of the note about a dropped file: to use it as a photo, and to use another program's settings."""
-    offers = {f"offer_{mode.name}": gr.update(visible=photo) for mode in MODES.values() if mode.control}
+def _offers(photo_in: Collection[str] = (), settings: bool = False) -> dict[str, Any]:
+    """The buttons of the note about a dropped file: to use it as a photo in some modes, and to use another program's settings."""
+    offers = {f"offer_{mode.name}": gr.update(visible=mode.name in photo_in) for mode in MODES.values() if mode.control}
     return offers | {"offer_settings": gr.update(visible=settings)}
 
 
@@ -110,10 +113,14 @@ def _offered(studio: Studio, dropped: Any) -> dict[str, Any]:
     try:
         open_photo(received(dropped))
     except InvalidPicture as error:
-        return {"restore_note": html.says(str(error), "problem"), "offered": None} | _offers(False)
+        return {"restore_note": html.says(str(error), "problem"), "offered": None} | _offers()
     foreign = bool(from_other_program(studio, dropped))
-    asked = html.says(OF_ANOTHER_PROGRAM if foreign else NO_SETTINGS, "problem")
-    return {"restore_note": asked, "offered": str(received(dropped))} | _offers(True, foreign)
+    modes = [mode.name for mode in MODES.values() if mode.control and takes_photos(studio, mode)]
+    if modes:
+        asked = html.says(OF_ANOTHER_PROGRAM if foreign else NO_SETTINGS, "problem")
+    else:
+        asked = html.says(ONLY_SETTINGS if foreign else OF_NO_USE, "problem")
+    return {"restore_note": asked, "offered": str(received(dropped))} | _offers(modes, foreign)
 
 
 def _bind_note(studio: Studio, flat: Form, values: list[str]) -> None:
@@ -122,9 +129,9 @@ def _bind_note(studio: Studio, flat: Form, values: list[str]) -> None:
     def use_settings(*, offered: str | None) -> dict[str, Any]:
         if not still_kept(offered):
             return {"restore_note": html.says(NO_LONGER_KEPT, "problem")}
-        return from_other_program(studio, offered) | {"offered": None} | _offers(False)
+        return from_other_program(studio, offered) | {"offered": None} | _offers()
 
-    bind([flat["offer_settings"].click], use_settings, flat, [*values, "offered", *_offers(False)], queue=False)
+    bind([flat["offer_settings"].click], use_settings, flat, [*values, "offered", *_offers()], queue=False)
     gr.on([flat["close_note"].click], None, None, flat["restore_note"], js=f"() => {html.says('')!r}", api_visibility="private")
 
 
@@ -136,9 +143,9 @@ def _bind_offer(mode: Mode, flat: Form) -> None:
         if not still_kept(offered):
             return {"restore_note": html.says(NO_LONGER_KEPT, "problem")}
         taken = {photo: offered, as_map: False, wanted: None, "offered": None, "restore_note": html.says("")}
-        return taken | _offers(False) | {"tabs": gr.Tabs(selected=mode.name)}
+        return taken | _offers() | {"tabs": gr.Tabs(selected=mode.name)}
 
-    outputs = [photo, as_map, wanted, "offered", "restore_note", "tabs", *_offers(False)]
+    outputs = [photo, as_map, wanted, "offered", "restore_note", "tabs", *_offers()]
     bind([flat[f"offer_{mode.name}"].click], use, flat, outputs, queue=False)
 
 

@@ -23,7 +23,7 @@ from flux_demo.ui.painted import KEPT, keep_paint, painted_before
 from flux_demo.ui.said import said
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
-from flux_demo.ui.tab_state import map_note
+from flux_demo.ui.tab_state import map_note, takes_photos
 from flux_demo.ui.visitors import current
 from flux_demo.ui.workshop import MAP, PAINT, in_sight, note_under, problem_under, seen, with_paint
 
@@ -120,7 +120,7 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
         now = drawn_from(mode, photo, size, fit, as_map, options)
-        if is_current(shown, now):
+        if is_current(shown, now) or not takes_photos(services.studio, mode):  # a photo that was kept where another service ran the mode
             return
         if now.photo is None and refused and shown is None:  # why it was refused stays in sight
             return
@@ -175,7 +175,7 @@ def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
         **options: Any,
     ) -> dict[str, Any]:
         now = drawn_from(mode, photo, size, fit, as_map, options)
-        if now.photo is None or is_current(shown, now):
+        if now.photo is None or is_current(shown, now) or not takes_photos(services.studio, mode):
             return {}
         caller = current.get()
         try:

@@ -20,10 +20,11 @@ from flux_demo.ui.filling import usable
 from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.preview import draw, drawn_from, note_of, wanting
 from flux_demo.ui.said import said
-from flux_demo.ui.tab_state import find_route
+from flux_demo.ui.tab_state import find_route, takes_photos
 from flux_demo.ui.workshop import MAP, note_under, seen
 
 RESTORED = "Settings restored."
+MAP_LEFT_OUT = "Its map is left out: this service follows only its own sample images."
 ELSEWHERE = "The image was generated elsewhere ({title}), so it will not come out the same."
 PAINT_IS_GONE = "The image's map was painted on; the PNG does not store the paint."
 PAINTING_IS_GONE = "This image followed a map that was painted on, and the PNG stores neither. Add the photo for its map without the paint."
@@ -58,7 +59,7 @@ def filled(studio: Studio, entry: Entry, history: Sequence[Entry], photo: Any = 
         values["preset"] = recipe.preset
     if recipe.sample is not None:
         values["sample"] = recipe.sample
-    if mode.control and recipe.control:
+    if mode.control and recipe.control and takes_photos(studio, mode):
         values |= _map_of(studio, mode, entry, history, values["size"], photo)
     return values | displayed(entry)
 
@@ -94,6 +95,8 @@ def _said(studio: Studio, mode: Mode, entry: Entry) -> str:
     recipe, route = entry.recipe, find_route(studio, mode)
     if not isinstance(route, Route):
         return said(RESTORED)
+    if recipe.control and not takes_photos(studio, mode):
+        return f"{said(RESTORED)} {said(MAP_LEFT_OUT)}"
     try:
         size = Size(recipe.width, recipe.height)
         route.dials.complete(GenerationRequest(mode.name, recipe.prompt, recipe.seed, recipe.steps, recipe.guidance, size))

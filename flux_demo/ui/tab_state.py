@@ -20,6 +20,12 @@ def find_route(studio: Studio, mode: Mode) -> Route | NoRoute:
         return error
 
 
+def takes_photos(studio: Studio, mode: Mode) -> bool:
+    """Whether a mode with a control draws the maps of one's own photos; where nothing runs it, to be previewed."""
+    route = find_route(studio, mode)
+    return not isinstance(route, Route) or route.dials.own_photos
+
+
 def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
     """By component name the properties that follow from the routes."""
     route = find_route(studio, mode)
@@ -50,7 +56,7 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
         "guidance": {"minimum": low, "maximum": high, "value": dials.guidance if dials else mode.guidance},
         "preset": {"choices": html.presets(presets), "value": presets[0] if presets else None, "visible": len(presets) > 1},
     }
-    values |= {f"send_{other.name}": {"visible": _takes_photos(find_route(studio, other))} for other in MODES.values() if other.control}
+    values |= {f"send_{other.name}": {"visible": takes_photos(studio, other)} for other in MODES.values() if other.control}
     return values | (_map_state(mode, dials.sample_pictures if dials else 0, own_photos) if mode.control else {})
 
 
@@ -91,7 +97,3 @@ def _map_state(mode: Mode, samples: int, own_photos: bool) -> dict[str, dict[str
         },
         "sample_note": {"value": html.sample_note(samples), "visible": not own_photos},
     }
-
-
-def _takes_photos(route: Route | NoRoute) -> bool:
-    return not isinstance(route, Route) or route.dials.own_photos

@@ -197,3 +197,30 @@ def photo_file(photo, tmp_path):
     path = tmp_path / "room.png"
     photo.save(path)
     return path
+
+
+@pytest.fixture
+def open_with(chromium, tmp_path, monkeypatch):
+    """``open_with(studio)`` serves a page of its own for that studio, and opens it for a new visitor."""
+    from flux_demo.ui import build, launch_options
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    open_ones = []
+
+    def open_page(studio):
+        served = build(studio)
+        open_ones.append(lambda: served.close(verbose=False))
+        served.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **launch_options())
+        visitor = chromium.new_context(viewport={"width": 1280, "height": 900})
+        open_ones.append(visitor.close)
+        visitor.set_default_timeout(PATIENCE_MS)
+        page = visitor.new_page()
+        page.goto(served.local_url)
+        page.locator("#voice").wait_for(state="attached")
+        page.wait_for_function("localStorage.flux_demo_visitor")
+        return page
+
+    yield open_page
+    for close in reversed(open_ones):
+        close()
