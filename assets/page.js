@@ -15,8 +15,9 @@
         if (event.isComposing || event.keyCode === 229 || !event.isTrusted) return;
         if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
             event.preventDefault();
-            button("run")?.click();
-        } else if (event.key === "Escape" && !event.defaultPrevented && !somethingOpen()) {
+            if (document.activeElement.matches("[role=combobox]")) document.activeElement.blur(); // Gradio takes what was typed there only now
+            setTimeout(() => button("run")?.click());
+        } else if (event.key === "Escape" && !somethingOpen()) {
             button("stop")?.click();
         } else if (event.key === "ArrowUp" || event.key === "ArrowDown") {
             recall(event);

@@ -6,7 +6,7 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.driving import give_photo, made, prompt_field, seed_field, set_steps
+from tests.ui.driving import field, give_photo, made, open_settings, prompt_field, read_recipe_of, seed_field, set_steps
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 OF_GRADIO: set[str] = set()  # rule and element of what is wrong in Gradio's own markup and cannot be mended from outside: nothing now
@@ -101,6 +101,27 @@ def test_the_keyboard_alone_runs_and_restores(visit):
     with page.expect_file_chooser():
         tab_to(page, "Load settings from PNG")
         page.keyboard.press("Enter")
+
+
+def test_ctrl_enter_runs_with_what_is_being_typed(visit):
+    page = visit()
+    prompt_field(page).fill("a red cube")
+    open_settings(page)
+    seed_field(page).fill("41")
+    field(page, "Steps").focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("2")
+    page.get_by_label("Size", exact=True).locator("visible=true").focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("128x256")
+    page.keyboard.press("Control+Enter")
+    recipe = read_recipe_of(made(page, "text"))
+    assert (recipe.width, recipe.height, recipe.steps) == (128, 256, 2)
+    field(page, "Steps").focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("1")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#caption-text")).to_contain_text("1 step")
 
 
 def test_forced_colours_reduced_motion_zoom_and_touch(visit):
