@@ -71,7 +71,7 @@
         const label = event.target.closest?.(".settings > .label-wrap");
         if (!label) return;
         event.stopPropagation();
-        label.setAttribute("aria-expanded", label.parentElement.classList.toggle("unfolded"));
+        label.ariaExpanded = label.parentElement.classList.toggle("unfolded");
     }, true);
 
     // A PNG with a recipe restores its settings, wherever it is dropped or pasted; any other picture becomes the photo of the tab in sight,
@@ -84,19 +84,21 @@
         input.dispatchEvent(new Event("change", { bubbles: true }));
     };
     const restoring = () => document.querySelector(".pictures-head input[type=file]");
-    const carriesRecipe = async (file) => {
-        const text = new TextDecoder("latin1").decode(await file.arrayBuffer());
+    const carriesRecipe = (bytes) => {
+        const text = new TextDecoder("latin1").decode(bytes);
         return text.slice(1, 4) === "PNG" && /(tEXt|iTXt|zTXt)flux_demo\0/.test(text);
     };
     const closeNote = () => shown("#restore-note button.close-note")[0]?.click();
     // Of a file that is no image, Gradio would speak in its own words; as one that says it is, it gets the server's.
     const asImage = (file) => file.type.startsWith("image/") ? file : new File([file], file.name, { type: "image/png" });
     const receive = async (given) => {
-        const file = asImage(given);
+        if (!given) return;
+        const start = await given.slice(0, 2 ** 25).arrayBuffer().catch(() => null); // as much as the server takes
+        const file = asImage(start ? given : new File(["unreadable"], given.name)); // such as a folder; the server says that it is no image
         closeNote();
         const photo = inSight(".own .box")?.querySelector("input[type=file]");
         const clear = inSight(".own .box button[aria-label='Remove Image']");
-        if (!photo && !clear || await carriesRecipe(file)) return give(restoring(), file);
+        if (!photo && !clear || start && carriesRecipe(start)) return give(restoring(), file);
         if (photo) return give(photo, file);
         clear.click(); // the file field comes back with the empty panel
         setTimeout(() => give(inSight(".own .box")?.querySelector("input[type=file]"), file), 200);
@@ -208,6 +210,7 @@
         if (start) {
             startedBy = start.matches(".run") ? "run" : "compare";
             focusFrom = document.activeElement === start ? "run" : null;
+            voice.textContent = said = ""; // the same mistake is read out again
             if (small() && startedBy === "run") intoView(inSight(".box.large"));
         } else if (event.target.closest?.("#history button")) {
             setTimeout(() => intoView(inSight(".box.large")), 300);
@@ -265,6 +268,7 @@
             const prompt = thumb.querySelector("img").alt;
             if (prompt && thumb.ariaLabel !== prompt) thumb.ariaLabel = prompt;
         }
+        for (const label of document.querySelectorAll(".settings > .label-wrap:not([aria-expanded])")) label.ariaExpanded = false;
         for (const link of document.querySelectorAll("a.download-link:not([tabindex])")) link.tabIndex = -1; // the button in it is the tab stop
         for (const empty of document.querySelectorAll(".empty[aria-label]:not([role])")) empty.setAttribute("role", "img"); // a name needs a role
     };

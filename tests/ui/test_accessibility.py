@@ -124,6 +124,14 @@ def test_ctrl_enter_runs_with_what_is_being_typed(visit):
     expect(page.locator("#caption-text")).to_contain_text("1 step")
 
 
+def test_a_mistake_that_is_made_again_is_read_out_again(visit):
+    page = visit()
+    voice = page.locator("#voice")
+    for _ in range(2):
+        assert page.evaluate("document.querySelector('button.run').click() ?? document.querySelector('#voice').textContent") == ""
+        expect(voice).to_contain_text("The prompt is empty.")
+
+
 def test_forced_colours_reduced_motion_zoom_and_touch(visit):
     page = visit(tab="Canny")
     page.emulate_media(forced_colors="active", reduced_motion="reduce")
@@ -138,7 +146,11 @@ def test_forced_colours_reduced_motion_zoom_and_touch(visit):
     assert row["y"] + row["height"] == 450 and row["height"] < 150
     devtools = page.context.new_cdp_session(page)
     devtools.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
-    page.locator(".settings:visible > button").click()
+    settings = page.locator(".settings:visible > button")
+    for folded in ("false", "true"):
+        expect(settings).to_have_attribute("aria-expanded", folded)
+        settings.click()
+    settings.click()
     seed_field(page).wait_for()
     assert page.evaluate("matchMedia('(pointer: coarse)').matches")
     assert page.evaluate(SMALL_TEXT) == []

@@ -69,6 +69,22 @@ def test_a_file_that_is_no_image_is_refused_in_the_pages_own_words(visit, studio
     expect(page.locator(".toast-body")).to_have_count(0)
 
 
+def test_a_folder_is_refused_in_words_and_a_drop_of_nothing_is_nothing(visit, tmp_path):
+    page = visit(tab="Canny")
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.evaluate(
+        """() => document.body.dispatchEvent(Object.assign(
+            new Event("drop", { bubbles: true, cancelable: true }), { dataTransfer: { types: ["Files"], files: [] } }))"""
+    )
+    devtools = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        data = {"items": [], "files": [str(tmp_path)], "dragOperationsMask": 1}
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 20, "data": data})
+    page.locator(".pane .note:visible").get_by_text("The image cannot be opened").wait_for()
+    assert wrong == []
+
+
 def test_another_programs_image_is_a_photo_and_its_settings_are_taken_only_when_asked_for(visit, photo, tmp_path):
     theirs, texts = tmp_path / "theirs.png", PngInfo()
     texts.add_text("parameters", "a castle\nNegative prompt: fog\nSteps: 30, CFG scale: 7, Seed: 5, Size: 512x768")
