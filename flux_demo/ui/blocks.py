@@ -82,13 +82,19 @@ class Page(gr.Blocks):
                 answer[index] = value
         return answer
 
+    def address_of(self, request: Any) -> str:
+        """The network address of whoever asks. A tool's call to its endpoint, which this machine sends, says who called the tool."""
+        told = mcp.address_of_caller(request)
+        return self.hosts.address_of(request) if told is None else told
+
     def _caller(self, request: Any, session: str | None, event: str | None) -> Caller:
         names = (session or "", event or "")
         if not isinstance(request, gr.Request):
             return Caller(client_of("", session, event), names, self.listeners)
-        if (address := mcp.address_of_caller(request)) is not None:
+        address = self.address_of(request)
+        if mcp.address_of_caller(request) is not None:
             return Caller(client_of(address, None, None), names, self.listeners)
-        client = client_of(self.hosts.address_of(request), session, event)
+        client = client_of(address, session, event)
         return Caller(client, names, self.listeners, language_of(request.headers.get("accept-language")))
 
     @property

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException
+from starlette.requests import HTTPConnection
 
 from flux_demo.maps.photo import MAX_BYTES
 
@@ -44,11 +45,11 @@ PREFIX = "gradio_api"
 MAX_JSON = 256 * 2**10  # bytes: a prompt of 10,000 characters takes 120 KB where each is escaped twice
 MAX_UPLOAD = MAX_BYTES + 64 * 2**10  # bytes: one photo and what a form puts around it
 MAX_FILES = 4
-MAX_UPLOADS = {"address": 8, "all": 32}  # at once
+MAX_AT_ONCE = {"address": 8, "all": 32}  # uploads, and as many calls of tools
 MAX_WAITING = 64  # events of one address in Gradio's queue
 MAX_ADDRESS = 8_000  # characters of a path with its query
 PAUSE_S = 20.0  # between two pieces of a body
-MAX_BODY = {"json": MAX_JSON, "upload": MAX_UPLOAD, "mcp": 16 * 2**20}  # a tool's picture comes in base64, and whole into memory
+MAX_BODY = {"json": MAX_JSON, "upload": MAX_UPLOAD, "mcp": 4 * 2**20}  # what the package mcp takes; a picture comes in base64
 WHOLE_S = {"json": 30.0, "upload": 600.0, "mcp": 120.0}
 
 WORDS = {
@@ -60,6 +61,11 @@ WORDS = {
     500: "The request could not be answered. Check the endpoint's name and its parameters against /gradio_api/info.",
     503: "Too many requests are waiting at the moment. Try again in a minute.",
 }
+TOO_MANY = {
+    "upload": "Too many photos are being uploaded at the moment. Try again in a minute.",
+    "mcp": "Too many tools are being called at the moment. Try again in a minute.",
+}
+TOO_LARGE = {"json": WORDS[413], "upload": WORDS[413], "mcp": "The call is too large. Send an image of at most 2.9 MiB."}
 
 log = logging.getLogger("flux_demo.ui")
 
@@ -77,7 +83,7 @@ class Guard:
 
     def __init__(self, app: Any, page: Any) -> None:
         self.app, self.page = app, page
-        self._uploads: Counter[str] = Counter()  # that are under way, by address
+        self._under_way: dict[str, Counter[str]] = {kind: Counter() for kind in TOO_MANY}  # by address
         page.listeners.watched = True
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -94,17 +100,16 @@ class Guard:
         try:
             self._check(scope)
             kind = _kind(scope)
-            address = scope["client"][0] if scope.get("client") else ""
-            if kind in ("upload", "mcp"):
-                self._take_place(address)
+            address = self.page.address_of(HTTPConnection(scope))
+            if kind in TOO_MANY:
+                self._take_place(kind, address)
             try:
                 self.page.listeners.opened(listened) if listened else None
                 await self.app(scope, body_of(scope, receive, kind, answer) if kind else receive, answer.send)
             finally:
                 self.page.listeners.closed(listened) if listened else None
-                if kind in ("upload", "mcp"):
-                    self._uploads[address] -= 1
-                    self._uploads += Counter()  # drops those that are zero
+                if kind in TOO_MANY:
+                    self._under_way[kind] -= Counter([address])  # drops those that are zero
         except Refused as refusal:
             answer.refusal = refusal
         except Exception as error:
@@ -150,18 +155,15 @@ class Guard:
 
     def _check_waiting(self, scope: Message) -> None:
         """Raise Refused when an address has many events in Gradio's queue already, which all visitors share."""
-        address = scope["client"][0] if scope.get("client") else ""
-        queues = self.page._queue.event_queue_per_concurrency_id.values()
-        if (
-            sum(event.request.client is not None and event.request.client.host == address for queue in queues for event in queue.queue)
-            >= MAX_WAITING
-        ):
+        address, queues = self.page.address_of(HTTPConnection(scope)), self.page._queue.event_queue_per_concurrency_id.values()
+        if sum(self.page.address_of(event.request) == address for queue in queues for event in queue.queue) >= MAX_WAITING:
             raise Refused(429, "Too many requests of yours are waiting. Wait for some of their answers first.")
 
-    def _take_place(self, address: str) -> None:
-        if self._uploads[address] >= MAX_UPLOADS["address"] or self._uploads.total() >= MAX_UPLOADS["all"]:
-            raise Refused(429, "Too many photos are being uploaded at the moment. Try again in a minute.")
-        self._uploads[address] += 1
+    def _take_place(self, kind: str, address: str) -> None:
+        places = self._under_way[kind]
+        if places[address] >= MAX_AT_ONCE["address"] or places.total() >= MAX_AT_ONCE["all"]:
+            raise Refused(429, TOO_MANY[kind])
+        places[address] += 1
 
 
 class Answer:
@@ -210,8 +212,7 @@ class Answer:
 
 def body_of(scope: Message, receive: Receive, kind: str, answer: Answer) -> Receive:
     """``receive`` with a limit of bytes, of files and of time; whatever is beyond it raises Refused and is the answer."""
-    limit = MAX_BODY[kind]
-    headers = Headers(scope=scope)
+    limit, headers = MAX_BODY[kind], Headers(scope=scope)
     boundary = _boundary(headers.get("content-type", "")) if kind == "upload" else b""
     began = time.monotonic()
     count, parts, tail, whole = 0, 0, b"", False
@@ -220,12 +221,13 @@ def body_of(scope: Message, receive: Receive, kind: str, answer: Answer) -> Rece
         answer.refusal = Refused(status, sentence)
         return answer.refusal
 
+    if int(headers.get("content-length") or 0) > limit:
+        raise refuse(413, TOO_LARGE[kind])
+
     async def limited() -> Message:
         nonlocal count, parts, tail, whole
         if whole:
             return await receive()  # waits for the end of the connection, however long that takes
-        if int(headers.get("content-length") or 0) > limit:
-            raise refuse(413, WORDS[413])
         left = began + WHOLE_S[kind] - time.monotonic()
         try:
             message = await asyncio.wait_for(receive(), max(0.0, min(PAUSE_S, left)))
@@ -241,7 +243,7 @@ def body_of(scope: Message, receive: Receive, kind: str, answer: Answer) -> Rece
             parts += seen.count(boundary)
             tail = seen[-(len(boundary) - 1) :]
         if count > limit:
-            raise refuse(413, WORDS[413])
+            raise refuse(413, TOO_LARGE[kind])
         if parts > MAX_FILES + 1:  # the last boundary ends the form
             raise refuse(413, f"The form has too many parts. Send at most {MAX_FILES} files at a time.")
         return message

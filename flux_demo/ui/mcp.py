@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from flux_demo.errors import InvalidPicture, InvalidRequest
-from flux_demo.maps.photo import MAX_BYTES
 from flux_demo.ui.files import new_file, received
 
 CALLER = "x-flux-demo-caller"  # the header in which a tool's call to its endpoint, from this very machine, says who asked
@@ -95,8 +94,6 @@ def _written(uri: str) -> str:
         content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidPicture(f"The data: URI is damaged: its base64 cannot be read. {HOW}") from error
-    if len(content) > MAX_BYTES:
-        raise InvalidPicture("The image is too large. Send one of at most 32 MiB.")
     path = new_file("picture")
     path.write_bytes(content)
     return str(path)

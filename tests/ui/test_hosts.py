@@ -1,12 +1,17 @@
 """Under which names the page is reached: on this machine, on a network, through a public link, behind a proxy, on Spaces."""
 
+import sys
+import threading
+import time
+
 import httpx
 import pytest
 
 from flux_demo.settings import Settings
-from flux_demo.ui import blocks
+from flux_demo.ui import blocks, guard
 from flux_demo.ui.hosts import Hosts, own_names
 from flux_demo.ui.visitors import client_of
+from tests.ui.conftest import SMALL
 
 HOME = Hosts.of(Settings(), None)
 SPACE = Hosts.of(Settings(space_host="anna-flux.hf.space"), None)
@@ -114,3 +119,36 @@ def test_behind_a_proxy_on_this_machine_visitors_are_told_apart(page, address, m
         event = httpx.post(call, json={"data": []}, headers=headers, trust_env=False).json()["event_id"]
         assert "event: complete" in httpx.get(f"{call}/{event}", trust_env=False).text
     assert seen == ["203.0.113.9", "127.0.0.1"]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="only 127.0.0.1 is there by default")
+def test_on_spaces_each_visitor_has_limits_of_their_own(address, page, studio, photo_file, monkeypatch):
+    """All requests come from the proxy there, which names the visitor's address."""
+    monkeypatch.setattr(page, "_hosts", (page.share_url, Hosts.of(Settings(space_host="a.hf.space"), None)))
+    monkeypatch.setattr(guard, "MAX_WAITING", 1)
+    monkeypatch.setitem(guard.MAX_AT_ONCE, "address", 1)
+    drawn, preview = threading.Event(), studio.preview
+    monkeypatch.setattr(studio, "preview", lambda *given, **options: drawn.wait(60) and preview(*given, **options))
+    proxy = httpx.Client(base_url=address, transport=httpx.HTTPTransport(local_address="127.0.0.2"), timeout=30)
+    mine, theirs = ({"x-forwarded-for": f"1.2.3.4, 203.0.113.{number}"} for number in (1, 2))
+
+    def slow():
+        yield b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        for headers, status in ((mine, 429), (theirs, 200)):
+            assert proxy.post("gradio_api/upload", files={"files": photo_file.read_bytes()}, headers=headers).status_code == status
+        yield b"x\r\n--b--\r\n"
+
+    with proxy:
+        form = {"content-type": "multipart/form-data; boundary=b"}
+        assert proxy.post("gradio_api/upload", content=slow(), headers=mine | form).status_code == 200
+        (path,) = proxy.post("gradio_api/upload", files={"files": photo_file.read_bytes()}, headers=mine).json()
+        call = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, SMALL, "crop", 50, 200]}
+        try:
+            taken, deadline = 0, time.monotonic() + 30
+            while taken < 3:  # two are drawn at once, and one waits
+                taken += proxy.post("gradio_api/call/canny_map", json=call, headers=mine).status_code == 200
+                assert time.monotonic() < deadline
+            for headers, status in ((mine, 429), (theirs, 200)):
+                assert proxy.post("gradio_api/call/canny_map", json=call, headers=headers).status_code == status
+        finally:
+            drawn.set()

@@ -3,12 +3,16 @@
 import base64
 import json
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
+from flux_demo.ui import guard
 from tests.ui.conftest import SMALL
 from tests.ui.driving import finished
 
@@ -90,7 +94,37 @@ def test_only_calls_from_this_page_are_served(address):
         assert web.get(endpoint + "/sse").status_code == web.post(endpoint + "/messages/").status_code == 404
         for header in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
             assert web.post(endpoint + "/", json=CALL, headers=ACCEPT | header).status_code == 403
-        assert web.post(endpoint + "/", content=b"x" * (17 * 2**20), headers=ACCEPT).status_code == 413
+        for size, status in ((2.9, 200), (3, 413)):
+            picture = {"photo": f"data:image/png;base64,{base64.b64encode(bytes(int(size * 2**20))).decode()}"}
+            call = CALL | {"method": "tools/call", "params": {"name": "canny_map", "arguments": picture}}
+            answer = web.post(endpoint + "/", json=call, headers=ACCEPT)
+            assert answer.status_code == status
+        assert answer.json()["detail"] == "The call is too large. Send an image of at most 2.9 MiB."
+
+
+def test_tools_that_run_leave_uploads_their_places(address, studio, photo_file, monkeypatch):
+    monkeypatch.setitem(guard.MAX_AT_ONCE, "address", 1)
+    begun, ended, generate = threading.Event(), threading.Event(), studio.generate
+
+    def wait_first(*given):
+        begun.set()
+        assert ended.wait(60)
+        return generate(*given)
+
+    monkeypatch.setattr(studio, "generate", wait_first)
+    call = CALL | {"method": "tools/call", "params": {"name": "text", "arguments": {"prompt": "a cube", "size": SMALL, "steps": 1}}}
+    with httpx.Client(base_url=address, trust_env=False, timeout=90) as web, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(web.post, "gradio_api/mcp/", json=call, headers=ACCEPT)
+        assert begun.wait(60)
+        try:
+            assert web.post("gradio_api/upload", files={"files": photo_file.read_bytes()}).status_code == 200
+            assert web.post("gradio_api/mcp/", json=CALL, headers=ACCEPT).status_code == 429
+        finally:
+            ended.set()
+        assert running.result().status_code == 200
+        deadline = time.monotonic() + 10
+        while web.post("gradio_api/mcp/", json=CALL, headers=ACCEPT).status_code == 429:  # the place is given back
+            assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize(
