@@ -11,7 +11,7 @@ from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.filling import usable
 from flux_demo.ui.generate import whole
-from flux_demo.ui.tab_state import find_route, tab_state, what_to_fetch
+from flux_demo.ui.tab_state import tab_state, what_to_fetch
 
 SETTINGS = ("size", "steps", "guidance", "preset")  # the fields whose ranges and choices depend on the route
 
@@ -21,7 +21,7 @@ def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str
     status, stop, run_state = (f"{mode.name}__{name}" for name in ("status", "stop", "run_state"))
 
     def fetch() -> Iterator[dict[str, Any]]:
-        what = what_to_fetch(find_route(studio, mode))
+        what = what_to_fetch(studio, mode)
         if what is None:
             return
 
@@ -37,7 +37,8 @@ def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str
         try:
             for event in downloading:
                 yield {status: html.byte_of(*event)} if event else {}
-            yield every_tab(studio) | {status: html.says("All files are here."), run_state: "idle"}
+            tabs = every_tab(studio)
+            yield tabs | {status: html.says("All files are here."), stop: tabs[stop] | {"interactive": False}, run_state: "idle"}
         except Exception as error:
             yield {status: html.says(html.sentence(error), "problem"), stop: gr.update(interactive=False), run_state: "idle"}
         finally:

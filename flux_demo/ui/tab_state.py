@@ -28,7 +28,7 @@ def takes_photos(studio: Studio, mode: Mode) -> bool:
 
 def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
     """By component name the properties that follow from the routes."""
-    route = find_route(studio, mode)
+    route, lacking = find_route(studio, mode), what_to_fetch(studio, mode)
     dials = route.dials if isinstance(route, Route) else None
     own_photos = dials is None or dials.own_photos
     presets = dials.presets if dials else ()
@@ -43,8 +43,8 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
         "stop": {"visible": dials is not None},
         "refusal": {"value": "" if dials else html.refusal(route.passed_over), "visible": dials is None},
         "fetch": {
-            "value": "Fetch the content filter" if what_to_fetch(route) == "filter" else f"Fetch FLUX for {mode.title.lower()}",
-            "visible": what_to_fetch(route) is not None,
+            "value": "Fetch the content filter" if lacking == "filter" else f"Fetch FLUX for {mode.title.lower()}",
+            "visible": lacking is not None,
         },
         "size": {"choices": sizes, "value": sizes[0][1]},
         "steps": {
@@ -77,9 +77,11 @@ def map_note(mode: Mode) -> str:
     return html.script_says(mode.control.sees)
 
 
-def what_to_fetch(route: Route | NoRoute) -> str | None:
-    """What can be fetched so that an earlier backend runs the mode, as ``fetch`` names it; None if nothing."""
-    return next((each.refusal.fetch for each in route.passed_over if each.refusal.fetch), None)
+def what_to_fetch(studio: Studio, mode: Mode) -> str | None:
+    """What can be fetched so that an earlier backend runs the mode, as ``fetch`` names it. None if nothing, and for strangers."""
+    if studio.settings.public:
+        return None
+    return next((each.refusal.fetch for each in find_route(studio, mode).passed_over if each.refusal.fetch), None)
 
 
 def _map_state(mode: Mode, samples: int, own_photos: bool) -> dict[str, dict[str, Any]]:

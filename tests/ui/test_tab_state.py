@@ -1,5 +1,7 @@
 """What a tab offers follows from where its mode runs."""
 
+from playwright.sync_api import expect
+
 from flux_demo.backends import Refusal
 from flux_demo.errors import DownloadFailed
 from flux_demo.gallery import Gallery
@@ -8,7 +10,8 @@ from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui.fetch import fetch_handler
 from flux_demo.ui.loading import QUIET, loading_handler
-from flux_demo.ui.tab_state import find_route, tab_state, what_to_fetch
+from flux_demo.ui.tab_state import tab_state, what_to_fetch
+from tests.ui.driving import wait_for_status
 
 
 def test_the_dials_are_the_routes(studio):
@@ -66,30 +69,45 @@ def test_a_tab_says_what_is_loading_until_all_is_quiet(studio, monkeypatch):
 class Fetching(Studio):
     """A studio whose downloads come from here: the first breaks off, the second arrives."""
 
-    arrived = False
-    tries = 0
+    def __init__(self, recording_backend, folder, **settings):
+        class Lacking(recording_backend):
+            def refusal(backend, mode):
+                return None if self.arrived else Refusal("Its files are not here. Press the button to fetch them.", fetch="text")
+
+        super().__init__(Settings(outputs=str(folder), **settings), [Lacking("local"), recording_backend("mini")], Gallery(folder))
+        self.arrived, self.tries = False, 0
 
     def fetch(self, what, on_bytes=None):
         self.tries += 1
         on_bytes(1_000_000_000, 2_000_000_000)
         if self.tries == 1:
             raise DownloadFailed("The network broke off. Fetch again, and it goes on where it ended.")
-        Fetching.arrived = True
+        self.arrived = True
         self.refresh()
 
 
 def test_the_fetch_button_counts_bytes_and_dresses_the_page_anew(recording_backend, tmp_path):
-    class Lacking(recording_backend):
-        def refusal(self, mode):
-            return None if Fetching.arrived else Refusal("Its files are not here. Press the button to fetch them.", fetch="text")
-
-    settings = Settings(outputs=str(tmp_path))
-    studio = Fetching(settings, [Lacking("local"), recording_backend("mini")], Gallery(tmp_path))
-    text = MODES["text"]
-    assert what_to_fetch(find_route(studio, text)) == "text" and tab_state(studio, text)["fetch"]["visible"]
+    studio, text = Fetching(recording_backend, tmp_path), MODES["text"]
+    assert what_to_fetch(studio, text) == "text" and tab_state(studio, text)["fetch"]["visible"]
     fetch = fetch_handler(studio, text)
     said = [answer["text__status"] for answer in fetch() if "text__status" in answer]
     assert any("1.00 of 2.00 GB" in each for each in said) and "broke off" in said[-1]
     answers = list(fetch())
     assert "backend local" in answers[-1]["text__where"]["value"] and "All files are here" in answers[-1]["text__status"]
-    assert what_to_fetch(find_route(studio, text)) is None
+    assert what_to_fetch(studio, text) is None
+
+
+def test_after_a_fetch_there_is_nothing_to_stop(recording_backend, open_with, tmp_path):
+    page = open_with(Fetching(recording_backend, tmp_path / "outputs"))
+    for said in ("broke off", "All files are here."):
+        page.get_by_role("button", name="Fetch FLUX for text", exact=True).click()
+        wait_for_status(page, "text", said)
+        expect(page.get_by_role("button", name="Stop", exact=True).locator("visible=true")).to_be_disabled()
+    expect(page.get_by_text("Runs on backend local.").locator("visible=true")).to_be_visible()
+
+
+def test_strangers_can_fetch_nothing(recording_backend, tmp_path):
+    studio, text = Fetching(recording_backend, tmp_path, public=True), MODES["text"]
+    assert not tab_state(studio, text)["fetch"]["visible"]
+    assert list(fetch_handler(studio, text)()) == []  # anybody may send the button's event
+    assert studio.tries == 0
