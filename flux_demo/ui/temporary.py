@@ -145,7 +145,7 @@ def _lock(path: Path) -> Any:
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # Windows refuses to delete a file that is open, which does as well
+    except ImportError:  # Windows: what is open cannot be deleted there, which tells as much
         pass
     except OSError:
         file.close()
@@ -161,6 +161,7 @@ def _remove_left_behind(parent: Path) -> None:
             if folder in _locks or folder.is_symlink() or folder.stat().st_uid != _user() or not lock.is_file():
                 continue
             _lock(lock).close()
+            lock.unlink()  # Windows, without locks, refuses this while its process lives
             shutil.rmtree(folder, ignore_errors=True)
         except OSError:  # another user's, or in use
             continue

@@ -66,6 +66,30 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not(
     assert not theirs.exists()
 
 
+def test_what_a_living_process_has_stays_where_nothing_can_be_locked(folder, tmp_path, monkeypatch):
+    """As on Windows, which has no fcntl, and refuses to delete a file that is open; the process's other files are not."""
+    unlink = Path.unlink
+    left_behind = tmp_path / f"{temporary.PREFIX}killed"
+    left_behind.mkdir()
+    for each in (folder, left_behind):
+        (each / temporary.LOCK).touch()
+        (each / "upload.png").write_text("")
+
+    def as_windows(path, missing_ok=False):
+        if path == folder / temporary.LOCK:
+            raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "fcntl", None)
+        patch.setattr(temporary, "_locks", {})  # as another process sees it
+        patch.setattr(Path, "unlink", as_windows)
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+        temporary.remove(temporary.private_folder())
+    assert (folder / "upload.png").is_file() and (folder / temporary.LOCK).is_file()
+    assert not left_behind.exists()
+
+
 def test_it_ends_with_the_process(tmp_path):
     code = "from flux_demo.ui import temporary; (temporary.private_folder() / 'x').write_text('')"
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"GRADIO_TEMP_DIR": str(tmp_path)}, check=True)
