@@ -18,6 +18,7 @@ from flux_demo.progress import Step
 from flux_demo.recipe import Recipe
 from flux_demo.ui import html
 from flux_demo.ui.files import AsSent, DrawnFrom, ShownMap, address, new_file, publish_kept, received, still_kept
+from flux_demo.ui.said import IMAGE_OF, PREVIEW, said
 from flux_demo.ui.visitor_store import Kept, VisitorStore
 
 MANY = 500  # entries, from which on those without a file are looked for
@@ -203,7 +204,7 @@ def nothing_displayed() -> dict[str, Any]:
 
 def picture_of(entry: Entry | None) -> dict[str, Any]:
     """The image alone; an empty panel without one, or when it was deleted in another window."""
-    alt_text = f"Image generated from the prompt: {entry.recipe.prompt[:300]}" if entry else "The image"
+    alt_text = said(IMAGE_OF, prompt=entry.recipe.prompt[:300]) if entry else "The image"
     return gr.update(value=still_kept(entry.path) if entry else None, alt_text=alt_text, elem_classes=PANEL)
 
 
@@ -218,7 +219,7 @@ def preview_of(step: Step) -> dict[str, Any]:
         step.preview.save(path, format="PNG", compress_level=1)
     except OSError:
         return gr.skip()
-    return gr.update(value=str(path), alt_text="A preview of the image", elem_classes=[*PANEL, "previewing"])
+    return gr.update(value=str(path), alt_text=said(PREVIEW), elem_classes=[*PANEL, "previewing"])
 
 
 def history_shown(history: list[Entry]) -> dict[str, Any]:

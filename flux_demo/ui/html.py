@@ -182,7 +182,7 @@ def shape(size: Size) -> str:
     """A size with the word for its shape."""
     ratio = size.width / size.height
     words = "square" if 0.97 < ratio < 1.03 else "landscape" if ratio > 1 else "portrait"
-    return f"{spoken(size)}, {words}"
+    return f"{spoken(size)}, {I18nData(words)}"
 
 
 def unknown_words(prompt: str) -> str:
@@ -238,10 +238,11 @@ def _marked(text: str) -> str:
 
 def _duration(seconds: float) -> str:
     """Time that is left, rounded as people say it."""
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 10 else f"{round(seconds / 60)} min"
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 10 else f"{round(whole / 60)} min"
 
 
 def _lower_first(title: str) -> str:

@@ -7,7 +7,7 @@ from flux_demo.backends import Route
 from flux_demo.model_files import FLUX_TOKENS, MINI, MINI_TOKENS, SHARED
 from flux_demo.modes import MODES, Mode
 from flux_demo.studio import Studio
-from flux_demo.ui.said import IGNORED, TOKENS, said
+from flux_demo.ui.said import IGNORED, ONE_IGNORED, TOKENS, said
 from flux_demo.ui.tab_state import find_route
 
 CUT_SHOWN = 60  # characters of the part that is not read
@@ -28,6 +28,8 @@ def measure(studio: Studio, mode: Mode, prompt: str) -> str:
         return said(TOKENS, tokens=tokens, reads=reads)
     cut = prompt[ends[reads - 2] :].strip()  # the last place is the end token's
     shown = cut if len(cut) <= CUT_SHOWN else cut[: CUT_SHOWN - 1] + "…"
+    if tokens - reads == 1:
+        return said(ONE_IGNORED, reads=reads, cut=shown)
     return said(IGNORED, reads=reads, ignored=tokens - reads, cut=shown)
 
 

@@ -15,8 +15,10 @@ STOPPED_AT = "Stopped at step {done} of {of}. The partial image is kept only if 
 STOPPED_AT_OF_SEVERAL = "Stopped at step {done} of {of} of image {number} of {images}. The partial image is kept only if you say so."
 SEED, ONE_STEP, STEPS, PARTIAL = "Seed {seed}", "1 step", "{steps} steps", "Partial, step {done} of {of}"
 TOKENS, IGNORED = "{tokens} of {reads} tokens", "{reads} of {reads} tokens: the last {ignored} are ignored, from “{cut}”"
+ONE_IGNORED = "{reads} of {reads} tokens: the last one is ignored, “{cut}”"
 FETCHED = "{done} of {total} GB fetched"
 MEGAPIXELS = "{size} megapixels"
+IMAGE_OF, PREVIEW = "Image generated from the prompt: {prompt}", "A preview of the image"  # alternative texts
 REUSES_SEED, TAKES_RANDOM_SEED = "The next image reuses seed {seed}.", "The next image takes a random seed."
 
 

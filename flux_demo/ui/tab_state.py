@@ -43,7 +43,7 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
         "stop": {"visible": dials is not None},
         "refusal": {"value": "" if dials else html.refusal(route.passed_over), "visible": dials is None},
         "fetch": {
-            "value": "Fetch the content filter" if lacking == "filter" else f"Fetch FLUX for {mode.title.lower()}",
+            "value": str(I18nData("Fetch the content filter" if lacking == "filter" else f"Fetch FLUX for {mode.title.lower()}")),
             "visible": lacking is not None,
         },
         "size": {"choices": sizes, "value": sizes[0][1]},
@@ -93,7 +93,7 @@ def _map_state(mode: Mode, samples: int, own_photos: bool) -> dict[str, dict[str
         "compare": {"visible": own_photos},
         "map_note": {"value": note},
         "sample": {
-            "choices": [(f"Sample image {number + 1}", number) for number in range(samples)],
+            "choices": [(f"{I18nData('Sample image')} {number + 1}", number) for number in range(samples)],
             "value": 0 if samples else None,
             "visible": not own_photos,
         },

@@ -10,13 +10,17 @@ import pytest
 from gradio.i18n import I18nData
 from playwright.sync_api import expect
 
+from flux_demo.backends import Refusal
+from flux_demo.engine.presets import PRESETS
 from flux_demo.errors import FluxDemoError
+from flux_demo.gallery import Gallery
 from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui import build, examples, html, languages
 from flux_demo.ui.said import language_of
 from flux_demo.ui.size_field import RATIOS
+from tests.conftest import RecordingBackend
 from tests.starting import ROOT
 from tests.test_recipe import RECIPE
 from tests.ui.conftest import SMALL
@@ -24,14 +28,21 @@ from tests.ui.driving import give_photo, note_status, prompt_field, wait_for_sta
 
 FILES = sorted(languages.FOLDER.glob("*.json"))
 WORDS = {path.stem: json.loads(path.read_text("utf-8")) for path in FILES}
+SHAPES = ["quadratisch", "Querformat", "Hochformat", "Querformat", "Hochformat", "Querformat", "Hochformat"]
 NOT_SHOWN = {"Query", "Run state", "Look again"}
 
 
 @pytest.fixture(scope="module")
 def blocks(studio, tmp_path_factory):
-    """The components of a page with the mini, and of one with NVIDIA's hosted service."""
+    """The components of a page with the mini, of one with NVIDIA's hosted service, and of one that lacks the filter and says nothing of steps."""
+
+    class Unfiltered(RecordingBackend):
+        def refusal(self, mode):
+            return Refusal("The filter is not here. Fetch it.", fetch="filter")
+
     hosted = Settings(backend="hosted", nvidia_api_key="nvapi-x", outputs=str(tmp_path_factory.mktemp("hosted")))
-    pages = [build(studio), build(Studio.from_settings(hosted))]
+    unfiltered = Studio(hosted, [Unfiltered("local"), RecordingBackend()], Gallery(hosted.outputs_folder))
+    pages = [build(each) for each in (studio, Studio.from_settings(hosted), unfiltered)]
     return [block for page in pages for block in page.blocks.values() if block.get_block_name() not in ("api", "state", "browserstate")]
 
 
@@ -64,8 +75,13 @@ def test_every_language_has_the_same_texts():
 
 def test_no_text_of_the_page_is_forgotten(blocks, studio):
     prompts = {prompt for mode in MODES.values() for for_mini in (True, False) for prompt in examples.prompts(mode, for_mini)}
-    names = {mode.title for mode in MODES.values()} | set(RATIOS.values()) | {f"Fetch FLUX for {mode}" for mode in MODES}
+    names = {mode.title for mode in MODES.values()} | set(RATIOS.values())
     left = set(texts(blocks)) - marked(WORDS["de"]) - prompts - names - NOT_SHOWN
+    presets = {words for words, _ in html.presets([*PRESETS])}
+    for words in choices(blocks) - WORDS["de"].keys() - presets:
+        marks = marks_in(words)
+        left |= set(marks) - marked(WORDS["de"])
+        left |= {words} if re.search(r"[^\W\d_]", re.sub(r"__i18n__\{.*?\}", "", words)) else set()
     assert not left
 
 
@@ -176,10 +192,13 @@ def test_the_page_is_in_the_browsers_language(visit):
     assert "Hier erscheint das Bild" in empty
     page.get_by_role("tab", name="Text", exact=True).click()
     prompt_field(page).fill("a red cube")
+    page.get_by_label("Größe", exact=True).locator("visible=true").click()
+    expect(page.get_by_role("option")).to_have_text([re.compile(f", {shape}") for shape in SHAPES])
     page.get_by_label("Größe", exact=True).locator("visible=true").fill(SMALL)
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Erzeugen", exact=True).locator("visible=true").click()
     wait_for_status(page, "text", "Fertig in")
+    expect(page.locator("#picture-text img")).to_have_attribute("alt", "Bild zum Prompt: a red cube")
     expect(
         page.get_by_role("heading", name="Bild", exact=True).locator("visible=true")
     ).to_be_visible()  # the server sent that heading anew

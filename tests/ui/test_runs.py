@@ -97,6 +97,7 @@ def test_the_time_left_comes_from_the_steps_done(slow):
     assert "Image 2 of 4: step 1 of 28<" in step_of(1, 28, None, 2, 4)
     assert "Image 2 of 4: step 4 of 10, about 26 s left" in step_of(4, 10, 6.0, 2, 4)
     assert "about 2 min 05 s left" in step_of(1, 28, 125.0)
+    assert "about 1 min 00 s left" in step_of(1, 28, 59.7)
 
 
 def test_seeds_are_consecutive_and_never_pass_the_last_one():
