@@ -20,6 +20,8 @@ def head_over(last: Entry, fields: Mapping[str, Any]) -> str:
         fields.get("prompt") == recipe.prompt
         and fields.get("steps") in (recipe.steps, None)
         and fields.get("guidance") in (recipe.guidance, None)
+        and (recipe.preset is None or fields.get("preset") in (recipe.preset, None))
+        and (recipe.sample is None or fields.get("sample") in (recipe.sample, None))
         and _same_seed(recipe.seed, fields)
         and _same_size(Size(recipe.width, recipe.height), fields.get("size"))
         and _same_map(last, fields)

@@ -19,9 +19,9 @@ from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import FITS, tab_state
 
 OPTIONS = tuple(dict.fromkeys(option.name for mode in MODES.values() if mode.control for option in mode.control.options))
-FOR_EVERY_MODE = ("mode", "prompt", "seed", "count", "size", "steps", "guidance")
-LINKED = (*FOR_EVERY_MODE, "fit", *OPTIONS)  # what a link may say
-LABELS = {name: name.capitalize() for name in LINKED} | {"count": "Images"}
+FOR_EVERY_MODE = ("mode", "prompt", "seed", "count", "size", "steps", "guidance", "preset")
+LINKED = (*FOR_EVERY_MODE, "fit", "sample", *OPTIONS)  # what a link may say
+LABELS = {name: name.capitalize() for name in LINKED} | {"count": "Images", "sample": "Sample image"}
 LABELS |= {option.name: option.label for mode in MODES.values() if mode.control for option in mode.control.options}
 
 FROM_LINK = "Settings filled in from the link."
@@ -30,17 +30,19 @@ NOT_FROM_LINK = "The link has values that cannot be used here: {names}. Check th
 
 def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """The values as the tab's fields hold them, and the labels of those that cannot be used where the mode runs."""
-    sliders = tab_state(studio, mode)
+    state = tab_state(studio, mode)
     readers: dict[str, Callable[[str], Any]] = {
         "prompt": str,
         "seed": lambda text: str(parse_seed(text)),
         "count": lambda text: int(_within(int(text), {"minimum": 1, "maximum": MOST_AT_ONCE})),
         "size": lambda text: _size(studio, mode, text),
-        "steps": lambda text: _within(int(text), sliders["steps"]),
-        "guidance": lambda text: _within(float(text), sliders["guidance"]),
+        "steps": lambda text: _within(int(text), state["steps"]),
+        "guidance": lambda text: _within(float(text), state["guidance"]),
+        "preset": {name: name for _, name in state["preset"]["choices"]}.__getitem__,
     }
     if mode.control:
         readers["fit"] = {value: value for _, value in FITS}.__getitem__
+        readers["sample"] = {str(number): number for _, number in state["sample"]["choices"]}.__getitem__
         readers |= {option.name: partial(_option, option) for option in mode.control.options}
     values, wrong = {}, []
     for name, read in readers.items():
@@ -71,18 +73,24 @@ def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
     named = given.get("mode", "text").lower()
     mode = MODES.get(named, MODES["text"])
     values, wrong = usable(studio, mode, given)
-    values = {"seed": ""} | linked_defaults(mode) | values  # which a link leaves out
+    defaults = linked_defaults(studio, mode)
+    values = {"seed": ""} | defaults | values  # which a link leaves out
     wrong = wrong if named in MODES else ["Mode", *wrong]
-    wrong += [LABELS[name] for name in given if name not in (*FOR_EVERY_MODE, *linked_defaults(mode))]
+    wrong += [LABELS[name] for name in given if name not in (*FOR_EVERY_MODE, *defaults)]
     told = said(NOT_FROM_LINK, names=", ".join(map(said, wrong))) if wrong else said(FROM_LINK)
     values["status"] = html.says(told, "problem" if wrong else "quiet")
     return mode.name, {f"{mode.name}__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected=mode.name)}
 
 
-def linked_defaults(mode: Mode) -> dict[str, Any]:
+def linked_defaults(studio: Studio, mode: Mode) -> dict[str, Any]:
     """What a link need not say."""
-    of_map = {"fit": FITS[0][1]} | {option.name: option.default for option in mode.control.options} if mode.control else {}
-    return {"count": 1} | of_map
+    state = tab_state(studio, mode)
+    defaults = {"count": 1, "preset": state["preset"]["value"]}
+    if mode.control:
+        defaults |= {"fit": FITS[0][1], "sample": state["sample"]["value"]} | {
+            option.name: option.default for option in mode.control.options
+        }
+    return defaults
 
 
 def _option(option: Option, text: str) -> float | bool:

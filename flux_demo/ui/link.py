@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from flux_demo.modes import Mode
+from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.events import Form
 from flux_demo.ui.filling import LINKED, linked_defaults
@@ -39,10 +40,11 @@ SENTENCES = {
 }
 
 
-def bind_link(mode: Mode, form: Form) -> None:
+def bind_link(studio: Studio, mode: Mode, form: Form) -> None:
     """Bind the button that copies the link: the prompt and the settings, and of the map's those that are not the defaults."""
     names = [name for name in LINKED if name in form]
-    script, values = COPY_JS, SENTENCES | {"MODE": mode.name, "NAMES": names, "DEFAULTS": linked_defaults(mode), "MOST": MAX_ADDRESS}
+    script, defaults = COPY_JS, linked_defaults(studio, mode)
+    values = SENTENCES | {"MODE": mode.name, "NAMES": names, "DEFAULTS": defaults, "MOST": MAX_ADDRESS}
     for name, value in values.items():
         script = script.replace(name, json.dumps(value))
     components: list[Any] = [form[name] for name in names]

@@ -165,7 +165,7 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
     bind([form["size"].change], bind_size(studio, mode, form), form, ["size_note", "swap"], queue=False, trigger_mode="always_last")
     bind([form["reuse"].click], _reuse_seed, form, ["seed", "status"], queue=False)
     bind([form["renew"].click], _random_seed, form, ["seed", "status"], queue=False)
-    bind_link(mode, form)
+    bind_link(studio, mode, form)
 
 
 def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ...]) -> None:

@@ -23,7 +23,8 @@ Form = dict[str, Any]
 
 assert {name for _, name in FITS} == set(_FITS)
 
-FIELDS = ("prompt", "seed", "steps", "guidance", "size", "preset", "count", "fit", "as_map", "photo")
+OF_MAPS = ("fit", "as_map", "photo", "sample")
+FIELDS = ("prompt", "seed", "steps", "guidance", "size", "preset", "count", *OF_MAPS)
 NOTHING_SAID = '<p class="say"></p>'
 
 
@@ -49,7 +50,7 @@ def build_tab(studio: Studio, mode: Mode) -> Form:
 def fields_of(mode: Mode) -> tuple[str, ...]:
     """The fields of a mode's form that are kept. A tab's state ``known`` has the values that they had when they were kept last."""
     options = tuple(option.name for option in mode.control.options) if mode.control else ()
-    return tuple(name for name in FIELDS if mode.control or name not in ("fit", "as_map", "photo")) + options
+    return tuple(name for name in FIELDS if mode.control or name not in OF_MAPS) + options
 
 
 def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:

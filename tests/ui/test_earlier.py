@@ -1,18 +1,32 @@
 """The heading of an image says when the form has other settings by now."""
 
+from dataclasses import replace
+
 import pytest
 
-from flux_demo.recipe import Recipe
 from flux_demo.ui.earlier import head_over
 from flux_demo.ui.history import Entry
+from tests.test_recipe import RECIPE
 
-FORM = {"prompt": "a cube", "seed": "5", "steps": 20, "guidance": 3.5, "count": 3}
+FORM = {"prompt": "a cube", "seed": "5", "steps": 20, "guidance": 3.5, "count": 3, "preset": "exact", "sample": 2}
 
 
 def entry(seed=5):
     return Entry(
         "/x.png",
-        Recipe("1", "text", "a cube", 64, 64, seed, 20, 3.5, "mini", "mini", None, None, None, 1.0, "2026-01-01T00:00:00+00:00"),
+        replace(
+            RECIPE,
+            mode="text",
+            prompt="a cube",
+            width=64,
+            height=64,
+            seed=seed,
+            steps=20,
+            guidance=3.5,
+            preset="exact",
+            sample=2,
+            control=None,
+        ),
         "mini",
     )
 
@@ -36,6 +50,8 @@ def entry(seed=5):
         (5, {"size": "match"}, False),
         (5, {"size": "128x64"}, True),
         (5, {"size": "large"}, True),
+        (5, {"preset": "compiled"}, True),
+        (5, {"sample": 1}, True),
     ],
 )
 def test_an_image_is_marked_if_a_click_would_not_give_it_again(seed, changed, marked):

@@ -1,17 +1,19 @@
 """A service that follows only its own sample images: no photo and no map of one's own gets into its tabs."""
 
 import time
+from dataclasses import replace
 
 import pytest
 from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import expect
 
+from flux_demo.engine.presets import PRESETS
 from flux_demo.gallery import Gallery
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from tests.ui.conftest import PATIENCE_MS
-from tests.ui.driving import give_photo, hand_over, made, prompt_field, run, wait_for_status
+from tests.ui.driving import give_photo, hand_over, made, open_settings, prompt_field, run, wait_for_status
 
 pytestmark = pytest.mark.browser
 
@@ -79,3 +81,29 @@ def test_a_photo_that_is_kept_in_the_form_is_followed_by_nothing(open_with, host
     page.reload()
     page.get_by_text("The service draws the map of its sample").locator("visible=true").wait_for()
     follow_a_sample(page, backend)
+
+
+def test_the_chosen_sample_is_kept_and_linked_and_marks_the_image_of_another(open_with, hosted, backend):
+    backend._dials = replace(backend._dials, presets=tuple(PRESETS))
+    page = open_with(hosted)
+    follow_a_sample(page, backend)
+    heading = page.locator("#tab-canny .answer h2")
+    expect(heading).to_have_text("Image")
+    page.get_by_label("Sample image 4", exact=True).locator("visible=true").check()
+    expect(heading).to_have_text("Image from earlier settings")
+    open_settings(page)
+    page.get_by_label("Preset", exact=True).locator("visible=true").click()
+    page.get_by_role("option").last.click()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy link to these settings", exact=True).locator("visible=true").click()
+    wait_for_status(page, "canny", "Link copied")
+    link = page.evaluate("navigator.clipboard.readText()")
+    preset = page.get_by_label("Preset", exact=True).locator("visible=true").input_value()
+    page.reload()
+    expect(page.get_by_label("Sample image 4", exact=True).locator("visible=true")).to_be_checked()
+    page.evaluate("localStorage.clear()")
+    page.goto(link)  # as somebody else
+    expect(page.get_by_label("Sample image 4", exact=True).locator("visible=true")).to_be_checked()
+    open_settings(page)
+    expect(page.get_by_label("Preset", exact=True).locator("visible=true")).to_have_value(preset)
+    wait_for_status(page, "canny", "filled in from the link")
