@@ -5,8 +5,8 @@ import gc
 import os
 import shutil
 import ssl
-import tempfile
 import subprocess
+import tempfile
 from dataclasses import replace
 
 import hypothesis
