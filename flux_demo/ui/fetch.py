@@ -67,8 +67,6 @@ def settled(studio: Studio, before: Mapping[str, Any], fields: Mapping[str, Any]
         now, was = tab_state(studio, mode), before[mode.name]
         form = {name: fields[f"{mode.name}__{name}"] for name in SETTINGS}
         taken, _ = usable(studio, mode, {name: str(whole(value)) for name, value in form.items()})
-        if form["preset"] in [preset for _, preset in now["preset"]["choices"]]:
-            taken["preset"] = form["preset"]
         if now != was:
             new = [name for name, value in form.items() if name not in taken or value == was[name]["value"]]
             answer |= {f"{mode.name}__{name}": now[name]["value"] for name in new}

@@ -51,7 +51,7 @@ def process(*command, until, folder=ROOT):
         threading.Thread(target=lambda: said.extend(running.stdout), daemon=True).start()
         yield running
         running.send_signal(signal.SIGTERM)
-        assert running.wait(timeout=90) == 0
+        assert running.wait(timeout=300) == 0
     finally:
         for child in psutil.Process(running.pid).children(recursive=True) if running.poll() is None else ():
             child.kill()

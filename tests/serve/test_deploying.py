@@ -5,13 +5,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import httpx
 
 from flux_demo.settings import ASSETS
 from tests.serve.running import ENVIRONMENT, ROOT, process
 from tests.starting import free_port
+from tests.waiting import wait_until
 
 
 def test_more_replicas_than_gpus_are_refused_and_not_waited_for():
@@ -41,9 +41,7 @@ def test_a_deployment_that_fails_is_said_and_neither_it_nor_one_under_way_keeps_
         said = running.said
         (tmp_path / "flux_demo" / "serve_generator.py").write_text("raise ImportError")
         os.kill(running.pid, signal.SIGHUP)
-        deadline = time.monotonic() + 400
-        while not any("Ray could not deploy" in line for line in said) and running.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.2)
+        wait_until(lambda: any("Ray could not deploy" in line for line in said) or running.poll() is not None, 400)
         assert [line for line in said if "Ray could not deploy" in line] and not any("Traceback" in line for line in said), said
         assert httpx.get(f"http://127.0.0.1:{port}/v1/health/live", trust_env=False, timeout=60).status_code == 200
         os.kill(running.pid, signal.SIGHUP)  # the signal to end comes while this one is under way
