@@ -73,15 +73,20 @@ def start(options: Options, host: str = "127.0.0.1", port: int = 8000, cpus: int
         logging_level=logging.ERROR,
         log_to_driver=False,
     )
+    check_gpus(options)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # at each start it says that the options below "will not be applied"
+    serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR", "enable_access_log": False})
+    deploy(options)
+
+
+def check_gpus(options: Options) -> None:
+    """Raise BackendUnavailable where Ray has fewer GPUs than the service would start with: it would wait for them, without a word."""
     gpus, fewest = int(ray.cluster_resources().get("GPU", 0)), options.replica_range[0]
-    if options.backend == "local" and fewest > gpus:  # Ray would wait for them
+    if options.backend == "local" and fewest > gpus:
         raise BackendUnavailable(
             f"Each replica takes a GPU of its own, and Ray finds {gpus} here for {fewest}. "
             "Ask for no more with --replicas, or for --backend mini, which needs none."
         )
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # at each start it says that the options below "will not be applied"
-    serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR", "enable_access_log": False})
-    deploy(options)
 
 
 def deploy(options: Options) -> None:

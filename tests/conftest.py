@@ -33,9 +33,8 @@ hypothesis.settings.register_profile("here", deadline=None, database=None)
 hypothesis.settings.load_profile("here")
 
 
-# What belongs together in this order, and the rest after it: files that share a page and a browser follow each other, the long ones come first, and
-# the service is gone before another file starts one.
-FIRST = ("serve/test_service.py", "ui/test_workshop.py", "ui/", "serve/", "test_app.py", "training/")
+# What belongs together in this order, and the rest after it: files that share a page and a browser follow each other, and the long ones come first.
+FIRST = ("ui/test_workshop.py", "ui/", "serve/", "test_app.py", "training/")
 
 
 def pytest_collection_modifyitems(items):

@@ -1,8 +1,10 @@
+import shutil
 from importlib.util import find_spec
 
 import pytest
 
-from tests.serve.running import QUEUE, Running, process
+from flux_demo.settings import ASSETS
+from tests.serve.running import QUEUE, ROOT, Running, process
 from tests.starting import free_port
 
 MARKS = [
@@ -20,8 +22,11 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="package")
-def service():
-    port = free_port()
+def service(tmp_path_factory):
+    """The service, of a copy of the program that a test may break."""
+    folder, port = tmp_path_factory.mktemp("program"), free_port()
+    shutil.copytree(ROOT / "flux_demo", folder / "flux_demo", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "assets").symlink_to(ASSETS, target_is_directory=True)
     words = ("--port", str(port), "--replicas", "2", "--backend", "mini", "--queue", str(QUEUE))
-    with process("-m", "flux_demo.serve", *words, until="Running on http") as running:
-        yield Running(port, running.pid)
+    with process("-m", "flux_demo.serve", *words, until="Running on http", folder=folder) as running:
+        yield Running(port, running, folder)

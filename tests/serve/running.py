@@ -31,6 +31,21 @@ ENVIRONMENT = {
 }
 LONG = SMALL | {"width": 256, "height": 256, "steps": 100}
 QUEUE = 2
+UNREADY = """
+import os, ray, sys
+from ray import serve
+from flux_demo.errors import BackendUnavailable
+from flux_demo.serve import application, check_gpus
+from flux_demo.serve_schema import Options
+ray.init(sys.argv[1], logging_level="ERROR", log_to_driver=False)
+check_gpus(Options("local"))
+try:
+    check_gpus(Options("local", "2"))
+except BackendUnavailable as error:
+    print(error, flush=True)
+serve.run(application(Options("local").to_dict()), name="unready", route_prefix="/unready")
+os._exit(0)
+"""
 
 
 @contextmanager
@@ -59,9 +74,9 @@ def process(*command, until, folder=ROOT):
 
 
 class Running:
-    def __init__(self, port, pid):
+    def __init__(self, port, process, folder):
         self.url = f"http://127.0.0.1:{port}"
-        self.pid = pid
+        self.process, self.pid, self.folder = process, process.pid, folder
         self.client = httpx.Client(base_url=self.url, timeout=120, trust_env=False)
 
     def infer(self, **values):
@@ -81,6 +96,12 @@ class Running:
         """By which other programs use the same Ray."""
         words = [word for child in psutil.Process(self.pid).children(recursive=True) for word in words_of(child)]
         return next(word.partition("=")[2] for word in words if word.startswith("--gcs-address="))
+
+    def start_unready(self):
+        """Start FLUX, which has no files here, as an application of its own on the same Ray; what is said of more replicas than GPUs."""
+        environment = os.environ | ENVIRONMENT | {"RAY_AUTH_MODE": "token"}
+        words = [sys.executable, "-c", UNREADY, self.ray_address()]
+        return subprocess.run(words, cwd=ROOT, env=environment, timeout=200, check=True, capture_output=True, text=True).stdout
 
     def replicas(self):
         """The processes of the models."""

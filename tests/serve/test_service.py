@@ -6,10 +6,7 @@ One file, because two files may be run at the same time, each with a service of 
 import os
 import select
 import signal
-import subprocess
-import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,7 +18,7 @@ from flux_demo.progress import Phase
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
-from tests.serve.running import ENVIRONMENT, LONG, QUEUE, ROOT, SMALL, address, image_in, work_of
+from tests.serve.running import LONG, QUEUE, SMALL, address, image_in, work_of
 from tests.starting import free_port
 from tests.waiting import wait_until
 
@@ -198,14 +195,12 @@ def test_two_people_at_once_on_a_page_before_it(service, tmp_path, monkeypatch):
 def test_metrics_are_rays_own_and_prometheus_reads_them(service):
     from prometheus_client.parser import text_string_to_metric_families
 
-    service.infer()
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:  # Ray reports every few seconds
+    def counted():
         names = {family.name for family in text_string_to_metric_families(service.client.get("/v1/metrics").text)}
-        if any("serve" in name and "request" in name for name in names):
-            return
-        time.sleep(1)
-    pytest.fail(f"no requests are counted: {sorted(names)[:20]}")
+        return any("serve" in name and "request" in name for name in names)
+
+    service.infer()
+    wait_until(counted)  # Ray reports every few seconds
 
 
 def test_a_full_queue_answers_429_with_when_to_come_back_and_loses_nothing(service):
@@ -237,18 +232,8 @@ def test_a_client_that_goes_away_frees_its_replica(service):
 
 def test_a_model_that_cannot_load_is_never_ready_and_says_why(service):
     """FLUX's files are not on this machine; Ray is told of a GPU, so that a replica is started all the same, in an application of its own."""
-    program = f"""
-import os, ray
-from ray import serve
-from flux_demo.serve import application
-from flux_demo.serve_schema import Options
-ray.init({service.ray_address()!r}, logging_level="ERROR", log_to_driver=False)
-serve.run(application(Options("local").to_dict()), name="unready", route_prefix="/unready")
-os._exit(0)
-"""
-    subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, env=os.environ | ENVIRONMENT | {"RAY_AUTH_MODE": "token"}, timeout=200, check=True
-    )
+    said = service.start_unready()
+    assert "Ray finds 1 here for 2. Ask for no more with --replicas" in said
     problem = service.client.get("/unready/v1/health/ready")
     assert problem.status_code == 503 and problem.json()["status"] == "not ready"
     assert "NVIDIA GPU" in problem.json()["reason"] or "fetch" in problem.json()["reason"]
@@ -284,12 +269,20 @@ def test_a_redeploy_under_load_loses_no_request(service):
         jobs = [pool.submit(ask) for _ in range(2)]
         try:
             os.kill(service.pid, signal.SIGHUP)
-            deadline = time.monotonic() + 200
-            while before & {replica.pid for replica in service.replicas()} and time.monotonic() < deadline:
-                time.sleep(0.2)
+            wait_until(lambda: not before & {replica.pid for replica in service.replicas()}, 200)  # the old replicas
         finally:
             done.set()
         for job in jobs:
             job.result()
-    assert not before & {replica.pid for replica in service.replicas()}, "the old replicas are still there"
     assert {answer.status_code for answer in answers} == {200}, [answer.text[:200] for answer in answers if answer.status_code != 200]
+
+
+def test_a_deployment_that_fails_is_said_and_neither_it_nor_one_under_way_keeps_the_service_from_ending(service):
+    """The last one: after it the service is sent SIGTERM, and must end by itself."""
+    said = service.process.said
+    (service.folder / "flux_demo" / "serve_generator.py").write_text("raise ImportError")
+    os.kill(service.pid, signal.SIGHUP)
+    wait_until(lambda: any("Ray could not deploy" in line for line in said), 400)
+    assert not any("Traceback" in line for line in said), said
+    assert service.client.get("/v1/health/live").status_code == 200
+    os.kill(service.pid, signal.SIGHUP)  # the signal to end comes while this one is under way
