@@ -31,7 +31,7 @@ SHOWN = ("tabs", "restore_note", "status", *VIEWED, "view", "shown", "wanted", "
 OF_ANOTHER_PROGRAM = "This image has settings from another program. Use them, or use the image as a photo?"
 NO_SETTINGS = "No flux_demo settings in this file. Use it as a photo?"
 ONLY_SETTINGS = "This image has settings from another program. Use them?"
-OF_NO_USE = "No flux_demo settings in this file, and no tab here follows photos of yours."
+OF_NO_USE = "No flux_demo settings in this file, and no tab here follows your own photos."
 REST_IS_KEPT = "Stopped. What has arrived is kept; the next fetch continues there."
 NO_LONGER_KEPT = "The file is no longer kept. Drop it again."
 
