@@ -46,7 +46,7 @@ def test_a_photo_that_is_dropped_is_offered_to_no_tab(open_with, hosted, backend
     photo.save(theirs, pnginfo=texts)
     page = open_with(hosted)
     page.get_by_role("tab", name=tab, exact=True).click()
-    for file, said in ((photo_file, "no tab here follows photos of yours"), (theirs, "settings from another program. Use them?")):
+    for file, said in ((photo_file, "no tab here follows your own photos"), (theirs, "settings from another program. Use them?")):
         hand_over(page, "drop", file)
         expect(page.locator("#restore-note")).to_contain_text(said)
         expect(page.get_by_role("button", name="Use as photo")).to_have_count(0)
