@@ -217,7 +217,8 @@ def test_who_waits_is_told_the_place_in_the_line_and_can_leave_it(visit, slow_st
     made(second, "text")
 
 
-def test_a_stop_that_comes_before_its_run_counts(visit, slow_steps, monkeypatch):
+def hold_start(monkeypatch):
+    """From now on a run starts only once the second event is set; the first one tells that it was asked for."""
     clicked, go_on, start = threading.Event(), threading.Event(), Runs.start
 
     def held(*args, **options):
@@ -226,6 +227,11 @@ def test_a_stop_that_comes_before_its_run_counts(visit, slow_steps, monkeypatch)
         return start(*args, **options)
 
     monkeypatch.setattr(Runs, "start", held)
+    return clicked, go_on
+
+
+def test_a_stop_that_comes_before_its_run_counts(visit, slow_steps, monkeypatch):
+    clicked, go_on = hold_start(monkeypatch)
     page = visit()
     prompt_field(page).fill("a white cube")
     set_long_run(page)
@@ -257,13 +263,6 @@ def test_deleting_all_images_while_one_of_them_is_looked_at_brings_the_previews_
 
 
 def test_a_late_answer_to_a_change_in_the_form_does_not_take_a_run_for_ended(visit, slow_steps, monkeypatch):
-    clicked, go_on, start = threading.Event(), threading.Event(), Runs.start
-
-    def held(*args, **options):
-        clicked.set()
-        assert go_on.wait(PATIENCE_MS / 1000)
-        return start(*args, **options)
-
     page = visit()
     prompt_field(page).fill("a blue cone")
     set_steps(page, 1)
@@ -275,7 +274,7 @@ def test_a_late_answer_to_a_change_in_the_form_does_not_take_a_run_for_ended(vis
     page.locator("#status-text").get_by_text("The prompt is empty").wait_for()
     late = []
     page.route("**/run/predict*", lambda route: late.append(route) if '"failed"' in route.request.post_data else route.continue_())
-    monkeypatch.setattr(Runs, "start", held)
+    clicked, go_on = hold_start(monkeypatch)
     prompt_field(page).fill("a white cube")
     while not late:
         page.wait_for_timeout(50)
