@@ -4,8 +4,10 @@ A file that comes in must be in Gradio's upload folder: a raw request may name a
 A file that goes out is a copy under an unguessable name in that same folder, byte for byte the file itself.
 """
 
+import os
 import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -89,6 +91,13 @@ def publish(source: Path, name: str | None = None) -> str:
     path = new_file(name or source.name)
     shutil.copyfile(source, path)
     return str(path)
+
+
+def unpublish(path: str | None) -> None:
+    """Delete a copy that the browser could fetch. Where a system does not delete what is being downloaded, the clearing finds it later."""
+    if served := still_kept(path):
+        with suppress(OSError):
+            os.unlink(served)
 
 
 def publish_kept(image: Path) -> str:

@@ -17,7 +17,7 @@ from flux_demo.modes import MODES
 from flux_demo.progress import Step
 from flux_demo.recipe import Recipe
 from flux_demo.ui import html
-from flux_demo.ui.files import AsSent, DrawnFrom, ShownMap, address, new_file, publish_kept, received, still_kept
+from flux_demo.ui.files import AsSent, DrawnFrom, ShownMap, address, new_file, publish_kept, received, still_kept, unpublish
 from flux_demo.ui.said import IMAGE_OF, PREVIEW, said
 from flux_demo.ui.visitor_store import Kept, VisitorStore
 
@@ -80,8 +80,7 @@ class Album:
             with self._lock:
                 entry = self._entries.pop((key, name), None)
             for path in (entry.path, entry.thumb) if entry else ():
-                if path:
-                    Path(path).unlink(missing_ok=True)
+                unpublish(path)
 
     def keep(self, key: str, entry: Entry) -> None:
         """Keep a partial image: it goes to the gallery and to the visitor's images. Raises GenerationFailed, InvalidPicture."""
@@ -102,8 +101,7 @@ class Album:
         return str(path)
 
     def _drop_archive(self, key: str) -> None:
-        if path := still_kept(self.visitors.form(key, "archive").get("path")):
-            Path(path).unlink(missing_ok=True)
+        unpublish(self.visitors.form(key, "archive").get("path"))
 
     def _list(self, key: str, image: Path, recipe: Recipe, shown: ShownMap | None) -> None:
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from flux_demo.ui.files import served_again, still_kept
+from flux_demo.ui.files import served_again, unpublish
 from flux_demo.ui.visitor_store import VisitorStore
 
 
@@ -40,6 +40,5 @@ def delete_strip(visitors: VisitorStore, visitor: str) -> dict[str, Any]:
     path = visitors.form(visitor, "").get("strip")
     visitors.change_form(visitor, "", {"strip": None})
     visitors.keep_file(visitor, "strip", None)
-    if served := still_kept(path):
-        Path(served).unlink(missing_ok=True)
+    unpublish(path)
     return strip_shown(None)

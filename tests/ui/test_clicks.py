@@ -96,6 +96,7 @@ def test_a_run_that_ended_with_the_program_is_said(chromium, tmp_path):
             expect(page.get_by_role("tab", name="Text", exact=True)).to_have_attribute("aria-selected", "true")
             second = visitor.new_page()  # whose later words count more
             second.goto(address)
+            expect(prompt_field(second)).to_have_value("a red cube on grass")
             with second.expect_response(lambda response: "a blue cone" in (response.request.post_data or "")):
                 prompt_field(second).fill("a blue cone")
             page.reload()

@@ -12,7 +12,7 @@ import pytest
 from flux_demo.errors import InvalidRequest
 from flux_demo.recipe import read_recipe
 from flux_demo.ui import temporary
-from flux_demo.ui.files import DrawnFrom, ShownMap
+from flux_demo.ui.files import DrawnFrom, ShownMap, publish, unpublish
 from flux_demo.ui.history import Entry
 from tests.ui.conftest import SMALL
 
@@ -119,6 +119,26 @@ def test_old_files_go_and_what_is_named_stays(folder):
     assert temporary.clear(folder, [], older_than_s=3600) == set()
     assert temporary.clear(folder, [str(folder / "b/c/kept")], older_than_s=0.01) == set()
     assert (folder / "b/c/kept").is_file() and not (folder / "a").exists()  # emptied the last time
+
+
+def test_a_served_copy_that_is_being_downloaded_where_that_keeps_it_open_goes_with_the_next_clearing(folder, tmp_path, monkeypatch):
+    """So it is on Windows. Nothing but a copy of the page's own is ever deleted."""
+    outside = tmp_path / "image.png"
+    outside.write_bytes(b"an image")
+    copy = Path(publish(outside))
+
+    def refuse(path):
+        raise PermissionError(13, "The process cannot access the file because it is being used by another process", str(path))
+
+    with monkeypatch.context() as downloading:
+        downloading.setattr(os, "unlink", refuse)
+        unpublish(str(copy))
+    assert copy.is_file()
+    time.sleep(0.02)
+    assert temporary.clear(folder, [], older_than_s=0.01) == {str(copy)}
+    unpublish(str(copy))
+    unpublish(str(outside))
+    assert outside.is_file()
 
 
 def test_every_path_of_a_history_is_found(folder):
