@@ -12,6 +12,7 @@ import urllib.request
 
 import pytest
 
+from flux_demo import listening
 from flux_demo.errors import FluxDemoError
 from tests.starting import ROOT, answers, free_port, refusal, started
 
@@ -101,11 +102,17 @@ needs_ipv6 = pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason
 
 
 @needs_ipv6
-@pytest.mark.parametrize(("words", "environment"), [(("--host", "::1"), {}), (("--host", "[::]"), {}), ((), {"GRADIO_SERVER_NAME": "::"})])
+@pytest.mark.parametrize(("words", "environment"), [(("--host", "::1"), {}), ((), {"GRADIO_SERVER_NAME": "[::]"})])
 def test_ipv6_addresses_are_listened_on(words, environment):
     port = free_port()
     with started("--port", str(port), *words, **environment) as (_, address, _lines):
         assert address == f"http://[::1]:{port}/" and answers(address)
+
+
+@needs_ipv6
+@pytest.mark.parametrize("host", ["::", "[::]", " [::] "])
+def test_ipv6_addresses_are_read_with_and_without_brackets(host):
+    assert listening.read_host(host) == "::" and listening.to_open("::", 1) == "http://[::1]:1/"
 
 
 @pytest.mark.parametrize(
