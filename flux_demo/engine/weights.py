@@ -79,11 +79,12 @@ def read_transformer(
         names = sorted((name for name in source.weights if source.weights[name][0] == path), key=lambda name: _place(source.weights[name]))
         weights = {}
         with path.open("rb", buffering=0) as file:
+            whole = _map(file) if mapped and not lora else None
             for name in names:
                 _, tensor, part = source.weights[name]
                 device = device_of(name)
-                read = _map if mapped and device.type == "cpu" and not lora else _read
-                weight = _typed(read(file, tensor, part), tensor, dtype)
+                left = whole is not None and device.type == "cpu" and not part.swapped
+                weight = _typed(_left_in(whole, tensor, part) if left else _read(file, tensor, part), tensor, dtype)
                 weights[name] = _to_device(lora.merge(name, weight, device) if lora else weight, device)
                 count(weight.nbytes if tensor.quantised else tensor.size * weight.numel() // max(1, tensor.values))
         return weights
@@ -180,16 +181,20 @@ def _read(file: BinaryIO, tensor: StoredTensor, part: Part) -> Tensor:
     return _shaped(data, tensor, part)
 
 
-def _map(file: BinaryIO, tensor: StoredTensor, part: Part) -> Tensor:
-    """The part's bytes, left in the file until they are used."""
-    if part.swapped:
-        return _read(file, tensor, part)
+def _map(file: BinaryIO) -> Any:
+    """The whole file as an array of bytes. Every map holds a descriptor, so one for each tensor would be more than Linux allows by default."""
+    import numpy as np
+
+    # Read-only: a private, writable map counts against Windows's commit charge.
+    return np.memmap(file, dtype=np.uint8, mode="r")
+
+
+def _left_in(whole: Any, tensor: StoredTensor, part: Part) -> Tensor:
+    """The part's bytes, left in the mapped file until they are used."""
     import numpy as np
 
     begin, size = _span(tensor, part)
-    # Read-only: a private, writable map counts against Windows's commit charge.
-    data = np.memmap(file, dtype=np.uint8, mode="r", offset=begin, shape=(size,))
-    return _shaped(torch.from_numpy(np.asarray(_Writable(data))), tensor, part)
+    return _shaped(torch.from_numpy(np.asarray(_Writable(whole[begin : begin + size]))), tensor, part)
 
 
 class _Writable:
