@@ -18,9 +18,9 @@ from flux_demo import background
 from flux_demo.backends import Backend, Refusal, own_engine
 from flux_demo.backends.local import Local
 from flux_demo.backends.mini import Mini
-from flux_demo.engine.failures import Failure, failure_of
+from flux_demo.engine.failures import Failure, failure_in_run
 from flux_demo.engine.presets import COMPILED, EXACT
-from flux_demo.errors import BackendUnavailable, GenerationFailed, OutOfMemory
+from flux_demo.errors import BackendUnavailable, Cancelled, FluxDemoError, GenerationFailed, OutOfMemory
 from flux_demo.model_files import ModelFiles
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
@@ -178,8 +178,10 @@ class Diffusion(Backend):
         try:
             yield
             return
-        except (MemoryError, RuntimeError) as error:  # torch's own errors are RuntimeErrors; torch itself may not be here
-            failure = failure_of(error)
+        except (FluxDemoError, Cancelled):
+            raise
+        except Exception as error:
+            failure = failure_in_run(error)
             if failure is None:
                 raise
             # The caller still holds the error, and its traceback every tensor of the calls that failed.

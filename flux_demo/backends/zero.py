@@ -18,7 +18,7 @@ from flux_demo import background, errors
 from flux_demo.backends import Backend, Refusal, own_engine
 from flux_demo.backends.local import Local
 from flux_demo.backends.machine import Card, Machine, main_memory
-from flux_demo.engine.failures import failure_of
+from flux_demo.engine.failures import Failure, failure_in_run
 from flux_demo.engine.memory import CPU_PLAN, MEGAPIXEL, PLANS, Plan
 from flux_demo.engine.presets import COMPILED, EXACT
 from flux_demo.model_files import FLUX_TOKENS
@@ -83,12 +83,15 @@ def draw(request: GenerationRequest) -> Iterator[Event]:
         yield from _draw(request)
     except errors.FluxDemoError as error:
         yield Failed(type(error).__name__, str(error))
-    except (MemoryError, RuntimeError) as error:  # torch's own errors are RuntimeErrors
-        failure = failure_of(error)
+    except Exception as error:
+        failure = failure_in_run(error)
         if failure is None:
             raise
-        sentence = f"{failure.sentence} Choose a smaller size." if failure.ran_out else failure.sentence
-        yield Failed("OutOfMemory" if failure.ran_out else "GenerationFailed", sentence)
+        yield Failed("OutOfMemory" if failure.ran_out else "GenerationFailed", _worded(failure, "Choose a smaller size."))
+
+
+def _worded(failure: Failure, remedy: str) -> str:
+    return f"{failure.sentence} {remedy}" if failure.ran_out else failure.sentence
 
 
 def _draw(request: GenerationRequest) -> Iterator[Event]:
@@ -162,6 +165,11 @@ class ZeroGpu(Backend):
                     _loaded[mode.name] = Loaded(pipeline, files.model, self._plan)
                 except errors.FluxDemoError as error:
                     self._problems[mode.name] = str(error)
+                except Exception as error:
+                    failure = failure_in_run(error)
+                    if failure is None:
+                        raise
+                    self._problems[mode.name] = _worded(failure, "Restart this Space.")
 
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
         """Follow a call from a thread of its own, because waiting for a GPU can last a minute and must be stoppable."""

@@ -96,6 +96,14 @@ def failure_of(error: BaseException) -> Failure | None:
     return next((failure for failure in FAILURES if any(_is(failure, link) for link in links)), None)
 
 
+def failure_in_run(error: BaseException) -> Failure | None:
+    """The same for an error of a whole run, which may be a caller's: only what libraries say of the device, and memory that ran out. Libraries
+    report the second by errors of any class, torch everything by RuntimeErrors.
+    """
+    failure = failure_of(error)
+    return failure if failure and (failure.ran_out or isinstance(error, RuntimeError)) else None
+
+
 def _is(failure: Failure, error: BaseException) -> bool:
     names = {kind.__name__ for kind in type(error).__mro__}
     return (

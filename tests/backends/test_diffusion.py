@@ -198,6 +198,8 @@ def test_running_out_of_memory_is_worded_and_the_next_run_works(folder):
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
         MemoryError(),
+        OSError("The paging file is too small for this operation to complete. (os error 1455)"),
+        ValueError("unable to mmap 9 bytes: Cannot allocate memory (12)"),  # any class, as it may wrap another
     ):
         backend = Diffusion(Tight(folder, error))
         with pytest.raises(OutOfMemory, match="memory ran out"):

@@ -1,5 +1,6 @@
 """``local`` on ZeroGPU: the parts in this process, and the whole page with the real ``spaces`` in a stand-in for a Space, once for all."""
 
+import errno
 import os
 import pickle
 import subprocess
@@ -80,9 +81,10 @@ def test_an_error_of_the_worker_arrives_as_itself(backend):
         backend.generate(request_for("text"), lambda *step: None, lambda status: None)
 
 
-def test_memory_that_runs_out_in_the_worker_is_said_in_words(backend, monkeypatch):
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), OSError(errno.ENOMEM, "Cannot allocate memory")])
+def test_memory_that_runs_out_in_the_worker_is_said_in_words(backend, monkeypatch, error):
     def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr("flux_demo.engine.pipeline.draw_noise", full)
     (*_, failed) = zero.draw(request_for("text"))
@@ -99,6 +101,17 @@ def test_the_smaller_gpu_holds_one_mode_and_the_others_say_how_to_have_them(mode
     assert "FLUX_DEMO_ZEROGPU=xlarge" in backend.refusal(MODES["depth"]).reason and "canny" in backend.refusal(MODES["depth"]).reason
     with pytest.raises(BackendUnavailable):
         backend.generate(request_for("depth"), None, None)
+
+
+def test_a_mode_that_main_memory_has_no_room_for_is_refused_and_the_page_starts(models, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(zero, "_loaded", {})
+    monkeypatch.setattr(zero, "_to_cuda", full)
+    backend = zero.ZeroGpu(Settings(models=models, zero_gpu="true"))
+    backend.prepare()
+    assert not zero._loaded and backend.refusal(MODES["text"]).reason == "The main memory ran out. Restart this Space."
 
 
 def test_more_steps_more_pixels_and_a_map_ask_for_more_seconds():

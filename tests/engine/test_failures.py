@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from flux_demo.engine.failures import FAILURES, GPU_MEMORY, MAIN_MEMORY, failure_of
+from flux_demo.engine.failures import FAILURES, GPU_MEMORY, MAIN_MEMORY, failure_in_run, failure_of
 from flux_demo.engine.load import reading
 from flux_demo.errors import GenerationFailed
 from flux_demo.settings import ASSETS
@@ -59,6 +59,12 @@ def test_loading_says_the_cause_and_lets_running_out_through(error, words, ran_o
     with pytest.raises(type(error) if ran_out else GenerationFailed) as caught, reading("transformer"):
         raise error
     assert ran_out or words in str(caught.value)
+
+
+@pytest.mark.parametrize(("error", "words", "ran_out"), CASES, ids=[words for _, words, _ in CASES])
+def test_in_a_run_only_memory_and_the_device_are_blamed(error, words, ran_out):
+    """A closed terminal has the disk's errno, and a page's own folder may be gone."""
+    assert bool(failure_in_run(error)) == (ran_out is not None or isinstance(error, RuntimeError))
 
 
 def test_an_unknown_error_is_a_damaged_file_and_a_circle_ends():
