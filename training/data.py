@@ -4,7 +4,6 @@
 Arrays of this form are named `rgbd`. `WORK/data/clutter` holds cluttered scenes in the same form, each file of one of CLUTTER_SIZES.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing import get_context
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from training import clutter, photographed, scenes
+from training.files import written_whole
 
 CHUNK = 250
 HELD_OUT = 10_000_000  # seeds from here on are never trained on
@@ -144,9 +144,6 @@ def _render(chunks: Sequence[tuple[Path, Callable[[], np.ndarray]]], workers: in
 
 def _write(chunk: tuple[Path, Callable[[], np.ndarray]]) -> Path:
     path, render = chunk
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_suffix(f".{os.getpid()}.part")
-    with partial_path.open("wb") as file:
+    with written_whole(path) as file:
         np.save(file, render())
-    partial_path.rename(path)
     return path

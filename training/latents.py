@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flux_demo.backends.machine import processors
-from training import data, labels, maps, networks
+from training import Refused, data, labels, maps, networks
 from training.export import assemble
+from training.files import written_whole
 from training.scenes import SQUARE, Scene, sample
 from training.stage_estimator import preprocessed
 
@@ -35,10 +36,12 @@ SCENES_PER_DRAWING = 8
 def make(work: Path, counts: dict[tuple[int, int], int], device: str, processes: int = 1) -> None:
     """Encode what is missing: `counts` scenes of each size, each also mirrored. The scale is measured first, and only once.
 
-    A GPU would wait for the images of one process; `processes` work on as many kinds at a time.
+    A GPU would wait for the images of one process; `processes` work on as many kinds at a time. Raises Refused, see `check_scenes`.
     """
     if not (work / "latents.pt").exists():
-        torch.save(measured_scale(_encoder(work, device), work, device), work / "latents.pt")
+        scale = measured_scale(_encoder(work, device), work, device)
+        with written_whole(work / "latents.pt") as opened:
+            torch.save(scale, opened)
     kinds = [(work, kind, counts, device) for kind in KINDS]
     if processes == 1:
         for each in kinds:
@@ -56,18 +59,32 @@ def make_kind(work: Path, kind: str, counts: dict[tuple[int, int], int], device:
     vae, scale = _encoder(work, device), torch.load(work / "latents.pt", weights_only=True)
     estimator = assemble(work, "depth_estimator")["depth_estimator"].to(device).eval() if kind == "estimated" else None
     for size, count in missing.items():
-        target = file(work, kind, size)
-        target.parent.mkdir(exist_ok=True)
         seeds, packed = [], []
         for batch_seeds, images in batches(work, kind, size, count, device, estimator):
             latents = encode(vae, images.to(memory_format=torch.channels_last))
             packed.append(pack((latents - scale["shift_factor"]) * scale["scaling_factor"]).half().cpu().numpy())
             seeds.append(batch_seeds)
+        found = np.concatenate(seeds)
+        order = np.lexsort((found[:, 1], found[:, 0]))  # by scene, so that each kind has the same, however many were encoded at once
+        found, rows = found[order], {kind: np.concatenate(packed)[order]}
         if kind == "picture":
-            np.save(file(work, "seeds", size), np.concatenate(seeds))
-            np.save(file(work, "labels", size), labelled(np.concatenate(seeds), size, device))
-        np.save(target, np.concatenate(packed))
-        print(f"latents: {target.name}, {len(np.concatenate(seeds))} of them", flush=True)
+            rows = {"seeds": found, "labels": labelled(found, size, device)} | rows
+        elif not kind.startswith("drawing"):
+            check_scenes(work, size, found)
+        for name, values in rows.items():  # the kind itself last: where it is there, the others are
+            with written_whole(file(work, name, size)) as opened:
+                np.save(opened, values)
+        print(f"latents: {file(work, kind, size).name}, {len(rows[kind])} of them", flush=True)
+
+
+def check_scenes(work: Path, size: tuple[int, int], seeds: np.ndarray) -> None:
+    """Raise Refused unless the pictures, where they are encoded already, are of the scenes in these rows of `seeds`."""
+    path = file(work, "seeds", size)
+    if path.exists() and not np.array_equal(np.load(path), seeds):
+        raise Refused(
+            f"The latents in {path.parent} are of other scenes, or in another order, than those made now. "
+            "Delete that folder and run the stage `latents` again."
+        )
 
 
 def _encoder(work: Path, device: str):
@@ -94,15 +111,16 @@ def labelled(seeds: np.ndarray, size: tuple[int, int], device: str = "cpu") -> n
 def batches(
     work: Path, kind: str, size: tuple[int, int], count: int, device: str = "cpu", estimator=None
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Rows of `seeds`, and images (B, 3, H, W) in -1 … 1. The order is the same for every kind, if the device is."""
+    """Rows of `seeds`, and images (B, 3, H, W) in -1 … 1. Their order depends on the device, which says how many are made at once."""
     together = data.batch_on(device)
     with ThreadPoolExecutor(processors()) as threads:  # OpenCV lets them run side by side
         if kind.startswith("drawing"):
-            for start in range(0, count // SCENES_PER_DRAWING, together):
-                shown = list(threads.map(lambda i: maps.drawing(*size, np.random.default_rng(i)), range(start, start + together)))
+            drawings = range(count // SCENES_PER_DRAWING)
+            for start in range(0, len(drawings), together):
+                shown = list(threads.map(lambda i: maps.drawing(*size, np.random.default_rng(i)), drawings[start : start + together]))
                 if kind == "drawing_edges":
                     shown = list(threads.map(maps.edges, shown))
-                yield np.zeros((together, 2), np.int64), data.as_images(np.stack(shown), device)
+                yield np.zeros((len(shown), 2), np.int64), data.as_images(np.stack(shown), device)
             return
         rng = np.random.default_rng(5)
         for seeds, rgbd in data.chunks(work, SOURCE.get(size, size), count):

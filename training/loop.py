@@ -1,7 +1,6 @@
 """The training loop of every stage: learning rate, averaged weights, checkpoints, progress. Knows no stage by name."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from training import distributed
+from training.files import written_whole
 
 WARM_UP = 0.03  # of the steps
 CHECKPOINT_SECONDS = 120
@@ -110,11 +110,9 @@ def train(
 
 
 def save(path: Path, state: Mapping[str, object], step: int) -> None:
-    """Write a checkpoint whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    torch.save({"step": step} | {name: part.state_dict() for name, part in state.items()}, partial)
-    os.replace(partial, path)
+    """Write a checkpoint."""
+    with written_whole(path) as file:
+        torch.save({"step": step} | {name: part.state_dict() for name, part in state.items()}, file)
 
 
 def load(path: Path, state: Mapping[str, object]) -> int:

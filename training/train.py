@@ -9,7 +9,6 @@ networks have not seen, give `--first-seed` with the stage `data` in a new work 
 """
 
 import argparse
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 
 from flux_demo.backends.machine import processors
 from training import data, distributed, export, judges, latents, loop, stage_estimator, stage_text, stage_transformer, stage_vae
+from training.files import written_whole
 from training.schedules import SCHEDULES, Schedule
 
 DEFAULT_WORK = Path.home() / ".cache" / "flux_demo" / "train"
@@ -94,9 +94,8 @@ def restart(path: Path) -> None:
     """Set a checkpoint's step back to 0, so that its weights are the start of a new round. What other stages left is none, and stays as it is."""
     kept = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {}
     if "step" in kept:
-        partial = path.with_suffix(".part")
-        torch.save(kept | {"step": 0}, partial)
-        os.replace(partial, path)
+        with written_whole(path) as file:
+            torch.save(kept | {"step": 0}, file)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 
 from flux_demo import mini_vocabulary as vocabulary
-from training import data, export, flow, labels, latents, loop, networks, scenes, stage_transformer
+from training import Refused, data, export, flow, labels, latents, loop, networks, scenes, stage_transformer
 from training.batches import Batches, Share, endless
 from training.pool import Pool
 from training.scenes import Scene, SceneObject
@@ -111,6 +111,30 @@ def test_the_same_is_encoded_by_processes_side_by_side(work, tmp_path):
     latents.make(tmp_path, {latents.HALF: 8}, "cpu", processes=2)
     for path in (work / "latents").iterdir():
         assert np.array_equal(np.load(path), np.load(tmp_path / "latents" / path.name)), path.name
+
+
+def test_latents_that_were_stopped_are_made_again_in_the_same_order_on_any_device(work, tmp_path, monkeypatch):
+    for name in ("vae.pt", "latents.pt"):
+        shutil.copy(work / name, tmp_path / name)
+    shutil.copytree(work / "data", tmp_path / "data")
+    save, counts, depth = np.save, {latents.HALF: 8}, latents.file(tmp_path, "depth", latents.HALF)
+
+    def save_half(target, rows):
+        save(target, rows[: len(rows) // 2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(np, "save", save_half)
+        latents.make_kind(tmp_path, "depth", counts, "cpu")
+    assert not list(depth.parent.iterdir())
+    monkeypatch.setattr(data, "batch_on", lambda device: 3)  # a GPU, too, takes other batches than a CPU
+    latents.make_kind(tmp_path, "depth", counts, "cpu")
+    assert np.allclose(np.load(depth), np.load(latents.file(work, "depth", latents.HALF)), atol=0.02)
+    depth.unlink()
+    np.save(latents.file(tmp_path, "seeds", latents.HALF), np.load(latents.file(work, "seeds", latents.HALF)) + [250, 0])
+    with pytest.raises(Refused, match="of other scenes"):
+        latents.make_kind(tmp_path, "depth", counts, "cpu")
+    assert not depth.exists()
 
 
 def test_a_control_is_given_as_the_pipelines_give_it(work):
