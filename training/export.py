@@ -12,7 +12,8 @@ from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
 from torch import nn
 from transformers import CLIPTextModel, DepthAnythingForDepthEstimation, DPTImageProcessor, T5EncoderModel
 
-from training import networks, stage_estimator, stage_text, stage_vae, tokenizers
+from training import Refused, networks, stage_estimator, stage_text, stage_vae, tokenizers
+from training.files import written_whole
 
 # By the name of its folder: how it is made, the stages whose checkpoints have its weights, the best first, and under which key.
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...], str]] = {
@@ -80,26 +81,32 @@ def export(work: Path, target: Path) -> None:
 
 
 def import_shipped(shipped: Path, work: Path, steps: dict[str, int]) -> None:
-    """Write the weights in `shipped` into `work` as checkpoints, from which further rounds start; `base` starts from `shipped.pt`."""
+    """Write the weights in `shipped` into `work` as checkpoints, from which further rounds start; `base` starts from `shipped.pt`.
+
+    Raises Refused where there are checkpoints already.
+    """
+    if any(work.glob("*.pt")):
+        raise Refused(f"There are checkpoints in {work}, and `shipped` would overwrite them. Give another folder with --work.")
 
     def weights(kind: type, folder: str) -> dict[str, torch.Tensor]:
         return kind.from_pretrained(shipped / folder).float().state_dict()  # in files some weights have other names than in their classes
 
-    work.mkdir(parents=True, exist_ok=True)
+    def keep(name: str, content: dict) -> None:
+        with written_whole(work / f"{name}.pt") as file:
+            torch.save(content, file)
+
     config = AutoencoderKL.load_config(shipped / "vae")
-    torch.save({key: config[key] for key in ("shift_factor", "scaling_factor")}, work / "latents.pt")
-    torch.save({"step": steps["vae"], "averaged": weights(AutoencoderKL, "vae")}, work / "vae.pt")
+    keep("latents", {key: config[key] for key in ("shift_factor", "scaling_factor")})
+    keep("vae", {"step": steps["vae"], "averaged": weights(AutoencoderKL, "vae")})
     clip, t5 = weights(CLIPTextModel, "text_encoder"), weights(T5EncoderModel, "text_encoder_2")
     encoders = stage_text.Encoders()  # its heads are not shipped: a further round of `text` learns them anew
     encoders.clip.load_state_dict(clip)
     encoders.t5.load_state_dict(t5)
-    torch.save({"step": steps["text"], "readers": encoders.state_dict(), "clip": clip, "t5": t5}, work / "text.pt")
-    estimator = weights(DepthAnythingForDepthEstimation, "depth_estimator")
-    torch.save({"step": steps["estimator"], "averaged": estimator}, work / "estimator.pt")
+    keep("text", {"step": steps["text"], "readers": encoders.state_dict(), "clip": clip, "t5": t5})
+    keep("estimator", {"step": steps["estimator"], "averaged": weights(DepthAnythingForDepthEstimation, "depth_estimator")})
     for stage, folder in (("text", "transformer"), ("canny", "transformer_canny"), ("depth", "transformer_depth")):
-        averaged = weights(FluxTransformer2DModel, folder)
-        torch.save({"step": 0, "averaged": averaged}, work / f"distil_{stage}.pt")
-    torch.save({"step": 0, "averaged": weights(FluxTransformer2DModel, "transformer_canny")}, work / "shipped.pt")
+        keep(f"distil_{stage}", {"step": 0, "averaged": weights(FluxTransformer2DModel, folder)})
+    keep("shipped", {"step": 0, "averaged": weights(FluxTransformer2DModel, "transformer_canny")})
 
 
 def load(network: nn.Module, work: Path, *stages: str, key: str = "averaged") -> None:

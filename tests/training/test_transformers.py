@@ -73,6 +73,13 @@ def test_the_shipped_weights_are_imported_unchanged(work):
         assert name != "vae" or shipped.config.scaling_factor == found[name].config.scaling_factor
 
 
+def test_shipped_weights_overwrite_no_checkpoint(tmp_path):
+    torch.save({"step": 777}, tmp_path / "distil_text.pt")
+    with pytest.raises(Refused, match="would overwrite them"):
+        stages(tmp_path, SCHEDULES["quick"], "cpu", MINI)["shipped"]()
+    assert [path.name for path in tmp_path.iterdir()] == ["distil_text.pt"] and loop.reached(tmp_path / "distil_text.pt") == 777
+
+
 def test_one_pool_gives_rows_of_every_mode(work):
     pool = Pool(work, latents.HALF, ("text", "canny", "depth"))
     chosen = pool.choose(60, random.Random(0))
