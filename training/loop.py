@@ -72,15 +72,18 @@ def train(
     """Call `one_step(step, progress)` until the run ends, with progress from 0 to 1, starting from the stage's checkpoint if there is one.
 
     `one_step` returns what to print. `state` is what a checkpoint holds, by name; the learning rate of each optimiser in it
-    follows from the `peak` of its parameter groups. A stage that ended by the clock counts as having had all its steps.
+    follows from the `peak` of its parameter groups. A stopped stage's progress goes on where it was; with `minutes`, what is left of it takes
+    its share of them. A stage that ended by the clock counts as having had all its steps.
     """
     path = run.checkpoint(stage)
     step = load(path, state)
+    begun = max(reached(path, "progress"), step / run.steps)
     started, first, saved = time.monotonic(), step, time.monotonic()
     sums: dict[str, float] = {}
     while step < run.steps:
         spent = (time.monotonic() - started) / 60
-        progress = distributed.from_first(max(step / run.steps, spent / run.minutes if run.minutes else 0))
+        by_steps = begun + (1 - begun) * (step - first) / (run.steps - first)
+        progress = distributed.from_first(max(by_steps, begun + spent / run.minutes if run.minutes else 0))
         if progress >= 1:
             print(f"{stage}: {step} of {run.steps} steps in {spent:.1f} minutes", flush=True)
             break
@@ -95,11 +98,11 @@ def train(
         if step % 50 == 0:
             means = "  ".join(f"{name} {value / min(50, step - first):.4f}" for name, value in sums.items())
             spent = (time.monotonic() - started) / 60
-            left = min(spent / (step - first) * (run.steps - step), run.minutes - spent if run.minutes else math.inf)
+            left = min(spent / (step - first) * (run.steps - step), run.minutes * (1 - begun) - spent if run.minutes else math.inf)
             print(f"{stage} {step}/{run.steps}  {means}  {left:.1f} min left", flush=True)
             sums.clear()
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            save(path, state, step)
+            save(path, state, step, progress)
             saved = time.monotonic()
         if save_samples and step % sample_every == 0 and step < run.steps:
             save_samples(step)
@@ -109,10 +112,10 @@ def train(
             save_samples(run.steps)
 
 
-def save(path: Path, state: Mapping[str, object], step: int) -> None:
-    """Write a checkpoint."""
+def save(path: Path, state: Mapping[str, object], step: int, progress: float = 0) -> None:
+    """Write a checkpoint. The `progress` of a stage that has not ended is where its schedule goes on: the clock starts anew."""
     with written_whole(path) as file:
-        torch.save({"step": step} | {name: part.state_dict() for name, part in state.items()}, file)
+        torch.save({"step": step, "progress": progress} | {name: part.state_dict() for name, part in state.items()}, file)
 
 
 def load(path: Path, state: Mapping[str, object]) -> int:
@@ -131,6 +134,6 @@ def load(path: Path, state: Mapping[str, object]) -> int:
     return kept["step"]
 
 
-def reached(path: Path) -> int:
-    """The step of a checkpoint; 0 without one."""
-    return torch.load(path, map_location="cpu", weights_only=True)["step"] if path.exists() else 0
+def reached(path: Path, what: str = "step") -> float:
+    """The step of a checkpoint, or its progress; 0 without one."""
+    return torch.load(path, map_location="cpu", weights_only=True).get(what, 0) if path.exists() else 0

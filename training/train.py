@@ -91,9 +91,11 @@ def main() -> None:
 
 
 def restart(path: Path) -> None:
-    """Set a checkpoint's step back to 0, so that its weights are the start of a new round. What other stages left is none, and stays as it is."""
+    """Set a checkpoint's step and progress back, so that its weights are the start of a new round. What other stages left is none, and stays
+    as it is."""
     kept = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {}
     if "step" in kept:
+        kept.pop("progress", None)
         with written_whole(path) as file:
             torch.save(kept | {"step": 0}, file)
 

@@ -1,5 +1,6 @@
 """A stage that is stopped continues as if it had not been; the parts of the training do what they say."""
 
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 
@@ -159,6 +160,36 @@ def test_a_stage_ends_when_its_minutes_are_over_and_counts_as_done(tmp_path, mon
     assert 3 < len(rates) < 12 and rates[-1] < 0.2 < max(rates)
     assert progresses == sorted(progresses) and progresses[-1] > 0.7  # by the clock, not by the steps
     assert loop.reached(run.checkpoint("stage")) == 10**6
+
+
+def test_a_stage_that_is_stopped_goes_on_in_its_schedule_by_the_clock_too(tmp_path, monkeypatch):
+    clock = iter(range(10**6))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock) * 5.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+    run, progresses = loop.Run(tmp_path, "cpu", 10**6, minutes=3.0), []
+
+    def stopped_after(count: int) -> list[float]:
+        optimiser = torch.optim.SGD([{"params": nn.Linear(2, 2).parameters(), "peak": 1.0}])
+        seen = []
+
+        def one_step(step: int, progress: float):
+            if len(seen) == count:
+                raise KeyboardInterrupt
+            seen.append(progress)
+            return {}
+
+        with suppress(KeyboardInterrupt):
+            loop.train(run, "stage", {"optimiser": optimiser}, one_step)
+        return seen
+
+    for _ in range(3):
+        progresses += stopped_after(4)
+    assert progresses == sorted(progresses) and 0.5 < progresses[-1] < 1
+    train.restart(run.checkpoint("stage"))
+    assert stopped_after(1)[0] < progresses[0] + 0.1
+    assert stopped_after(10**6)[-1] > 0.9 and loop.reached(run.checkpoint("stage")) == 10**6
+    torch.save({"step": 4}, run.checkpoint("stage"))  # from before progress was kept
+    assert stopped_after(1)[0] < 0.1
 
 
 def test_what_only_runs_when_it_is_named_does(tmp_path, monkeypatch):
