@@ -121,14 +121,17 @@ def save(path: Path, state: Mapping[str, object], step: int, progress: float = 0
 def load(path: Path, state: Mapping[str, object]) -> int:
     """Restore `state` and return the step of the checkpoint; 0 without one.
 
-    Shipped weights are a checkpoint of the averaged weights only: the network starts from them, and the optimisers start anew.
+    Learning rates are the present schedule's, not the checkpoint's. Shipped weights are a checkpoint of the averaged weights only: the network starts from them, and the optimisers start anew.
     """
     if not path.exists():
         return 0
     kept = torch.load(path, map_location="cpu", weights_only=True)
     for name, part in state.items():
         if name in kept:
+            peaks = [group["peak"] for group in getattr(part, "param_groups", ())]
             part.load_state_dict(kept[name])
+            for group, peak in zip(getattr(part, "param_groups", ()), peaks):
+                group["peak"] = peak
         elif part.state_dict().keys() == kept.get("averaged", {}).keys():  # optimisers and a probe start anew
             part.load_state_dict(kept["averaged"])
     return kept["step"]

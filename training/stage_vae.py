@@ -4,12 +4,13 @@ The encoder's variance is fixed and small. The stock control pipelines sample th
 """
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from training import data, loop, maps, muon, networks, sheets
+from training import Refused, data, loop, maps, muon, networks, sheets
 
 DEVIATION = 0.04  # of the encoder's distribution, in units of a latent's own standard deviation (about 1)
 NOISE = 0.1  # added to the latents while training, so that the transformer's small errors decode well
@@ -19,7 +20,10 @@ SHARES = {"crop": 0.56, "half": 0.14, "depth": 0.09, "edges": 0.11, "drawing": 0
 
 
 def train(run: loop.Run, batch: int, only_decoder: bool = False) -> None:
+    """Raises Refused, see `check_nothing_encoded`, where the encoder would change."""
     stage = "vae_decoder" if only_decoder else "vae"
+    if not only_decoder and loop.reached(run.checkpoint(stage)) < run.steps:
+        check_nothing_encoded(run.work)
     torch.manual_seed(1)
     model = networks.vae()
     fix_variance(model)
@@ -61,6 +65,15 @@ def train(run: loop.Run, batch: int, only_decoder: bool = False) -> None:
         sheets.vae_sheet(vae, examples, run.sample_sheet(stage, step))
 
     loop.train(run, stage, {"model": model, "averaged": averaged, **optimisers}, one_step, save_samples, 1000)
+
+
+def check_nothing_encoded(work: Path) -> None:
+    """Raise Refused where something belongs to the encoder as it is: latents, their scale, or a decoder that was trained for it alone."""
+    if found := [name for name in ("latents", "latents.pt", "vae_decoder.pt") if (work / name).exists()]:
+        raise Refused(
+            f"The stage `vae` would change the encoder, and {', '.join(found)} in {work} were made with it as it is. "
+            "Move them away, or give another folder with --work."
+        )
 
 
 def fix_variance(model) -> None:

@@ -85,14 +85,17 @@ def main() -> None:
         parser.error(f"{unknown[0]} is not a stage. The stages are {', '.join(known)}.")
     for name in arguments.stages or [name for name in known if name not in ONLY_WHEN_NAMED]:
         if arguments.more and distributed.rank() == 0:
-            restart(arguments.work / f"{name}.pt")
+            restart(arguments.work, name)
         distributed.barrier()
         known[name]()
 
 
-def restart(path: Path) -> None:
-    """Set a checkpoint's step and progress back, so that its weights are the start of a new round. What other stages left is none, and stays
-    as it is."""
+def restart(work: Path, stage: str) -> None:
+    """Set the step and progress of a stage's checkpoint back, so that its weights are the start of a new round. What other stages left is
+    none, and stays as it is. Raises Refused where the stage would."""
+    if stage == "vae":
+        stage_vae.check_nothing_encoded(work)
+    path = work / f"{stage}.pt"
     kept = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {}
     if "step" in kept:
         kept.pop("progress", None)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from training import data, flow, latents, loop, maps, measures, muon, networks, stage_text, stage_transformer, stage_vae, train
+from training import Refused, data, flow, latents, loop, maps, measures, muon, networks, stage_text, stage_transformer, stage_vae, train
 from training.schedules import SCHEDULES
 from training.train import stages
 
@@ -185,7 +185,7 @@ def test_a_stage_that_is_stopped_goes_on_in_its_schedule_by_the_clock_too(tmp_pa
     for _ in range(3):
         progresses += stopped_after(4)
     assert progresses == sorted(progresses) and 0.5 < progresses[-1] < 1
-    train.restart(run.checkpoint("stage"))
+    train.restart(tmp_path, "stage")
     assert stopped_after(1)[0] < progresses[0] + 0.1
     assert stopped_after(10**6)[-1] > 0.9 and loop.reached(run.checkpoint("stage")) == 10**6
     torch.save({"step": 4}, run.checkpoint("stage"))  # from before progress was kept
@@ -216,10 +216,33 @@ def test_a_misspelt_stage_is_refused_before_others_run(tmp_path, monkeypatch, ca
 def test_a_new_round_changes_only_a_checkpoints_step(tmp_path):
     for name, content in (("vae", {"step": 7, "model": {}}), ("latents", {"mean": 0.5})):
         torch.save(content, tmp_path / f"{name}.pt")
-        train.restart(tmp_path / f"{name}.pt")
-    train.restart(tmp_path / "text.pt")  # never trained
+        train.restart(tmp_path, name)
+    train.restart(tmp_path, "text")  # never trained
     kept = {path.name: torch.load(path) for path in tmp_path.iterdir()}
     assert kept == {"vae.pt": {"step": 0, "model": {}}, "latents.pt": {"mean": 0.5}}
+
+
+def test_a_new_round_has_the_learning_rates_of_its_own_schedule(tmp_path):
+    def optimisers(rate: float):
+        torch.manual_seed(0)
+        return muon.optimisers(nn.Linear(4, 4), rate, rate / 10, ())
+
+    before, after = optimisers(1.0), optimisers(2.0)
+    loop.save(tmp_path / "stage.pt", before, 7)
+    assert loop.load(tmp_path / "stage.pt", after) == 7
+    assert [after[name].param_groups[0]["peak"] for name in ("muon", "adam")] == [2.0, 0.2]
+
+
+@pytest.mark.parametrize("encoded", ["latents", "latents.pt", "vae_decoder.pt"])
+def test_the_vae_is_not_changed_under_what_its_encoder_has_made(tmp_path, encoded):
+    torch.save({"step": 2, "averaged": networks.vae().state_dict()}, tmp_path / "vae.pt")
+    (tmp_path / encoded).mkdir()
+    kept = (tmp_path / "vae.pt").read_bytes()
+    with pytest.raises(Refused, match=f"vae` would change the encoder, and {encoded}"):
+        train.restart(tmp_path, "vae")
+    with pytest.raises(Refused):
+        stage_vae.train(loop.Run(tmp_path, "cpu", 3), 2)
+    assert (tmp_path / "vae.pt").read_bytes() == kept
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)

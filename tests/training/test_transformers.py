@@ -226,7 +226,7 @@ def test_a_refined_network_goes_on_from_the_distilled_one_at_its_own_rates(refin
 
 def test_the_text_encoders_can_be_trained_further(work, tmp_path):
     shutil.copy(work / "text.pt", tmp_path / "text.pt")
-    restart(tmp_path / "text.pt")
+    restart(tmp_path, "text")
     stages(tmp_path, SCHEDULES["quick"], "cpu", tmp_path / "out")["text"]()
     before, after = (torch.load(folder / "text.pt", weights_only=True)["t5"]["shared.weight"] for folder in (work, tmp_path))
     assert not torch.equal(before, after) and torch.allclose(before, after, atol=0.1)
