@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import clutter, photographed, scenes
+from training import Refused, clutter, photographed, scenes
 from training.files import written_whole
 
 CHUNK = 250
@@ -83,9 +83,9 @@ def check_first_seed(first_seed: int, count: int) -> None:
 
 
 def by_size(work: Path, most: int) -> list[np.ndarray]:
-    """The rgbd of each rendered size, of `most` sizes at most, because all of it is held in memory."""
+    """The rgbd of each rendered size, of `most` sizes at most, because all of it is held in memory. Raises Refused if there is none."""
     available = [size for size in scenes.SIZES if any(folder(work, size).glob("*.npy"))]
-    return [load(work, size)[1] for size in available[:most]]
+    return [load(work, size)[1] for size in available[:most] or scenes.SIZES[:1]]
 
 
 def load_clutter(work: Path) -> list[np.ndarray]:
@@ -94,7 +94,7 @@ def load_clutter(work: Path) -> list[np.ndarray]:
 
 
 def load(work: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Every rendered scene of this size: seeds (N,) and rgbd (N, H, W, 4). Raises FileNotFoundError if there is none."""
+    """Every rendered scene of this size: seeds (N,) and rgbd (N, H, W, 4). Raises Refused if there is none."""
     seeds, rgbd = zip(*chunks(work, size))
     return np.concatenate(seeds), np.concatenate(rgbd)
 
@@ -103,7 +103,7 @@ def chunks(work: Path, size: tuple[int, int], count: int | None = None) -> Itera
     """The same file by file, the first `count` scenes of them."""
     paths = sorted(folder(work, size).glob("*.npy"))
     if not paths:
-        raise FileNotFoundError(f"No scenes of {size[0]}x{size[1]} are rendered yet. Run the stage `data` first.")
+        raise Refused(f"No scenes of {size[0]}x{size[1]} are rendered yet. Run the stage `data` first.")
     for path in paths:
         rgbd = np.load(path)[:count]
         if not len(rgbd):

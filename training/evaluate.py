@@ -7,6 +7,7 @@ stage `judge` on renders only; the first rows are its own score on held-out rend
 import argparse
 import random
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image
 from transformers import DepthAnythingForDepthEstimation, DPTImageProcessor
 
 from flux_demo import mini_vocabulary as vocabulary
-from training import captions, data, judges, maps, measures, scenes, sheets, silhouettes
+from training import Refused, captions, data, judges, maps, measures, scenes, sheets, silhouettes
 from training.scenes import SQUARE
 from training.train import ASSETS, DEFAULT_WORK
 
@@ -241,8 +242,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=64, help="images for each figure")
     parser.add_argument("--write", action="store_true", help="put the table into the model card")
     arguments = parser.parse_args()
-    judge = judges.Judge().eval()
-    judge.load_state_dict(torch.load(arguments.work / "judge.pt", map_location="cpu", weights_only=True)["averaged"])
+    try:
+        judge = judges.load(arguments.work)
+    except Refused as error:
+        sys.exit(str(error))
     mini, count = Mini(arguments.weights, "cuda" if torch.cuda.is_available() else "cpu"), arguments.count
     measurements: tuple[Callable[[], Figures], ...] = (
         lambda: judge_figures(judge, count),

@@ -4,6 +4,8 @@ It gets a 256x256 image at half size and answers how many objects there are, and
 one. Where there is one object, both answers are about it.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -34,6 +36,13 @@ class Judge(nn.Module):
         small = F.interpolate(images, (128, 128), mode="bilinear", antialias=True)
         logits = self.head(self.mix(self.body(small))).split(list(ANSWERS.values()), 1)
         return dict(zip(ANSWERS, logits))
+
+
+def load(work: Path) -> Judge:
+    """The trained judge. Raises Refused if there is none."""
+    judge = Judge()
+    judge.load_state_dict(torch.load(loop.needed(work, "judge", "data"), map_location="cpu", weights_only=True)["averaged"])
+    return judge.eval()
 
 
 def train(run: loop.Run, batch: int) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flux_demo.backends.machine import processors
-from training import Refused, data, labels, maps, networks
+from training import Refused, data, labels, loop, maps, networks
 from training.export import assemble
 from training.files import written_whole
 from training.scenes import SQUARE, Scene, sample
@@ -36,8 +36,11 @@ SCENES_PER_DRAWING = 8
 def make(work: Path, counts: dict[tuple[int, int], int], device: str, processes: int = 1) -> None:
     """Encode what is missing: `counts` scenes of each size, each also mirrored. The scale is measured first, and only once.
 
-    A GPU would wait for the images of one process; `processes` work on as many kinds at a time. Raises Refused, see `check_scenes`.
+    A GPU would wait for the images of one process; `processes` work on as many kinds at a time. Raises Refused without a trained VAE
+    and estimator, and see `check_scenes`.
     """
+    loop.needed(work, "vae", "data")
+    loop.needed(work, "estimator", "data", "clutter")
     if not (work / "latents.pt").exists():
         scale = measured_scale(_encoder(work, device), work, device)
         with written_whole(work / "latents.pt") as opened:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training import distributed
+from training import Refused, distributed
 from training.files import written_whole
 
 WARM_UP = 0.03  # of the steps
@@ -110,6 +110,14 @@ def train(
         save(path, state, run.steps)
         if save_samples:
             save_samples(run.steps)
+
+
+def needed(work: Path, stage: str, *after: str) -> Path:
+    """The checkpoint of a stage, which is trained `after` others. Raises Refused without it."""
+    path = work / f"{stage}.pt"
+    if not path.exists():
+        raise Refused(f"There is no {path.name} yet. Run `python -m training.train --work {work} {' '.join((*after, stage))}` first.")
+    return path
 
 
 def save(path: Path, state: Mapping[str, object], step: int, progress: float = 0) -> None:

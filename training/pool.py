@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import captions, latents
+from training import Refused, captions, latents
 from training.labels import UNKNOWN
 
 # How often a row is a drawing with its edges, or has the estimator's depth map in place of the exact one.
@@ -65,7 +65,7 @@ class Pool:
         kinds = {kind: read(kind) for kind in ("picture", *(mode for mode in modes if mode != "text"))}
         seeds, labels = read("seeds"), read("labels")
         if seeds is None or labels is None or any(rows is None for rows in kinds.values()):
-            raise FileNotFoundError(f"There are no latents of {size[0]}x{size[1]} yet. Run the stage `latents` first.")
+            raise Refused(f"There are no latents of {size[0]}x{size[1]} yet. Run the stage `latents` first.")
         kinds |= {kind: read(kind) for kind in ("estimated", "drawing", "drawing_edges") if len(kinds) > 1}
         self.seeds = seeds
         self.practised = [(self._rows_with_one(shape), share) for shape, share in practised]

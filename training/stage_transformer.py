@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from training import distributed, export, flow, labels, latents, loop, muon, networks, sheets, tokenizers
+from training import Refused, distributed, export, flow, labels, latents, loop, muon, networks, sheets, tokenizers
 from training.batches import Batch, Batches, Share, endless
 from training.pool import Pool
 from training.scenes import SIZES, SQUARE
@@ -64,7 +64,7 @@ STAGES = {
 
 
 def train(run: loop.Run, name: str, batch_factor: int) -> None:
-    """Raises FileNotFoundError if there is nothing to distil, or no latents to train on."""
+    """Raises Refused if there is nothing to distil, or no latents to train on, or no text encoders."""
     trainer = Trainer(run, name, batch_factor)
     loop.train(run, name, trainer.state, trainer.one_step, trainer.save_samples)
 
@@ -78,7 +78,7 @@ class Trainer:
         torch.manual_seed(3)
         model = networks.transformer(control=stage.modes != ("text",))
         if not any(load(model, run.checkpoint(start)) for start in stage.start) and stage.guidance:
-            raise FileNotFoundError(f"{name} has nothing to start from. Train one of {', '.join(stage.start)} first.")
+            raise Refused(f"{name} has nothing to start from. Train one of {', '.join(stage.start)} first.")
         self.model = model.to(run.device)
         self.teacher = copy.deepcopy(model).eval() if stage.guidance else None
         self.probe = labels.LinearProbe().to(run.device)
@@ -93,7 +93,7 @@ class Trainer:
 
         available = [share for share in stage.shares if latents.file(run.work, "picture", share.size).exists()]
         if not available:
-            raise FileNotFoundError(f"There are no latents in {run.work} yet. Run the stage `latents` first.")
+            raise Refused(f"There are no latents in {run.work} yet. Run the stage `latents` first.")
         self.shares = [replace(share, batch=max(2, share.batch * batch_factor // distributed.world_size())) for share in available]
         self.pools = [Pool(run.work, share.size, stage.modes, run.device, stage.practised) for share in self.shares]
         self.encoders = text_encoders(run)
@@ -166,6 +166,7 @@ class Trainer:
 
 
 def text_encoders(run: loop.Run) -> flow.TextEncoders:
+    loop.needed(run.work, "text")
     found = export.assemble(run.work, "text_encoder", "text_encoder_2")
     return flow.TextEncoders(
         found["text_encoder"], found["text_encoder_2"], tokenizers.clip_tokenizer(), tokenizers.t5_tokenizer(), run.device

@@ -20,7 +20,7 @@ SHARES = {"crop": 0.56, "half": 0.14, "depth": 0.09, "edges": 0.11, "drawing": 0
 
 
 def train(run: loop.Run, batch: int, only_decoder: bool = False) -> None:
-    """Raises Refused, see `check_nothing_encoded`, where the encoder would change."""
+    """Raises Refused without scenes, where the encoder would change (see `check_nothing_encoded`), and without one where it must not."""
     stage = "vae_decoder" if only_decoder else "vae"
     if not only_decoder and loop.reached(run.checkpoint(stage)) < run.steps:
         check_nothing_encoded(run.work)
@@ -30,7 +30,7 @@ def train(run: loop.Run, batch: int, only_decoder: bool = False) -> None:
     model = model.to(run.device, memory_format=torch.channels_last)
     trained = model.decoder if only_decoder else model
     if only_decoder:
-        loop.load(run.checkpoint("vae"), {"averaged": model})  # its encoder made the latents
+        loop.load(loop.needed(run.work, "vae", "data"), {"averaged": model})  # its encoder made the latents
     averaged = loop.Averaged(model, 0.998)
     slower = 0.3 if only_decoder else 1.0
     outer = ("encoder.conv_in", "encoder.conv_out", "decoder.conv_out", "conv_out")

@@ -9,6 +9,7 @@ networks have not seen, give `--first-seed` with the stage `data` in a new work 
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 
 from flux_demo.backends.machine import processors
-from training import data, distributed, export, judges, latents, loop, stage_estimator, stage_text, stage_transformer, stage_vae
+from training import Refused, data, distributed, export, judges, latents, loop, stage_estimator, stage_text, stage_transformer, stage_vae
 from training.files import written_whole
 from training.schedules import SCHEDULES, Schedule
 
@@ -83,11 +84,14 @@ def main() -> None:
     known = stages(arguments.work, schedule, device, arguments.target, arguments.minutes, arguments.first_seed)
     if unknown := [name for name in arguments.stages if name not in known]:
         parser.error(f"{unknown[0]} is not a stage. The stages are {', '.join(known)}.")
-    for name in arguments.stages or [name for name in known if name not in ONLY_WHEN_NAMED]:
-        if arguments.more and distributed.rank() == 0:
-            restart(arguments.work, name)
-        distributed.barrier()
-        known[name]()
+    try:
+        for name in arguments.stages or [name for name in known if name not in ONLY_WHEN_NAMED]:
+            if arguments.more and distributed.rank() == 0:
+                restart(arguments.work, name)
+            distributed.barrier()
+            known[name]()
+    except Refused as error:
+        sys.exit(str(error))
 
 
 def restart(work: Path, stage: str) -> None:

@@ -9,7 +9,22 @@ import pytest
 import torch
 from torch import nn
 
-from training import Refused, data, flow, latents, loop, maps, measures, muon, networks, stage_text, stage_transformer, stage_vae, train
+from training import (
+    Refused,
+    data,
+    evaluate,
+    flow,
+    latents,
+    loop,
+    maps,
+    measures,
+    muon,
+    networks,
+    stage_text,
+    stage_transformer,
+    stage_vae,
+    train,
+)
 from training.schedules import SCHEDULES
 from training.train import stages
 
@@ -204,6 +219,24 @@ def test_what_only_runs_when_it_is_named_does(tmp_path, monkeypatch):
     everything = ran()
     assert everything[0] == "data" and everything[-1] == "export" and not {"shipped", "refine_text"} & set(everything)
     assert ran("shipped", "refine_text") == ["shipped", "refine_text"]
+
+
+@pytest.mark.parametrize(
+    ("main", "stage", "words"),
+    [
+        (evaluate.main, None, "There is no judge.pt yet. Run `python -m training.train --work {} data judge` first."),
+        (train.main, "judge", "No scenes of 256x256 are rendered yet. Run the stage `data` first."),
+        (train.main, "vae", "No scenes of 256x256 are rendered yet. Run the stage `data` first."),
+        (train.main, "estimator", "No scenes of 256x256 are rendered yet. Run the stage `data` first."),
+        (train.main, "latents", "There is no vae.pt yet. Run `python -m training.train --work {} data vae` first."),
+        (train.main, "vae_decoder", "There is no vae.pt yet. Run `python -m training.train --work {} data vae` first."),
+    ],
+)
+def test_what_is_missing_is_said_with_the_stage_that_makes_it(tmp_path, monkeypatch, main, stage, words):
+    monkeypatch.setattr("sys.argv", ["training", "--work", str(tmp_path), *([stage] if stage else [])])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == words.format(tmp_path) and not list(tmp_path.iterdir())
 
 
 def test_a_misspelt_stage_is_refused_before_others_run(tmp_path, monkeypatch, capsys):

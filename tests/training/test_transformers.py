@@ -234,7 +234,10 @@ def test_the_text_encoders_can_be_trained_further(work, tmp_path):
 
 def test_nothing_to_train_on_or_to_distil_is_said_in_words(work, tmp_path):
     known = stages(tmp_path, SCHEDULES["quick"], "cpu", tmp_path / "out")
-    with pytest.raises(FileNotFoundError, match="`latents` first"):
+    with pytest.raises(Refused, match="`latents` first"):
         known["base"]()
-    with pytest.raises(FileNotFoundError, match="distil_text has nothing to start from"):
+    with pytest.raises(Refused, match="distil_text has nothing to start from"):
         known["distil_text"]()
+    shutil.copytree(work / "latents", tmp_path / "latents")
+    with pytest.raises(Refused, match="no text.pt"):
+        known["base"]()
