@@ -97,7 +97,8 @@ def judge_figures(judge: judges.Judge, count: int) -> Figures:
     truth = true_answers(held_out(0, count))
     colour = _mean((found[name] == truth[name]).mean() for name in ("left_colour", "right_colour"))
     shape = _mean((found[name] == truth[name]).mean() for name in ("left_shape", "right_shape"))
-    return {"the judge itself, colours (%)": 100 * colour, "the judge itself, shapes (%)": 100 * shape}
+    each = f"{2 * count} answers (%)"  # about the left end and the right
+    return {f"the judge itself, colours, {each}": 100 * colour, f"the judge itself, shapes, {each}": 100 * shape}
 
 
 def text_figures(mini: Mini, judge: judges.Judge, count: int) -> Figures:
@@ -130,7 +131,9 @@ def silhouette_figures(mini: Mini, count: int) -> Figures:
             by_shape[shape].append(fit)
         figures[f"{name}, outline fits the shape (%)"] = 100 * _mean(fits)
         figures[f"{name}, one object alone (%)"] = 100 * _mean(len(masks) == 1 for masks in found)
-    return figures | {f"{shape}s, outline fits before all three (%)": 100 * _mean(fits) for shape, fits in by_shape.items()}
+    return figures | {
+        f"{shape}s, outline fits before all three, {len(fits)} images (%)": 100 * _mean(fits) for shape, fits in by_shape.items()
+    }
 
 
 def canny_figures(mini: Mini, judge: judges.Judge, count: int) -> Figures:
@@ -141,8 +144,7 @@ def canny_figures(mini: Mini, judge: judges.Judge, count: int) -> Figures:
     return {
         "canny, F1 of edges with its map": _mean(measures.edge_f1(a[..., 0], b) for a, b in zip(given, found)),
         "canny, F1 with another's map": _mean(measures.edge_f1(a[..., 0], b) for a, b in zip(given[1:] + given[:1], found)),
-        "canny, one or two objects, colours there (%)": colours_kept(judge, generated, 3000),
-    }
+    } | colours_kept("canny", judge, generated, 3000)
 
 
 def depth_figures(mini: Mini, judge: judges.Judge, count: int) -> Figures:
@@ -156,8 +158,7 @@ def depth_figures(mini: Mini, judge: judges.Judge, count: int) -> Figures:
         "depth estimator with the truth, r": _mean(measures.depth_correlation(a, b) for a, b in zip(given, estimated)),
         "depth, r with its map": _mean(measures.depth_correlation(a, b) for a, b in zip(given, found)),
         "depth, r with another's map": _mean(measures.depth_correlation(a, b) for a, b in zip(given[1:] + given[:1], found)),
-        "depth, one or two objects, colours there (%)": colours_kept(judge, generated, 4000),
-    }
+    } | colours_kept("depth", judge, generated, 4000)
 
 
 def speed_figures(mini: Mini) -> Figures:
@@ -167,7 +168,8 @@ def speed_figures(mini: Mini) -> Figures:
         started = time.perf_counter()
         mini.generate(mini.text, ["a red sphere"], GUIDANCE["text"])
         seconds.append(time.perf_counter() - started)
-    return {f"seconds for 256x256, {STEPS} steps, {torch.get_num_threads()} threads": min(seconds)}
+    device = torch.cuda.get_device_name() if mini.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return {f"seconds for one image, the fastest of {len(seconds)}, {STEPS} steps, {device}": min(seconds)}
 
 
 def pairs(two: list[scenes.Scene], ordered: bool) -> list[str]:
@@ -224,11 +226,12 @@ def same_in_any_order(asked: np.ndarray, seen: np.ndarray) -> float:
     return 100 * _mean((np.sort(asked, 0) == np.sort(seen, 0)).all(0))
 
 
-def colours_kept(judge: judges.Judge, generated: list[np.ndarray], first: int) -> float:
-    """The share of images from a map of one or two objects (%) in which the ends have the caption's colours, in any order."""
+def colours_kept(mode: str, judge: judges.Judge, generated: list[np.ndarray], first: int) -> Figures:
+    """The share of images from a map of one or two objects in which the ends have the caption's colours, in any order."""
     chosen = held_out(first, len(generated))
     few = [i for i, scene in enumerate(chosen) if len(scene.objects) <= 2]
-    return same_in_any_order(*colours_at_ends([chosen[i] for i in few], judged(judge, [generated[i] for i in few])))
+    asked, seen = colours_at_ends([chosen[i] for i in few], judged(judge, [generated[i] for i in few]))
+    return {f"{mode}, one or two objects, colours there, {len(few)} images (%)": same_in_any_order(asked, seen)}
 
 
 def _mean(values) -> float:
@@ -256,7 +259,7 @@ def main() -> None:
         lambda: canny_figures(mini, judge, count),
         lambda: depth_figures(mini, judge, count),
     )
-    lines = [f"| figure ({count} images each) | measured |", "| --- | --- |"]
+    lines = [f"| figure ({count} images each, unless it says otherwise) | measured |", "| --- | --- |"]
     for measure in measurements:
         for name, value in measure().items():
             lines.append(f"| {name} | {value:.1f} |" if abs(value) >= 3 or name.endswith("(%)") else f"| {name} | {value:.2f} |")

@@ -1,6 +1,7 @@
 """What is shipped in assets/mini loads in stock diffusers and does what its card says."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,16 @@ def test_the_weights_are_small_half_precision_and_finite():
             for name in opened.keys():
                 tensor = opened.get_tensor(name)
                 assert tensor.dtype == torch.float16 and tensor.isfinite().all(), (path, name)
+
+
+def test_each_share_on_the_card_is_one_of_as_many_images_as_it_says():
+    card = (MINI / "README.md").read_text("utf-8")
+    each = int(re.search(r"figure \((\d+) images each", card)[1])
+    shares = re.findall(r"^\| .+?(?:, (\d+) (?:images|answers))? \(%\) \| ([\d.]+) \|$", card, re.MULTILINE)
+    assert len(shares) > 15
+    for count, share in shares:
+        hits = float(share) * int(count or each) / 100
+        assert abs(hits - round(hits)) <= 0.0005 * int(count or each) + 1e-9, (count, share)
 
 
 def test_the_pipeline_is_fluxs_own(pipe):
