@@ -22,6 +22,7 @@ import torch
 
 from benchmarks.record import RESULTS, record
 from benchmarks.subjects import flux as flux_subject
+from flux_demo.backends.local import CONTEXT_BYTES
 from flux_demo.engine import memory
 from flux_demo.engine.allocators import free_memory
 from flux_demo.engine.pipeline import generate
@@ -178,30 +179,42 @@ def preview_share(subject: flux_subject.Subject, given: argparse.Namespace, step
 def measure_memory(given: argparse.Namespace) -> dict:
     """The most GiB that one image takes, by torch's count and by the driver's."""
     free, total = torch.cuda.mem_get_info()
-    plan = memory.plan(min(free, given.cap * memory.GIB) if given.cap else free, 0)
-    if given.memory == "engine" and not given.cap:
-        plan = next(row for row in memory.PLANS if row.name == "body")  # the plan for 24 GB: the leanest that keeps the model on the card
+    plan = plan_for(given.cap, free) if given.memory == "engine" else None
     if given.cap:
-        torch.cuda.set_per_process_memory_fraction(min(1.0, given.cap * memory.GIB / total))
-    subject = flux_subject.build("flux", plan if given.memory == "engine" else None, modes=("text",))
+        torch.cuda.set_per_process_memory_fraction(min(1.0, room(given.cap) / total))
+    subject = flux_subject.build("flux", plan, modes=("text",))
     run = runner(subject, "text", given, given.memory)
     run("a red cube", 1)
     torch.cuda.reset_peak_memory_stats()
     run("a blue ball", 2)
     driver = total - torch.cuda.mem_get_info()[0]
     return {
-        "plan": plan.name if given.memory == "engine" and plan else None,
+        "plan": plan.name if plan else None,
         "allocated_gib": round(torch.cuda.max_memory_allocated() / memory.GIB, 2),
         "reserved_gib": round(torch.cuda.max_memory_reserved() / memory.GIB, 2),
         "driver_gib": round(driver / memory.GIB, 2),
     }
 
 
+def plan_for(card: int | None, free_bytes: int) -> memory.Plan:
+    """The plan of a card of so many GB, for which so much is free here; without one that for 24 GB: the leanest that keeps the model on the card."""
+    if card is None:
+        return next(row for row in memory.PLANS if row.name == "body")
+    available = min(free_bytes, room(card))
+    return memory.plan(available, 0) or sys.exit(memory.why_none(available, 0))
+
+
+def room(card: int) -> int:
+    """Bytes that a card of so many GB has for torch and for the plan, as ``local`` counts them: what CUDA itself takes is not theirs."""
+    return card * memory.GIB - CONTEXT_BYTES
+
+
 def run_alone(given: argparse.Namespace, which: str) -> dict:
     command = [sys.executable, "-m", "benchmarks.engine", "--memory", which, "--size", str(given.size), "--steps", "4"]
     done = subprocess.run([*command, *(["--cap", str(given.cap)] if given.cap else [])], capture_output=True, text=True)
-    if done.returncode:
-        return {"failed": done.stderr.strip().splitlines()[-1]}
+    if done.returncode:  # nothing is recorded then
+        said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+        sys.exit(f"The memory of {which} was not measured: {said[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
