@@ -1,8 +1,8 @@
-"""An image of the mini beside another program that keeps half of the cores busy, with torch's threads as torch has them and as we do.
+"""The stock pipeline beside another program that keeps half of the cores busy, with torch's threads as torch has them and as we do.
 
     python -m benchmarks.busy
 
-The same stock pipeline runs both times, in processes of their own in turns; the numbers are medians.
+The same pipeline with the mini's weights runs both times, in processes of their own in turns; the numbers are medians.
 """
 
 import argparse

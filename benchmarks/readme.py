@@ -84,11 +84,12 @@ def overhead() -> str:
             f"{page['limits']['load_ratio']} times",
         ),
         *(
-            (f"an image of the mini {where}, relative to the stock pipeline", f"{busy[f'{name}_ratio']:.2f} times", f"{limit:g} times")
-            for name, where, limit in (
-                ("busy", "while another program keeps half of the cores busy", busy["limits"]["busy_ratio"]),
-                ("quiet", "while nothing else runs", busy["limits"]["quiet_ratio"]),
+            (
+                f"an image by the stock pipeline with this program's thread settings, relative to without them, while {others}",
+                f"{busy[f'{name}_ratio']:.2f} times",
+                f"{busy['limits'][f'{name}_ratio']:g} times",
             )
+            for name, others in (("busy", "another program keeps half of the cores busy"), ("quiet", "nothing else runs"))
         ),
         (f"edge map of a {maps['photo']} photo, relative to the bare OpenCV calls", f"{maps['ratio']:.2f} times", "1.2 times"),
         (
