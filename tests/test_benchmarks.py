@@ -1,8 +1,12 @@
 """What a measurement measures and records. None is run here: they take minutes."""
 
+import json
+import re
+import shutil
+
 import pytest
 
-from benchmarks import engine, memory, record
+from benchmarks import engine, memory, readme, record
 from flux_demo.engine.memory import GIB
 
 
@@ -18,3 +22,26 @@ def test_a_measurement_that_fails_is_not_recorded(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="The memory of engine was not measured: .*benchmarks"):
         engine.main()
     assert not list(tmp_path.iterdir())
+
+
+def test_every_limit_in_the_table_is_a_recorded_one(tmp_path, monkeypatch):
+    shutil.copytree(record.RESULTS, tmp_path, dirs_exist_ok=True)
+    for file in tmp_path.glob("*.json"):
+        file.write_text(json.dumps(doubled(json.loads(file.read_text("utf-8")))), "utf-8")
+
+    def limits() -> list[float]:
+        return [float(re.search(r"([\d.]+) \w+ \|$", row)[1]) for row in readme.overhead().splitlines()[2:]]
+
+    before = limits()
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    assert limits() == [2 * limit for limit in before]
+
+
+def doubled(result):
+    """The result with every limit twice as high."""
+    if isinstance(result, list):
+        return [doubled(each) for each in result]
+    if not isinstance(result, dict):
+        return result
+    high = {name: {each: 2 * value for each, value in limits.items()} for name, limits in result.items() if name == "limits"}
+    return {name: 2 * value if name in ("limit", "goal_ms") else doubled(value) for name, value in result.items()} | high
