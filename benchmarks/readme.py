@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks import advice, engine, memory
+from benchmarks import advice, engine, memory, soak
 from benchmarks.record import RESULTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +25,7 @@ def filled(text: str) -> str:
         "loading": loading(),
         "engine": engine.table(),
         "overhead": overhead(),
+        "soak": soaked(),
     }
     for name, table in tables.items():
         rows = table.strip() if table.strip().count("\n") > 1 else "Not recorded yet."
@@ -113,6 +114,22 @@ def overhead() -> str:
         ),
     ]
     return "\n".join(["| what | measured | limit |", "|---|---|---|", *(f"| {what} | {value} | {limit} |" for what, value, limit in rows)])
+
+
+def soaked() -> str:
+    """Whether the page held out, and what it holds more than before."""
+    result = json.loads((RESULTS / "soak.json").read_text("utf-8"))
+    what = {
+        "crossed": f"images that were another client's, of {result['images']}",
+        "problems": f"calls that failed, of {result['images'] + sum(result['other_calls'].values())}",
+        "clients_that_hang": f"clients that came to no end, of {result['clients']}",
+        "temporary_files_after_the_end": "temporary files once the page has ended",
+        "memory_mib": "memory, more than before (MiB)",
+        "handles": "open files and connections, more than before",
+        "threads": "threads, more than before",
+    }
+    rows = [f"| {what[name]} | {value} | {soak.LIMITS[name]} |" for name, value in soak.more(result).items()]
+    return "\n".join(["| what | measured | limit |", "|---|---|---|", *rows])
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from benchmarks import engine, memory, readme, record
+from benchmarks import engine, memory, readme, record, soak
 from flux_demo.engine.memory import GIB
 
 
@@ -35,6 +35,13 @@ def test_every_limit_in_the_table_is_a_recorded_one(tmp_path, monkeypatch):
     before = limits()
     monkeypatch.setattr(readme, "RESULTS", tmp_path)
     assert limits() == [2 * limit for limit in before]
+
+
+def test_a_page_that_holds_more_afterwards_is_over_its_limit():
+    result = json.loads((record.RESULTS / "soak.json").read_text("utf-8"))
+    assert soak.over(result) == []
+    result["after"]["handles"] += 100
+    assert soak.over(result | {"crossed": 1}) == ["crossed", "handles"]
 
 
 def doubled(result):
