@@ -53,7 +53,7 @@ def main() -> None:
             "own_ms_per_request": round(own * 1000, 1),
             "own_share_of_an_image": round(share, 3),
             "studio_through_it_adds_ms": round(added * 1000, 1),
-            "two_copies_over_one": round(two / one, 2),
+            "two_replicas_over_one": round(two / one, 2),
             "load_average": os.getloadavg()[0],
         },
     )

@@ -243,7 +243,7 @@ def test_a_model_that_cannot_load_is_never_ready_and_says_why(service):
     assert service.client.get("/v1/health/ready").status_code == 200, "the other application on that Ray"
 
 
-def test_a_copy_that_is_killed_under_load_loses_no_request_and_it_is_said(service):
+def test_a_replica_that_is_killed_under_load_loses_no_request_and_it_is_said(service):
     replica = service.replicas()[0]
     idle = work_of(replica)
     with ThreadPoolExecutor(2) as pool:
