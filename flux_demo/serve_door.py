@@ -32,6 +32,7 @@ PATIENCE_S = 60.0  # that a request waits for the replicas of a service that was
 OURS = re.compile(r"(# \w+ )?ray_(serve|flux_demo)_")  # lines of Ray's metrics that are about the service
 DIED_TWICE = "The machine that worked on this image failed, and so did a second one. Try again in a minute."
 NOT_JSON = {"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error", "input": {}}
+FAILED = "The service failed at this request, and its logs say why. Try again in a minute."
 LOADING = "The models are still being loaded. Wait until /v1/health/ready answers 200."
 
 
@@ -42,6 +43,12 @@ api = FastAPI(title="FLUX.1 [dev]", version=VERSION, openapi_url=None, docs_url=
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """ASCII throughout, because a request may hold half of a surrogate pair and a refusal repeats it."""
     return Response(json.dumps(content, allow_nan=False), status, headers, "application/json")
+
+
+@api.exception_handler(Exception)
+async def _failed(request: Request, error: Exception) -> Response:
+    """The answer where nobody knew what to say; the error goes on to Serve's log."""
+    return _json({"detail": FAILED}, 500)
 
 
 @serve.ingress(api)

@@ -97,9 +97,12 @@ def faults(error: ValidationError) -> list[dict[str, Any]]:
     found = error.errors(include_url=False)
     for fault in found:
         fault["loc"] = ("body", *fault["loc"])
-        text = repr(fault["input"])
-        if len(text) > MAX_INPUT or text in ("inf", "-inf", "nan"):  # the last are not JSON
-            fault["input"] = text[:MAX_INPUT]
+        try:
+            fits = len(json.dumps(fault["input"], allow_nan=False)) <= MAX_INPUT
+        except ValueError:  # an infinity, which 1e999 is for Python and nothing for JSON
+            fits = False
+        if not fits:
+            fault["input"] = repr(fault["input"])[:MAX_INPUT]
     return [{**fault, "loc": list(fault["loc"])} for fault in found]
 
 

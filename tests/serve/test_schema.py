@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from flux_demo.backends.diffusion import mini
 from flux_demo.modes import MODES
-from flux_demo.serve_schema import Options, faults, request_model
+from flux_demo.serve_schema import Options, faults, parse, request_model
 from stand_ins import nvidia_schema
 from stand_ins.nvidia_schema import NIM_ONLY, SHARED
 from tests.serve.running import SMALL
@@ -49,6 +49,13 @@ def test_it_refuses_fields_as_nvidias_contract_says(model, change, expected):
     assert {(fault["type"], fault["loc"][-1]) for fault in detail} == expected
     assert all(fault["loc"][0] == "body" and fault["msg"] for fault in detail)
     json.dumps(detail, allow_nan=False)
+
+
+@pytest.mark.parametrize("body", ['{"seed": 1e999}', '{"prompt": "x", "seed": [-1e999]}', "[1e999]", '{"prompt": "x", "steps": 1e999}'])
+def test_an_infinity_is_refused_in_json_wherever_it_stands(model, body):
+    with pytest.raises(ValidationError) as refused:
+        parse(body.encode(), "application/json", model)
+    assert "inf" in json.dumps(faults(refused.value), allow_nan=False)
 
 
 def test_with_a_nims_limits_it_refuses_in_a_nims_words():

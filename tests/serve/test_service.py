@@ -70,6 +70,7 @@ def test_it_refuses_fields_as_nvidias_contract_says(service):
         b"\xff\xfe",
         b'{"prompt": NaN}',
         b'{"prompt": 3, "seed": 1e999}',
+        b'{"prompt": "x", "seed": [1e999]}',
         b'{"prompt": "\\ud800"}',
         b'{"prompt": "x", "mode": "\\ud800"}',
     ],
