@@ -10,6 +10,7 @@ import math
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -120,8 +121,9 @@ class Service:
         async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
             for node in ray.nodes():
                 if node["Alive"] and node.get("MetricsExportPort"):
-                    answer = await client.get(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics")
-                    texts += [line for line in answer.text.splitlines(keepends=True) if OURS.match(line)]
+                    with suppress(httpx.HTTPError):  # it counts as alive for a while after it died
+                        answer = await client.get(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics")
+                        texts += [line for line in answer.text.splitlines(keepends=True) if OURS.match(line)]
         return PlainTextResponse("".join(texts), media_type="text/plain; version=0.0.4")
 
     async def _read(self, request: Request) -> tuple[dict[str, Any], Response | None]:
