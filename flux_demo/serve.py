@@ -32,6 +32,7 @@ OBJECT_STORE = 256 * 2**20  # bytes of shared memory; a picture has a few millio
 HEALTH_S = 3.0  # between two looks whether a replica lives; one that died is replaced after the next
 IDLE_S = 0.3  # between two looks of a replica that is shut down whether its image is finished
 DRAIN_S = 600.0  # that an image under way has to finish when its replica is shut down
+NOT_STARTED = "Ray could not start on this machine ({}). Mend that, and try again."
 NOT_DEPLOYED = (
     "Ray could not deploy the service. Its logs say why, by default those in /tmp/ray/session_latest/logs: mend that, and try again."
 )
@@ -65,14 +66,18 @@ def start(options: Options, host: str = "127.0.0.1", port: int = 8000, cpus: int
     """Start Ray and the service on this machine, and wait until its models are loaded or cannot be. Raises BackendUnavailable."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 leaves the replicas what every other program leaves
-    ray.init(
-        num_cpus=cpus,
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE,
-        runtime_env={"env_vars": {"PYTHONPATH": str(ASSETS.parent)}},  # replicas find this program from whatever folder it was started
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
+    try:
+        ray.init(
+            "local",  # its own Ray, whatever runs here already and whatever RAY_ADDRESS says
+            num_cpus=cpus,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE,
+            runtime_env={"env_vars": {"PYTHONPATH": str(ASSETS.parent)}},  # replicas find this program from whatever folder it was started
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except Exception as error:  # Ray's own errors, Python's and the system's
+        raise BackendUnavailable(NOT_STARTED.format(str(error).partition("\n")[0][:200].rstrip("."))) from error
     check_gpus(options)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # at each start it says that the options below "will not be applied"
     serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR", "enable_access_log": False})

@@ -21,12 +21,14 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = {"prompt": "a red cube on grass", "width": 128, "height": 128, "steps": 1, "seed": 7}
-# Ray is told of a GPU, and of a processor more than two replicas take, so that a replica of FLUX is started beside them.
+# Ray is told of a GPU, and of a processor more than two replicas take, so that a replica of FLUX is started beside them; and of another Ray,
+# which is none of the service's business.
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "NO_PROXY": "127.0.0.1",
     "OMP_NUM_THREADS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ADDRESS": "127.0.0.1:9",
     "RAY_OVERRIDE_RESOURCES": '{"CPU": 3, "GPU": 1}',
 }
 LONG = SMALL | {"width": 256, "height": 256, "steps": 100}

@@ -12,6 +12,7 @@ from flux_demo.serve_schema import Options, faults, parse, request_model
 from stand_ins import nvidia_schema
 from stand_ins.nvidia_schema import NIM_ONLY, SHARED
 from tests.serve.running import SMALL
+from tests.starting import free_port
 
 
 @pytest.fixture
@@ -122,6 +123,16 @@ def test_a_port_that_is_taken_is_not_shared(capsys):
         other.listen()
         assert main(["--backend", "mini", "--port", str(other.getsockname()[1])]) == 3
     assert "taken by another program" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_ray_that_cannot_start_is_said_in_words(tmp_path, monkeypatch, capsys):
+    from flux_demo.serve import main
+
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file"))
+    assert main(["--backend", "mini", "--port", str(free_port())]) == 3
+    assert "Ray could not start on this machine (" in capsys.readouterr().err
 
 
 def test_the_options_are_json():
