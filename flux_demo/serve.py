@@ -32,6 +32,7 @@ OBJECT_STORE = 256 * 2**20  # bytes of shared memory; a picture has a few millio
 HEALTH_S = 3.0  # between two looks whether a replica lives; one that died is replaced after the next
 IDLE_S = 0.3  # between two looks of a replica that is shut down whether its image is finished
 DRAIN_S = 600.0  # that an image under way has to finish when its replica is shut down
+ONLY_GPUS = "FLUX_DEMO_DEVICE is cpu, and each replica of FLUX takes a GPU. Leave that setting out, or choose --backend mini."
 NOT_STARTED = "Ray could not start on this machine ({}). Mend that, and try again."
 NOT_DEPLOYED = (
     "Ray could not deploy the service. Its logs say why, by default those in /tmp/ray/session_latest/logs: mend that, and try again."
@@ -159,8 +160,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _why_not_local() -> str | None:
-    """Why this machine can run no mode of ``local``; None if it can run one."""
-    local = resolve_name(BACKENDS["local"])(Settings.from_env())
+    """Why the service can run no mode of ``local`` on this machine; None if it can run one."""
+    settings = Settings.from_env()
+    if settings.device == "cpu":
+        return ONLY_GPUS
+    local = resolve_name(BACKENDS["local"])(settings)
     refusals = [local.refusal(mode) for mode in MODES.values()]
     return refusals[0].reason if all(refusals) else None
 

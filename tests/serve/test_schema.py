@@ -4,13 +4,16 @@ import json
 import socket
 
 import pytest
+import torch
 from pydantic import ValidationError
 
-from flux_demo.backends.diffusion import mini
+from flux_demo.backends.diffusion import local, mini
 from flux_demo.modes import MODES
 from flux_demo.serve_schema import Options, faults, parse, request_model
+from flux_demo.settings import Settings
 from stand_ins import nvidia_schema
 from stand_ins.nvidia_schema import NIM_ONLY, SHARED
+from tests.engine.tiny import build
 from tests.serve.running import SMALL
 from tests.starting import free_port
 
@@ -123,6 +126,18 @@ def test_a_port_that_is_taken_is_not_shared(capsys):
         other.listen()
         assert main(["--backend", "mini", "--port", str(other.getsockname()[1])]) == 3
     assert "taken by another program" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_flux_on_the_processor_is_not_served(tmp_path, monkeypatch, capsys):
+    """Though the page may run it so."""
+    from flux_demo.serve import main
+
+    monkeypatch.setenv("FLUX_DEMO_DEVICE", "cpu")
+    monkeypatch.setenv("FLUX_DEMO_TEXT_MODEL", str(build(tmp_path / "tiny", torch.float32)))
+    assert local(Settings.from_env()).refusal(MODES["text"]) is None
+    assert main(["--backend", "local", "--port", str(free_port())]) == 3
+    assert "FLUX_DEMO_DEVICE is cpu" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
