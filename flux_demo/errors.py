@@ -8,6 +8,7 @@
     ├── DownloadFailed          the model files could not be fetched
     └── GenerationFailed        the run began and did not end in an image
         ├── OutOfMemory         the device's memory ran out
+        ├── GpuFailed           the GPU failed, and every call of this process may fail from now on
         ├── ContentRefused      a content filter withheld the image
         └── Unreachable         the service did not answer, or not in time
     Cancelled                   the person stopped the run; not an error
@@ -58,6 +59,10 @@ class GenerationFailed(FluxDemoError):
 
 
 class OutOfMemory(GenerationFailed):
+    pass
+
+
+class GpuFailed(GenerationFailed):
     pass
 
 

@@ -11,7 +11,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from flux_demo import background
-from flux_demo.errors import BackendUnavailable, Cancelled, ContentRefused, FluxDemoError, InvalidRequest
+from flux_demo.errors import BackendUnavailable, Cancelled, ContentRefused, FluxDemoError, GpuFailed, InvalidRequest
 from flux_demo.gallery import Gallery
 from flux_demo.modes import MODES, Mode
 from flux_demo.request import GenerationRequest, Size
@@ -32,12 +32,18 @@ class Generator:
         backend = resolve_name(BACKENDS[chosen.backend])(settings)
         self._studio = Studio(settings, [backend], Gallery(settings.outputs_folder))  # its gallery is never used
         self._problems: dict[str, str] = {}  # why a mode cannot run; the constructor of a replica must not fail, or nobody could say why
+        self._gpu_failed: GpuFailed | None = None
         self._at_once = chosen.replica_range[1]
         for mode in reversed(MODES.values()):  # the text mode last: where memory has room for one, it is the one that stays
             try:
                 self._studio.route(mode.name).backend.warm_up(mode)
             except FluxDemoError as error:
                 self._problems[mode.nim] = str(error)
+
+    def check_health(self) -> None:
+        """Asked by Serve, which replaces a replica where this raises. One whose GPU has failed is never busy, and would attract the requests."""
+        if self._gpu_failed:
+            raise self._gpu_failed
 
     async def describe(self) -> dict[str, Any]:
         """What can be asked: by NVIDIA's name of each mode that runs its dials and its model; without any, the problem."""
@@ -78,6 +84,8 @@ class Generator:
         except InvalidRequest as error:
             return {"status": 422, "detail": str(error)}
         except FluxDemoError as error:
+            if isinstance(error, GpuFailed):
+                self._gpu_failed = error
             return {"status": 503 if isinstance(error, BackendUnavailable) else 500, "detail": str(error)}
         file = BytesIO()
         drawn.image.save(file, "PNG", compress_level=1)

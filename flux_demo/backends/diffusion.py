@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,7 +20,7 @@ from flux_demo.backends.local import Local
 from flux_demo.backends.mini import Mini
 from flux_demo.engine.failures import Failure, failure_in_run
 from flux_demo.engine.presets import COMPILED, EXACT
-from flux_demo.errors import BackendUnavailable, Cancelled, FluxDemoError, GenerationFailed, OutOfMemory
+from flux_demo.errors import BackendUnavailable, Cancelled, FluxDemoError, OutOfMemory
 from flux_demo.model_files import ModelFiles
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
@@ -186,8 +186,9 @@ class Diffusion(Backend):
                 raise
             # The caller still holds the error, and its traceback every tensor of the calls that failed.
             traceback.clear_frames(error.__traceback__)
-        worded = self._weights.ran_out(self._cache, failure) if failure.ran_out else GenerationFailed(failure.sentence)
-        self._let_go()
+        worded = self._weights.ran_out(self._cache, failure) if failure.ran_out else failure.kind(failure.sentence)
+        with suppress(RuntimeError):  # a GPU that has failed refuses this too
+            self._let_go()
         raise worded
 
     def _let_go(self) -> None:

@@ -87,7 +87,7 @@ def draw(request: GenerationRequest) -> Iterator[Event]:
         failure = failure_in_run(error)
         if failure is None:
             raise
-        yield Failed("OutOfMemory" if failure.ran_out else "GenerationFailed", _worded(failure, "Choose a smaller size."))
+        yield Failed("OutOfMemory" if failure.ran_out else failure.kind.__name__, _worded(failure, "Choose a smaller size."))
 
 
 def _worded(failure: Failure, remedy: str) -> str:

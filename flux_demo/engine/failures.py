@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
-from flux_demo.errors import causes
+from flux_demo.errors import GenerationFailed, GpuFailed, causes
 
 GPU_MEMORY, MAIN_MEMORY = "GPU memory", "main memory"
 
@@ -19,6 +19,7 @@ class Failure:
     classes: tuple[str, ...] = ()  # names, because torch may not be here
     errnos: tuple[int, ...] = ()
     ran_out: str | None = None  # of what: GPU_MEMORY or MAIN_MEMORY
+    kind: type[GenerationFailed] = GenerationFailed  # what is raised, except where something ran out
 
 
 FAILURES = (
@@ -86,6 +87,7 @@ FAILURES = (
         "The GPU reported an error in the middle of the run. Try again; if it happens again, restart this program or the machine.",
         signs=("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS"),
         classes=("AcceleratorError",),
+        kind=GpuFailed,
     ),
 )
 

@@ -96,10 +96,10 @@ def reading(part: str) -> Iterator[None]:
         failure = failure_of(error)
         if failure and failure.ran_out:
             raise  # whoever made the plan says what is tried next
+        if failure:
+            raise failure.kind(failure.sentence) from error
         raise GenerationFailed(
-            failure.sentence
-            if failure
-            else f"The {part} cannot be read: a file is damaged, incomplete or of another kind of model. Delete the model's folder and fetch or copy it again."
+            f"The {part} cannot be read: a file is damaged, incomplete or of another kind of model. Delete the model's folder and fetch or copy it again."
         ) from error
 
 

@@ -12,7 +12,7 @@ from flux_demo.backends.diffusion import Diffusion, local, mini
 from flux_demo.backends.machine import Card, Machine
 from flux_demo.backends.mini import Mini
 from flux_demo.engine.memory import GIB
-from flux_demo.errors import BackendUnavailable, Cancelled, FluxDemoError, GenerationFailed, InvalidRequest, OutOfMemory
+from flux_demo.errors import BackendUnavailable, Cancelled, FluxDemoError, GpuFailed, InvalidRequest, OutOfMemory
 from flux_demo.model_files import mini_files
 from flux_demo.modes import MODES
 from flux_demo.progress import Phase, Status
@@ -222,9 +222,15 @@ def test_a_model_that_was_fetched_since_then_is_the_one_that_runs(folder):
     assert seen == [("a base with a LoRA", True), ("the model itself", True), ("the model itself", False)]
 
 
-def test_a_gpu_that_fails_is_worded(folder):
-    backend = Diffusion(Tight(folder, RuntimeError("CUDA error: an illegal memory access was encountered")))
-    with pytest.raises(GenerationFailed, match="The GPU reported an error"):
+def test_a_gpu_that_fails_is_worded(folder, monkeypatch):
+    error = RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def refuse():
+        raise error  # as CUDA does from then on
+
+    backend = Diffusion(Tight(folder, error))
+    with monkeypatch.context() as patch, pytest.raises(GpuFailed, match="The GPU reported an error"):
+        patch.setattr("flux_demo.engine.allocators.free_memory", refuse)
         backend.generate(ask(), quiet, quiet)
     assert backend.generate(ask(), quiet, quiet).image.size == (128, 128)
 

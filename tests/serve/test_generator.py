@@ -3,8 +3,12 @@
 import asyncio
 
 import gguf
+import pytest
 import torch
 
+from flux_demo.backends.diffusion import Diffusion
+from flux_demo.backends.mini import Mini
+from flux_demo.errors import GpuFailed
 from flux_demo.modes import MODES
 from flux_demo.serve_generator import Generator
 from flux_demo.serve_schema import Options
@@ -12,6 +16,7 @@ from flux_demo.settings import BACKENDS
 from tests.conftest import RecordingBackend
 from tests.engine.formats import in_bfl_layout, save_gguf, weights_of
 from tests.engine.tiny import build
+from tests.serve.running import SMALL
 
 
 def test_it_names_the_model_of_each_mode_and_no_path(tmp_path, monkeypatch):
@@ -39,3 +44,22 @@ def test_the_text_mode_is_the_last_that_is_loaded(monkeypatch):
     monkeypatch.setitem(BACKENDS, "mini", f"{__name__}:Warmed")
     (backend,) = Generator(Options("mini").to_dict())._studio.backends
     assert sorted(backend.requests) == sorted(MODES) and backend.requests[-1] == "text"
+
+
+class OnFailedGpu(Mini):
+    def model_cache(self, files):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def on_failed_gpu(settings):
+    return Diffusion(OnFailedGpu())
+
+
+def test_a_replica_whose_gpu_has_failed_is_not_healthy(monkeypatch):
+    monkeypatch.setitem(BACKENDS, "mini", f"{__name__}:on_failed_gpu")
+    replica = Generator(Options("mini").to_dict())
+    replica.check_health()
+    answer = asyncio.run(replica.generate(SMALL | {"mode": "base", "cfg_scale": 3.5}))
+    assert answer["status"] == 500 and "GPU reported an error" in answer["detail"]
+    with pytest.raises(GpuFailed):
+        replica.check_health()
