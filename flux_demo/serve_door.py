@@ -24,6 +24,7 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 from ray.util.metrics import Counter
 
+from flux_demo.backends.nvidia import own_service
 from flux_demo.serve_schema import document, faults, parse, request_model
 from flux_demo.version import VERSION
 
@@ -85,13 +86,12 @@ class Service:
         except RayActorError:
             return _json({"detail": DIED_TWICE}, 500)
         said = answer.get("said", {}) | ({"retried": "once"} if retried else {})
-        headers = {f"X-Flux-Demo-{name}": value for name, value in said.items() if value and value.isascii()}
         if "detail" in answer:
-            return _json({"detail": answer["detail"]}, answer["status"], headers)
+            return _json({"detail": answer["detail"]}, answer["status"], own_service.headers(said))
         self._seconds += 0.2 * (time.monotonic() - began - self._seconds)
         image = base64.b64encode(answer["image"]).decode("ascii")
         artifact = {"base64": image, "finishReason": answer["reason"], "seed": answer["seed"]}
-        return _json({"artifacts": [artifact]}, 200, headers)
+        return _json({"artifacts": [artifact]}, 200, own_service.headers(said))
 
     @api.get("/v1/health/live")
     async def live(self) -> dict[str, str]:

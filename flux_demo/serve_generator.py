@@ -89,7 +89,8 @@ class Generator:
             return {"status": 503 if isinstance(error, BackendUnavailable) else 500, "detail": str(error)}
         file = BytesIO()
         drawn.image.save(file, "PNG", compress_level=1)
-        said = {"model": drawn.model, "safety": drawn.safety, "seconds": f"{seconds:.3f}"}
+        said = {"model": drawn.model, "safety": drawn.safety, "preset": drawn.preset, "plan": drawn.plan, "notes": "\n".join(drawn.notes)}
+        said["seconds"] = f"{seconds:.3f}"
         return {"reason": "SUCCESS", "image": file.getvalue(), "seed": seed, "said": said}
 
     def _request(self, mode: Mode, asked: Mapping[str, Any], seed: int) -> GenerationRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ class Finished:
         wanted = recipe_of(request, DrawnImage(_NO_IMAGE, model, request.preset), backend, 0.0, "", "")
         if wanted.seed is None:
             return None
+        left_out = INCIDENTAL if request.preset else {*INCIDENTAL, "preset"}  # without one in a complete request, the service chooses it
         for path, recipe in self._candidates(wanted.mode, wanted.seed):
-            if _asked(recipe) == _asked(wanted) and path.is_file():
+            if _asked(recipe, left_out) == _asked(wanted, left_out) and path.is_file():
                 return GeneratedImage(path, request, recipe, recipe.seconds)
         return None
 
@@ -54,8 +56,8 @@ def _recipe(path: Path) -> Recipe | None:
         return None
 
 
-def _asked(recipe: Recipe) -> dict[str, Any]:
-    values = {name: value for name, value in asdict(recipe).items() if name not in INCIDENTAL}
+def _asked(recipe: Recipe, left_out: Set[str]) -> dict[str, Any]:
+    values = {name: value for name, value in asdict(recipe).items() if name not in left_out}
     if values["control"]:
         values["control"] = {name: values["control"][name] for name in ("kind", "sha256")}  # the pixels say how it was drawn
     return values

@@ -1,6 +1,7 @@
 """Lists of requests: what a line may say, what is said of a broken one, and going on where it stopped."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +124,12 @@ def test_what_is_done_is_not_generated_again(studio, backend, listed):
     run.close()
     assert [line.reused for line in studio.batch(file)] == [True, True, False, False]
     assert len(backend.requests) == 4
+
+
+def test_a_preset_that_the_service_chose_makes_no_other_image_of_it(studio, backend, listed):
+    generate, file = backend.generate, listed({"mode": "text", "prompt": "a", "steps": 1, "seed": 1})
+    backend.generate = lambda *words: replace(generate(*words), preset="exact")
+    assert [line.reused for _ in range(2) for line in studio.batch(file)] == [False, True]
 
 
 def test_a_line_without_a_seed_keeps_the_one_it_was_given(studio, backend, listed):

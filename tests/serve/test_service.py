@@ -147,9 +147,11 @@ def test_the_page_and_the_command_line_use_it_as_a_nim(service, settings, photo,
     assert "the mini" in there.route(mode).backend.title
     size = Size(128, 144)
     control = here.preview(mode, photo, size) if MODES[mode].control else None
-    request = GenerationRequest(mode, "a red cube", seed=3, steps=2, size=size, control=control)
+    request = GenerationRequest(mode, "a red cube on grass, " * 20, seed=3, steps=2, size=size, control=control)
     made, expected = there.generate(request), here.generate(request)
     assert (made.recipe.seed, made.recipe.model, made.recipe.backend, made.recipe.safety) == (3, "mini", "nim", None)
+    assert (made.recipe.preset, made.recipe.plan, made.notes) == (expected.recipe.preset, expected.recipe.plan, expected.notes)
+    assert "tokens were ignored" in " ".join(made.notes)
     difference = np.abs(np.asarray(made.image, np.int16) - np.asarray(expected.image, np.int16))
     assert difference.mean() < 1  # not equal bit by bit: a replica has one thread
     there.close()

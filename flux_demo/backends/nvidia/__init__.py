@@ -17,9 +17,10 @@ from flux_demo.backends.nvidia.address import address_problem, base_url, clear_t
 from flux_demo.backends.nvidia.answers import read_image
 from flux_demo.backends.nvidia.container import Container, missing_variant, probe
 from flux_demo.backends.nvidia.errors import HOSTED, KEY_PAGE, NIM, Service, detail_of, failure, faults_of, quoted
+from flux_demo.backends.nvidia.own_service import said, said_lines
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, Pace
 from flux_demo.backends.nvidia.payload import NVIDIAS, dials, hosted_body, nim_body
-from flux_demo.backends.nvidia.schema import Limits, printable
+from flux_demo.backends.nvidia.schema import Limits
 from flux_demo.errors import BackendUnavailable, FluxDemoError
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
@@ -42,6 +43,7 @@ ONLY_SAMPLES = (
     "It follows only NVIDIA's own four sample images, not your photo. "
     "Use this machine's GPU, your NIM or the mini for photos, or start with --backend hosted for the samples."
 )
+RETRIED = "The machine that worked on this image failed, and another one generated it."
 NO_URL = "FLUX_DEMO_NIM_URL is not set. Start a NIM and set the variable to its address, for example http://localhost:8000."
 
 
@@ -177,9 +179,10 @@ class Nim(Backend):
         self._missing.pop(mode.name, None)
         if not container.limits.models:
             return _drawn(request, answer.body, NIM, self.model_name(mode), "your NIM's filter: passed")
-        drawn = _drawn(request, answer.body, NIM, _said(answer, "model") or self.model_name(mode), _said(answer, "safety"))
-        retried = ("The machine that worked on this image failed, and another one generated it.",) if _said(answer, "retried") else ()
-        return replace(drawn, notes=(*drawn.notes, *retried))
+        model, safety, preset, plan, retried = (said(answer.headers, name) for name in ("model", "safety", "preset", "plan", "retried"))
+        drawn = _drawn(request, answer.body, NIM, model or self.model_name(mode), safety)
+        notes = (*drawn.notes, *said_lines(answer.headers, "notes"), *([RETRIED] if retried else []))
+        return replace(drawn, preset=preset, plan=plan, notes=notes)
 
     def close(self) -> None:
         self._connection.close()
@@ -231,14 +234,6 @@ class _LazyConnection:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _said(answer: Answer, name: str) -> str | None:
-    """What this program's own service says of an image, beyond a NIM's answer."""
-    try:
-        return printable(answer.headers.get(f"x-flux-demo-{name}"))
-    except ValueError:
-        return None
 
 
 def _drawn(request: GenerationRequest, body: bytes, service: Service, model: str, safety: str | None) -> DrawnImage:

@@ -114,9 +114,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def printable(text: Any) -> str:
+def printable(text: Any, most: int = 200) -> str:
     """A service's own short word, fit to be shown. Raises ValueError for anything else."""
-    if not isinstance(text, str) or not text.isprintable() or not 0 < len(text) <= 200:
+    if not isinstance(text, str) or not text.isprintable() or not 0 < len(text) <= most:
         raise ValueError("not a short text")
     return text
 
