@@ -20,14 +20,15 @@ from ray import serve
 
 from flux_demo.backends.machine import processors
 from flux_demo.errors import BackendUnavailable, FluxDemoError
-from flux_demo.listening import in_url, is_loopback, read_host, read_port
+from flux_demo.listening import is_loopback, read_host, read_port, to_open
 from flux_demo.modes import MODES
 from flux_demo.safety import ACCEPTED
-from flux_demo.serve_door import Service
+from flux_demo.serve_door import PATIENCE_S, Service
 from flux_demo.serve_generator import Generator
 from flux_demo.serve_schema import SERVED, Options
 from flux_demo.settings import ASSETS, BACKENDS, Settings
 
+NAME = "flux_demo"  # of the application on Ray Serve
 OBJECT_STORE = 256 * 2**20  # bytes of shared memory; a picture has a few million
 HEALTH_S = 3.0  # between two looks whether a replica lives; one that died is replaced after the next
 IDLE_S = 0.3  # between two looks of a replica that is shut down whether its image is finished
@@ -95,12 +96,19 @@ def check_gpus(options: Options) -> None:
         )
 
 
-def deploy(options: Options) -> None:
-    """Deploy the service, or deploy it anew while the old replicas finish what they have. Raises BackendUnavailable."""
+def deploy(options: Options, name: str = NAME, route_prefix: str = "/") -> None:
+    """Deploy the service, or deploy it anew while the old replicas finish what they have. Says on standard error what cannot run there.
+
+    Raises BackendUnavailable.
+    """
     try:
-        serve.run(application(options.to_dict()), name="flux_demo", route_prefix="/")
+        door = serve.run(application(options.to_dict()), name=name, route_prefix=route_prefix)
+        refused: dict[str, str] = door.refused.remote().result(timeout_s=2 * PATIENCE_S)
     except Exception as error:  # Ray's own errors, and a RuntimeError with stack traces where no replica could be started
         raise BackendUnavailable(NOT_DEPLOYED) from error
+    for reason in dict.fromkeys(refused.values()):
+        modes = ", ".join(sorted(mode for mode in refused if refused[mode] == reason))
+        print(f"Cannot run {modes}: {reason} Then start the service again, or send it SIGHUP.", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -130,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda number, frame: events.put(number))
     if options.public and asked.allow_unfiltered and backend == "local":
         print(ACCEPTED, flush=True)
-    print(f"Running on http://{in_url(host)}:{port} with {backend}. Set FLUX_DEMO_NIM_URL to that for the page.", flush=True)
+    print(f"Running on {to_open(host, port)} with {backend}. Set FLUX_DEMO_NIM_URL to that for the page.", flush=True)
     deployer = ThreadPoolExecutor(1)
     while (event := events.get()) not in (signal.SIGINT, signal.SIGTERM):
         if not isinstance(event, Future):

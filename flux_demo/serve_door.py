@@ -25,6 +25,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.util.metrics import Counter
 
 from flux_demo.backends.nvidia import own_service
+from flux_demo.modes import MODES
 from flux_demo.serve_schema import document, faults, parse, request_model
 from flux_demo.version import VERSION
 
@@ -44,7 +45,8 @@ api = FastAPI(title="FLUX.1 [dev]", version=VERSION, openapi_url=None, docs_url=
 
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """ASCII throughout, because a request may hold half of a surrogate pair and a refusal repeats it."""
-    return Response(json.dumps(content, allow_nan=False), status, headers, "application/json")
+    known = own_service.headers({"Version": VERSION})  # a client that finds it may quote the answer
+    return Response(json.dumps(content, allow_nan=False), status, known | dict(headers or {}), "application/json")
 
 
 @api.exception_handler(Exception)
@@ -126,6 +128,11 @@ class Service:
                         texts += [line for line in answer.text.splitlines(keepends=True) if OURS.match(line)]
         return PlainTextResponse("".join(texts), media_type="text/plain; version=0.0.4")
 
+    async def refused(self) -> dict[str, str]:
+        """Of each mode that cannot run, by NVIDIA's name, why; asked by whoever deployed the service. Waits for the models as a request does."""
+        await self._problem(PATIENCE_S)
+        return self._about.get("refused", {})
+
     async def _read(self, request: Request) -> tuple[dict[str, Any], Response | None]:
         """The request's values with the defaults filled in, or the refusal."""
         body = bytearray()
@@ -159,7 +166,9 @@ class Service:
         until = time.monotonic() + patience_s
         while (loading := await self._is_loading()) and time.monotonic() < until:
             await asyncio.sleep(0.1)
-        return LOADING if loading else self._about["problem"]
+        if loading:
+            return LOADING
+        return None if self._model else self._about["refused"][MODES["text"].nim]
 
     async def _is_loading(self) -> bool:
         now = time.monotonic()
@@ -176,4 +185,4 @@ class Service:
     async def _ask(self) -> None:
         self._about = await self._generators.describe.remote()
         if self._about["modes"]:
-            self._model = request_model(self._about["modes"], self._about["models"], self._about["at_once"])
+            self._model = request_model(self._about["modes"], self._about["models"], self._about["at_once"], self._about["refused"])

@@ -46,13 +46,13 @@ class Generator:
             raise self._gpu_failed
 
     async def describe(self) -> dict[str, Any]:
-        """What can be asked: by NVIDIA's name of each mode that runs its dials and its model; without any, the problem."""
+        """What can be asked: by NVIDIA's name of each mode that runs its dials and its model, and of each other one why it cannot."""
         routes = [(mode, self._studio.route(mode.name)) for mode in MODES.values() if mode.nim not in self._problems]
         return {
             "modes": {mode.nim: route.dials.to_dict() for mode, route in routes},
             "models": {mode.nim: route.backend.model_name(mode) or route.backend.title for mode, route in routes},
             "at_once": self._at_once,
-            "problem": None if routes else self._problems[MODES["text"].nim],
+            "refused": self._problems,
         }
 
     async def generate(self, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,8 +49,13 @@ class Options:
         return asdict(self)
 
 
-def request_model(modes: Mapping[str, Mapping[str, Any]], models: Mapping[str, str], at_once: int) -> type[BaseModel]:
-    """The schema of ``/v1/infer`` for these modes, each with its dials as ``Dials.to_dict`` gives them, and with the name of its model."""
+def request_model(
+    modes: Mapping[str, Mapping[str, Any]], models: Mapping[str, str], at_once: int, refused: Mapping[str, str]
+) -> type[BaseModel]:
+    """The schema of ``/v1/infer`` for these modes, each with its dials as ``Dials.to_dict`` gives them, and with the name of its model.
+
+    ``refused``: the other modes, each with the reason.
+    """
     dials = next(iter(modes.values()))
     first, last, step = dials["sides"]
     width, height = map(int, dials["sizes"][0].split("x"))
@@ -60,6 +65,7 @@ def request_model(modes: Mapping[str, Mapping[str, Any]], models: Mapping[str, s
     beyond = {
         "models": models,
         "at_once": at_once,
+        "refused": refused,
         "sizes": dials["sizes"],
         "max_pixels": dials["max_pixels"],
         "defaults": {name: {"cfg_scale": row["guidance"], "steps": row["steps"]} for name, row in modes.items()},

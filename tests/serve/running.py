@@ -35,9 +35,8 @@ LONG = SMALL | {"width": 256, "height": 256, "steps": 100}
 QUEUE = 2
 UNREADY = """
 import os, ray, sys
-from ray import serve
 from flux_demo.errors import BackendUnavailable
-from flux_demo.serve import application, check_gpus
+from flux_demo.serve import check_gpus, deploy
 from flux_demo.serve_schema import Options
 ray.init(sys.argv[1], logging_level="ERROR", log_to_driver=False)
 check_gpus(Options("local"))
@@ -45,7 +44,7 @@ try:
     check_gpus(Options("local", "2"))
 except BackendUnavailable as error:
     print(error, flush=True)
-serve.run(application(Options("local").to_dict()), name="unready", route_prefix="/unready")
+deploy(Options("local"), "unready", "/unready")
 os._exit(0)
 """
 
@@ -100,10 +99,11 @@ class Running:
         return next(word.partition("=")[2] for word in words if word.startswith("--gcs-address="))
 
     def start_unready(self):
-        """Start FLUX, which has no files here, as an application of its own on the same Ray; what is said of more replicas than GPUs."""
+        """Start FLUX, which has no files here, as an application of its own on the same Ray; what is said of more replicas than GPUs, and of FLUX."""
         environment = os.environ | ENVIRONMENT | {"RAY_AUTH_MODE": "token"}
         words = [sys.executable, "-c", UNREADY, self.ray_address()]
-        return subprocess.run(words, cwd=ROOT, env=environment, timeout=200, check=True, capture_output=True, text=True).stdout
+        done = subprocess.run(words, cwd=ROOT, env=environment, timeout=200, check=True, capture_output=True, text=True)
+        return done.stdout, done.stderr
 
     def replicas(self):
         """The processes of the models."""

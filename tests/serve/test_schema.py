@@ -21,7 +21,7 @@ from tests.starting import free_port
 @pytest.fixture
 def model(settings):
     backend = mini(settings)
-    return request_model({mode.nim: backend.dials(mode).to_dict() for mode in MODES.values()}, {}, 1)
+    return request_model({mode.nim: backend.dials(mode).to_dict() for mode in MODES.values()}, {}, 1, {})
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_with_a_nims_limits_it_refuses_in_a_nims_words():
     """Compared with the stand-in, which keeps to NVIDIA's contract to the letter, one wrong value after the other and all together."""
     sizes = {"sizes": ["1024x1024"], "max_pixels": 2**24, "sides": [768, 1344, 64]}
     dials = sizes | {"guidance": 3.5, "steps": 50, "guidance_range": [1, 9], "guidance_open": True, "step_range": [5, 100]}
-    model = request_model({mode.nim: dials for mode in MODES.values()}, {}, 1)
+    model = request_model({mode.nim: dials for mode in MODES.values()}, {}, 1, {})
     sound = {"prompt": "x", "width": 1344, "height": 768, "cfg_scale": 3.5, "steps": 50, "seed": 0}
     wrong = {
         "prompt": ("x" * 10_001, 3, None),

@@ -233,13 +233,17 @@ def test_a_client_that_goes_away_frees_its_replica(service):
     assert sum(map(work_of, replicas)) - left < 30 * one, "it waited for images that nobody wants"
 
 
-def test_a_model_that_cannot_load_is_never_ready_and_says_why(service):
+def test_a_model_that_cannot_load_is_never_ready_and_says_why(service, tmp_path):
     """FLUX's files are not on this machine; Ray is told of a GPU, so that a replica is started all the same, in an application of its own."""
-    said = service.start_unready()
-    assert "Ray finds 1 here for 2. Ask for no more with --replicas" in said
+    gpus, why = service.start_unready()
+    assert "Ray finds 1 here for 2. Ask for no more with --replicas" in gpus
     problem = service.client.get("/unready/v1/health/ready")
     assert problem.status_code == 503 and problem.json()["status"] == "not ready"
     assert "NVIDIA GPU" in problem.json()["reason"] or "fetch" in problem.json()["reason"]
+    assert f"Cannot run base, canny, depth: {problem.json()['reason']} Then start the service again" in why
+    page = Studio.from_settings(Settings(backend="nim", nim_url=f"{service.url}/unready", outputs=str(tmp_path)))
+    assert page.status()["modes"]["text"]["reason"] == f"Your service says: {problem.json()['reason']}"
+    page.close()
     answer = service.client.post("/unready/v1/infer", json=SMALL)
     assert answer.status_code == 503 and answer.json()["detail"] == problem.json()["reason"]
     assert service.client.get("/unready/v1/health/live").status_code == 200

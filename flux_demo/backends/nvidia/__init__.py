@@ -13,15 +13,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flux_demo.backends import Backend, Refusal
+from flux_demo.backends.nvidia import own_service
 from flux_demo.backends.nvidia.address import address_problem, base_url, clear_text_problem, is_loopback, poll_url
 from flux_demo.backends.nvidia.answers import read_image
 from flux_demo.backends.nvidia.container import Container, missing_variant, probe
 from flux_demo.backends.nvidia.errors import HOSTED, KEY_PAGE, NIM, Service, detail_of, failure, faults_of, quoted
-from flux_demo.backends.nvidia.own_service import said, said_lines
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, Pace
 from flux_demo.backends.nvidia.payload import NVIDIAS, dials, hosted_body, nim_body
 from flux_demo.backends.nvidia.schema import Limits
-from flux_demo.errors import BackendUnavailable, FluxDemoError
+from flux_demo.errors import BackendUnavailable, FluxDemoError, GenerationFailed, InvalidRequest
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
 from flux_demo.request import Dials, DrawnImage, GenerationRequest
@@ -43,6 +43,7 @@ ONLY_SAMPLES = (
     "It follows only NVIDIA's own four sample images, not your photo. "
     "Use this machine's GPU, your NIM or the mini for photos, or start with --backend hosted for the samples."
 )
+OWN_ERRORS: dict[int, type[FluxDemoError]] = {422: InvalidRequest, 503: BackendUnavailable}  # of this program's own service
 RETRIED = "The machine that worked on this image failed, and another one generated it."
 NO_URL = "FLUX_DEMO_NIM_URL is not set. Start a NIM and set the variable to its address, for example http://localhost:8000."
 
@@ -175,13 +176,15 @@ class Nim(Backend):
             if second.status != 422:  # if both are refused, what was said about the newer form is more useful
                 answer = second
         if answer.status != 200:
-            raise self._failure(mode, answer.status, answer.body)
+            raise self._failure(mode, answer)
         self._missing.pop(mode.name, None)
         if not container.limits.models:
             return _drawn(request, answer.body, NIM, self.model_name(mode), "your NIM's filter: passed")
-        model, safety, preset, plan, retried = (said(answer.headers, name) for name in ("model", "safety", "preset", "plan", "retried"))
+        model, safety, preset, plan, retried = (
+            own_service.said(answer.headers, name) for name in ("model", "safety", "preset", "plan", "retried")
+        )
         drawn = _drawn(request, answer.body, NIM, model or self.model_name(mode), safety)
-        notes = (*drawn.notes, *said_lines(answer.headers, "notes"), *([RETRIED] if retried else []))
+        notes = (*drawn.notes, *own_service.said_lines(answer.headers, "notes"), *([RETRIED] if retried else []))
         return replace(drawn, preset=preset, plan=plan, notes=notes)
 
     def close(self) -> None:
@@ -197,11 +200,14 @@ class Nim(Backend):
             self._probed_at = time.monotonic()
         return self._container
 
-    def _failure(self, mode: Mode, status: int, body: bytes) -> FluxDemoError:
+    def _failure(self, mode: Mode, answer: Answer) -> FluxDemoError:
         """The error for an answer other than success.
 
         A container may reveal only when asked that it does not serve a variant: it then answers 422 with an undocumented text.
         """
+        status, body = answer.status, answer.body
+        if worded := own_service.refusal(answer, "detail"):
+            return OWN_ERRORS.get(status, GenerationFailed)(worded)
         if status != 422:
             return failure(NIM, status, body)
         detail = detail_of(body)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from flux_demo.backends.nvidia import own_service
 from flux_demo.backends.nvidia.schema import Limits, read_limits, read_schema
 from flux_demo.errors import FluxDemoError
 from flux_demo.modes import Mode
@@ -37,7 +38,7 @@ class Container:
         if self.problem:
             return self.problem
         if self.modes and mode.nim not in self.modes:
-            return missing_variant(mode)
+            return own_service.quoted(self.limits.refused[mode.nim]) if mode.nim in self.limits.refused else missing_variant(mode)
         if mode.control is not None and "preprocess_image" not in self.fields:
             return (
                 "Your NIM does not say that it accepts ready-made maps (preprocess_image), so it would draw a map of the map. "
@@ -63,8 +64,8 @@ async def _probe(connection: Connection, url: str) -> Container:
     ready = await connection.ask("GET", f"{url}/v1/health/ready", limit=MAX_SCHEMA, timeout_s=connection.pace.probe)
     if ready.status in (404, 405) or 300 <= ready.status < 400:
         return Container(problem=NOT_A_NIM)
-    if ready.status != 200:  # the status alone decides: the bodies differ between releases
-        return Container(problem=NOT_READY)
+    if ready.status != 200:  # the status alone decides: the bodies of NIMs differ between releases
+        return Container(problem=own_service.refusal(ready, "reason") or NOT_READY)
     container = Container()
     try:
         schema = await connection.ask("GET", f"{url}/openapi.json", limit=MAX_SCHEMA, timeout_s=connection.pace.probe)

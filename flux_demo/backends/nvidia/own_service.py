@@ -1,16 +1,20 @@
-"""What this program's own service says beyond what a NIM does: values in headers of its own. The service writes them, the client reads them."""
+"""What this program's own service says beyond what a NIM does. The service writes its headers with this file, and the client reads them."""
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from flux_demo.backends.nvidia.schema import printable
+from flux_demo.backends.nvidia.schema import MAX_SENTENCE, printable
+
+if TYPE_CHECKING:
+    from flux_demo.backends.nvidia.client import Answer
 
 PREFIX = "X-Flux-Demo-"
 UNCHANGED = string.punctuation.replace("%", "") + " "  # besides letters and digits; all else is percent-encoded, for headers are ASCII
-MAX_SENTENCE = 1000  # characters
 
 
 def headers(said: Mapping[str, str | None]) -> dict[str, str]:
@@ -29,3 +33,17 @@ def said_lines(given: Mapping[str, str], name: str) -> tuple[str, ...]:
         return tuple(printable(line, MAX_SENTENCE) for line in unquote(given.get(PREFIX.lower() + name, "")).splitlines())
     except ValueError:
         return ()
+
+
+def refusal(answer: Answer, key: str) -> str | None:
+    """Why there is no image, in the service's own words, which stand under that key of the body; None in the answer of any other server."""
+    if said(answer.headers, "version") is None:
+        return None
+    try:
+        return quoted(printable(json.loads(answer.body)[key], MAX_SENTENCE))
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def quoted(sentence: str) -> str:
+    return f"Your service says: {sentence}"

@@ -12,6 +12,7 @@ from flux_demo.modes import DEFAULT_SIZES
 from flux_demo.request import Size, SizeLimits
 
 MAX_DEPTH = 6  # references followed in a schema, which may refer to itself
+MAX_SENTENCE = 1000  # characters that a service of one's own may say at once
 MAX_VALUES = 10_000  # of one field
 SIZE_LIMITS = SizeLimits(range(768, 1345, 64), 1344**2, DEFAULT_SIZES)  # sides: the ten values in the services' own lists
 
@@ -26,6 +27,7 @@ class Limits:
     guidance_open: bool = True  # the lower end is not itself allowed
     defaults: Mapping[str, tuple[float, int]] = field(default_factory=dict)  # NVIDIA's name of a mode -> guidance and steps
     models: Mapping[str, str] = field(default_factory=dict)  # of this program's own service, by the same names; none for a NIM of NVIDIA's
+    refused: Mapping[str, str] = field(default_factory=dict)  # of this program's own service: the modes that it cannot run, and why
     at_once: int | None = None  # how many requests it works on at once; None: it does not say
 
 
@@ -72,7 +74,7 @@ def _with_properties(limits: Limits, properties: dict[str, Any], document: Any) 
 
 
 def _with_extension(limits: Limits, extension: dict[str, Any]) -> Limits:
-    """What this program's own service says beyond a NIM: its sizes, its pixels, each mode's defaults and model, how many it takes at once."""
+    """What this program's own service says beyond a NIM: its sizes, its pixels, each mode's defaults and model or why it cannot run, and how many it takes at once."""
     try:
         sizes = tuple(Size.parse(text) for text in extension["sizes"])
         pixels = extension["max_pixels"]
@@ -84,7 +86,8 @@ def _with_extension(limits: Limits, extension: dict[str, Any]) -> Limits:
         at_once = extension["at_once"]
         if type(at_once) is not int or at_once < 1:
             raise ValueError("not a number of requests")
-        return replace(limits, sizes=known, defaults=defaults, models=models, at_once=at_once)
+        refused = {str(name): printable(reason, MAX_SENTENCE) for name, reason in extension.get("refused", {}).items()}
+        return replace(limits, sizes=known, defaults=defaults, models=models, refused=refused, at_once=at_once)
     except (KeyError, TypeError, ValueError, AttributeError, InvalidRequest):
         return limits
 

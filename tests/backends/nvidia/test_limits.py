@@ -2,6 +2,7 @@
 
 import pytest
 
+from flux_demo.backends.nvidia.container import Container
 from flux_demo.backends.nvidia.payload import dials
 from flux_demo.backends.nvidia.schema import Limits, read_limits
 from flux_demo.modes import DEFAULT_SIZES, MODES
@@ -21,6 +22,7 @@ EXTENSION = {
     "max_pixels": 200_000,
     "models": {"canny": "the mini"},
     "at_once": 2,
+    "refused": {"depth": "Its weights are not here. Fetch them."},
     "defaults": {"canny": {"cfg_scale": 30, "steps": 9}},
 }
 
@@ -58,6 +60,9 @@ def test_the_services_own_words_add_sizes_pixels_defaults_models_and_how_many_it
     )
     assert (limits.sizes.sizes, limits.sizes.max_pixels) == ((Size(256, 256), Size(512, 256)), 200_000)
     assert (limits.models, limits.at_once) == ({"canny": "the mini"}, 2)
+    refused = Container(modes=frozenset(("base", "canny")), fields=frozenset(("preprocess_image",)), limits=limits)
+    assert refused.problem_for(MODES["depth"]) == "Your service says: Its weights are not here. Fetch them."
+    assert refused.problem_for(MODES["canny"]) is None
     row = dials(MODES["canny"], own_photos=True, limits=limits)
     assert (row.guidance, row.steps) == (30, 9)
     assert dials(MODES["depth"], own_photos=True, limits=limits).steps == 30
@@ -93,6 +98,7 @@ def test_limits_that_make_no_sense_are_passed_over(properties):
         {**EXTENSION, "models": {"canny": "a\nb"}},
         {**EXTENSION, "models": "the mini"},
         {**EXTENSION, "at_once": 0},
+        {**EXTENSION, "refused": []},
         {**EXTENSION, "at_once": "2"},
         {**EXTENSION, "defaults": {"canny": 3}},
     ],

@@ -1,9 +1,14 @@
-"""What this program's own service says beyond a NIM: it arrives as it was said, in headers, which are ASCII."""
+"""What this program's own service says beyond a NIM arrives as it was said; a NIM's own words are not taken for it."""
 
 import httpx
 import pytest
 
 from flux_demo.backends.nvidia.own_service import headers, said, said_lines
+from flux_demo.errors import BackendUnavailable, FluxDemoError, GenerationFailed, InvalidRequest
+from flux_demo.modes import MODES
+from stand_ins.nvidia_wire import Reply
+
+OWN = headers({"Version": "1.0"})
 
 
 @pytest.mark.parametrize("text", ["47% of the model stays on the GPU: “fast”", "模型.gguf, Q8_0", 'a;b=c, "d"', "%0A"])
@@ -16,3 +21,32 @@ def test_a_value_arrives_as_it_was_said(text):
 
 def test_what_cannot_be_shown_is_left_out():
     assert said_lines({"x-flux-demo-notes": "a%1B%5B2J"}, "notes") == said_lines({"x-flux-demo-notes": "a" * 1001}, "notes") == ()
+
+
+def test_it_says_itself_why_it_is_not_ready(nim, stand_in):
+    reason = "Strangers can reach this page, and the filter is not here. Run `python -m flux_demo fetch filter`."
+    backend = nim()
+    for body, header, words in (
+        ({"reason": reason}, OWN, f"Your service says: {reason}"),
+        ({"reason": reason}, {}, "Your NIM is still starting"),
+        ({"reason": ["x"]}, OWN, "Your NIM is still starting"),
+        ([], OWN, "Your NIM is still starting"),
+        (b"[" * 100_000, OWN, "Your NIM is still starting"),
+    ):
+        reply = Reply(503, body, header)
+        stand_in.answer = lambda request, reply=reply: reply
+        assert backend.refusal(MODES["text"]).reason.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(422, InvalidRequest), (429, GenerationFailed), (500, GenerationFailed), (503, BackendUnavailable)]
+)
+def test_it_says_itself_why_there_is_no_image(nim, stand_in, generate, edge_map, status, kind):
+    backend, detail = nim(), "The canny mode ran out of memory. Run it again: a tighter plan is used from now on."
+    for header, said_so in ((OWN, True), ({}, False)):
+        stand_in.replies.extend([Reply(status, {"detail": detail}, header)] * (1 if status == 422 else 3))
+        with pytest.raises(kind if said_so else FluxDemoError) as refused:
+            generate(backend, "canny", control=edge_map)
+        assert (str(refused.value) == f"Your service says: {detail}") is said_so
+        assert (backend.refusal(MODES["canny"]) is None) is (said_so or status != 422)
+        stand_in.replies.clear()
