@@ -10,14 +10,17 @@ import os
 import queue
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pkgutil import resolve_name
 from typing import Any
 
 import ray
 from ray import serve
 
+from flux_demo import background
 from flux_demo.backends.machine import processors
 from flux_demo.errors import BackendUnavailable, FluxDemoError
 from flux_demo.listening import is_loopback, read_host, read_port, to_open
@@ -28,11 +31,14 @@ from flux_demo.serve_generator import Generator
 from flux_demo.serve_schema import SERVED, Options
 from flux_demo.settings import ASSETS, BACKENDS, Settings
 
+Event = int | Future[None]  # a signal, or the end of what one began
+
+ENDS = (signal.SIGINT, signal.SIGTERM)
 NAME = "flux_demo"  # of the application on Ray Serve
 OBJECT_STORE = 256 * 2**20  # bytes of shared memory; a picture has a few million
 HEALTH_S = 3.0  # between two looks whether a replica lives; one that died is replaced after the next
 IDLE_S = 0.3  # between two looks of a replica that is shut down whether its image is finished
-DRAIN_S = 600.0  # that an image under way has to finish when its replica is shut down
+DRAIN_S = 600.0  # that an image under way has to finish when its replica, or the service, is shut down
 ONLY_GPUS = "FLUX_DEMO_DEVICE is cpu, and each replica of FLUX takes a GPU. Leave that setting out, or choose --backend mini."
 NOT_STARTED = "Ray could not start on this machine ({}). Mend that, and try again."
 NOT_DEPLOYED = (
@@ -59,7 +65,12 @@ def application(options: Mapping[str, Any]) -> serve.Application:
         **amount,
     )
     door = serve.deployment(
-        Service, name="Service", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=1000, graceful_shutdown_wait_loop_s=IDLE_S
+        Service,
+        name="Service",
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=1000,
+        graceful_shutdown_timeout_s=DRAIN_S,
+        graceful_shutdown_wait_loop_s=IDLE_S,
     )
     return door.bind(generator.bind(chosen.to_dict()))
 
@@ -111,8 +122,16 @@ def deploy(options: Options, name: str = NAME, route_prefix: str = "/") -> None:
         print(f"Cannot run {modes}: {reason} Then start the service again, or send it SIGHUP.", file=sys.stderr, flush=True)
 
 
+def finish() -> None:
+    """Let the service take no more requests, and wait until those that it took are answered, for DRAIN_S at most: Ray's own end waits for none."""
+    door, until = serve.get_app_handle(NAME), time.monotonic() + DRAIN_S
+    # Where the door is being replaced, the old one has requests of its own, and the new one has not been asked.
+    while not door.finish.remote().result(timeout_s=until - time.monotonic()) or _doors().get("STOPPING"):
+        pass
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """``make serve``: the service on this machine until Ctrl+C or a termination signal. Returns the exit code.
+    """``make serve``: the service on this machine until Ctrl+C or a termination signal; a second one ends it at once. Returns the exit code.
 
     SIGHUP deploys it anew, one replica after another: with other weights, or a filter that was fetched meanwhile.
     """
@@ -133,25 +152,43 @@ def main(arguments: list[str] | None = None) -> int:
         ray.shutdown()
         return 130
     # Only now: Ray sets handlers of its own when it starts.
-    events: queue.SimpleQueue[int | Future[None]] = queue.SimpleQueue()  # signals, and ends of deployments
-    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    for number in (*ENDS, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, lambda number, frame: events.put(number))
     if options.public and asked.allow_unfiltered and backend == "local":
         print(ACCEPTED, flush=True)
     print(f"Running on {to_open(host, port)} with {backend}. Set FLUX_DEMO_NIM_URL to that for the page.", flush=True)
     deployer = ThreadPoolExecutor(1)
-    while (event := events.get()) not in (signal.SIGINT, signal.SIGTERM):
+    while (event := _next(events)) not in ENDS:
         if not isinstance(event, Future):
             deployer.submit(deploy, options).add_done_callback(events.put)
         elif failed := event.exception():
             print(failed, file=sys.stderr, flush=True)  # what runs goes on
         else:
             print("Deployed anew", flush=True)
-    print("Finishing the images that are under way", flush=True)
+    print("Finishing the images that are under way; another Ctrl+C ends the service at once", flush=True)
+    finishing = background.start(finish, "finishing")
+    finishing.add_done_callback(events.put)
+    while (event := _next(events)) is not finishing:
+        if event in ENDS:
+            ray.shutdown()
+            return 130
     serve.shutdown()
     deployer.shutdown(cancel_futures=True)  # what is asked of Ray after its end would start it again
     ray.shutdown()
     return 0
+
+
+def _next(events: queue.SimpleQueue[Event]) -> Event:
+    """The next event. Looks every second, because a signal that reached another thread of Ray's does not wake this one."""
+    while True:
+        with suppress(queue.Empty):
+            return events.get(timeout=1)
+
+
+def _doors() -> Mapping[str, int]:
+    """How many replicas of the door are in each of Serve's states."""
+    return serve.status().applications[NAME].deployments["Service"].replica_states
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -36,6 +36,8 @@ OURS = re.compile(r"(# \w+ )?ray_(serve|flux_demo)_")  # lines of Ray's metrics 
 DIED_TWICE = "The machine that worked on this image failed, and so did a second one. Try again in a minute."
 NOT_JSON = {"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error", "input": {}}
 FAILED = "The service failed at this request, and its logs say why. Try again in a minute."
+LEAVING_S = 0.5  # that an answer has to leave through Ray's proxy, which ends without looking
+ENDING = "The service is being stopped and takes no more requests. Try again when it runs anew."
 LOADING = "The models are still being loaded. Wait until /v1/health/ready answers 200."
 
 
@@ -67,6 +69,7 @@ class Service:
         self._running = (0.0, 0)  # when the replicas were counted, and how many run
         self._seconds = 1.0  # that an image takes, a running mean
         self._accepted = 0  # requests that wait or run
+        self._ending = False
         self._asking: asyncio.Task | None = None
         self._retries = Counter("flux_demo_retries", "Requests that were given to a second replica because the first one died.")
 
@@ -77,6 +80,8 @@ class Service:
         asked, refused = await self._read(request)
         if refused is not None:
             return refused
+        if self._ending:
+            return _json({"detail": ENDING}, 503)
         began = time.monotonic()
         try:
             answer, retried = await self._generate(asked)
@@ -133,6 +138,14 @@ class Service:
         await self._problem(PATIENCE_S)
         return self._about.get("refused", {})
 
+    async def finish(self) -> bool:
+        """Take no more requests, and wait until those that were taken are answered and the answers have left. Whether it was asked before."""
+        before, self._ending = self._ending, True
+        while self._accepted:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(LEAVING_S)
+        return before
+
     async def _read(self, request: Request) -> tuple[dict[str, Any], Response | None]:
         """The request's values with the defaults filled in, or the refusal."""
         body = bytearray()
@@ -164,8 +177,10 @@ class Service:
     async def _problem(self, patience_s: float = 0) -> str | None:
         """Why nothing can be generated now; None if it can. Waits so long for models that are being loaded."""
         until = time.monotonic() + patience_s
-        while (loading := await self._is_loading()) and time.monotonic() < until:
+        while not self._ending and (loading := await self._is_loading()) and time.monotonic() < until:
             await asyncio.sleep(0.1)
+        if self._ending:
+            return ENDING
         if loading:
             return LOADING
         return None if self._model else self._about["refused"][MODES["text"].nim]

@@ -33,6 +33,30 @@ ENVIRONMENT = {
 }
 LONG = SMALL | {"width": 256, "height": 256, "steps": 100}
 QUEUE = 2
+NOT_REQUESTS = (
+    b"",
+    b"{",
+    b"[]",
+    b'"x"',
+    b"[" * 100_000,
+    b"\xff\xfe",
+    b'{"prompt": NaN}',
+    b'{"prompt": 3, "seed": 1e999}',
+    b'{"prompt": "x", "seed": [1e999]}',
+    b'{"prompt": "\\ud800"}',
+    b'{"prompt": "x", "mode": "\\ud800"}',
+)
+NOT_PICTURES = (
+    "/etc/passwd",
+    "file:///etc/passwd",
+    "http://127.0.0.1:9/x.png",
+    "https://example.org/x.png",
+    "data:image/png;example_id,0",
+    "data:image/png;base64,%%%",
+    "data:text/plain;base64,QUJD",
+    "data:image/png;base64,QUJD",
+    "",
+)
 UNREADY = """
 import os, ray, sys
 from flux_demo.errors import BackendUnavailable
@@ -123,7 +147,10 @@ def words_of(process):
 
 def work_of(process):
     """The seconds of a processor that a process has had, which tell whether it works, however busy the machine is."""
-    times = process.cpu_times()
+    try:
+        times = process.cpu_times()
+    except psutil.Error:  # it ended meanwhile
+        return 0.0
     return times.user + times.system
 
 
