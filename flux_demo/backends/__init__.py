@@ -46,7 +46,7 @@ class Backend(ABC):
     title: str  # "This machine's GPU": on the page
     concurrency: int = 1  # how many runs it takes at once, as far as it is known by now; the others wait in its queue
     on_cpu: bool = False  # whether it is this machine's processor that generates
-    set_up: bool = False  # whether the person has set what only this backend needs, such as an address or a key
+    set_up: bool = False  # whether the person has set what only this backend takes, such as an address, a key or a model
 
     @property
     def notice(self) -> str | None:

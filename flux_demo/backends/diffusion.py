@@ -90,8 +90,11 @@ def local(settings: Settings) -> Backend:
     if settings.zero_gpu and settings.device != "cpu":
         from flux_demo.backends.zero import ZeroGpu
 
-        return ZeroGpu(settings)
-    return Diffusion(Local(settings))
+        backend: Backend = ZeroGpu(settings)
+    else:
+        backend = Diffusion(Local(settings))
+    backend.set_up = bool(settings.models or settings.components or settings.preset or settings.device == "cpu")
+    return backend
 
 
 def mini(settings: Settings) -> Diffusion:

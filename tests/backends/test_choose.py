@@ -50,3 +50,19 @@ def test_auto_tries_all_in_the_fixed_order():
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_named_backend_stands_alone(name):
     assert [backend.name for backend in all_backends(Settings(backend=name))] == [name]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"models": {"depth": "mine"}}, "local"),
+        ({"components": "mine"}, "local"),
+        ({"preset": "compiled"}, "local"),
+        ({"device": "cpu"}, "local"),
+        ({"nim_url": "http://nim:8000"}, "nim"),
+        ({"nvidia_api_key": "nvapi-mine"}, "hosted"),
+        ({}, None),
+    ],
+)
+def test_what_only_one_backend_takes_tells_that_it_is_expected(given, name):
+    assert [backend.name for backend in all_backends(Settings(**given)) if backend.set_up] == ([name] if name else [])

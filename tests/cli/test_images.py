@@ -53,11 +53,18 @@ def test_what_is_finished_is_said_with_an_error(place, capsys, interrupted):
     assert said["error"] == "Interrupted." and [each["recipe"]["seed"] for each in said["images"]] == [7, 8]
 
 
-def test_a_backend_that_was_set_and_is_not_used_is_named(place, capsys, monkeypatch):
-    monkeypatch.setenv("FLUX_DEMO_NIM_URL", "foo")
+@pytest.mark.parametrize(
+    ("variable", "value", "title"),
+    [
+        ("FLUX_DEMO_NIM_URL", "foo", "Your NVIDIA NIM"),
+        ("FLUX_DEMO_TEXT_MODEL", "/nosuch.gguf", "FLUX on this machine's GPU"),
+    ],
+)
+def test_a_backend_that_was_set_and_is_not_used_is_named_alone(place, capsys, monkeypatch, variable, value, title):
+    monkeypatch.setenv(variable, value)
     assert run(["text", "a red cube", "--size", "128x128", "--steps", "1"]) == 0
-    said = capsys.readouterr().err
-    assert "Your NVIDIA NIM: " in said and "FLUX_DEMO_NIM_URL" in said and "GPU" not in said.partition("Runs on")[0]
+    runs_on, passed_over, made = capsys.readouterr().err.splitlines()
+    assert runs_on == "Runs on: The built-in mini FLUX (CPU)." and passed_over.startswith(f"{title}: ") and "1 step" in made
 
 
 @pytest.mark.parametrize(
