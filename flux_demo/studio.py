@@ -20,7 +20,7 @@ from flux_demo.errors import BackendUnavailable, InvalidRequest, shortened
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.maps.fit import check_fit
 from flux_demo.maps.photo import open_photo
-from flux_demo.modes import MAP_LIMITS, MODES, Control, Mode, find_mode
+from flux_demo.modes import ESTIMATOR_REPO, MAP_LIMITS, MODES, Control, Mode, find_mode
 from flux_demo.notebook import steps_shown
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.request import ControlMap, GenerationRequest, Size
@@ -174,7 +174,10 @@ class Studio:
         return {"version": VERSION, "modes": {name: self._mode_status(name) for name in MODES}}
 
     def estimator(self) -> Estimator:
-        """The model that estimates depth: the one in the settings if its files are here, else the mini's own."""
+        """The model that estimates depth: the one in the settings. While the one that nobody had to choose is not here, the mini's own.
+
+        Raises InvalidRequest for a chosen one that is not here.
+        """
         with self._lock:
             if self._estimator is None:
                 from flux_demo.hub import local_folder
@@ -183,6 +186,8 @@ class Studio:
 
                 name = self.settings.depth_estimator
                 folder = local_folder(name, ESTIMATOR_FILES)
+                if folder is None and name != ESTIMATOR_REPO:
+                    raise InvalidRequest(_why_no_estimator(name))
                 title = given.resolve().name if (given := expanded(name)).is_dir() else name
                 found = (folder, title) if folder is not None else (ASSETS / "mini" / "depth_estimator", "mini")
                 self._estimator = Estimator(*found, may_use_gpu=not self.settings.zero_gpu)
@@ -269,6 +274,17 @@ class Studio:
         if not route.passed_over:
             return "The first choice, and it can run this mode."
         return f"The first that can run this mode; not possible: {', '.join(each.title for each in route.passed_over)}."
+
+
+def _why_no_estimator(name: str) -> str:
+    from flux_demo.model_files import ESTIMATOR_FILES, is_local
+
+    if not is_local(name):
+        return f"{name}, which FLUX_DEMO_DEPTH_ESTIMATOR names, is not on this machine. Run `python -m flux_demo fetch estimator`."
+    return (
+        f"There is no depth model in the folder that FLUX_DEMO_DEPTH_ESTIMATOR names: it needs {', '.join(ESTIMATOR_FILES)}. "
+        "Name another folder or a model on Hugging Face, or leave the variable out."
+    )
 
 
 def _control(mode: Mode) -> Control:

@@ -33,7 +33,7 @@ def check(args: argparse.Namespace, terminal: Terminal) -> int:
         "python": platform.python_version(),
         "libraries": _libraries(),
         "machine": _machine(studio.settings),
-        "estimator": _estimator(studio),
+        **_estimator(studio),
         "modes": {mode.name: _mode(studio, mode) for mode in MODES.values()},
     }
     printed = terminal.result(_text(report), report)
@@ -60,11 +60,11 @@ def _mode(studio: Studio, mode: Mode) -> dict[str, Any]:
     return {"model": LocalModels(studio.settings).title(mode), "backend": chosen, "reason": reason, "backends": answers}
 
 
-def _estimator(studio: Studio) -> str | None:
+def _estimator(studio: Studio) -> dict[str, str | None]:
     try:
-        return studio.estimator().title
-    except FluxDemoError:
-        return None
+        return {"estimator": studio.estimator().title, "estimator_refusal": None}
+    except FluxDemoError as error:
+        return {"estimator": None, "estimator_refusal": str(error)}
 
 
 def _libraries() -> dict[str, str | None]:
@@ -130,7 +130,7 @@ def _text(report: Mapping[str, Any]) -> str:
         f"flux_demo {report['version']}, Python {report['python']}",
         ", ".join(f"{name} {version or 'missing'}" for name, version in libraries.items()),
         ", ".join(parts),
-        _estimator_line(report["estimator"]),
+        _estimator_line(report["estimator"], report["estimator_refusal"]),
     ]
     for name, mode in report["modes"].items():
         chosen = next((row["title"] for row in mode["backends"] if row["backend"] == mode["backend"]), None)
@@ -150,7 +150,7 @@ def _gpu_line(gpu: Mapping[str, Any]) -> str:
     return f"{gpu['name']} with {in_gb(gpu['memory_bytes'])}{free}{chosen}"
 
 
-def _estimator_line(estimator: str | None) -> str:
-    """Which model estimates depth. The mini's own stands in for the one that FLUX.1-Depth-dev was made with."""
+def _estimator_line(estimator: str | None, refusal: str | None) -> str:
+    """Which model estimates depth, or why none does. The mini's own stands in for the one that FLUX.1-Depth-dev was made with."""
     better = f" (FLUX.1-Depth-dev was made with {ESTIMATOR_REPO}: python -m flux_demo fetch estimator)" if estimator == "mini" else ""
-    return f"Depth is estimated by: {estimator or 'nothing here'}{better}"
+    return f"Depth is estimated by: {estimator or f'nothing here. {refusal}'}{better}"

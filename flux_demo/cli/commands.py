@@ -89,7 +89,7 @@ def draw_map(args: argparse.Namespace, terminal: Terminal) -> int:
     control = _map(_studio(args), args, mode, mode.control, terminal)
     target = target or output.beside(args.photo, mode.name)
     output.write(target, lambda file: control.image.save(file, format="PNG"))
-    terminal.say(f"{control.size}" + (f", depth estimated by {control.estimator}" if control.estimator else "") + ".")
+    terminal.say(f"{control.size}.")
     if control.is_empty:
         terminal.say(EMPTY)
     terminal.result(str(target), {"path": str(target), **_describe(control)})
@@ -159,7 +159,10 @@ def _map(studio: Studio, args: argparse.Namespace, mode: Mode, control: Control,
         way = "invert it to white lines on black and add" if look == "inverted canny" else "add"
         terminal.say(f"The photo already looks like a map. If it is one, {way} --as-map to use it as is.")
     terminal.say_status("Drawing the map")
-    return studio.preview(mode.name, photo, size, args.fit or "crop", **options)
+    drawn = studio.preview(mode.name, photo, size, args.fit or "crop", **options)
+    if drawn.estimator:
+        terminal.say(f"Depth estimated by {drawn.estimator}.")
+    return drawn
 
 
 def _describe(control: ControlMap) -> Mapping[str, Any]:

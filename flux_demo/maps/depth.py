@@ -79,7 +79,7 @@ class Estimator:
         except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others on broken folders
             raise GenerationFailed(
                 f"The depth model {self.title} cannot be loaded: its files are damaged or belong to another kind of model. "
-                "Delete them and run python -m flux_demo fetch estimator."
+                "Delete them and run `python -m flux_demo fetch estimator`, or name another model in FLUX_DEMO_DEPTH_ESTIMATOR."
             ) from error
         return model.eval(), processor
 

@@ -207,6 +207,19 @@ def test_check_names_the_model_that_is_set(monkeypatch, capsys):
     assert (said["text"]["model"], said["canny"]["model"]) == ("someone/FLUX.1-finetune", MODES["canny"].repo)
 
 
+@pytest.mark.parametrize(
+    ("named", "way"), [("/nosuch", "Name another folder"), ("empty", "Name another folder"), ("someone/depth", "fetch estimator")]
+)
+def test_a_depth_estimator_that_is_set_and_not_here_is_refused(place, monkeypatch, capsys, named, way):
+    (place / "empty").mkdir()
+    monkeypatch.setenv("FLUX_DEMO_DEPTH_ESTIMATOR", str(place / named) if named == "empty" else named)
+    said = refusal(capsys, "map", "depth", "photo.jpg", "--size", "128x128")
+    assert "FLUX_DEMO_DEPTH_ESTIMATOR" in said and way in said and str(place) not in said
+    assert refusal(capsys, "depth", "photo.jpg", "a cat", "--backend", "mini", "--size", "128x128") == said
+    assert run(["check"]) == 0
+    assert f"Depth is estimated by: nothing here. {said}" in capsys.readouterr().out
+
+
 def test_no_key_is_printed(monkeypatch, capsys):
     monkeypatch.setenv("NVIDIA_API_KEY", "nvapi-secret")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
