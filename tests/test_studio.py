@@ -128,12 +128,13 @@ def test_every_kind_of_wrong_control_is_refused_before_anything_runs(studio, stu
     with pytest.raises(InvalidRequest, match="does not have that sample"):
         studio.generate(GenerationRequest("canny", "a fox", sample=0))
     hosted = studio_with(recording_backend("hosted", own_photos=False, sample_pictures=4))
-    with pytest.raises(InvalidRequest, match="was not sent"):
+    with pytest.raises(InvalidRequest, match="was not sent.*on the page, or with sample, from 0 to 3, in a batch or in Python"):
         hosted.generate(GenerationRequest("canny", "a fox", control=control))
     with pytest.raises(InvalidRequest, match="canny map, and the depth mode follows depth"):
         studio.generate(GenerationRequest("depth", "a fox", control=control))
     hosted.generate(GenerationRequest("canny", "a fox", sample=3))
-    assert not studio.backends[0].requests and len(hosted.backends[0].requests) == 1
+    assert all(line.image for line in hosted.batch([{"mode": "canny", "prompt": "a fox", "sample": 0}]))
+    assert not studio.backends[0].requests and [asked.sample for asked in hosted.backends[0].requests] == [3, 0]
 
 
 def test_the_route_is_chosen_once_and_again_only_when_asked(studio_with, recording_backend):

@@ -35,7 +35,8 @@ def modes_with_control() -> list[str]:
 
 def only_samples(route: Route) -> InvalidRequest:
     """The refusal of a photo or map where the service follows only its own sample images. Nothing was sent."""
+    samples = route.dials.sample_pictures
     return InvalidRequest(
-        f"{route.backend.title} follows only its {route.dials.sample_pictures} sample images, so your photo was not sent. "
-        "Choose one of them by number, or run on a GPU, a NIM or the mini."
+        f"{route.backend.title} follows only its {samples} sample images, so your photo was not sent. Choose one of them on the page, or with "
+        f"sample, from 0 to {samples - 1}, in a batch or in Python; or run on a GPU, a NIM or the mini."
     )

@@ -41,7 +41,7 @@ BROKEN_KEY = (
 )
 ONLY_SAMPLES = (
     "It follows only NVIDIA's own four sample images, not your photo. "
-    "Use this machine's GPU, your NIM or the mini for photos, or start with --backend hosted for the samples."
+    "Use this machine's GPU, your NIM or the mini for photos, or start the page with `python app.py --backend hosted` for the samples."
 )
 OWN_ERRORS: dict[int, type[FluxDemoError]] = {422: InvalidRequest, 503: BackendUnavailable}  # of this program's own service
 RETRIED = "The machine that worked on this image failed, and another one generated it."

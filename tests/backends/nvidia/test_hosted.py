@@ -77,7 +77,7 @@ def test_auto_leaves_photos_to_backends_that_accept_them(stand_in, settings, ope
         route = choose([backend, mini], MODES[mode])
         (hosted,) = route.passed_over
         assert route.backend is mini
-        assert "not your photo" in hosted.refusal.reason and "--backend hosted" in hosted.refusal.reason
+        assert "not your photo" in hosted.refusal.reason and "the page with `python app.py --backend hosted`" in hosted.refusal.reason
     assert stand_in.requests == []
 
 
