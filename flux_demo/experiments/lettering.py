@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -49,6 +51,8 @@ SCRIPTS: tuple[tuple[int, int, str], ...] = (
     (0x1F000, 0x1FAFF, "DejaVuSans"),
 )
 ELLIPSIS = "…"
+SHARED = frozenset(" «»·–—‘’“”…" + string.digits + string.punctuation)  # every file of Noto Sans has them
+OF_OTHERS = ("Cf", "Mn")  # Unicode's categories of what joins or directs letters, and of marks on them
 
 
 def width(text: str, size: int) -> float:
@@ -95,13 +99,15 @@ def _fitting(text: str, size: int, room: float, tail: str = "") -> int:
 
 
 def _runs(text: str) -> list[tuple[str, str]]:
-    """Parts of one font each; spaces and marks stay with the part before them, so that a sentence of one script is laid out as a whole."""
+    """Parts of one font each; what the fonts share stays with the part before it, so that a sentence of one script is laid out as a whole."""
     runs: list[tuple[str, str]] = []
     for character in text:
         name = _font_for(ord(character))
-        neutral = not character.isalnum() and name == BASE
-        if runs and (runs[-1][0] == name or (neutral and ord(character) < 128 and runs[-1][0].startswith("NotoSans"))):
-            runs[-1] = (runs[-1][0], runs[-1][1] + character)
+        before = runs[-1][0] if runs else ""
+        shared = character in SHARED and before.startswith(BASE)
+        belongs = name == BASE and unicodedata.category(character) in OF_OTHERS
+        if runs and (before == name or shared or belongs):
+            runs[-1] = (before, runs[-1][1] + character)
         else:
             runs.append((name, character))
     return runs

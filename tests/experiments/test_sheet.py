@@ -1,13 +1,21 @@
 """Sheets: what stands where, that labels can be read in every script, and that no sheet is larger than can be opened."""
 
 import pytest
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, features
 
 from flux_demo.experiments import lettering
 from flux_demo.experiments.axes import Axis
 from flux_demo.experiments.sheet import MAX_AREA, PAPER, Tile, sheets
 
 COLOURS = {(0, 0): "#ff0000", (1, 0): "#00ff00", (0, 1): "#0000ff", (1, 1): "#ffff00"}
+laid_out = pytest.mark.skipif(not features.check("raqm"), reason="Pillow needs FriBiDi for it, which is not on this machine")
+NOBODYS = chr(0x0378)  # assigned to nothing
+
+
+def drawn(text):
+    page = Image.new("L", (250, 60), 255)
+    lettering.draw(ImageDraw.Draw(page), (5, 40), text, 24, "black")
+    return page
 
 
 def test_the_first_axis_runs_across_and_the_second_down():
@@ -73,15 +81,31 @@ def test_no_sheet_is_larger_than_can_be_opened(count, monkeypatch):
 )
 def test_every_script_has_letters_of_its_own(text):
     """A font without a letter draws the same box for each."""
-
-    def drawn(word):
-        page = Image.new("L", (200, 60), 255)
-        lettering.draw(ImageDraw.Draw(page), (5, 40), word, 24, "black")
-        return page.tobytes()
-
-    box = chr(0x0378)  # assigned to nothing
     for letter in {each for each in text if each.isalpha() or each in "→😀"}:
-        assert drawn(letter) != drawn(box), letter
+        assert drawn(letter) not in (drawn(NOBODYS), drawn("")), letter
+
+
+@pytest.mark.parametrize("letter", [chr(first + 32) for first, _, font in lettering.SCRIPTS if font.startswith("NotoSans")])
+def test_punctuation_and_digits_stay_visible_beside_every_script(letter):
+    for mark in sorted(lettering.SHARED - {" "}):
+        assert drawn(letter + mark) not in (drawn(letter + " "), drawn(letter + NOBODYS)), mark
+
+
+@laid_out
+def test_a_line_from_right_to_left_is_laid_out_as_a_whole():
+    """Its end stands on the left."""
+    changed = ImageChops.difference(drawn("קובייה, כדור 3"), drawn("קובייה, כדור 4")).getbbox()
+    assert changed[2] < 5 + lettering.width("0", 24) + 2
+
+
+@pytest.mark.parametrize("text", [NOBODYS, "🤖", "👩‍🚀"])
+def test_a_character_that_no_font_has_is_a_box(text):
+    assert drawn(text).getextrema() == (0, 255)
+
+
+@laid_out
+def test_what_only_changes_the_character_before_it_is_not_drawn():
+    assert drawn("❤\ufe0f") == drawn("❤")
 
 
 @pytest.mark.parametrize("size", [11, 20, 30])
