@@ -3,6 +3,8 @@
 One rule. Black is 0, or the lowest value where there are values below 0. White, counted from black, is for whole numbers the top of the 8,
 10, 12, 14, 16, 24 or 32 bits that are used, and for floats 1, or the highest value where that is above 1 or below 1/16.
 So 12 bits in a 16-bit file, millimetres and 0–255 are visible, and 16 bits that are used as such are divided by 257.
+
+Greys may be any measure. Colours are pictures: Pillow reads them as browsers do, by the range of the container, and nothing here touches them.
 """
 
 from __future__ import annotations

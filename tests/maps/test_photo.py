@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -64,6 +65,14 @@ def test_sixteen_bits_are_scaled_and_not_clipped():
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     opened = np.asarray(open_photo(encoded(Image.fromarray(ramp))))[..., 0].astype(float)
     assert np.abs(opened - ramp / 257).max() <= 1
+
+
+@pytest.mark.parametrize("kind", [".png", ".tiff"])
+@pytest.mark.parametrize("most", [4095, 65535])
+def test_colours_of_sixteen_bits_are_shown_as_browsers_show_them(kind, most):
+    ramps = np.random.default_rng(1).integers(0, most, (64, 64, 3), np.uint16, endpoint=True)
+    opened = np.asarray(open_photo(cv2.imencode(kind, ramps)[1].tobytes()), float)
+    assert np.abs(opened - ramps[..., ::-1] / 257).max() <= 1
 
 
 def test_grey_and_cmyk_become_rgb(photo):
