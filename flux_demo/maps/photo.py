@@ -16,6 +16,7 @@ from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.maps import png
 from flux_demo.maps.colours import orientation_of, to_rgb, turned_upright
 from flux_demo.maps.decoding import LARGE, give_back, turn
+from flux_demo.maps.reduction import factor_of, reduced, reduced_webp
 from flux_demo.maps.source import MAX_BYTES as MAX_BYTES
 from flux_demo.maps.source import not_a_photo, read
 from flux_demo.maps.tones import DEEP
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 8  # pixels; anything smaller is an icon or a tracking dot
 MAX_ASPECT = 32  # the longer side divided by the shorter one
-KEPT_SIDE = 2048  # pixels that a large photo keeps at least, as no map has longer sides
-CAN_BE_AVERAGED = ("RGB", "RGBA", "L", "LA", "CMYK", "F")  # Pillow's modes whose pixels are amounts of light
-BAND = 16  # rows of the result
 THERE = 0.9  # of a JPEG's rows, without which it counts as cut off
 
 # By content, whatever the name says. Never one whose reader starts another program, as EPS and PDF do.
@@ -85,11 +83,16 @@ def _of_image(given: Image, check_size: Callable[[int, int], object]) -> Image:
     _check_header(*given.size)
     check_size(*_upright_size(given))
     with turn(given.width * given.height):
-        if given.mode == "RGB" and not given.info and given.width * given.height <= LARGE:
+        try:
             given.load()
-            return given  # nothing to do, and nothing travels on
-        image = given.copy()  # loads it; whoever gave it keeps it as it was
-        return _finished(image, given.info.get("icc_profile"), orientation_of(given))
+        except Exception:
+            if not getattr(given, "fp", None):
+                raise
+        else:
+            if given.mode == "RGB" and not given.info and given.width * given.height <= LARGE:
+                return given  # nothing to do, and nothing travels on
+            return _finished(given.copy(), given.info.get("icc_profile"), orientation_of(given))  # whoever gave it keeps it as it was
+    return _of_bytes(read(given.fp), check_size)  # type: ignore[attr-defined]  # as much of a damaged file as there is
 
 
 def _of_bytes(data: bytes, check_size: Callable[[int, int], object]) -> Image:
@@ -112,12 +115,9 @@ def _upright_size(image: Image) -> tuple[int, int]:
 
 
 def _decoded(opened: Image, data: bytes) -> Image:
-    """The loaded image. A large one in a format that can be read smaller is smaller."""
-    large = opened.width * opened.height > LARGE
-    if large and opened.format in JPEGS:
-        opened.draft("RGB", (KEPT_SIDE, KEPT_SIDE))  # halves it while decoding, as often as both sides stay that long
-    if large and opened.format == "WEBP" and (factor := min(opened.size) // KEPT_SIDE) > 1:
-        return _webp(data, (opened.width // factor, opened.height // factor))
+    """The loaded image; a large WebP is smaller already."""
+    if opened.format == "WEBP" and factor_of(opened) > 1:
+        return reduced_webp(data, opened)
     try:
         opened.load()
     except OSError:
@@ -125,19 +125,6 @@ def _decoded(opened: Image, data: bytes) -> Image:
             raise
         return _without_its_end(data)
     return opened
-
-
-def _webp(data: bytes, size: tuple[int, int]) -> Image:
-    """A large WebP, smaller. Pillow would hold it five times."""
-    import cv2
-    import numpy as np
-    from PIL import Image as PIL_Image
-
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise OSError("damaged")
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return PIL_Image.fromarray(cv2.cvtColor(small, cv2.COLOR_BGRA2RGBA if small.shape[2] == 4 else cv2.COLOR_BGR2RGB))
 
 
 def _opened(data: bytes) -> Image:
@@ -157,37 +144,13 @@ def _opened(data: bytes) -> Image:
 
 def _finished(image: Image, profile: Any, orientation: int) -> Image:
     """A new image, RGB and nothing else: EXIF, location and comments are dropped. The given one is closed, which frees its memory."""
-    small = image if image.mode in DEEP and image.mode != "F" else _reduced(image)
-    rgb = _reduced(to_rgb(small, profile if isinstance(profile, bytes) else None))
+    small = image if image.mode in DEEP and image.mode != "F" else reduced(image)
+    rgb = reduced(to_rgb(small, profile if isinstance(profile, bytes) else None))
     upright = turned_upright(rgb, orientation)
     upright = upright.copy() if upright is image else upright
     image.close()
     upright.info = {}
     return upright
-
-
-def _reduced(image: Image) -> Image:
-    """A large image with each pixel the mean of several, so that both sides are still as long as any map's."""
-    factor = min(image.size) // KEPT_SIDE
-    if image.width * image.height <= LARGE or factor < 2:
-        return image
-    if image.mode not in CAN_BE_AVERAGED:
-        return _reduced_in_bands(image, factor)
-    small = image.reduce(factor)
-    small.info = {name: value for name, value in image.info.items() if name == "transparency"}
-    return small
-
-
-def _reduced_in_bands(image: Image, factor: int) -> Image:
-    """A palette's numbers cannot be averaged, their colours can: some rows at a time, which takes a hundredth of the memory."""
-    from PIL import Image as PIL_Image
-
-    mode = "RGBA" if image.has_transparency_data else "L" if image.mode == "1" else "RGB"
-    small = PIL_Image.new(mode, (-(-image.width // factor), -(-image.height // factor)))
-    for row in range(0, small.height, BAND):
-        rows = image.crop((0, row * factor, image.width, min((row + BAND) * factor, image.height)))
-        small.paste(rows.convert(mode).reduce(factor), (0, row))
-    return small
 
 
 def _without_its_end(data: bytes) -> Image:

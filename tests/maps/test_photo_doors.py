@@ -93,8 +93,11 @@ def test_a_jpeg_without_its_end_opens_and_half_of_one_does_not(photo):
     data = encoded(photo, "JPEG")
     for cut in (1, 2, 3):
         assert open_photo(data[:-cut]).tobytes() == open_photo(data).tobytes()
-    with pytest.raises(InvalidPicture, match="rows are complete"):
-        open_photo(data[: len(data) * 6 // 10])
+    most, half = data[: len(data) * 97 // 100], data[: len(data) * 6 // 10]
+    assert open_photo(most).tobytes() == open_photo(Image.open(io.BytesIO(most))).tobytes()
+    for given_ in (half, Image.open(io.BytesIO(half))):
+        with pytest.raises(InvalidPicture, match="rows are complete"):
+            open_photo(given_)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
@@ -232,19 +235,6 @@ def test_a_refusal_keeps_no_pixels_alive(photo, monkeypatch):
     kept = refusal.value  # as a server's log keeps it
     gc.collect()
     assert alive and alive[0]() is None and kept.__cause__ is None and kept.__context__ is None
-
-
-@pytest.mark.parametrize(("mode", "transparent"), [("P", True), ("1", False)])
-def test_a_large_picture_with_a_palette_is_averaged_like_its_colours(mode, transparent):
-    stripes = Image.radial_gradient("L").resize((4101, 6000)).convert(mode)
-    options = {"compress_level": 1} | ({"transparency": 0} if transparent else {})
-    palette = stripes if mode == "1" else stripes.convert("RGB").quantize(16, dither=Image.Dither.NONE)
-    file = encoded(palette, "PNG", **options)
-    with Image.open(io.BytesIO(file)) as opened:
-        colours = encoded(opened.convert("RGBA" if transparent else "RGB"), "PNG", compress_level=1)
-    small = open_photo(file)
-    assert small.size == (2051, 3000)
-    assert difference(small, open_photo(colours)) < 0.01
 
 
 def test_a_large_picture_waits_before_it_is_decoded_and_comes_out_smaller(monkeypatch):
