@@ -10,6 +10,7 @@ nvapi-test-ratelimit is told to wait twice; the keys nvapi-test-bad, -nocredit a
 import argparse
 import base64
 import json
+import sys
 import threading
 import uuid
 import zipfile
@@ -19,6 +20,8 @@ from typing import Any
 
 from PIL import Image
 
+from flux_demo.errors import InvalidRequest
+from flux_demo.listening import HOST, read_port
 from stand_ins import nvidia_schema as schema
 from stand_ins.nvidia_images import encoded, scene
 from stand_ins.nvidia_wire import Recorded, Reply, Wire
@@ -213,13 +216,18 @@ def _payload(request: Recorded, fields: tuple[str, ...], *, hosted: bool) -> tup
     return payload, Reply(422, {"detail": fault}) if fault else None
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stand_ins.nvidia", description="NVIDIA's services on loopback, for trying the page.")
     parser.add_argument("--port", type=int, default=8900)
     parser.add_argument("--variant", default="base+canny+depth", help="the variants that the NIM was started with, for example base")
     parser.add_argument("--kind", default="JPEG", choices=["JPEG", "PNG"], help="the format of the NIM's images")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long an image takes")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    try:
+        read_port(HOST, options.port, "--port")
+    except InvalidRequest as error:
+        print(error, file=sys.stderr)
+        return 3
     with StandIn(options.port, Container(variant=options.variant, kind=options.kind), seconds=options.seconds) as stand_in:
         print(f"export NVIDIA_API_KEY={GOOD_KEY} FLUX_DEMO_HOSTED_URL={stand_in.hosted_url}")
         print(f"export FLUX_DEMO_NIM_URL={stand_in.origin}", flush=True)
@@ -227,7 +235,8 @@ def main() -> None:
             threading.Event().wait()
         except KeyboardInterrupt:
             print()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from stand_ins.nvidia import GOOD_KEY, Container, StandIn
+from stand_ins.nvidia import GOOD_KEY, Container, StandIn, main
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 SIDES = "768, 832, 896, 960, 1024, 1088, 1152, 1216, 1280 or 1344"
@@ -184,3 +184,9 @@ def test_other_methods_paths_and_bodies_are_refused(client, post, stand_in):
         stand_in.hosted_url, content=b"{", headers={"Authorization": f"Bearer {GOOD_KEY}", "Content-Type": "application/json"}
     )
     assert broken.status_code == 422
+
+
+def test_a_port_that_cannot_be_used_is_a_sentence(stand_in, capsys):
+    for port, said in ((stand_in.port, "is taken"), (70_000, "not a valid port")):
+        assert main(["--port", str(port)]) == 3
+        assert said in capsys.readouterr().err
