@@ -33,6 +33,7 @@ def check(args: argparse.Namespace, terminal: Terminal) -> int:
         "python": platform.python_version(),
         "libraries": _libraries(),
         "machine": _machine(studio.settings),
+        "outputs_refusal": _outputs_refusal(studio),
         **_estimator(studio),
         "modes": {mode.name: _mode(studio, mode) for mode in MODES.values()},
     }
@@ -58,6 +59,14 @@ def _mode(studio: Studio, mode: Mode) -> dict[str, Any]:
     except BackendUnavailable as error:
         chosen, reason = None, str(error)
     return {"model": LocalModels(studio.settings).title(mode), "backend": chosen, "reason": reason, "backends": answers}
+
+
+def _outputs_refusal(studio: Studio) -> str | None:
+    try:
+        studio.gallery.check()
+    except FluxDemoError as error:
+        return str(error)
+    return None
 
 
 def _estimator(studio: Studio) -> dict[str, str | None]:
@@ -130,6 +139,7 @@ def _text(report: Mapping[str, Any]) -> str:
         f"flux_demo {report['version']}, Python {report['python']}",
         ", ".join(f"{name} {version or 'missing'}" for name, version in libraries.items()),
         ", ".join(parts),
+        *filter(None, [report["outputs_refusal"]]),
         _estimator_line(report["estimator"], report["estimator_refusal"]),
     ]
     for name, mode in report["modes"].items():

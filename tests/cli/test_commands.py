@@ -116,7 +116,10 @@ def test_a_wrong_setting_is_refused_in_words(monkeypatch, capsys):
 
 def test_a_folder_that_cannot_keep_images_is_said_before_generating(place, monkeypatch, capsys):
     monkeypatch.setenv("FLUX_DEMO_OUTPUTS", "photo.jpg")
-    assert "cannot be kept" in refusal(capsys, "text", "a cat", "--backend", "mini")
+    said = refusal(capsys, "text", "a cat", "--backend", "mini")
+    assert "cannot be kept" in said
+    run(["check"])
+    assert f"\n{said}" in capsys.readouterr().out
 
 
 def test_a_missing_library_is_said_in_words(tmp_path):
