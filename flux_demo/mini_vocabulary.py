@@ -85,6 +85,6 @@ def what_it_knows() -> str:
         return f"{', '.join(first)} or {last}"
 
     return (
-        f"The mini generates one to three objects (each a {either(SHAPES)}) in {either(COLOURS)}, "
+        f"The mini generates one or two objects (each a {either(SHAPES)}) in {either(COLOURS)}, "
         f"on a {either(FLOORS)} floor, at {either(LIGHTS)}; other words change little."
     )

@@ -63,6 +63,7 @@ def test_captions_vary_and_stay_in_the_vocabulary_but_for_stray_words():
 def test_the_unknown_words_of_a_prompt_are_named():
     assert vocabulary.unknown_words("a RED sphere, on a gray floor at noon.") == []
     assert vocabulary.unknown_words("a red dragon and a dragon, 龍") == ["dragon", "龍"]
+    assert "one or two objects" in vocabulary.what_it_knows()  # as its card says
     assert "sphere" in vocabulary.what_it_knows() and "at noon" in vocabulary.what_it_knows()
     assert vocabulary.unknown_words("") == []
 
