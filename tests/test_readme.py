@@ -10,6 +10,7 @@ import pytest
 
 import app
 from flux_demo.backends import Backend
+from flux_demo.backends.nvidia.payload import DEFAULTS
 from flux_demo.cli import parser, run
 from flux_demo.engine.presets import PRESETS
 from flux_demo.modes import ESTIMATOR_REPO, MODES
@@ -70,6 +71,11 @@ def test_the_table_of_modes_is_the_programs():
         )
         for mode in MODES.values()
     ]
+
+
+def test_what_nvidias_services_take_by_default_is_said():
+    (_, steps), (guidance, _), (_, for_depth) = (DEFAULTS[kind] for kind in (None, "canny", "depth"))
+    assert f"Both take {steps} steps by default, {for_depth} for depth, and guidance {guidance:g} for edges and depth." in README
 
 
 def test_the_table_of_settings_is_the_programs():
