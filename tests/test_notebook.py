@@ -30,6 +30,18 @@ def test_the_notebook_runs_in_a_clean_folder(tmp_path, monkeypatch):
     assert "<summary>Recipe" in shown
 
 
+@pytest.mark.parametrize(("clone", "start"), [("flux_demo", "."), ("another", "."), ("flux_demo", "flux_demo/examples")])
+def test_the_first_cell_finds_the_clone(tmp_path, clone, start):
+    """Whatever the clone is called: from inside it, and from the folder that it lies in."""
+    (tmp_path / clone / "examples").mkdir(parents=True)
+    (tmp_path / clone / "flux_demo").symlink_to(ROOT / "flux_demo")
+    first = next(cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code")
+    done = subprocess.run(
+        [sys.executable, "-c", f"{first}\nprint(root)"], cwd=tmp_path / start, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == str(tmp_path / clone), done.stderr
+
+
 def test_the_stored_notebook_has_small_images_and_no_noise():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
