@@ -14,6 +14,7 @@ from pkgutil import resolve_name
 from flux_demo.errors import BackendUnavailable
 from flux_demo.modes import Mode
 from flux_demo.progress import OnStatus, OnStep
+from flux_demo.recipe import Recipe
 from flux_demo.request import Dials, DrawnImage, GenerationRequest
 from flux_demo.settings import BACKENDS, ONLY_BY_NAME, Settings
 
@@ -47,6 +48,7 @@ class Backend(ABC):
     concurrency: int = 1  # how many runs it takes at once, as far as it is known by now; the others wait in its queue
     on_cpu: bool = False  # whether it is this machine's processor that generates
     set_up: bool = False  # whether the person has set what only this backend takes, such as an address, a key or a model
+    repeatable: bool = True  # whether it is known to use the seed, so that the same request gives the same image
 
     @property
     def notice(self) -> str | None:
@@ -68,6 +70,10 @@ class Backend(ABC):
     def model_name(self, mode: Mode) -> str | None:
         """The model that recipes of that mode will name; None where it shows only in the answer."""
         return None
+
+    def is_own(self, recipe: Recipe, mode: Mode) -> bool:
+        """Whether an image of that mode with that recipe comes from here, and from the model that would run now."""
+        return recipe.backend == self.name and recipe.model == self.model_name(mode)
 
     def plan(self, mode: Mode) -> str | None:
         """How memory is used for the mode, in a sentence; before it is loaded, as far as can be told. None where that is the service's business."""

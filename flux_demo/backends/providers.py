@@ -30,6 +30,7 @@ from flux_demo.hub_errors import TOKEN_PAGE
 from flux_demo.model_files import is_local
 from flux_demo.modes import DEFAULT_SIZES, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
+from flux_demo.recipe import Recipe
 from flux_demo.request import Dials, DrawnImage, GenerationRequest, Size, SizeLimits
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Providers(Backend):
         self._owners = settings.hf_token  # used because the owner chose this backend by name; never for visitors who sign in
         self._visitors_pay = settings.visitors_pay
         self.title = WHO if self._provider == "auto" else f"{WHO} ({self._provider})"
+        self.repeatable = "seed" not in PROVIDERS.get(self._provider, Provider()).ignores  # auto: where it is not, the image's note says so
 
     @property
     def notice(self) -> str:
@@ -140,6 +142,13 @@ class Providers(Backend):
             can_stop=False,
         )
 
+    def model_name(self, mode: Mode) -> str | None:
+        return None if self._provider == "auto" else _at(self._model, self._provider)
+
+    def is_own(self, recipe: Recipe, mode: Mode) -> bool:
+        names = PROVIDERS if self._provider == "auto" else (self._provider,)
+        return recipe.backend == self.name and recipe.model in [_at(self._model, name) for name in names]
+
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
         assert request.size is not None
         if problem := self._problem(find_mode(request.mode)):
@@ -166,7 +175,7 @@ class Providers(Backend):
             else ()
         )
         libraries = {"huggingface_hub": version("huggingface_hub")}
-        return DrawnImage(image, f"{self._model} ({name})", libraries=libraries, notes=notes, unused=ignored)
+        return DrawnImage(image, _at(self._model, name), libraries=libraries, notes=notes, unused=ignored)
 
     def _first(self, token: str) -> str:
         """The first provider, in the account's own order, that serves the model in every offered size."""
@@ -268,6 +277,11 @@ def _not_served(name: str) -> BackendUnavailable:
     return BackendUnavailable(
         f"No provider that takes FLUX's sizes serves the model at present ({name}). Set FLUX_DEMO_HF_PROVIDER to one that https://huggingface.co/black-forest-labs/FLUX.1-dev lists, or choose another backend."
     )
+
+
+def _at(model: str, provider: str) -> str:
+    """The model's name in recipes."""
+    return f"{model} ({provider})"
 
 
 def _spoken(provider: str) -> str:

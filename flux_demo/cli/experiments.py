@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from flux_demo.backends import Route
 from flux_demo.cli import output
 from flux_demo.cli.terminal import Terminal
 from flux_demo.errors import InvalidRequest
@@ -97,7 +98,8 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     output.keep_photo(photo, _names(target, len(planned)))  # no grid has more sheets than cells
     follower.append(Progress(planned, terminal))
     terminal.say(f"{_cells(len(planned))}.")
-    terminal.say_where(studio.route(mode.name))
+    route = studio.route(mode.name)
+    _say_where(route, terminal)
     try:
         for cell in planned:
             follower[0].finished(cell)
@@ -107,7 +109,8 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     finally:
         paths = _write(target, planned, asked, args.maps) if planned.results else []
         if len(planned.results) < len(planned):
-            terminal.say(f"{len(planned.results)} of {_cells(len(planned))} done. The same command continues.")
+            goes_on = " The same command continues." if route.backend.repeatable else ""
+            terminal.say(f"{len(planned.results)} of {_cells(len(planned))} done.{goes_on}")
     failed = sum(cell.image is None for cell in planned.results.values())
     reused = sum(cell.reused for cell in planned.results.values())
     if reused:
@@ -145,6 +148,15 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
     if failed:
         terminal.say(f"{failed} of {done} lines failed. Correct them, and the same command generates only these.")
     return SOME_FAILED if failed else DONE
+
+
+def _say_where(route: Route, terminal: Terminal) -> None:
+    terminal.say_where(route)
+    if not route.backend.repeatable:
+        terminal.say(
+            f"{route.backend.title} is not known to use the seed, so no image of it is found again. "
+            "The same command generates all of them anew, and each is charged."
+        )
 
 
 def _target(target: Path | None, outputs: Path, asked: Mapping[str, Any]) -> tuple[Path, Mapping[str, Any]]:

@@ -7,13 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from flux_demo.backends import Backend
 from flux_demo.errors import InvalidPicture
 from flux_demo.gallery import GeneratedImage
+from flux_demo.modes import find_mode
 from flux_demo.recipe import Recipe, read_recipe, recipe_of
 from flux_demo.request import DrawnImage, GenerationRequest
 
-# How a run went and what it ran on, not what was asked for.
-INCIDENTAL = {"version", "created", "seconds", "libraries", "plan", "safety"}
+# How a run went and what it ran on, not what was asked for. Whether it is the right backend and model, the backend says.
+INCIDENTAL = {"version", "created", "seconds", "libraries", "plan", "safety", "backend", "model"}
 
 
 class Finished:
@@ -23,16 +25,14 @@ class Finished:
         self.folder = folder
         self._seen: dict[tuple[str, int], list[tuple[Path, Recipe]]] = {}
 
-    def find(self, request: GenerationRequest, backend: str, model: str | None) -> GeneratedImage | None:
-        """The newest image of a complete request there; None where there is none, or the model that would run is not known by name."""
-        if model is None:
-            return None
-        wanted = recipe_of(request, DrawnImage(_NO_IMAGE, model, request.preset), backend, 0.0, "", "")
-        if wanted.seed is None:
-            return None
+    def find(self, request: GenerationRequest, backend: Backend) -> GeneratedImage | None:
+        """The newest image of a complete request there, from that backend; None where there is none."""
+        assert request.seed is not None
+        wanted = recipe_of(request, DrawnImage(_NO_IMAGE, "", request.preset), "", 0.0, "", "")
         left_out = INCIDENTAL if request.preset else {*INCIDENTAL, "preset"}  # without one in a complete request, the service chooses it
-        for path, recipe in self._candidates(wanted.mode, wanted.seed):
-            if _asked(recipe, left_out) == _asked(wanted, left_out) and path.is_file():
+        for path, recipe in self._candidates(request.mode, request.seed):
+            same = _asked(recipe, left_out) == _asked(wanted, left_out)
+            if same and backend.is_own(recipe, find_mode(request.mode)) and path.is_file():
                 return GeneratedImage(path, request, recipe, recipe.seconds)
         return None
 

@@ -134,9 +134,8 @@ class Grid:
         return result
 
     def _there(self, cell: Cell) -> GeneratedImage | None:
-        route = self._studios.of(cell.model).route(cell.request.mode)
-        model = route.backend.model_name(self.asked.mode)
-        return self._finished.find(with_map(cell, self._map(cell)), route.backend.name, model) if model else None
+        backend = self._studios.of(cell.model).route(cell.request.mode).backend
+        return self._finished.find(with_map(cell, self._map(cell)), backend)
 
     def _sized(self, size: Size | str | None, model: str | None) -> Size | None:
         """The size of a cell: a map's follows the photo where none is named."""

@@ -11,6 +11,7 @@ from huggingface_hub.inference._providers import _common
 
 from flux_demo.backends import all_backends
 from flux_demo.backends.providers import PROVIDERS, Providers, visitor_token
+from flux_demo.cli import run
 from flux_demo.errors import BackendUnavailable, Cancelled, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
 from flux_demo.modes import MODES
 from flux_demo.recipe import read_recipe
@@ -68,6 +69,34 @@ def test_each_form_brings_the_image_and_its_recipe(router, chosen, provider, tit
     assert (sent.json["seed"], sent.json["guidance_scale"]) == (7, 2.5)
     assert sent.json.get("steps", sent.json.get("num_inference_steps")) == 9
     assert TOKEN not in made.path.read_bytes().decode("latin-1")
+
+
+@pytest.mark.parametrize("provider", ["auto", "together"])
+def test_what_a_grid_or_a_list_has_is_not_paid_for_again(router, chosen, provider):
+    studio = Studio.from_settings(replace(chosen, hf_provider=provider))
+    asked = {"steps": 9, "size": SIZE}
+    (cell,) = studio.grid("text", "a fox", ["seed=7"], **asked)
+    paid = len(router.posts())
+    for again in (
+        *studio.grid("text", "a fox", ["seed=7"], **asked),
+        *studio.batch([{"mode": "text", "prompt": "a fox", "seed": 7, **asked}]),
+    ):
+        assert again.reused and again.image.path == cell.image.path
+    assert len(router.posts()) == paid
+    elsewhere = Studio.from_settings(replace(chosen, hf_provider="fal-ai" if provider == "together" else "together"))
+    (other,) = elsewhere.grid("text", "a fox", ["seed=7"], **asked)
+    assert not other.reused, "another provider's image"
+
+
+def test_where_the_seed_may_not_be_used_each_repeat_is_said_to_be_charged(chosen, photo, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(Providers, "_asked", lambda self, request, name, token: photo.resize((512, 256)))  # its own form has no stand-in
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("FLUX_DEMO_HF_PROVIDER", "nscale")
+    words = ["grid", "text", "a fox", "--vary", "seed=1", "--size", "512x256", "--backend", "providers", "-o", str(tmp_path / "grid.png")]
+    for _ in range(2):
+        assert run(words) == 0
+        said = capsys.readouterr().err
+        assert said.index("each is charged") > said.index("Runs on") and "Already there" not in said
 
 
 def test_who_pays_is_said(chosen):
