@@ -10,6 +10,7 @@ from typing import Any
 
 from flux_demo.backends.following import only_samples
 from flux_demo.cli import check, experiments, output
+from flux_demo.cli.notes import unknown_words
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import DownloadFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
@@ -45,8 +46,8 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     else:
         requests = [replace(each, size=sized.size) for each in requests]
     terminal.say_where(route)
-    if route.runs_mini(mode):
-        _say_unknown_words(args.prompt, terminal)
+    for sentence in unknown_words(args.prompt, mode, route):  # before the person waits for an image without them
+        terminal.say(sentence)
     made: list[dict[str, Any]] = []
     if args.count > 1:
         terminal.done = {"images": made}
@@ -57,7 +58,7 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
             _copy(image, target)
             path = target
         terminal.say(" ".join((_caption(image), *image.notes)))
-        made.append({"path": str(path), "recipe": image.recipe.to_dict(), "seconds": image.seconds})
+        made.append({"path": str(path), "recipe": image.recipe.to_dict(), "seconds": image.seconds, "notes": list(image.notes)})
         if args.count == 1:
             terminal.result(str(path), made[0])
         elif not terminal.as_json:
@@ -185,15 +186,6 @@ def _caption(image: GeneratedImage) -> str:
     ]
     used.append(f"guidance {made.guidance:g}" if made.guidance is not None else "")
     return ", ".join(filter(None, (f"{made.width}x{made.height}", *used, made.safety, f"{image.seconds:.1f} s.")))
-
-
-def _say_unknown_words(prompt: str, terminal: Terminal) -> None:
-    """Name the words that the mini does not know, before the person waits for an image without them."""
-    from flux_demo.mini_vocabulary import unknown_words, what_it_knows
-
-    unknown = unknown_words(prompt)
-    if unknown:
-        terminal.say(f"The mini does not know: {', '.join(unknown[:8])}. {what_it_knows()}")
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace, Terminal], int]] = {

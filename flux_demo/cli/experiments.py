@@ -13,6 +13,7 @@ from typing import Any
 
 from flux_demo.backends import Route
 from flux_demo.cli import output
+from flux_demo.cli.notes import Notes, unknown_words
 from flux_demo.cli.terminal import Terminal
 from flux_demo.errors import InvalidRequest
 from flux_demo.experiments.batch import BatchLine
@@ -100,11 +101,14 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     terminal.say(f"{_cells(len(planned))}.")
     route = studio.route(mode.name)
     _say_where(route, terminal)
+    for sentence in unknown_words("\n".join(dict.fromkeys(cell.request.prompt for cell in planned.cells)), mode, route):
+        terminal.say(sentence)
+    notes = Notes()
     try:
         for cell in planned:
             follower[0].finished(cell)
-            if cell.error:
-                terminal.say(f"Cell {cell.number}: {cell.error}")
+            for sentence in notes.new(cell.image.notes) if cell.image else [str(cell.error)]:
+                terminal.say(f"Cell {cell.number}: {sentence}")
             _note(target, planned, asked)
     finally:
         paths = _write(target, planned, asked, args.maps) if planned.results else []
@@ -130,6 +134,7 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
     studio.gallery.check()
     record = settings.outputs_folder / f"{Path(args.file).stem}.results.jsonl"
     lines = studio.batch(args.file, seeds=_seeds(record), on_step=terminal.steps, on_status=terminal.status)
+    notes = Notes()
     done = failed = reused = 0
     for line in lines:
         done, failed, reused = done + 1, failed + (line.image is None), reused + line.reused
@@ -138,7 +143,10 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
             terminal.say(f"Line {line.line}: {line.error}")
         else:
             _append(record, values)
-            terminal.say(f"Line {line.line}: {'was there already' if line.reused else f'{line.image.seconds:.1f} s'}")
+            took = "was there already." if line.reused else f"{line.image.seconds:.1f} s."
+            asked, mode = line.image.request, find_mode(line.image.request.mode)
+            said = notes.new((*line.image.notes, *unknown_words(asked.prompt, mode, studio.route(mode.name))))
+            terminal.say(" ".join((f"Line {line.line}: {took}", *said)))
         if terminal.as_json:
             terminal.line(json.dumps(values))
         elif line.image is not None:
@@ -207,8 +215,7 @@ def _described(grid: Grid, asked: Mapping[str, Any], paths: list[Path]) -> dict[
 
 def _cell(cell: GridCell) -> dict[str, Any]:
     values = {name: _value(value) for name, value in cell.values.items()}
-    made = {"path": str(cell.image.path), "recipe": cell.image.recipe.to_dict()} if cell.image else {"error": cell.error}
-    return {"number": cell.number, "values": values, "reused": cell.reused, **made}
+    return {"number": cell.number, "values": values, "reused": cell.reused, **_made(cell)}
 
 
 def _value(value: Any) -> Any:
@@ -234,8 +241,14 @@ def _write(target: Path, grid: Grid, asked: Mapping[str, Any], maps: bool) -> li
 
 
 def _line(line: BatchLine) -> dict[str, Any]:
-    made = {"path": str(line.image.path), "recipe": line.image.recipe.to_dict()} if line.image else {"error": line.error}
-    return {"line": line.line, "key": line.key, "reused": line.reused, **made}
+    return {"line": line.line, "key": line.key, "reused": line.reused, **_made(line)}
+
+
+def _made(done: GridCell | BatchLine) -> dict[str, Any]:
+    image = done.image
+    if image is None:
+        return {"error": done.error}
+    return {"path": str(image.path), "recipe": image.recipe.to_dict(), "notes": list(image.notes)}
 
 
 def _seeds(record: Path) -> dict[str, int]:

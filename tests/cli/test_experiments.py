@@ -26,6 +26,22 @@ def test_a_grid_is_a_sheet_its_cells_and_a_json(place, capsys):
     assert min(Image.open(place / "grid.png").size) > 256
 
 
+def test_the_notes_of_a_run_are_said_once_and_written_down(place, capsys):
+    long = "a red cube on grass " * 30 + "and a zebra"
+    assert run(["grid", "text", long, "--vary", "seed=1,2", *QUICK, "-o", "grid.png"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("tokens were ignored") == said.count("does not know: zebra") == 1
+    noted = [cell["notes"] for cell in json.loads((place / "grid.json").read_text())["cells"]]
+    assert ["tokens were ignored" in " ".join(notes) for notes in noted] == [True, True]
+    asked = {"mode": "text", "prompt": long, "steps": 1, "size": "128x128"}
+    (place / "list.jsonl").write_text("\n".join(json.dumps(asked | {"seed": seed}) for seed in (2, 3, 4)))
+    assert run(["batch", "list.jsonl", "--backend", "mini"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("tokens were ignored") == said.count("does not know: zebra") == 1
+    (record,) = place.glob("**/list.results.jsonl")
+    assert "tokens were ignored" in " ".join(json.loads(record.read_text().splitlines()[-1])["notes"])
+
+
 def test_the_fit_can_be_varied(place):
     assert run(["grid", "canny", "photo.jpg", "a red cube", "--vary", "fit=crop,pad", *QUICK, "-o", "fits.png"]) == 0
     noted = json.loads((place / "fits.json").read_text())
