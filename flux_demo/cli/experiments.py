@@ -19,7 +19,7 @@ from flux_demo.errors import InvalidRequest
 from flux_demo.experiments.batch import BatchLine
 from flux_demo.experiments.cells import ASK_ABOVE
 from flux_demo.experiments.grid import Grid, GridCell
-from flux_demo.modes import find_mode
+from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import Status
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
@@ -133,7 +133,13 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
     studio = Studio.from_settings(settings)
     studio.gallery.check()
     record = settings.outputs_folder / f"{Path(args.file).stem}.results.jsonl"
-    lines = studio.batch(args.file, seeds=_seeds(record), on_step=terminal.steps, on_status=terminal.status)
+    lines = studio.batch(
+        args.file,
+        seeds=_seeds(record),
+        on_route=lambda mode, route: _say_where(route, terminal, mode),
+        on_step=terminal.steps,
+        on_status=terminal.status,
+    )
     notes = Notes()
     done = failed = reused = 0
     for line in lines:
@@ -158,7 +164,9 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
     return SOME_FAILED if failed else DONE
 
 
-def _say_where(route: Route, terminal: Terminal) -> None:
+def _say_where(route: Route, terminal: Terminal, mode: Mode | None = None) -> None:
+    if mode is not None:  # the lines of a list are in several
+        terminal.say(f"{mode.title}.")
     terminal.say_where(route)
     if not route.backend.repeatable:
         terminal.say(

@@ -7,11 +7,12 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flux_demo.backends import Route
 from flux_demo.errors import FluxDemoError, InvalidRequest, shortened
 from flux_demo.experiments.finished import Finished
 from flux_demo.experiments.rows import TEXTS, read
@@ -60,21 +61,29 @@ def run(
     source: Iterable[Any] | str | os.PathLike,
     *,
     seeds: Mapping[str, int] | None = None,
+    on_route: Callable[[Mode, Route], None] | None = None,
     on_step: OnStep | None = None,
     on_status: OnStatus | None = None,
 ) -> Iterator[BatchLine]:
     """Generate every line, those of one mode after each other. The file is read before this returns.
 
     Images that the gallery has are not generated again; ``seeds`` has those that lines without one were given before, by ``BatchLine.key``.
+    ``on_route`` is told where a mode runs before its first line does.
     Raises InvalidRequest for a file that cannot be read, and, while it runs, when no image can be kept any more.
     """
     folder = Path(source).expanduser().parent if isinstance(source, str | os.PathLike) else Path()
     rows = list(read(source) if isinstance(source, str | os.PathLike) else enumerate(source, 1))
-    return _run(studio, rows, folder, seeds or {}, on_step, on_status)
+    return _run(studio, rows, folder, seeds or {}, on_route or (lambda mode, route: None), on_step, on_status)
 
 
 def _run(
-    studio: Studio, rows: list[tuple[int, Any]], folder: Path, seeds: Mapping[str, int], on_step: OnStep | None, on_status: OnStatus | None
+    studio: Studio,
+    rows: list[tuple[int, Any]],
+    folder: Path,
+    seeds: Mapping[str, int],
+    on_route: Callable[[Mode, Route], None],
+    on_step: OnStep | None,
+    on_status: OnStatus | None,
 ) -> Iterator[BatchLine]:
     asks: list[_Ask] = []
     same: Counter[str] = Counter()
@@ -87,9 +96,13 @@ def _run(
             yield BatchLine(line, _key(row), error=str(error))
     modes = list(dict.fromkeys(ask.mode.name for ask in asks))
     finished = Finished(studio.gallery.folder)
-    for ask in sorted(asks, key=lambda ask: modes.index(ask.mode.name)):
+    asks.sort(key=lambda ask: modes.index(ask.mode.name))
+    for ask in asks:
         studio.gallery.check(ask.request.size.pixels if ask.request.size else 0)  # a full disk ends the list, not one line after the other
         try:
+            if ask.mode.name in modes:
+                on_route(ask.mode, studio.route(ask.mode.name))
+                modes.remove(ask.mode.name)
             yield _done(studio, ask, folder, seeds, finished, on_step, on_status)
         except FluxDemoError as error:
             yield BatchLine(ask.line, ask.key, error=str(error))

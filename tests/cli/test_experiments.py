@@ -37,7 +37,8 @@ def test_the_notes_of_a_run_are_said_once_and_written_down(place, capsys):
     (place / "list.jsonl").write_text("\n".join(json.dumps(asked | {"seed": seed}) for seed in (2, 3, 4)))
     assert run(["batch", "list.jsonl", "--backend", "mini"]) == 0
     said = capsys.readouterr().err
-    assert said.count("tokens were ignored") == said.count("does not know: zebra") == 1
+    assert said.count("tokens were ignored") == said.count("does not know: zebra") == said.count("Runs on: ") == 1
+    assert said.index("Text.\nRuns on: ") < said.index("Line 1: ")
     (record,) = place.glob("**/list.results.jsonl")
     assert "tokens were ignored" in " ".join(json.loads(record.read_text().splitlines()[-1])["notes"])
 
