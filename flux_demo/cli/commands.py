@@ -51,21 +51,25 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     made: list[dict[str, Any]] = []
     if args.count > 1:
         terminal.done = {"images": made}
+    code = 0
     for each, target in zip(requests, targets, strict=True):
         image = studio.generate(each, terminal.steps, terminal.status)
-        path = image.path
-        if target is not None:
-            _copy(image, target)
-            path = target
         terminal.say(" ".join((_caption(image), *image.notes)))
-        made.append({"path": str(path), "recipe": image.recipe.to_dict(), "seconds": image.seconds, "notes": list(image.notes)})
+        made.append({"path": str(image.path), "recipe": image.recipe.to_dict(), "seconds": image.seconds, "notes": list(image.notes)})
+        if target is not None:
+            try:
+                _copy(image, target)
+                made[-1]["path"] = str(target)
+            except InvalidRequest as error:
+                terminal.say(f"{error} The image is kept as {image.path}.")
+                code = 3
         if args.count == 1:
-            terminal.result(str(path), made[0])
+            terminal.result(made[0]["path"], made[0])
         elif not terminal.as_json:
-            terminal.line(str(path))
+            terminal.line(made[-1]["path"])
     if args.count > 1 and terminal.as_json:
         terminal.result("", terminal.done)
-    return 0
+    return code
 
 
 def _copy(image: GeneratedImage, target: Path) -> None:

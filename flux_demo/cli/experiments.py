@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flux_demo.backends import Route
-from flux_demo.cli import output
+from flux_demo.cli import grid_note, output
 from flux_demo.cli.notes import Notes, unknown_words
 from flux_demo.cli.terminal import Terminal
 from flux_demo.errors import InvalidRequest
@@ -78,7 +79,7 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     asked = {
         name: value for name, value in vars(args).items() if name not in ("json", "yes", "output", "maps", "command") and value is not None
     }
-    target, before = _target(target, studio.settings.outputs_folder, asked)
+    place, before = grid_note.earlier(target, studio.settings.outputs_folder, asked)
     given = {name: value for name in SHARED if (value := getattr(args, name)) is not None}
     if args.seed is None and "seed" in before and not any(text.partition("=")[0].strip() == "seed" for text in args.vary):
         given["seed"] = before["seed"]  # the random one that the same command was given before
@@ -96,46 +97,52 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
         on_step=lambda done, of, preview=None: follower[0].step(done, of),
         on_status=lambda status: follower[0].status(status),
     )
+    target = place or grid_note.reserved(studio.settings.outputs_folder)
     output.keep_photo(photo, _names(target, len(planned)))  # no grid has more sheets than cells
+    note = grid_note.Note(target, planned, asked, terminal)
+    if place is None:
+        note.write()
     follower.append(Progress(planned, terminal))
-    terminal.say(f"{_cells(len(planned))}.")
-    route = studio.route(mode.name)
-    _say_where(route, terminal)
-    for sentence in unknown_words("\n".join(dict.fromkeys(cell.request.prompt for cell in planned.cells)), mode, route):
-        terminal.say(sentence)
+    _say_before(planned, terminal)
     notes = Notes()
     try:
         for cell in planned:
             follower[0].finished(cell)
             for sentence in notes.new(cell.image.notes) if cell.image else [str(cell.error)]:
                 terminal.say(f"Cell {cell.number}: {sentence}")
-            _note(target, planned, asked)
+            note.keep()
     finally:
-        paths = _write(target, planned, asked, args.maps) if planned.results else []
         if len(planned.results) < len(planned):
-            goes_on = " The same command continues." if route.backend.repeatable else ""
+            goes_on = " The same command continues." if all(route.backend.repeatable for route in planned.routes) else ""
             terminal.say(f"{len(planned.results)} of {_cells(len(planned))} done.{goes_on}")
+        sheets = []
+        if planned.results:
+            note.write()
+            sheets = _write(target, planned, args.maps, terminal)
+            note.write(sheets)
     failed = sum(cell.image is None for cell in planned.results.values())
     reused = sum(cell.reused for cell in planned.results.values())
     if reused:
         terminal.say(f"Already there: {reused} of {_cells(len(planned))}. To get others, change a value or the seed.")
     if failed:
-        terminal.say(f"Failed: {failed} of {_cells(len(planned))}. The same command tries only these again.")
-    terminal.result("\n".join(map(str, paths)), _described(planned, asked, paths))
-    return SOME_FAILED if failed else DONE
+        terminal.say(f"Failed: {failed} of {_cells(len(planned))}. The same command tries again only what failed.")
+    terminal.result("\n".join(map(str, sheets)), note.described(sheets))
+    return SOME_FAILED if failed or not sheets else DONE
 
 
 def batch(args: argparse.Namespace, terminal: Terminal) -> int:
     """batch: a result a line as it is done, its path or with --json an object, and a record in the outputs folder."""
+    terminal.indent = None
     settings = Settings.from_env()
     settings = replace(settings, backend=args.backend) if args.backend else settings
     settings = replace(settings, outputs=args.output) if args.output else settings
     studio = Studio.from_settings(settings)
     studio.gallery.check()
     record = settings.outputs_folder / f"{Path(args.file).stem}.results.jsonl"
+    seeds = _seeds(record)
     lines = studio.batch(
         args.file,
-        seeds=_seeds(record),
+        seeds=seeds,
         on_route=lambda mode, route: _say_where(route, terminal, mode),
         on_step=terminal.steps,
         on_status=terminal.status,
@@ -148,7 +155,8 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
         if line.image is None:
             terminal.say(f"Line {line.line}: {line.error}")
         else:
-            _append(record, values)
+            if not line.reused or line.key not in seeds:
+                _append(record, values)
             took = "was there already." if line.reused else f"{line.image.seconds:.1f} s."
             asked, mode = line.image.request, find_mode(line.image.request.mode)
             said = notes.new((*line.image.notes, *unknown_words(asked.prompt, mode, studio.route(mode.name))))
@@ -158,10 +166,37 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
         elif line.image is not None:
             terminal.line(str(line.image.path))
     if reused:
-        terminal.say(f"{reused} of {done} lines were there already.")
+        terminal.say(f"{reused} of {_lines(done)} {'was' if reused == 1 else 'were'} there already.")
     if failed:
-        terminal.say(f"{failed} of {done} lines failed. Correct them, and the same command generates only these.")
+        them, these = ("it", "this one") if failed == 1 else ("them", "these")
+        terminal.say(f"{failed} of {_lines(done)} failed. Correct {them}, and the same command generates only {these}.")
     return SOME_FAILED if failed else DONE
+
+
+def _say_before(grid: Grid, terminal: Terminal) -> None:
+    """How many cells there are, where they run, and what is not known there of their prompts."""
+    terminal.say(f"{_cells(len(grid))}.")
+    prompts = "\n".join(dict.fromkeys(cell.request.prompt for cell in grid.cells))
+    for route in grid.routes:
+        _say_where(route, terminal)
+        for sentence in unknown_words(prompts, grid.asked.mode, route):
+            terminal.say(sentence)
+
+
+def _write(target: Path, grid: Grid, maps: bool, terminal: Terminal) -> list[Path]:
+    """Write the sheets, one after the other; the names of those that the disk took."""
+    sheets = grid.sheets(maps)
+    first = list(itertools.islice(sheets, 2))  # one stands alone, several are numbered
+    written: list[Path] = []
+    for number, sheet in enumerate(itertools.chain(first, sheets), 1):
+        name = _numbered(target, number) if len(first) > 1 else target
+        try:
+            output.write(name, partial(sheet.save, format="PNG", compress_level=3))
+        except InvalidRequest as error:
+            terminal.say(f"{error} The images are in the outputs folder all the same.")
+            break
+        written.append(name)
+    return written
 
 
 def _say_where(route: Route, terminal: Terminal, mode: Mode | None = None) -> None:
@@ -175,88 +210,25 @@ def _say_where(route: Route, terminal: Terminal, mode: Mode | None = None) -> No
         )
 
 
-def _target(target: Path | None, outputs: Path, asked: Mapping[str, Any]) -> tuple[Path, Mapping[str, Any]]:
-    """Where the sheet goes, and what a grid of the same command noted there. Without -o the first grid-N.png of this command, or that is free."""
-    if target is None:
-        outputs.mkdir(parents=True, exist_ok=True)
-        numbers = range(1, 10_000)
-        for place in (outputs / ("grid.png" if number == 1 else f"grid-{number}.png") for number in numbers):
-            noted = _noted(place)
-            if noted.get("asked") == _plain(asked) or not (place.exists() or place.with_suffix(".json").exists()):
-                return place, noted
-        raise InvalidRequest("There are too many grids in the outputs folder. Name the sheet with -o.")
-    note = target.with_suffix(".json")
-    noted = _noted(target)
-    if note.exists() and not noted:
-        raise InvalidRequest(f"{note.name!r} is there and was not written by a grid, and it would be lost. Give -o another name.")
-    return target, noted if noted.get("asked") == _plain(asked) else {}
-
-
-def _noted(target: Path) -> dict[str, Any]:
-    try:
-        noted = json.loads(target.with_suffix(".json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return noted if isinstance(noted, dict) and "cells" in noted and "asked" in noted else {}
-
-
-def _plain(asked: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(asked))
-
-
-def _note(target: Path, grid: Grid, asked: Mapping[str, Any], paths: list[Path] | None = None) -> None:
-    """Write the .json beside the sheet: what was asked, and the cells that are done."""
-    text = json.dumps(_described(grid, asked, paths or []), indent=2) + "\n"
-    output.write(target.with_suffix(".json"), lambda file: file.write(text.encode()))
-
-
-def _described(grid: Grid, asked: Mapping[str, Any], paths: list[Path]) -> dict[str, Any]:
-    return {
-        "path": str(paths[0]) if paths else None,
-        "sheets": [str(path) for path in paths],
-        "asked": _plain(asked),
-        "seed": grid.asked.seed,
-        "axes": [{"name": axis.name, "values": [_value(value) for value in axis.values]} for axis in grid.axes],
-        "cells": [_cell(cell) for cell in sorted(grid.results.values(), key=lambda cell: cell.number)],
-    }
-
-
-def _cell(cell: GridCell) -> dict[str, Any]:
-    values = {name: _value(value) for name, value in cell.values.items()}
-    return {"number": cell.number, "values": values, "reused": cell.reused, **_made(cell)}
-
-
-def _value(value: Any) -> Any:
-    return value if isinstance(value, int | float | str) else str(value)
-
-
 def _names(target: Path, count: int) -> list[Path]:
     """A file for each sheet, numbered where there are several."""
-    return [target] if count == 1 else [target.with_stem(f"{target.stem}-{number}") for number in range(1, count + 1)]
+    return [target] if count == 1 else [_numbered(target, number) for number in range(1, count + 1)]
+
+
+def _numbered(target: Path, number: int) -> Path:
+    return target.with_stem(f"{target.stem}-{number}")
 
 
 def _cells(count: int) -> str:
     return f"{count:,} cell{'s' * (count != 1)}"
 
 
-def _write(target: Path, grid: Grid, asked: Mapping[str, Any], maps: bool) -> list[Path]:
-    sheets = list(grid.sheets(maps))
-    names = _names(target, len(sheets))
-    for name, sheet in zip(names, sheets):
-        output.write(name, partial(sheet.save, format="PNG", compress_level=3))
-    _note(target, grid, asked, names)
-    return names
+def _lines(count: int) -> str:
+    return f"{count:,} line{'s' * (count != 1)}"
 
 
 def _line(line: BatchLine) -> dict[str, Any]:
-    return {"line": line.line, "key": line.key, "reused": line.reused, **_made(line)}
-
-
-def _made(done: GridCell | BatchLine) -> dict[str, Any]:
-    image = done.image
-    if image is None:
-        return {"error": done.error}
-    return {"path": str(image.path), "recipe": image.recipe.to_dict(), "notes": list(image.notes)}
+    return {"line": line.line, "key": line.key, "reused": line.reused, **grid_note.made(line)}
 
 
 def _seeds(record: Path) -> dict[str, int]:

@@ -68,5 +68,20 @@ def write(target: Path, fill: Callable[[BinaryIO], object]) -> None:
     try:
         write_whole(target, fill)
     except OSError as error:
-        why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or "the disk refuses it").lower()
-        raise InvalidRequest(f"{target.name!r} cannot be written: {why}. Free some space, or give -o another path.") from error
+        raise _refusal(target, error) from error
+
+
+def reserve(target: Path) -> bool:
+    """Make an empty file; False if there is one of that name. Of several programs one gets it. Raises InvalidRequest when the disk refuses."""
+    try:
+        target.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise _refusal(target, error) from error
+    return True
+
+
+def _refusal(target: Path, error: OSError) -> InvalidRequest:
+    why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or "the disk refuses it").lower()
+    return InvalidRequest(f"{target.name!r} cannot be written: {why}. Free some space, or give -o another path.")

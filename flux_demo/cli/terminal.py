@@ -22,6 +22,7 @@ class Terminal:
 
     def __init__(self, *, as_json: bool):
         self.as_json = as_json
+        self.indent: int | None = 2  # of JSON; None: an object a line
         self.done: Mapping[str, Any] = {}  # what is finished already, to be said with an error
         self.interrupted = False  # the next progress raises KeyboardInterrupt
         self._shows_progress = False  # whether the last line is a progress line
@@ -35,7 +36,7 @@ class Terminal:
 
     def result(self, text: str, value: Mapping[str, Any]) -> bool:
         """Print the one result: the text, or with ``--json`` the object. False, and a sentence, if standard output does not take it."""
-        return self._print(json.dumps(value, indent=2) if self.as_json else text, f" It is {text}" if "\n" not in text else "")
+        return self._print(json.dumps(value, indent=self.indent) if self.as_json else text, f" It is {text}" if "\n" not in text else "")
 
     def line(self, text: str) -> None:
         """One of several results, as soon as it is there."""
@@ -61,7 +62,7 @@ class Terminal:
         _to_standard_error(f"{before}{sentence}\n")
         if self.as_json:
             try:
-                print(json.dumps({"error": sentence, "exit_code": code, **self.done}, indent=2), flush=True)
+                print(json.dumps({"error": sentence, "exit_code": code, **self.done}, indent=self.indent), flush=True)
             except OSError:
                 forget_output()
         return code

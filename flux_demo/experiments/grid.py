@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flux_demo.backends import Route
+from flux_demo.backends.following import only_samples
 from flux_demo.errors import BackendUnavailable, FluxDemoError, InvalidRequest
 from flux_demo.experiments.axes import MATCH
 from flux_demo.experiments.cells import ASK_ABOVE, Asked, Cell, CellsRefused, axes_of, count, plan, running_order, with_map
@@ -54,11 +56,6 @@ class Grid:
         self.axes, self.asked = axes_of(asked, vary, given)
         count(self.axes, limit)
         self._studios = _Studios(studio, asked.mode.name)
-        if asked.mode.control and not studio.route(asked.mode.name).dials.own_photos:
-            title = studio.route(asked.mode.name).backend.title
-            raise InvalidRequest(
-                f"{title} follows only its own sample images, so no grid of your photo can be made there. Choose another backend."
-            )
         self._photo = _opened(asked, photo)
         self.cells = plan(self.asked, self.axes, self._sized, self._complete)
         self._maps: dict[tuple, ControlMap] = {}
@@ -97,6 +94,12 @@ class Grid:
             drawn = self._map(by_place[place]) if maps and self.asked.mode.control else None
             tiles[place] = Tile(result.image.image if result.image else None, drawn.image if drawn else None, result.error or "")
         return sheets(self.axes, tiles, self.title, maps and self.asked.mode.control is not None)
+
+    @property
+    def routes(self) -> list[Route]:
+        """Where the cells run, each place once: cells with a model of their own have a route of their own."""
+        routes = [self._studios.of(model).route(self.asked.mode.name) for model in dict.fromkeys(cell.model for cell in self.cells)]
+        return list({route.backend.title: route for route in routes}.values())
 
     @property
     def title(self) -> str:
@@ -144,7 +147,10 @@ class Grid:
         return Size.parse(size) if isinstance(size, str) else size
 
     def _complete(self, request: GenerationRequest, model: str | None) -> GenerationRequest:
-        return self._studios.of(model).route(request.mode).dials.complete(request)
+        route = self._studios.of(model).route(request.mode)
+        if self.asked.mode.control and not route.dials.own_photos:
+            raise only_samples(route)
+        return route.dials.complete(request)
 
     def _check_maps(self) -> None:
         """Draw every map once, so that what a map refuses is said before the first cell runs."""

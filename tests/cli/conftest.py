@@ -1,3 +1,4 @@
+import shutil
 import signal
 from pathlib import Path
 
@@ -21,6 +22,20 @@ def interrupted(monkeypatch) -> list[int]:
 
     monkeypatch.setattr(Studio, "generate", generate_or_not)
     return begun
+
+
+@pytest.fixture
+def vanishing(place, monkeypatch) -> Path:
+    """A folder that goes away when the first image is generated, as a disk does: it takes nothing any more."""
+    generate, folder = Studio.generate, place / "gone"
+    folder.mkdir()
+
+    def generate_without(*words, **options):
+        shutil.rmtree(folder, ignore_errors=True)
+        return generate(*words, **options)
+
+    monkeypatch.setattr(Studio, "generate", generate_without)
+    return folder
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """grid and batch as they are typed, on the mini."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from flux_demo import read_recipe
 from flux_demo.cli import run
+from flux_demo.studio import Studio
 
 QUICK = ("--backend", "mini", "--size", "128x128", "--steps", "1")
 
@@ -58,6 +60,28 @@ def test_an_interrupted_grid_keeps_what_is_done_and_continues(place, capsys, int
     assert [cell["reused"] for cell in noted["cells"]].count(True) == 2
     assert len(interrupted) == 5
     assert len({cell["recipe"]["seed"] for cell in noted["cells"]}) == 1
+
+
+def test_a_note_and_a_sheet_that_cannot_be_written_end_nothing(vanishing, place, capsys, interrupted):
+    assert grid("-o", "gone/grid.png") == 130
+    said = capsys.readouterr().err
+    assert said.count("'grid.json' cannot be written") == said.count("'grid.png' cannot be written") == 1
+    assert "2 of 4 cells done" in said and len(list((place / "outputs").glob("*.png"))) == 2
+
+
+def test_two_grids_at_once_have_a_sheet_each(place, capsys, monkeypatch):
+    generate, others = Studio.generate, [["grid", "text", "a cone", "--vary", "guidance=2", *QUICK]]
+
+    def generate_beside(*words, **options):
+        if others:
+            assert run(others.pop()) == 0
+        return generate(*words, **options)
+
+    monkeypatch.setattr(Studio, "generate", generate_beside)
+    assert grid() == 0
+    first, second = capsys.readouterr().out.split()
+    assert first != second
+    assert [len(json.loads(Path(name).with_suffix(".json").read_text())["cells"]) for name in (first, second)] == [1, 4]
 
 
 def test_without_a_name_the_same_command_finds_its_sheet_again(place, capsys):
@@ -120,3 +144,10 @@ def test_a_batch_says_a_line_as_it_is_done_and_exits_3_where_one_failed(place, c
     assert "1 of 3 lines failed" in said.err and "Line 2: " in said.err
     assert run(["batch", "list.jsonl", "--backend", "mini", "--json"]) == 3
     assert [json.loads(line)["reused"] for line in capsys.readouterr().out.splitlines()] == [False, True, True]
+    (record,) = place.glob("**/list.results.jsonl")
+    assert len(record.read_text().splitlines()) == 2, "what was there already is noted again"
+    (place / "wrong.jsonl").write_text('{"mode": "text"}')
+    assert run(["batch", "wrong.jsonl", "--json"]) == 3
+    assert "1 of 1 line failed. Correct it," in capsys.readouterr().err
+    assert run(["batch", "nowhere.jsonl", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out.removesuffix("\n").splitlines()[-1])["exit_code"] == 3, "not one object a line"

@@ -89,6 +89,15 @@ def test_a_full_disk_under_standard_output_is_said_and_the_image_is_kept(place):
     assert shell("$FD map canny photo.jpg --size 128x128 2> /dev/full", place).returncode == 0
 
 
+def test_a_copy_that_cannot_be_written_ends_nothing_and_the_images_are_said(vanishing, capsys):
+    assert run(["text", "a red cube", *QUICK, "--count", "2", "-o", "gone/a.png", "--json"]) == 3
+    said = capsys.readouterr()
+    images = json.loads(said.out)["images"]
+    assert len({each["path"] for each in images}) == 2
+    for each in images:
+        assert read_recipe(each["path"]).to_dict() == each["recipe"] and f"kept as {each['path']}." in said.err
+
+
 @pytest.mark.parametrize("output", ["a pipe that nobody reads", "/dev/full"])
 @needs_full
 def test_a_list_goes_on_when_nobody_takes_its_lines(place, output, monkeypatch):

@@ -151,6 +151,12 @@ def test_another_map_is_another_cell_and_one_map_is_drawn_once(studio, backend, 
     assert all(cell.reused for cell in studio.grid("canny", "a cube", ["seed=1..3", "low=20,90"], photo, steps=1))
 
 
+def test_a_photo_is_not_sent_where_only_samples_are_followed(recording_backend, tmp_path, photo):
+    studio = Studio(Settings(), [recording_backend("hosted", own_photos=False, sample_pictures=4)], Gallery(tmp_path))
+    with pytest.raises(CellsRefused, match="your photo was not sent"):
+        studio.grid("canny", "a cube", ["seed=1,2"], photo)
+
+
 def test_a_photo_that_goes_away_does_not_end_the_grid(studio, photo, tmp_path):
     photo.save(tmp_path / "photo.png")
     cells = []

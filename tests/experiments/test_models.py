@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from flux_demo import Settings, Studio
+from flux_demo.cli import run
 from flux_demo.experiments.cells import CellsRefused
 from tests.engine.tiny import build
 
@@ -36,6 +37,15 @@ def test_each_model_makes_its_own_cells_and_one_that_is_gone_is_said(models, tmp
         cells[0, 1].image.image.tobytes()
     )
     assert all(cell.reused for cell in studio(models, tmp_path).grid("text", "a cube", vary, steps=1, size="256x256"))
+
+
+def test_where_the_models_run_is_said_and_not_where_another_one_would(models, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FLUX_DEMO_DEVICE", "cpu")
+    words = ["grid", "text", "a cube", "--vary", f"model={models[0]}", "--seed", "1", "--steps", "1", "--size", "256x256"]
+    for backend in ("auto", "local"):  # without a model of its own, one runs the mini and the other nothing
+        assert run([*words, "--backend", backend, "-o", str(tmp_path / "grid.png")]) == 0
+        said = capsys.readouterr().err
+        assert said.count("Runs on: ") == 1 and "FLUX on this machine's CPU" in said and "mini" not in said
 
 
 def test_a_model_that_cannot_run_is_said_before_the_first_cell(models, tmp_path):
