@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Any
 
 from flux_demo.errors import InvalidRequest, shortened
@@ -16,6 +15,7 @@ from flux_demo.maps.fit import FITS
 from flux_demo.modes import Mode
 from flux_demo.request import MAX_PROMPT, Size, python_number
 from flux_demo.seeds import parse_seed
+from flux_demo.settings import expanded
 
 MAX_VALUES = 10_000  # of one axis
 REQUEST_AXES = ("seed", "steps", "guidance", "size", "prompt", "preset", "model")
@@ -167,7 +167,7 @@ def _number(value: Decimal) -> int | float:
 
 def _prompts(values: str) -> Axis:
     """The lines of a file, or the alternatives of a template."""
-    path = Path(values).expanduser()
+    path = expanded(values)
     if "\0" in values or len(values) > 1000 or not path.is_file():
         if path.suffix.lower() in (".txt", ".csv", ".md") and (" " not in values or os.sep in values):
             raise InvalidRequest(

@@ -21,6 +21,7 @@ from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.request import ControlMap, GenerationRequest, Size, python_number
 from flux_demo.seeds import parse_seed, random_seed
+from flux_demo.settings import expanded
 
 if TYPE_CHECKING:
     from flux_demo.studio import Studio
@@ -71,7 +72,7 @@ def run(
     ``on_route`` is told where a mode runs before its first line does.
     Raises InvalidRequest for a file that cannot be read, and, while it runs, when no image can be kept any more.
     """
-    folder = Path(source).expanduser().parent if isinstance(source, str | os.PathLike) else Path()
+    folder = expanded(source).parent if isinstance(source, str | os.PathLike) else Path()
     rows = list(read(source) if isinstance(source, str | os.PathLike) else enumerate(source, 1))
     return _run(studio, rows, folder, seeds or {}, on_route or (lambda mode, route: None), on_step, on_status)
 
@@ -148,10 +149,10 @@ def _map(studio: Studio, ask: _Ask, folder: Path) -> ControlMap | None:
         return None
     size: Size | str = ask.request.size or "match"
     if values.get("map") is not None:
-        drawn = studio.as_map(ask.mode.name, folder / Path(values["map"]).expanduser(), size, values.get("fit") or "crop")
+        drawn = studio.as_map(ask.mode.name, folder / expanded(values["map"]), size, values.get("fit") or "crop")
     elif values.get("photo") is not None:
         options = {option.name: values[option.name] for option in control.options if option.name in values}
-        drawn = studio.preview(ask.mode.name, folder / Path(values["photo"]).expanduser(), size, values.get("fit") or "crop", **options)
+        drawn = studio.preview(ask.mode.name, folder / expanded(values["photo"]), size, values.get("fit") or "crop", **options)
     else:
         raise InvalidRequest(
             f"The line has no photo, and the {ask.mode.name} mode follows one. Add its path as photo, or a ready-made map as map."

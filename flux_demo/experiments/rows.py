@@ -7,10 +7,10 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from flux_demo.errors import InvalidRequest
+from flux_demo.settings import expanded
 
 MAX_BYTES = 256 * 2**20  # of a list
 MAX_LINE = 1_000_000  # characters
@@ -19,7 +19,7 @@ TEXTS = ("mode", "prompt", "photo", "map", "size", "preset", "fit")  # the field
 
 def read(file: str | os.PathLike) -> Iterator[tuple[int, Any]]:
     """Number and content of each line of a .jsonl or .csv file; a broken line's content is the error. Raises InvalidRequest for the file."""
-    path = Path(file).expanduser()
+    path = expanded(file)
     kind = path.suffix.lower()
     if kind not in (".jsonl", ".ndjson", ".csv"):
         raise InvalidRequest(

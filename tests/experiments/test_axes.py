@@ -64,6 +64,7 @@ def test_a_file_holds_a_prompt_a_line(tmp_path):
         ("prompt=" + "{a|b}" * 20, "10,000 are the limit"),
         ("size=1000x1000", "multiples of 16"),
         ("prompt=nowhere.txt", "no file of prompts"),
+        ("prompt=~no-such-user/prompts.txt", "no file of prompts"),
         ("prompt={a|{b|c}}", "inside alternatives"),
         ("prompt=a folder/no where.txt", "no file of prompts"),
     ],

@@ -77,6 +77,8 @@ def test_a_line_is_a_request_and_a_broken_one_stops_nothing(studio, listed):
         ({"mode": "text", "prompt": "a", "seed": 1.5}, "valid seed"),
         ({"mode": "text", "prompt": "a", "model": "another"}, "names the model"),
         ({"mode": "canny", "prompt": "a"}, "no photo"),
+        ({"mode": "canny", "prompt": "a", "photo": "~no-such-user/photo.png"}, "photo.png"),
+        ({"mode": "canny", "prompt": "a", "map": "~no-such-user/map.png"}, "map.png"),
         ({"mode": "canny", "prompt": "a", "photo": "photo.png", "low": 5000}, "0 to 1000"),
         ({"mode": "canny", "prompt": "a", "photo": "photo.png", "control": {"sha256": "0"}}, "another map"),
         ({"mode": "canny", "prompt": "a", "map": "photo.png", "low": 5}, "too. Leave"),
@@ -174,11 +176,14 @@ def test_the_fields_that_a_mode_has_are_listed(studio):
     assert "prompt" in listed and not any(name in listed for name in ("photo", "fit", "map,", "sample"))
 
 
-@pytest.mark.parametrize(("name", "text"), [("list.txt", "a"), ("nowhere.jsonl", None), ("empty.jsonl", "\n\n"), ("folder.csv", "FOLDER")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("list.txt", "a"), ("nowhere.jsonl", None), ("empty.jsonl", "\n\n"), ("folder.csv", "FOLDER"), ("~no-such-user/list.csv", None)],
+)
 def test_a_file_that_is_no_list_is_refused(studio, tmp_path, name, text):
     if text == "FOLDER":
         (tmp_path / name).mkdir()
     elif text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(InvalidRequest, match=r"\. "):
-        studio.batch(tmp_path / name)
+        studio.batch(name if name.startswith("~") else tmp_path / name)
