@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flux_demo.backends import Route
 from flux_demo.errors import FluxDemoError, InvalidRequest, shortened
+from flux_demo.experiments.axes import MATCH
 from flux_demo.experiments.finished import Finished
 from flux_demo.experiments.rows import TEXTS, read
 from flux_demo.gallery import GeneratedImage
@@ -147,7 +148,7 @@ def _map(studio: Studio, ask: _Ask, folder: Path) -> ControlMap | None:
         return None
     if values.get("sample") is not None:
         return None
-    size: Size | str = ask.request.size or "match"
+    size: Size | str = ask.request.size or MATCH
     if values.get("map") is not None:
         drawn = studio.as_map(ask.mode.name, folder / expanded(values["map"]), size, values.get("fit") or "crop")
     elif values.get("photo") is not None:
@@ -237,6 +238,14 @@ def _check_names(mode: Mode, values: Mapping[str, Any]) -> None:
                 f"The line's map is of the kind {shortened(kind)}, and the {mode.name} mode follows {mode.control.kind}. Name another mode."
             )
         mode.control.complete({name: value for name, value in values.items() if name in options})
+    if type(values.get("sample", 0)) is not int:
+        raise InvalidRequest(
+            f"The field sample takes a whole number, and it is {shortened(values['sample'])}. Give the number of a sample image."
+        )
+    if "sample" in values and (clash := sorted({"photo", "map", "fit", *options} & set(values))):
+        raise InvalidRequest(f"A sample image is followed as it is, and the line has {clash[0]} too. Leave one of them out.")
+    if values.get("size") == MATCH and (mode.control is None or "sample" in values):
+        raise InvalidRequest("The line has no photo whose shape the size could match. Give size as WIDTHxHEIGHT, or leave it out.")
     if values.get("map") is not None and (clash := sorted({"photo", *options} & set(values))):
         raise InvalidRequest(f"A ready-made map is followed as it is, and the line has {clash[0]} too. Leave one of them out.")
 
@@ -244,7 +253,7 @@ def _check_names(mode: Mode, values: Mapping[str, Any]) -> None:
 def _size(values: Mapping[str, Any]) -> Size | None:
     sides = values.get("width"), values.get("height")
     if sides == (None, None):
-        return None if values.get("size") in (None, "match") else Size.parse(values["size"])
+        return None if values.get("size") in (None, MATCH) else Size.parse(values["size"])
     if "size" in values or None in sides:
         raise InvalidRequest("The size is incomplete, or given twice. Write width and height, or size as WIDTHxHEIGHT.")
     return Size(*sides)  # type: ignore[arg-type]

@@ -67,6 +67,8 @@ def _csv(text: str) -> Iterator[tuple[int, Any]]:
                 continue
             if not names:
                 names = [cell.strip() for cell in cells]
+                if twice := next((name for i, name in enumerate(names) if name and name in names[:i]), None):
+                    raise InvalidRequest(f"The first line names the column {twice[:40]!r} twice. Leave one of them out, or rename it.")
                 continue
             if len(cells) > len(names):
                 yield (

@@ -83,6 +83,12 @@ def test_a_line_is_a_request_and_a_broken_one_stops_nothing(studio, listed):
         ({"mode": "canny", "prompt": "a", "photo": "photo.png", "control": {"sha256": "0"}}, "another map"),
         ({"mode": "canny", "prompt": "a", "map": "photo.png", "low": 5}, "too. Leave"),
         ({"mode": "depth", "prompt": "a", "photo": "photo.png", "invert": 1}, "switch"),
+        ({"mode": "canny", "prompt": "a", "photo": "photo.png", "sample": 1}, "has photo too"),
+        ({"mode": "canny", "prompt": "a", "sample": 1, "low": 5}, "has low too"),
+        ({"mode": "canny", "prompt": "a", "sample": True}, "takes a whole number, and it is True"),
+        ({"mode": "canny", "prompt": "a", "sample": "1"}, "takes a whole number, and it is '1'"),
+        ({"mode": "text", "prompt": "a", "size": "match"}, "no photo whose shape"),
+        ({"mode": "canny", "prompt": "a", "sample": 1, "size": "match"}, "no photo whose shape"),
     ],
     ids=str,
 )
@@ -178,7 +184,14 @@ def test_the_fields_that_a_mode_has_are_listed(studio):
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("list.txt", "a"), ("nowhere.jsonl", None), ("empty.jsonl", "\n\n"), ("folder.csv", "FOLDER"), ("~no-such-user/list.csv", None)],
+    [
+        ("list.txt", "a"),
+        ("nowhere.jsonl", None),
+        ("twice.csv", "mode,prompt, prompt\ntext,a,b"),
+        ("empty.jsonl", "\n\n"),
+        ("folder.csv", "FOLDER"),
+        ("~no-such-user/list.csv", None),
+    ],
 )
 def test_a_file_that_is_no_list_is_refused(studio, tmp_path, name, text):
     if text == "FOLDER":
