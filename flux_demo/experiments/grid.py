@@ -88,12 +88,9 @@ class Grid:
 
     def sheets(self, maps: bool = False) -> Iterator[Image]:
         """The labelled sheets of what is finished so far, one or, with a third axis, several; ``maps`` puts each cell's map under it."""
-        tiles = {}
-        by_place = {cell.place: cell for cell in self.cells}
-        for place, result in self.results.items():
-            drawn = self._map(by_place[place]) if maps and self.asked.mode.control else None
-            tiles[place] = Tile(result.image.image if result.image else None, drawn.image if drawn else None, result.error or "")
-        return sheets(self.axes, tiles, self.title, maps and self.asked.mode.control is not None)
+        maps = maps and self.asked.mode.control is not None
+        tiles = {cell.place: self._tile(cell, self.results[cell.place], maps) for cell in self.cells if cell.place in self.results}
+        return sheets(self.axes, tiles, self.title, maps)
 
     @property
     def routes(self) -> list[Route]:
@@ -135,6 +132,18 @@ class Grid:
         result = GridCell(cell.number, cell.values, cell.place, image, error, reused)
         self.results[cell.place] = result
         return result
+
+    def _tile(self, cell: Cell, result: GridCell, maps: bool) -> Tile:
+        """A cell on its sheet. Its file and its map are read when it is placed."""
+        done, size = result.image, cell.request.size
+        assert size is not None
+
+        def drawn() -> Image:
+            control = self._map(cell)
+            assert control is not None
+            return control.image
+
+        return Tile((lambda: done.image) if done else None, (size.width, size.height), drawn if maps else None, result.error or "")
 
     def _there(self, cell: Cell) -> GeneratedImage | None:
         backend = self._studios.of(cell.model).route(cell.request.mode).backend

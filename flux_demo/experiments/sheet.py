@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,11 +24,17 @@ PAPER, INK, FAINT, EMPTY = "#ffffff", "#1c1c1e", "#6b6b70", "#ececee"
 
 @dataclass(frozen=True)
 class Tile:
-    """What stands in one place of a sheet."""
+    """What stands in one place of a sheet. Pictures are read when they are placed: those of a large grid do not fit into memory."""
 
-    image: Image | None  # None: not generated yet, or refused
-    map: Image | None = None
+    image: Callable[[], Image] | None  # None: not generated yet, or refused
+    size: tuple[int, int] = (256, 256)  # of the image
+    map: Callable[[], Image] | None = None
     note: str = ""  # in place of a missing image
+
+    @classmethod
+    def of(cls, image: Image, map: Image | None = None) -> Tile:
+        """A tile of pictures that are in memory already."""
+        return cls(lambda: image, image.size, (lambda: map) if map else None)
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def sheets(axes: Sequence[Axis], tiles: Mapping[tuple[int, ...], Tile], title: s
 
 def _shape(tiles: Mapping[tuple[int, ...], Tile]) -> tuple[int, int]:
     """The box that every image fits into, unscaled."""
-    sizes = [tile.image.size for tile in tiles.values() if tile.image is not None] or [(256, 256)]
+    sizes = [tile.size for tile in tiles.values() if tile.image is not None] or [(256, 256)]
     return max(width for width, _ in sizes), max(height for _, height in sizes)
 
 
@@ -188,15 +194,16 @@ def _write_row(pen, label: str, top: int, layout: Layout) -> None:
 
 def _place(page: Image, pen, tile: Tile | None, at: tuple[int, int], layout: Layout) -> None:
     tile = tile or Tile(None)
-    for number, image in enumerate((tile.image, tile.map) if layout.with_maps else (tile.image,)):
+    for number, read in enumerate((tile.image, tile.map) if layout.with_maps else (tile.image,)):
         x, y = at[0], at[1] + number * layout.cell[1]
-        if image is None:
+        if read is None:
             pen.rectangle((x, y, x + layout.cell[0] - 1, y + layout.cell[1] - 1), fill=EMPTY)
             note = tile.note or "not generated"
             if number == 0 and min(layout.cell) > 4 * layout.text:  # where it can be read
                 for i, line in enumerate(lettering.wrapped(note, layout.text, layout.cell[0] - 2 * layout.gap, 5)):
                     lettering.draw(pen, (x + layout.gap, y + layout.gap + round(layout.text * (1 + 1.35 * i))), line, layout.text, FAINT)
             continue
+        image = read()
         scale = min(layout.cell[0] / image.width, layout.cell[1] / image.height, 1.0)
         shown = image if scale == 1 else image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
         page.paste(shown, (x + (layout.cell[0] - shown.width) // 2, y + (layout.cell[1] - shown.height) // 2))

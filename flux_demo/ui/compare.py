@@ -115,7 +115,7 @@ def _strip(images: Sequence[GeneratedImage]) -> str:
     names = [MODES[made.request.mode].title for made in images]
     axis = Axis("mode", tuple(made.request.mode for made in images), tuple(names))
     title = f"{first.prompt} · seed {first.seed}, steps {first.steps}, {html.spoken(Size(first.width, first.height))}"
-    sheet = next(sheets([axis], {(place,): Tile(made.image) for place, made in enumerate(images)}, title))
+    sheet = next(sheets([axis], {(place,): Tile.of(made.image) for place, made in enumerate(images)}, title))
     path = new_file(f"comparison-{first.seed}.png")
     with path.open("wb") as file:
         write_png(sheet, file, ORIGIN)

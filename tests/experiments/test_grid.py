@@ -1,6 +1,7 @@
 """Grids in Python: what is refused before anything runs, what is shared, what is not generated twice."""
 
 import io
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from flux_demo import Settings, Studio, read_recipe
 from flux_demo.errors import ContentRefused, InvalidRequest
 from flux_demo.experiments.cells import CellsRefused
-from flux_demo.gallery import Gallery
+from flux_demo.gallery import Gallery, GeneratedImage
 
 
 @pytest.fixture
@@ -189,6 +190,20 @@ def test_a_disk_that_fills_up_ends_the_grid_and_the_same_grid_continues(studio, 
             patch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=0))
     assert len(grid.results) == len(backend.requests) == 1
     assert [cell.reused for cell in studio.grid("text", "a cube", ["seed=1..4"], steps=1)] == [True, False, False, False]
+
+
+def test_the_images_of_a_large_grid_are_not_all_in_memory_at_once(studio, monkeypatch):
+    grid = studio.grid("text", "a cube", ["seed=1..9"], steps=1, size="64x64")
+    list(grid)
+    seen, most, read = [], [], GeneratedImage.image.fget
+
+    def watched(self):
+        seen.append(weakref.ref(image := read(self)))
+        most.append(sum(ref() is not None for ref in seen))
+        return image
+
+    monkeypatch.setattr(GeneratedImage, "image", property(watched))
+    assert len(list(grid.sheets())) == 1 and len(seen) == 9 and max(most) <= 2
 
 
 def test_a_third_axis_makes_several_sheets(studio):

@@ -20,7 +20,7 @@ def drawn(text):
 
 def test_the_first_axis_runs_across_and_the_second_down():
     axes = Axis.of("seed", [1, 2]), Axis.of("guidance", [2.5, 3.5])
-    tiles = {place: Tile(Image.new("RGB", (128, 96), colour)) for place, colour in COLOURS.items()}
+    tiles = {place: Tile.of(Image.new("RGB", (128, 96), colour)) for place, colour in COLOURS.items()}
     (sheet,) = sheets(axes, tiles, "a cube")
     centres = {}
     for place, colour in COLOURS.items():
@@ -35,12 +35,12 @@ def test_the_first_axis_runs_across_and_the_second_down():
 
 
 def test_a_missing_cell_is_not_taken_for_an_image():
-    (sheet,) = sheets((Axis.of("seed", [1, 2]),), {(0,): Tile(Image.new("RGB", (128, 128), "#123456"))}, "a cube")
+    (sheet,) = sheets((Axis.of("seed", [1, 2]),), {(0,): Tile.of(Image.new("RGB", (128, 128), "#123456"))}, "a cube")
     assert sheet.getpixel((sheet.width - 20, sheet.height - 40)) not in ((0x12, 0x34, 0x56), (255, 255, 255))
 
 
 def test_maps_stand_under_their_cells():
-    tiles = {(i,): Tile(Image.new("RGB", (64, 64), "#ff0000"), Image.new("RGB", (64, 64), "#0000ff")) for i in range(2)}
+    tiles = {(i,): Tile.of(Image.new("RGB", (64, 64), "#ff0000"), Image.new("RGB", (64, 64), "#0000ff")) for i in range(2)}
     (sheet,) = sheets((Axis.of("low", [10, 20]),), tiles, "a cube", with_maps=True)
     column = [sheet.getpixel((30, y)) for y in range(sheet.height)]
     assert column.count((255, 0, 0)) == column.count((0, 0, 255)) == 64
@@ -52,7 +52,7 @@ def test_no_sheet_is_larger_than_can_be_opened(count, monkeypatch):
     monkeypatch.setattr(lettering, "draw", lambda *_: None)  # it takes long, and changes no size
     axes = Axis.of("seed", range(count[0])), Axis.of("steps", range(1, count[1] + 1))
     total = 0
-    for sheet in sheets(axes, {(0, 0): Tile(Image.new("RGB", (1024, 1024)))}, "many"):
+    for sheet in sheets(axes, {(0, 0): Tile.of(Image.new("RGB", (1024, 1024)))}, "many"):
         assert sheet.width * sheet.height <= 64_000_000 > MAX_AREA
         total += 1
     assert total < 40
@@ -122,7 +122,7 @@ def test_a_short_label_is_never_broken(side, monkeypatch):
     monkeypatch.setattr(lettering, "draw", lambda on, at, text, size, fill: written.append(text))
     colours = ["red", "green", "blue", "yellow", "orange", "purple", "white", "black", "Würfel", "кубик"]
     axes = Axis.of("seed", [1, 2]), Axis.of("prompt", colours)
-    list(sheets(axes, {(0, 0): Tile(Image.new("RGB", (side, side)))}, "a cube"))
+    list(sheets(axes, {(0, 0): Tile.of(Image.new("RGB", (side, side)))}, "a cube"))
     assert set(colours) <= set(written)
 
 
