@@ -21,6 +21,7 @@ from flux_demo.seeds import MAX_SEED
 CHUNK = "flux_demo"  # the PNG text chunk's keyword
 PARAMETERS = "parameters"  # AUTOMATIC1111's keyword
 PAINTED = "painted"  # among the options of a map in a recipe; not one that a map is drawn with
+SELDOM = ("preset_asked", "stopped_at")  # fields that most recipes do not have
 MAX_CHUNK = 256 * 1024  # characters; a prompt of 10,000 needs a fraction of it
 
 
@@ -61,11 +62,12 @@ class Recipe:
     libraries: Mapping[str, str] = field(default_factory=dict)
     safety: str | None = None
     sample: int | None = None  # number of NVIDIA's sample image, where one was followed
+    preset_asked: str | None = None  # where the image had to be made with another one
     stopped_at: int | None = None  # steps that were done, of a partial image
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them; ``stopped_at`` only of a partial image."""
-        return {name: value for name, value in asdict(self).items() if name != "stopped_at" or value is not None}
+        """The fields as JSON has them; those of ``SELDOM`` only where they say something."""
+        return {name: value for name, value in asdict(self).items() if name not in SELDOM or value is not None}
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), ensure_ascii=True)
@@ -130,6 +132,7 @@ def recipe_of(
         libraries=dict(drawn.libraries),
         safety=drawn.safety,
         sample=request.sample,
+        preset_asked=request.preset if drawn.preset not in (None, request.preset) else None,
         stopped_at=stopped_at,
     )
 
@@ -166,7 +169,7 @@ def _checked(values: Mapping[str, Any]) -> Recipe:
         )
     for name in ("version", "mode", "prompt", "model", "backend", "created"):
         recipe[name] = _text(recipe[name], limit=MAX_PROMPT)
-    for name in ("preset", "plan", "safety"):
+    for name in ("preset", "preset_asked", "plan", "safety"):
         recipe[name] = _text(recipe.get(name), True)
     recipe["libraries"] = {_text(name): _text(value) for name, value in recipe.get("libraries", {}).items()}
     recipe["seconds"] = _number(recipe["seconds"])

@@ -20,6 +20,7 @@ from flux_demo.experiments.rows import TEXTS, read
 from flux_demo.gallery import GeneratedImage
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep
+from flux_demo.recipe import SELDOM
 from flux_demo.request import ControlMap, GenerationRequest, Size, python_number
 from flux_demo.seeds import parse_seed, random_seed
 from flux_demo.settings import expanded
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 NUMBERS = ("steps", "guidance", "width", "height", "sample")
 WHOLE = {"seed", "steps", "width", "height", "sample"}
 # What a recipe tells of a run that is over. A line may have it, as a copied recipe does; it asks for nothing.
-TOLD = {"version", "plan", "seconds", "created", "libraries", "safety", "stopped_at"}
+TOLD = {"version", "plan", "seconds", "created", "libraries", "safety", *SELDOM}
 OF_A_RECIPE = {"sha256", "control.kind"}  # of the map; nobody writes them by hand
 OF_A_MAP = {"photo", "map", "fit", "sample", *OF_A_RECIPE}
 OF_CONTROL = {"kind", "options", "fit", "sha256", "estimator"}

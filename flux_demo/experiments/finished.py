@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from flux_demo.modes import find_mode
 from flux_demo.recipe import Recipe, read_recipe, recipe_of
 from flux_demo.request import DrawnImage, GenerationRequest
 
-# How a run went and what it ran on, not what was asked for. Whether it is the right backend and model, the backend says.
-INCIDENTAL = {"version", "created", "seconds", "libraries", "plan", "safety", "backend", "model"}
+# How a run went and what it ran on, not what was asked for; and what is not simply the same: the backend says whether it and the model are its own.
+INCIDENTAL = {"version", "created", "seconds", "libraries", "plan", "safety", "backend", "model", "preset", "preset_asked"}
 
 
 class Finished:
@@ -28,11 +27,10 @@ class Finished:
     def find(self, request: GenerationRequest, backend: Backend) -> GeneratedImage | None:
         """The newest image of a complete request there, from that backend; None where there is none."""
         assert request.seed is not None
-        wanted = recipe_of(request, DrawnImage(_NO_IMAGE, "", request.preset), "", 0.0, "", "")
-        left_out = INCIDENTAL if request.preset else {*INCIDENTAL, "preset"}  # without one in a complete request, the service chooses it
+        wanted = _asked(recipe_of(request, DrawnImage(_NO_IMAGE, ""), "", 0.0, "", ""))
         for path, recipe in self._candidates(request.mode, request.seed):
-            same = _asked(recipe, left_out) == _asked(wanted, left_out)
-            if same and backend.is_own(recipe, find_mode(request.mode)) and path.is_file():
+            preset_fits = request.preset in (None, recipe.preset, recipe.preset_asked)  # None in a complete request: the service chooses it
+            if preset_fits and _asked(recipe) == wanted and backend.is_own(recipe, find_mode(request.mode)) and path.is_file():
                 return GeneratedImage(path, request, recipe, recipe.seconds)
         return None
 
@@ -56,8 +54,8 @@ def _recipe(path: Path) -> Recipe | None:
         return None
 
 
-def _asked(recipe: Recipe, left_out: Set[str]) -> dict[str, Any]:
-    values = {name: value for name, value in asdict(recipe).items() if name not in left_out}
+def _asked(recipe: Recipe) -> dict[str, Any]:
+    values = {name: value for name, value in asdict(recipe).items() if name not in INCIDENTAL}
     if values["control"]:
         values["control"] = {name: values["control"][name] for name in ("kind", "sha256")}  # the pixels say how it was drawn
     return values

@@ -2,6 +2,7 @@
 
 import io
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -130,6 +131,23 @@ def test_a_grid_that_stopped_continues_where_it_was(studio, backend):
     assert [cell.reused for cell in again] == [True] * 3 + [False] * 5
     assert len(backend.requests) == 8
     assert all(cell.reused for cell in grid())
+
+
+def test_an_image_that_had_to_be_made_with_another_preset_is_the_one_that_was_asked_for(recording_backend, tmp_path):
+    """As the first image of each size is, before the model is compiled. One that was asked for with the other preset is not."""
+    backend = recording_backend(presets=("exact", "compiled"))
+    backend.model_name = lambda mode: "flat"
+    generate = backend.generate
+    backend.generate = lambda *words: replace(generate(*words), preset="exact")
+    studio = Studio(Settings(), [backend], Gallery(tmp_path))
+    (first,) = studio.grid("text", "a cube", ["seed=1"], steps=1)
+    (second,) = studio.grid("text", "a cube", ["seed=1"], steps=1, preset="compiled")
+    assert not first.reused and not second.reused
+    recipe = read_recipe(second.image.path)
+    assert (recipe.preset, recipe.preset_asked) == ("exact", "compiled") and "preset_asked" not in first.image.recipe.to_dict()
+    assert {cell.image.path for cell in studio.grid("text", "a cube", ["seed=1"], steps=1, preset="compiled")} == {second.image.path}
+    assert next(studio.batch([recipe.to_dict()])).reused
+    assert len(backend.requests) == 2
 
 
 def test_recipes_decide_what_is_there_and_not_names(studio, backend):
