@@ -20,7 +20,7 @@ from flux_demo.experiments.rows import TEXTS, read
 from flux_demo.gallery import GeneratedImage
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep
-from flux_demo.recipe import SELDOM
+from flux_demo.recipe import PAINTED, SELDOM
 from flux_demo.request import ControlMap, GenerationRequest, Size, python_number
 from flux_demo.seeds import parse_seed, random_seed
 from flux_demo.settings import expanded
@@ -32,7 +32,7 @@ NUMBERS = ("steps", "guidance", "width", "height", "sample")
 WHOLE = {"seed", "steps", "width", "height", "sample"}
 # What a recipe tells of a run that is over. A line may have it, as a copied recipe does; it asks for nothing.
 TOLD = {"version", "plan", "seconds", "created", "libraries", "safety", *SELDOM}
-OF_A_RECIPE = {"sha256", "control.kind"}  # of the map; nobody writes them by hand
+OF_A_RECIPE = {"sha256", "control.kind", "control.estimator"}  # of the map; nobody writes them by hand
 OF_A_MAP = {"photo", "map", "fit", "sample", *OF_A_RECIPE}
 OF_CONTROL = {"kind", "options", "fit", "sha256", "estimator"}
 
@@ -159,7 +159,14 @@ def _map(studio: Studio, ask: _Ask, folder: Path) -> ControlMap | None:
         raise InvalidRequest(
             f"The line has no photo, and the {ask.mode.name} mode follows one. Add its path as photo, or a ready-made map as map."
         )
-    if values.get("sha256") not in (None, drawn.sha256):
+    if values.get("sha256") == drawn.sha256:
+        return drawn
+    if drawn.estimator and values.get("control.estimator") not in (None, drawn.estimator):
+        raise InvalidRequest(
+            f"The depth of the line's map was estimated by {shortened(values['control.estimator'])}, and here {drawn.estimator} estimates it. "
+            "Set FLUX_DEMO_DEPTH_ESTIMATOR to that model, or take control out of the line."
+        )
+    if values.get("sha256") is not None:
         raise InvalidRequest(
             "The photo gives another map than the one in the line's recipe. Use the photo that it was drawn from, or take sha256 out."
         )
@@ -207,9 +214,12 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         return values
     if not isinstance(control, Mapping) or set(control) - OF_CONTROL or not isinstance(control.get("options", {}), Mapping):
         raise InvalidRequest("The field control is not a recipe's. Write the map's options beside the others, as low and high.")
-    kept = {name: control[name] for name in ("fit", "sha256") if control.get(name) is not None}
-    kept |= {"control.kind": control["kind"]} if control.get("kind") is not None else {}
-    return {**kept, **control.get("options", {}), **values}
+    kept = {"control.kind": control.get("kind"), "sha256": control.get("sha256")}
+    if values.get("map") is None:  # a ready-made map is followed as it is, however it was drawn
+        if control.get("options", {}).get(PAINTED):
+            raise InvalidRequest("The line's map was painted by hand, so no photo gives it. Give the map itself as map.")
+        kept |= {"control.estimator": control.get("estimator"), "fit": control.get("fit"), **control.get("options", {})}
+    return {name: value for name, value in kept.items() if value is not None} | values
 
 
 def _value(name: Any, value: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from flux_demo import Settings, Studio
 from flux_demo.errors import InvalidRequest
 from flux_demo.gallery import Gallery
-from flux_demo.request import Size
+from flux_demo.request import GenerationRequest, Size
 
 
 @pytest.fixture
@@ -83,6 +83,11 @@ def test_a_line_is_a_request_and_a_broken_one_stops_nothing(studio, listed):
         ({"mode": "canny", "prompt": "a", "photo": "photo.png", "control": {"sha256": "0"}}, "another map"),
         ({"mode": "canny", "prompt": "a", "map": "photo.png", "low": 5}, "too. Leave"),
         ({"mode": "depth", "prompt": "a", "photo": "photo.png", "invert": 1}, "switch"),
+        ({"mode": "canny", "prompt": "a", "photo": "photo.png", "control": {"options": {"low": 9, "painted": True}}}, "painted by hand"),
+        (
+            {"mode": "depth", "prompt": "a", "photo": "photo.png", "control": {"sha256": "0", "estimator": "another"}},
+            "estimated by 'another'",
+        ),
         ({"mode": "canny", "prompt": "a", "photo": "photo.png", "sample": 1}, "has photo too"),
         ({"mode": "canny", "prompt": "a", "sample": 1, "low": 5}, "has low too"),
         ({"mode": "canny", "prompt": "a", "sample": True}, "takes a whole number, and it is True"),
@@ -117,6 +122,15 @@ def test_a_recipe_is_a_line(studio, listed):
     first = next(iter(studio.batch([{"mode": "text", "prompt": "a cube", "steps": 2}])))
     (again,) = studio.batch(listed(first.image.recipe.to_dict()))
     assert again.reused and again.image.path == first.image.path
+
+
+@pytest.mark.parametrize(("mode", "options"), [("canny", {"low": 20, "painted": True}), ("depth", {"invert": True})])
+def test_a_recipe_and_its_map_are_a_line_however_the_map_was_drawn(studio, photo, tmp_path, mode, options):
+    photo.resize((96, 64)).save(tmp_path / "map.png")
+    control = replace(studio.as_map(mode, photo.resize((96, 64))), options=options, fit="pad", estimator="another")
+    made = studio.generate(GenerationRequest(mode, "a", control=control))
+    (again,) = studio.batch([{**made.recipe.to_dict(), "map": str(tmp_path / "map.png")}])
+    assert again.error is None and again.reused and again.image.path == made.path
 
 
 def test_modes_are_switched_once(studio, backend, listed):
