@@ -75,6 +75,10 @@ def run(
     Raises InvalidRequest for a file that cannot be read, and, while it runs, when no image can be kept any more.
     """
     folder = expanded(source).parent if isinstance(source, str | os.PathLike) else Path()
+    if not isinstance(source, Iterable | os.PathLike) or isinstance(source, Mapping | bytes):
+        raise InvalidRequest(f"{shortened(source)} is not a list of requests. Give the path of a file, or a list of dicts.")
+    if not isinstance(seeds, Mapping | None):
+        raise InvalidRequest(f"{shortened(seeds)} gives no seeds. Give a dict of the seeds by BatchLine.key.")
     rows = list(read(source) if isinstance(source, str | os.PathLike) else enumerate(source, 1))
     return _run(studio, rows, folder, seeds or {}, on_route or (lambda mode, route: None), on_step, on_status)
 

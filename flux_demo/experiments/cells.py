@@ -10,6 +10,7 @@ from typing import Any
 
 from flux_demo.errors import BackendUnavailable, InvalidRequest, shortened
 from flux_demo.experiments.axes import Axis, is_template, parse_axes, parse_template
+from flux_demo.maps.fit import check_fit
 from flux_demo.modes import Mode
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import random_seed
@@ -69,7 +70,7 @@ def axes_of(asked: Asked, vary: Any, given: Sequence[str]) -> tuple[tuple[Axis, 
     for name in names:
         if name in given:
             raise InvalidRequest(f"{name} is both varied and given once. Leave one of them out.")
-    if asked.prompt is not None and is_template(asked.prompt):
+    if isinstance(asked.prompt, str) and is_template(asked.prompt):
         axes, asked = (*axes, parse_template(asked.prompt)), replace(asked, prompt=None)
     if not axes:
         raise InvalidRequest("A grid varies something, and nothing was named. Add for example --vary seed=1,2,3,4.")
@@ -126,6 +127,7 @@ def _cell(asked: Asked, number: int, place: tuple[int, ...], values: Mapping[str
     request = complete(GenerationRequest(asked.mode.name, **whole), model)
     key: tuple = ()
     if asked.mode.control:
+        check_fit(fit)
         options = {
             name: value for name, value in {**asked.options, **values}.items() if name in {o.name for o in asked.mode.control.options}
         }

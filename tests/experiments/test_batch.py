@@ -190,6 +190,14 @@ def test_a_row_that_is_not_jsons_is_one_line_with_an_error(studio, backend):
     assert len(backend.requests) == 1
 
 
+@pytest.mark.parametrize("source", [None, 5, b"list.jsonl", {"mode": "text", "prompt": "a"}], ids=repr)
+def test_what_is_no_list_is_refused(studio, source):
+    with pytest.raises(InvalidRequest, match="is not a list of requests. Give"):
+        studio.batch(source)
+    with pytest.raises(InvalidRequest, match="no seeds. Give"):
+        studio.batch([], seeds=5)
+
+
 def test_the_fields_that_a_mode_has_are_listed(studio):
     (line,) = studio.batch([{"mode": "text", "prompt": "a", "colour": 1}])
     listed = line.error.partition("The fields are ")[2]

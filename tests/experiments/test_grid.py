@@ -67,6 +67,12 @@ def test_what_says_nothing_that_can_vary_is_refused(studio, vary):
         studio.grid("text", "a cube", "seed=1,2", limit="5")
 
 
+@pytest.mark.parametrize(("prompt", "given"), [(5, {}), (["a cube"], {}), ("a cube", {"fit": 5}), ("a cube", {"fit": ["crop"]})], ids=repr)
+def test_what_is_no_text_is_refused(studio, photo, prompt, given):
+    with pytest.raises(InvalidRequest, match=r"Cell 1: .*\. "):
+        studio.grid("canny", prompt, "seed=1", photo, **given)
+
+
 def test_one_text_is_one_axis(studio):
     assert len(studio.grid("text", "a cube", "seed=1..3")) == 3
 
