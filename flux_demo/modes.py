@@ -136,6 +136,7 @@ DEFAULT_SIZES = tuple(
     Size(*sides) for sides in ((1024, 1024), (1344, 768), (768, 1344), (1216, 832), (832, 1216), (1152, 896), (896, 1152))
 )
 
+MATCH = "match"  # the size that is nearest to the photo's shape
 ESTIMATOR_REPO = "LiheYoung/depth-anything-large-hf"  # the estimator that FLUX.1-Depth-dev was made with
 MAP_LIMITS = SizeLimits(range(64, 2049, 16), 4_200_000, DEFAULT_SIZES)  # of maps alone: what a route can generate is narrower
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.modes import ESTIMATOR_REPO, MODES
@@ -119,19 +119,20 @@ class Settings:
         return None if self.auth is None else (user.strip(), password)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read the environment; an empty variable counts as not set. Raises InvalidRequest."""
+    def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
+        """Read the environment; an empty variable counts as not set. What is ``given`` and not None stands in its place. Raises InvalidRequest."""
         environ = os.environ if environ is None else environ
 
         def read(name: str) -> str:
             return environ.get(name, "").strip()
 
-        given = {row.name: read(row.metadata["variable"].name) for row in fields(cls) if row.metadata}
+        said = {row.name: read(row.metadata["variable"].name) for row in fields(cls) if row.metadata}
         models = {mode.name: read(mode.model_variable) for mode in MODES.values()}
-        chosen: dict = {name: value for name, value in given.items() if value}
+        chosen: dict = {name: value for name, value in said.items() if value}
         for row in fields(cls):
             if row.default is False and row.name in chosen:
                 chosen[row.name] = _is_on(row.metadata["variable"].name, chosen[row.name])
+        chosen |= {name: value for name, value in given.items() if value is not None}
         return cls(**chosen, models={mode: name for mode, name in models.items() if name})
 
     @classmethod

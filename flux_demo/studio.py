@@ -20,7 +20,7 @@ from flux_demo.errors import BackendUnavailable, InvalidRequest, shortened
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.maps.fit import check_fit
 from flux_demo.maps.photo import open_photo
-from flux_demo.modes import ESTIMATOR_REPO, MAP_LIMITS, MODES, Control, Mode, find_mode
+from flux_demo.modes import ESTIMATOR_REPO, MAP_LIMITS, MATCH, MODES, Control, Mode, find_mode
 from flux_demo.notebook import steps_shown
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.request import ControlMap, GenerationRequest, Size
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     Photo = Image | str | os.PathLike | bytes | BinaryIO
 
 EMPTY = "The map is black everywhere, so the image follows nothing. Draw it with other settings, or choose another photo."
-MATCH = "match"  # the size that is nearest to the photo's shape
 KEPT_FITS = 16  # fitted photos kept, about 3 MB each
 
 

@@ -15,6 +15,12 @@ def test_an_empty_variable_counts_as_not_set():
     assert Settings.from_env({"NVIDIA_API_KEY": "  ", "FLUX_DEMO_BACKEND": ""}).nvidia_api_key is None
 
 
+def test_what_is_given_stands_in_the_place_of_a_variable():
+    environ = {"FLUX_DEMO_BACKEND": "nim", "FLUX_DEMO_OUTPUTS": "here"}
+    settings = Settings.from_env(environ, backend="mini", outputs=None)
+    assert (settings.backend, settings.outputs) == ("mini", "here")
+
+
 def test_each_model_has_its_variable():
     settings = Settings.from_env({"FLUX_DEMO_CANNY_MODEL": "me/edges"})
     assert settings.model("canny") == "me/edges"

@@ -6,7 +6,6 @@ import argparse
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,7 @@ LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "huggingface_hu
 
 def check(args: argparse.Namespace, terminal: Terminal) -> int:
     """Print the report. The exit code is 0 if any mode can run, else 3."""
-    settings = Settings.from_env()
-    studio = Studio.from_settings(replace(settings, backend=args.backend) if args.backend else settings)
+    studio = Studio.from_settings(Settings.from_env(backend=args.backend))
     report: dict[str, Any] = {
         "version": VERSION,
         "python": platform.python_version(),

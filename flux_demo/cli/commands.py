@@ -14,12 +14,12 @@ from flux_demo.cli.notes import unknown_words
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import DownloadFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
-from flux_demo.modes import Control, Mode, find_mode
+from flux_demo.modes import MATCH, Control, Mode, find_mode
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive
 from flux_demo.settings import Settings
 from flux_demo.streams import takes_any_text
-from flux_demo.studio import EMPTY, MATCH, Studio
+from flux_demo.studio import EMPTY, Studio
 
 MOST = 100  # images of one command; more are a list, see batch
 
@@ -33,7 +33,7 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     size = _size(args.size)
     if size == MATCH and mode.control is None:
         raise InvalidRequest(f"The {mode.name} mode has no photo whose shape the size could match. Give --size as WIDTHxHEIGHT.")
-    studio = _studio(args)
+    studio = Studio.from_settings(Settings.from_env(backend=args.backend))
     studio.gallery.check()
     route = studio.route(mode.name)
     sized = replace(request, size=size if isinstance(size, Size) else None)
@@ -91,7 +91,7 @@ def draw_map(args: argparse.Namespace, terminal: Terminal) -> int:
     mode = find_mode(args.mode)
     assert mode.control is not None  # the parser offers no other modes
     target = output.checked(args.output, args.photo)
-    control = _map(_studio(args), args, mode, mode.control, terminal)
+    control = _map(Studio.from_settings(Settings.from_env(backend=args.backend)), args, mode, mode.control, terminal)
     target = target or output.beside(args.photo, mode.name)
     output.write(target, lambda file: control.image.save(file, format="PNG"))
     terminal.say(f"{control.size}.")
@@ -134,11 +134,6 @@ def recipe(args: argparse.Namespace, terminal: Terminal) -> int:
 
     values = read_recipe(args.file).to_dict()
     return 0 if terminal.result(json.dumps(values, indent=2, ensure_ascii=not takes_any_text()), values) else 3
-
-
-def _studio(args: argparse.Namespace) -> Studio:
-    settings = Settings.from_env()
-    return Studio.from_settings(replace(settings, backend=args.backend) if args.backend else settings)
 
 
 def _size(text: str | None) -> Size | str | None:

@@ -7,7 +7,6 @@ import itertools
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,8 +72,7 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     control = mode.control
     photo = args.photo if control else None
     target = output.checked(args.output, photo)
-    settings = Settings.from_env()
-    studio = Studio.from_settings(replace(settings, backend=args.backend) if args.backend else settings)
+    studio = Studio.from_settings(Settings.from_env(backend=args.backend))
     studio.gallery.check()
     asked = {
         name: value for name, value in vars(args).items() if name not in ("json", "yes", "output", "maps", "command") and value is not None
@@ -133,12 +131,9 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
 def batch(args: argparse.Namespace, terminal: Terminal) -> int:
     """batch: a result a line as it is done, its path or with --json an object, and a record in the outputs folder."""
     terminal.indent = None
-    settings = Settings.from_env()
-    settings = replace(settings, backend=args.backend) if args.backend else settings
-    settings = replace(settings, outputs=args.output) if args.output else settings
-    studio = Studio.from_settings(settings)
+    studio = Studio.from_settings(Settings.from_env(backend=args.backend, outputs=args.output or None))
     studio.gallery.check()
-    record = settings.outputs_folder / f"{Path(args.file).stem}.results.jsonl"
+    record = studio.gallery.folder / f"{Path(args.file).stem}.results.jsonl"
     seeds = _seeds(record)
     lines = studio.batch(
         args.file,

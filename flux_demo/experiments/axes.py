@@ -12,14 +12,13 @@ from typing import Any
 
 from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.maps.fit import FITS
-from flux_demo.modes import Mode
+from flux_demo.modes import MATCH, Mode
 from flux_demo.request import MAX_PROMPT, Size, python_number
 from flux_demo.seeds import parse_seed
 from flux_demo.settings import expanded
 
 MAX_VALUES = 10_000  # of one axis
 REQUEST_AXES = ("seed", "steps", "guidance", "size", "prompt", "preset", "model")
-MATCH = "match"
 RANGE = re.compile(r"(?P<first>-?[\d.]*\d)\.\.(?P<last>-?[\d.]*\d)(?:/(?P<step>-?[\d.]*\d))?")
 CHOICE = re.compile(r"\{([^{}]*\|[^{}]*)\}")
 

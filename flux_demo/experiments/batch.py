@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from flux_demo.backends import Route
 from flux_demo.errors import FluxDemoError, InvalidRequest, shortened
-from flux_demo.experiments.axes import MATCH
 from flux_demo.experiments.finished import Finished
 from flux_demo.experiments.rows import TEXTS, read
 from flux_demo.gallery import GeneratedImage
-from flux_demo.modes import Mode, find_mode
+from flux_demo.modes import MATCH, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.recipe import PAINTED, SELDOM
 from flux_demo.request import ControlMap, GenerationRequest, Size, python_number

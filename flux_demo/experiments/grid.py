@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from flux_demo.backends import Route
 from flux_demo.backends.following import only_samples
 from flux_demo.errors import BackendUnavailable, FluxDemoError, InvalidRequest
-from flux_demo.experiments.axes import MATCH
 from flux_demo.experiments.cells import ASK_ABOVE, Asked, Cell, CellsRefused, axes_of, count, plan, running_order, with_map
 from flux_demo.experiments.finished import Finished
 from flux_demo.experiments.sheet import Tile, sheets
 from flux_demo.gallery import GeneratedImage
-from flux_demo.modes import Mode
+from flux_demo.modes import MATCH, Mode
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.request import ControlMap, GenerationRequest, Size
 

@@ -8,10 +8,10 @@ from urllib.parse import parse_qs
 import gradio as gr
 
 from flux_demo.errors import InvalidRequest
-from flux_demo.modes import MODES, Control, Mode, Option
+from flux_demo.modes import MATCH, MODES, Control, Mode, Option
 from flux_demo.request import MAX_PROMPT
 from flux_demo.seeds import parse_seed
-from flux_demo.studio import MATCH, Studio
+from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.run import MOST_AT_ONCE
 from flux_demo.ui.said import said

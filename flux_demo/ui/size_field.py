@@ -7,9 +7,9 @@ import gradio as gr
 
 from flux_demo.backends import Route
 from flux_demo.errors import FluxDemoError
-from flux_demo.modes import MAP_LIMITS, Mode
+from flux_demo.modes import MAP_LIMITS, MATCH, Mode
 from flux_demo.request import Size
-from flux_demo.studio import MATCH, Studio
+from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.said import MEGAPIXELS, said
 from flux_demo.ui.tab_state import find_route, offered_sizes
