@@ -4,6 +4,7 @@ import shutil
 import threading
 from dataclasses import replace
 from itertools import groupby
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -223,14 +224,9 @@ def test_a_model_that_was_fetched_since_then_is_the_one_that_runs(folder):
 
 
 def test_a_gpu_that_fails_is_worded(folder, monkeypatch):
-    error = RuntimeError("CUDA error: an illegal memory access was encountered")
-
-    def refuse():
-        raise error  # as CUDA does from then on
-
-    backend = Diffusion(Tight(folder, error))
+    backend = Diffusion(Tight(folder, RuntimeError("CUDA error: an illegal memory access was encountered")))
     with monkeypatch.context() as patch, pytest.raises(GpuFailed, match="The GPU reported an error"):
-        patch.setattr("flux_demo.engine.allocators.free_memory", refuse)
+        patch.setattr("flux_demo.engine.allocators.free_memory", Mock(side_effect=RuntimeError("CUDA error")))  # as CUDA's own fails then
         backend.generate(ask(), quiet, quiet)
     assert backend.generate(ask(), quiet, quiet).image.size == (128, 128)
 
