@@ -22,7 +22,7 @@ class Note:
 
     def __init__(self, target: Path, grid: Grid, asked: Mapping[str, Any], terminal: Terminal) -> None:
         self._target, self._grid, self._asked, self._terminal = target, grid, asked, terminal
-        self._written = 0.0
+        self._written = -EVERY_S
         self._refused = False
 
     def keep(self) -> None:
@@ -59,7 +59,7 @@ def earlier(target: Path | None, outputs: Path, asked: Mapping[str, Any]) -> tup
             noted = _noted(place)
             if noted.get("asked") == _plain(asked):
                 return place, noted
-            if not place.with_suffix(".json").exists():
+            if not (place.exists() or place.with_suffix(".json").exists()):
                 break
         return None, {}
     note = target.with_suffix(".json")
