@@ -7,6 +7,7 @@ from itertools import groupby
 from unittest.mock import Mock
 
 import pytest
+import torch
 from PIL import Image
 
 from flux_demo.backends.diffusion import Diffusion, local, mini
@@ -60,9 +61,8 @@ def test_every_mode_generates_an_image_of_the_requested_size(backend, mode):
     drawn = backend.generate(ask(mode), lambda *step: steps.append(step), statuses.append)
     assert drawn.image.size == (128, 128) and drawn.image.mode == "RGB"
     assert (drawn.model, drawn.preset, drawn.safety, drawn.seed, drawn.notes) == ("mini", "exact", None, None, ())
-    assert (
-        set(drawn.libraries) == {"torch", "diffusers", "transformers"} and drawn.plan == backend.plan(MODES[mode]) and "CPU" in drawn.plan
-    )
+    assert set(drawn.libraries) == {"torch", "diffusers", "transformers"}
+    assert drawn.plan == backend.plan(MODES[mode]) and "CPU" in drawn.plan
     assert [step[:2] for step in steps] == [(1, 2), (2, 2)]
     phases = [phase for phase, _ in groupby(status.phase for status in statuses)]
     assert phases == [Phase.LOADING, Phase.ENCODING, Phase.DENOISING, Phase.DECODING]
@@ -192,8 +192,6 @@ class Tight(Mini):
 
 
 def test_running_out_of_memory_is_worded_and_the_next_run_works(folder):
-    import torch
-
     for error in (
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
