@@ -26,7 +26,6 @@ BIG = Machine(Card("NVIDIA Test", 24 * GIB), cuda_torch=True, memory_bytes=64 * 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A tiny FLUX in the mini's layout."""
-    import torch
 
     from tests.engine.tiny import build
 
@@ -239,7 +238,6 @@ def test_other_errors_come_through_as_they_are(backend):
 
 
 def test_running_out_of_memory_while_denoising_frees_everything(backend):
-    import torch
 
     def run_out(done, of, preview):
         raise torch.OutOfMemoryError("CUDA out of memory")
