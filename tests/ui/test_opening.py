@@ -199,7 +199,7 @@ def test_a_route_that_changed_leaves_what_was_typed_and_gives_the_rest_its_own_d
         choose_size(page, "768x512")
         prompt_field(page).fill("a red cube")
         page.get_by_role("button", name="Fetch FLUX for text").click()
-        expect(page.locator(".block.where-line:visible")).to_contain_text("Backend local")
+        expect(page.locator(".block.where-line:visible")).to_contain_text("Runs on backend local")
         expect(field(page, "Guidance")).to_have_value("5.5")
         expect(field(page, "Steps")).to_have_value("9")
         expect(page.get_by_label("Size", exact=True).locator("visible=true")).to_have_value(re.compile("768.*512"))
