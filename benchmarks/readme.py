@@ -122,13 +122,14 @@ def soaked() -> str:
     what = {
         "crossed": f"images that were another client's, of {result['images']}",
         "problems": f"calls that failed, of {result['images'] + sum(result['other_calls'].values())}",
-        "clients_that_hang": f"clients that came to no end, of {result['clients']}",
+        "clients_that_hang": f"clients that never finished, of {result['clients']}",
         "temporary_files_after_the_end": "temporary files once the page has ended",
         "memory_mib": "memory, more than before (MiB)",
         "handles": "open files and connections, more than before",
         "threads": "threads, more than before",
     }
-    rows = [f"| {what[name]} | {value} | {soak.LIMITS[name]} |" for name, value in soak.more(result).items()]
+    limits = result.get("limits", soak.LIMITS)
+    rows = [f"| {what[name]} | {value} | {limits[name]} |" for name, value in soak.more(result).items()]
     return "\n".join(["| what | measured | limit |", "|---|---|---|", *rows])
 
 

@@ -21,7 +21,7 @@ from flux_demo.seeds import MAX_SEED
 CHUNK = "flux_demo"  # the PNG text chunk's keyword
 PARAMETERS = "parameters"  # AUTOMATIC1111's keyword
 PAINTED = "painted"  # among the options of a map in a recipe; not one that a map is drawn with
-SELDOM = ("preset_asked", "stopped_at")  # fields that most recipes do not have
+RARE = ("preset_asked", "stopped_at")  # fields that most recipes do not have
 MAX_CHUNK = 256 * 1024  # characters; a prompt of 10,000 needs a fraction of it
 
 
@@ -66,8 +66,8 @@ class Recipe:
     stopped_at: int | None = None  # steps that were done, of a partial image
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them; those of ``SELDOM`` only where they say something."""
-        return {name: value for name, value in asdict(self).items() if name not in SELDOM or value is not None}
+        """The fields as JSON has them; those of ``RARE`` only where they say something."""
+        return {name: value for name, value in asdict(self).items() if name not in RARE or value is not None}
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), ensure_ascii=True)

@@ -37,12 +37,16 @@ ENDS = (signal.SIGINT, signal.SIGTERM)
 NAME = "flux_demo"  # of the application on Ray Serve
 OBJECT_STORE = 256 * 2**20  # bytes of shared memory; a picture has a few million
 HEALTH_S = 3.0  # between two looks whether a replica lives; one that died is replaced after the next
+STARTS = (
+    3  # that may fail, of all replicas together, until a deployment fails; Ray would try each three times, with longer and longer waits
+)
 IDLE_S = 0.3  # between two looks of a replica that is shut down whether its image is finished
 DRAIN_S = 600.0  # that an image under way has to finish when its replica, or the service, is shut down
 ONLY_GPUS = "FLUX_DEMO_DEVICE is cpu, and each replica of FLUX takes a GPU. Leave that setting out, or choose --backend mini."
-NOT_STARTED = "Ray could not start on this machine ({}). Mend that, and try again."
+NOT_STARTED = "Ray could not start on this machine ({}). Fix that, and try again."
+NOT_FINISHED = "Images that were under way may be lost: they took more than ten minutes, or the service no longer answered."
 NOT_DEPLOYED = (
-    "Ray could not deploy the service. Its logs say why, by default those in /tmp/ray/session_latest/logs: mend that, and try again."
+    "Ray could not deploy the service. Its logs say why, by default those in /tmp/ray/session_latest/logs: fix that, and try again."
 )
 
 
@@ -62,6 +66,7 @@ def application(options: Mapping[str, Any]) -> serve.Application:
         graceful_shutdown_timeout_s=DRAIN_S,
         graceful_shutdown_wait_loop_s=IDLE_S,
         health_check_period_s=HEALTH_S,
+        max_constructor_retry_count=STARTS,
         **amount,
     )
     door = serve.deployment(
@@ -78,6 +83,7 @@ def application(options: Mapping[str, Any]) -> serve.Application:
 def start(options: Options, host: str = "127.0.0.1", port: int = 8000, cpus: int | None = None) -> None:
     """Start Ray and the service on this machine, and wait until its models are loaded or cannot be. Raises BackendUnavailable."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # workers without the replicas' environment, of which none becomes one
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 leaves the replicas what every other program leaves
     try:
         ray.init(
@@ -90,7 +96,7 @@ def start(options: Options, host: str = "127.0.0.1", port: int = 8000, cpus: int
             log_to_driver=False,
         )
     except Exception as error:  # Ray's own errors, Python's and the system's
-        raise BackendUnavailable(NOT_STARTED.format(str(error).partition("\n")[0][:200].rstrip("."))) from error
+        raise BackendUnavailable(NOT_STARTED.format((str(error) or type(error).__name__).partition("\n")[0][:200].rstrip("."))) from error
     check_gpus(options)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # at each start it says that the options below "will not be applied"
     serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR", "enable_access_log": False})
@@ -167,16 +173,24 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             print("Deployed anew", flush=True)
     print("Finishing the images that are under way; another Ctrl+C ends the service at once", flush=True)
-    finishing = background.start(finish, "finishing")
-    finishing.add_done_callback(events.put)
-    while (event := _next(events)) is not finishing:
+
+    def end() -> None:
+        try:
+            finish()
+        finally:
+            serve.shutdown()
+            deployer.shutdown(cancel_futures=True)  # what is asked of Ray after its end would start it again
+
+    ending = background.start(end, "ending")
+    ending.add_done_callback(events.put)
+    while (event := _next(events)) is not ending:
         if event in ENDS:
             ray.shutdown()
             return 130
-    serve.shutdown()
-    deployer.shutdown(cancel_futures=True)  # what is asked of Ray after its end would start it again
+    if lost := ending.exception() is not None:
+        print(NOT_FINISHED, file=sys.stderr, flush=True)
     ray.shutdown()
-    return 0
+    return 3 if lost else 0
 
 
 def _next(events: queue.SimpleQueue[Event]) -> Event:

@@ -37,7 +37,7 @@ DIED_TWICE = "The machine that worked on this image failed, and so did a second 
 NOT_JSON = {"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error", "input": {}}
 FAILED = "The service failed at this request, and its logs say why. Try again in a minute."
 LEAVING_S = 0.5  # that an answer has to leave through Ray's proxy, which ends without looking
-ENDING = "The service is being stopped and takes no more requests. Try again when it runs anew."
+ENDING = "The service is being stopped and takes no more requests. Try again once it is running again."
 LOADING = "The models are still being loaded. Wait until /v1/health/ready answers 200."
 
 

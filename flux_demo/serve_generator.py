@@ -5,7 +5,6 @@ import base64
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from io import BytesIO
 from pkgutil import resolve_name
 from typing import Any
@@ -28,7 +27,7 @@ class Generator:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         chosen = Options(**options)
-        settings = replace(Settings.from_env(), backend=chosen.backend, public=chosen.public, allow_unfiltered=chosen.allow_unfiltered)
+        settings = Settings.from_env(backend=chosen.backend, public=chosen.public, allow_unfiltered=chosen.allow_unfiltered)
         backend = resolve_name(BACKENDS[chosen.backend])(settings)
         self._studio = Studio(settings, [backend], Gallery(settings.outputs_folder))  # its gallery is never used
         self._problems: dict[str, str] = {}  # why a mode cannot run; the constructor of a replica must not fail, or nobody could say why

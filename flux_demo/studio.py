@@ -175,7 +175,7 @@ class Studio:
     def estimator(self) -> Estimator:
         """The model that estimates depth: the one in the settings. While the one that nobody had to choose is not here, the mini's own.
 
-        Raises InvalidRequest for a chosen one that is not here.
+        Raises BackendUnavailable where a chosen one is not here.
         """
         with self._lock:
             if self._estimator is None:
@@ -186,7 +186,7 @@ class Studio:
                 name = self.settings.depth_estimator
                 folder = local_folder(name, ESTIMATOR_FILES)
                 if folder is None and name != ESTIMATOR_REPO:
-                    raise InvalidRequest(_why_no_estimator(name))
+                    raise BackendUnavailable(_why_no_estimator(name))
                 title = given.resolve().name if (given := expanded(name)).is_dir() else name
                 found = (folder, title) if folder is not None else (ASSETS / "mini" / "depth_estimator", "mini")
                 self._estimator = Estimator(*found, may_use_gpu=not self.settings.zero_gpu)

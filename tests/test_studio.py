@@ -130,7 +130,9 @@ def test_every_kind_of_wrong_control_is_refused_before_anything_runs(studio, stu
     hosted = studio_with(recording_backend("hosted", own_photos=False, sample_pictures=4))
     with pytest.raises(InvalidRequest, match="does not have that sample"):
         hosted.generate(GenerationRequest("canny", "a fox", sample=True))
-    with pytest.raises(InvalidRequest, match="was not sent.*on the page, or with sample, from 0 to 3, in a batch or in Python"):
+    with pytest.raises(
+        InvalidRequest, match="was not sent.*on the page, or name it in a batch or in Python with `sample`, a number from 0 to 3"
+    ):
         hosted.generate(GenerationRequest("canny", "a fox", control=control))
     with pytest.raises(InvalidRequest, match="canny map, and the depth mode follows depth"):
         studio.generate(GenerationRequest("depth", "a fox", control=control))

@@ -18,3 +18,9 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_parts(work: Path) -> None:
+    """Remove what a run that was killed left half written."""
+    for partial in work.rglob("*.part"):
+        partial.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ import torch
 
 from flux_demo.backends.machine import processors
 from training import Refused, data, distributed, export, judges, latents, loop, stage_estimator, stage_text, stage_transformer, stage_vae
-from training.files import written_whole
+from training.files import remove_parts, written_whole
 from training.schedules import SCHEDULES, Schedule
 
 DEFAULT_WORK = Path.home() / ".cache" / "flux_demo" / "train"
@@ -84,6 +84,8 @@ def main() -> None:
     known = stages(arguments.work, schedule, device, arguments.target, arguments.minutes, arguments.first_seed)
     if unknown := [name for name in arguments.stages if name not in known]:
         parser.error(f"{unknown[0]} is not a stage. The stages are {', '.join(known)}.")
+    if distributed.rank() == 0:
+        remove_parts(arguments.work)
     try:
         for name in arguments.stages or [name for name in known if name not in ONLY_WHEN_NAMED]:
             if arguments.more and distributed.rank() == 0:

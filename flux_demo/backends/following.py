@@ -37,6 +37,6 @@ def only_samples(route: Route) -> InvalidRequest:
     """The refusal of a photo or map where the service follows only its own sample images. Nothing was sent."""
     samples = route.dials.sample_pictures
     return InvalidRequest(
-        f"{route.backend.title} follows only its {samples} sample images, so your photo was not sent. Choose one of them on the page, or with "
-        f"sample, from 0 to {samples - 1}, in a batch or in Python; or run on a GPU, a NIM or the mini."
+        f"{route.backend.title} follows only its {samples} sample images, so your photo was not sent. Choose one of them on the page, or name "
+        f"it in a batch or in Python with `sample`, a number from 0 to {samples - 1}; or run on a GPU, a NIM or the mini."
     )

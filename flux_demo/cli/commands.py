@@ -10,7 +10,7 @@ from typing import Any
 
 from flux_demo.backends.following import only_samples
 from flux_demo.cli import check, experiments, output
-from flux_demo.cli.notes import unknown_words
+from flux_demo.cli.notes import what_is_not_known
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import DownloadFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
@@ -46,7 +46,7 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     else:
         requests = [replace(each, size=sized.size) for each in requests]
     terminal.say_where(route)
-    for sentence in unknown_words(args.prompt, mode, route):  # before the person waits for an image without them
+    for sentence in what_is_not_known(args.prompt, mode, route):  # before the person waits for an image without them
         terminal.say(sentence)
     made: list[dict[str, Any]] = []
     if args.count > 1:
@@ -62,6 +62,7 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
                 made[-1]["path"] = str(target)
             except InvalidRequest as error:
                 terminal.say(f"{error} The image is kept as {image.path}.")
+                made[-1]["error"] = str(error)
                 code = 3
         if args.count == 1:
             terminal.result(made[0]["path"], made[0])

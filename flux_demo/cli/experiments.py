@@ -13,7 +13,7 @@ from typing import Any
 
 from flux_demo.backends import Route
 from flux_demo.cli import grid_note, output
-from flux_demo.cli.notes import Notes, unknown_words
+from flux_demo.cli.notes import Notes, what_is_not_known
 from flux_demo.cli.terminal import Terminal
 from flux_demo.errors import InvalidRequest
 from flux_demo.experiments.batch import BatchLine
@@ -113,10 +113,11 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
         if len(planned.results) < len(planned):
             goes_on = " The same command continues." if all(route.backend.repeatable for route in planned.routes) else ""
             terminal.say(f"{len(planned.results)} of {_cells(len(planned))} done.{goes_on}")
-        sheets = []
+        sheets: list[Path] = []
+        refused = False
         if planned.results:
             note.write()
-            sheets = _write(target, planned, args.maps, terminal)
+            sheets, refused = _write(target, planned, args.maps, terminal)
             note.write(sheets)
     failed = sum(cell.image is None for cell in planned.results.values())
     reused = sum(cell.reused for cell in planned.results.values())
@@ -124,8 +125,9 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
         terminal.say(f"Already there: {reused} of {_cells(len(planned))}. To get others, change a value or the seed.")
     if failed:
         terminal.say(f"Failed: {failed} of {_cells(len(planned))}. The same command tries again only what failed.")
-    terminal.result("\n".join(map(str, sheets)), note.described(sheets))
-    return SOME_FAILED if failed or not sheets else DONE
+    if sheets or terminal.as_json:
+        terminal.result("\n".join(map(str, sheets)), note.described(sheets))
+    return SOME_FAILED if failed or refused else DONE
 
 
 def batch(args: argparse.Namespace, terminal: Terminal) -> int:
@@ -154,17 +156,16 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
                 _append(record, values)
             took = "was there already." if line.reused else f"{line.image.seconds:.1f} s."
             asked, mode = line.image.request, find_mode(line.image.request.mode)
-            said = notes.new((*line.image.notes, *unknown_words(asked.prompt, mode, studio.route(mode.name))))
+            said = notes.new((*line.image.notes, *what_is_not_known(asked.prompt, mode, studio.route(mode.name))))
             terminal.say(" ".join((f"Line {line.line}: {took}", *said)))
         if terminal.as_json:
             terminal.line(json.dumps(values))
         elif line.image is not None:
             terminal.line(str(line.image.path))
     if reused:
-        terminal.say(f"{reused} of {_lines(done)} {'was' if reused == 1 else 'were'} there already.")
+        terminal.say(f"Already there: {reused} of {_lines(done)}.")
     if failed:
-        them, these = ("it", "this one") if failed == 1 else ("them", "these")
-        terminal.say(f"{failed} of {_lines(done)} failed. Correct {them}, and the same command generates only {these}.")
+        terminal.say(f"Failed: {failed} of {_lines(done)}. Correct what failed, and the same command generates only that.")
     return SOME_FAILED if failed else DONE
 
 
@@ -174,12 +175,12 @@ def _say_before(grid: Grid, terminal: Terminal) -> None:
     prompts = "\n".join(dict.fromkeys(cell.request.prompt for cell in grid.cells))
     for route in grid.routes:
         _say_where(route, terminal)
-        for sentence in unknown_words(prompts, grid.asked.mode, route):
+        for sentence in what_is_not_known(prompts, grid.asked.mode, route):
             terminal.say(sentence)
 
 
-def _write(target: Path, grid: Grid, maps: bool, terminal: Terminal) -> list[Path]:
-    """Write the sheets, one after the other; the names of those that the disk took."""
+def _write(target: Path, grid: Grid, maps: bool, terminal: Terminal) -> tuple[list[Path], bool]:
+    """Write the sheets, one after the other: the names of those that the disk took, and whether it refused one."""
     sheets = grid.sheets(maps)
     first = list(itertools.islice(sheets, 2))  # one stands alone, several are numbered
     written: list[Path] = []
@@ -188,10 +189,10 @@ def _write(target: Path, grid: Grid, maps: bool, terminal: Terminal) -> list[Pat
         try:
             output.write(name, partial(sheet.save, format="PNG", compress_level=3))
         except InvalidRequest as error:
-            terminal.say(f"{error} The images are in the outputs folder all the same.")
-            break
+            terminal.say(f"{error} {grid_note.SAFE}")
+            return written, True
         written.append(name)
-    return written
+    return written, False
 
 
 def _say_where(route: Route, terminal: Terminal, mode: Mode | None = None) -> None:
@@ -200,8 +201,8 @@ def _say_where(route: Route, terminal: Terminal, mode: Mode | None = None) -> No
     terminal.say_where(route)
     if not route.backend.repeatable:
         terminal.say(
-            f"{route.backend.title} is not known to use the seed, so no image of it is found again. "
-            "The same command generates all of them anew, and each is charged."
+            f"{route.backend.title} may ignore the seed, so its earlier images cannot be reused. "
+            "The same command generates all of them again, and each is charged."
         )
 
 
@@ -211,7 +212,7 @@ def _names(target: Path, count: int) -> list[Path]:
 
 
 def _numbered(target: Path, number: int) -> Path:
-    return target.with_stem(f"{target.stem}-{number}")
+    return target.with_stem(f"{target.stem}-sheet-{number}")  # grid-2 is another grid
 
 
 def _cells(count: int) -> str:

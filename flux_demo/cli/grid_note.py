@@ -14,6 +14,7 @@ from flux_demo.errors import InvalidRequest
 from flux_demo.experiments.batch import BatchLine
 from flux_demo.experiments.grid import Grid, GridCell
 
+SAFE = "The images are in the outputs folder all the same."  # where the disk refuses what is made of them
 EVERY_S = 5.0  # a note of ten thousand cells takes a second to write
 
 
@@ -36,7 +37,7 @@ class Note:
             output.write(self._target.with_suffix(".json"), lambda file: file.write(text.encode()))
         except InvalidRequest as error:
             if not self._refused:
-                self._terminal.say(f"{error} The images are in the outputs folder all the same.")
+                self._terminal.say(f"{error} {SAFE}")
             self._refused = True
         self._written = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Sentences about images that stand beside them: what the mini does not know of a prompt, and what a run said, each once."""
+"""What is said about images: the words that the mini does not know, and the notes of runs, each once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Notes:
         return new
 
 
-def unknown_words(prompt: str, mode: Mode, route: Route) -> list[str]:
+def what_is_not_known(prompt: str, mode: Mode, route: Route) -> list[str]:
     """A sentence that names the words which the mini does not know; none where it knows them all, or another model runs."""
     from flux_demo.mini_vocabulary import unknown_words, what_it_knows
 

@@ -19,7 +19,7 @@ from flux_demo.experiments.rows import TEXTS, read
 from flux_demo.gallery import GeneratedImage
 from flux_demo.modes import MATCH, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep
-from flux_demo.recipe import PAINTED, SELDOM
+from flux_demo.recipe import PAINTED, RARE
 from flux_demo.request import ControlMap, GenerationRequest, Size, python_number
 from flux_demo.seeds import parse_seed, random_seed
 from flux_demo.settings import expanded
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NUMBERS = ("steps", "guidance", "width", "height", "sample")
 WHOLE = {"seed", "steps", "width", "height", "sample"}
 # What a recipe tells of a run that is over. A line may have it, as a copied recipe does; it asks for nothing.
-TOLD = {"version", "plan", "seconds", "created", "libraries", "safety", *SELDOM}
+TOLD = {"version", "plan", "seconds", "created", "libraries", "safety", *RARE}
 OF_A_RECIPE = {"sha256", "control.kind", "control.estimator"}  # of the map; nobody writes them by hand
 OF_A_MAP = {"photo", "map", "fit", "sample", *OF_A_RECIPE}
 OF_CONTROL = {"kind", "options", "fit", "sha256", "estimator"}
@@ -56,6 +56,7 @@ class _Ask:
     mode: Mode
     request: GenerationRequest  # without its map
     key: str
+    copied: bool  # it is an image's recipe, with what the service chose
 
 
 def run(
@@ -127,6 +128,8 @@ def _done(
     request = ask.request
     if request.seed is None:
         request = replace(request, seed=seeds.get(ask.key, random_seed()))
+    if ask.copied and not route.dials.presets:
+        request = replace(request, preset=None)  # the service chose it
     control = _map(studio, ask, folder)
     if control is not None:
         request = replace(request, control=control, size=control.size)
@@ -205,6 +208,7 @@ def _asked(line: int, row: Any) -> _Ask:
             preset=values.get("preset"),
         ),
         _key(values),
+        "version" in row,
     )
 
 

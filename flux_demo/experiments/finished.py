@@ -13,7 +13,7 @@ from flux_demo.modes import find_mode
 from flux_demo.recipe import Recipe, read_recipe, recipe_of
 from flux_demo.request import DrawnImage, GenerationRequest
 
-# How a run went and what it ran on, not what was asked for; and what is not simply the same: the backend says whether it and the model are its own.
+# How a run went and what it ran on, not what was asked for. Backend, model and preset are compared on their own: see Backend.is_own and find.
 INCIDENTAL = {"version", "created", "seconds", "libraries", "plan", "safety", "backend", "model", "preset", "preset_asked"}
 
 

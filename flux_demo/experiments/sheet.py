@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -196,14 +197,16 @@ def _place(page: Image, pen, tile: Tile | None, at: tuple[int, int], layout: Lay
     tile = tile or Tile(None)
     for number, read in enumerate((tile.image, tile.map) if layout.with_maps else (tile.image,)):
         x, y = at[0], at[1] + number * layout.cell[1]
-        if read is None:
+        image = None
+        with suppress(OSError):  # the file is gone, or damaged by now
+            image = read() if read else None
+        if image is None:
             pen.rectangle((x, y, x + layout.cell[0] - 1, y + layout.cell[1] - 1), fill=EMPTY)
-            note = tile.note or "not generated"
+            note = tile.note or ("its file is gone" if read else "not generated")
             if number == 0 and min(layout.cell) > 4 * layout.text:  # where it can be read
                 for i, line in enumerate(lettering.wrapped(note, layout.text, layout.cell[0] - 2 * layout.gap, 5)):
                     lettering.draw(pen, (x + layout.gap, y + layout.gap + round(layout.text * (1 + 1.35 * i))), line, layout.text, FAINT)
             continue
-        image = read()
         scale = min(layout.cell[0] / image.width, layout.cell[1] / image.height, 1.0)
         shown = image if scale == 1 else image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
         page.paste(shown, (x + (layout.cell[0] - shown.width) // 2, y + (layout.cell[1] - shown.height) // 2))

@@ -1,7 +1,6 @@
 """grid and batch as they are typed, on the mini."""
 
 import json
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -78,10 +77,18 @@ def test_two_grids_at_once_have_a_sheet_each(place, capsys, monkeypatch):
         return generate(*words, **options)
 
     monkeypatch.setattr(Studio, "generate", generate_beside)
-    assert grid() == 0
-    first, second = capsys.readouterr().out.split()
-    assert first != second
-    assert [len(json.loads(Path(name).with_suffix(".json").read_text())["cells"]) for name in (first, second)] == [1, 4]
+    assert grid("--vary", "seed=1,2") == 0
+    sheets = capsys.readouterr().out.split()
+    assert len({*sheets}) == 3 == len([*(place / "outputs").glob("grid*.png")])
+    noted = [json.loads(path.read_text()) for path in (place / "outputs").glob("grid*.json")]
+    assert sorted((len(each["cells"]), len(each["sheets"])) for each in noted) == [(1, 1), (8, 2)]
+
+
+def test_a_sheet_that_the_disk_refuses_is_a_failure_and_the_other_is_the_result(place, capsys):
+    (place / "grid-sheet-2.png").mkdir()
+    assert grid("--vary", "seed=1,2", "-o", "grid.png") == 3
+    said = capsys.readouterr()
+    assert said.out == "grid-sheet-1.png\n" and "'grid-sheet-2.png' cannot be written" in said.err
 
 
 def test_without_a_name_the_same_command_finds_its_sheet_again(place, capsys):
@@ -117,10 +124,10 @@ def test_a_json_of_somebody_else_is_not_written_over(place, capsys):
 
 
 def test_no_sheet_is_written_over_the_photo(place, capsys):
-    photo = (place / "photo.jpg").rename(place / "h-1.png").read_bytes()  # a file is told by its content
-    words = ["grid", "canny", "h-1.png", "a {red|blue} cube", "--vary", "low=20,50", "--vary", "guidance=20,30", *QUICK]
+    photo = (place / "photo.jpg").rename(place / "h-sheet-1.png").read_bytes()  # a file is told by its content
+    words = ["grid", "canny", "h-sheet-1.png", "a {red|blue} cube", "--vary", "low=20,50", "--vary", "guidance=20,30", *QUICK]
     assert run([*words, "-o", "h.png"]) == 3
-    assert "the photo itself" in capsys.readouterr().err and (place / "h-1.png").read_bytes() == photo
+    assert "the photo itself" in capsys.readouterr().err and (place / "h-sheet-1.png").read_bytes() == photo
 
 
 def test_a_damaged_record_costs_only_its_own_seed(place, capsys):
@@ -141,13 +148,13 @@ def test_a_batch_says_a_line_as_it_is_done_and_exits_3_where_one_failed(place, c
     said = capsys.readouterr()
     lines = [json.loads(line) for line in said.out.splitlines()]
     assert [line["line"] for line in lines] == [2, 1, 3]
-    assert "1 of 3 lines failed" in said.err and "Line 2: " in said.err
+    assert "Failed: 1 of 3 lines." in said.err and "Line 2: " in said.err
     assert run(["batch", "list.jsonl", "--backend", "mini", "--json"]) == 3
     assert [json.loads(line)["reused"] for line in capsys.readouterr().out.splitlines()] == [False, True, True]
     (record,) = place.glob("**/list.results.jsonl")
     assert len(record.read_text().splitlines()) == 2, "what was there already is noted again"
     (place / "wrong.jsonl").write_text('{"mode": "text"}')
     assert run(["batch", "wrong.jsonl", "--json"]) == 3
-    assert "1 of 1 line failed. Correct it," in capsys.readouterr().err
+    assert "Failed: 1 of 1 line. Correct what failed," in capsys.readouterr().err
     assert run(["batch", "nowhere.jsonl", "--json"]) == 3
     assert json.loads(capsys.readouterr().out.removesuffix("\n").splitlines()[-1])["exit_code"] == 3, "not one object a line"

@@ -96,6 +96,7 @@ def test_a_copy_that_cannot_be_written_ends_nothing_and_the_images_are_said(vani
     assert len({each["path"] for each in images}) == 2
     for each in images:
         assert read_recipe(each["path"]).to_dict() == each["recipe"] and f"kept as {each['path']}." in said.err
+        assert "cannot be written" in each["error"]
 
 
 @pytest.mark.parametrize("output", ["a pipe that nobody reads", "/dev/full"])

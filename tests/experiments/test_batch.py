@@ -151,7 +151,10 @@ def test_what_is_done_is_not_generated_again(studio, backend, listed):
 def test_a_preset_that_the_service_chose_makes_no_other_image_of_it(studio, backend, listed):
     generate, file = backend.generate, listed({"mode": "text", "prompt": "a", "steps": 1, "seed": 1})
     backend.generate = lambda *words: replace(generate(*words), preset="exact")
-    assert [line.reused for _ in range(2) for line in studio.batch(file)] == [False, True]
+    first, again = (line for _ in range(2) for line in studio.batch(file))
+    assert (first.reused, again.reused) == (False, True)
+    (copied,) = studio.batch([first.image.recipe.to_dict()])
+    assert copied.reused and copied.image.path == first.image.path
 
 
 def test_a_line_without_a_seed_keeps_the_one_it_was_given(studio, backend, listed):

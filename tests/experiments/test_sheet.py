@@ -39,6 +39,13 @@ def test_a_missing_cell_is_not_taken_for_an_image():
     assert sheet.getpixel((sheet.width - 20, sheet.height - 40)) not in ((0x12, 0x34, 0x56), (255, 255, 255))
 
 
+def test_a_cell_whose_file_is_gone_costs_no_sheet(tmp_path):
+    tiles = {(0,): Tile(lambda: Image.open(tmp_path / "gone.png"), (128, 128)), (1,): Tile.of(Image.new("RGB", (128, 128), "#123456"))}
+    (sheet,) = sheets((Axis.of("seed", [1, 2]),), tiles, "a cube")
+    assert sheet.getpixel((sheet.width - 70, sheet.height - 40)) == (0x12, 0x34, 0x56)
+    assert sheet.getpixel((20, sheet.height - 40)) not in ((0x12, 0x34, 0x56), (255, 255, 255))
+
+
 def test_maps_stand_under_their_cells():
     tiles = {(i,): Tile.of(Image.new("RGB", (64, 64), "#ff0000"), Image.new("RGB", (64, 64), "#0000ff")) for i in range(2)}
     (sheet,) = sheets((Axis.of("low", [10, 20]),), tiles, "a cube", with_maps=True)

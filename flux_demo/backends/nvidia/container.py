@@ -38,7 +38,7 @@ class Container:
         if self.problem:
             return self.problem
         if self.modes and mode.nim not in self.modes:
-            return own_service.quoted(self.limits.refused[mode.nim]) if mode.nim in self.limits.refused else missing_variant(mode)
+            return own_service.in_its_words(self.limits.refused[mode.nim]) if mode.nim in self.limits.refused else missing_variant(mode)
         if mode.control is not None and "preprocess_image" not in self.fields:
             return (
                 "Your NIM does not say that it accepts ready-made maps (preprocess_image), so it would draw a map of the map. "

@@ -36,14 +36,14 @@ def said_lines(given: Mapping[str, str], name: str) -> tuple[str, ...]:
 
 
 def refusal(answer: Answer, key: str) -> str | None:
-    """Why there is no image, in the service's own words, which stand under that key of the body; None in the answer of any other server."""
+    """The service's own reason for an answer without an image, from that key of the body; None if another server answered."""
     if said(answer.headers, "version") is None:
         return None
     try:
-        return quoted(printable(json.loads(answer.body)[key], MAX_SENTENCE))
+        return in_its_words(printable(json.loads(answer.body)[key], MAX_SENTENCE))
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
-def quoted(sentence: str) -> str:
+def in_its_words(sentence: str) -> str:
     return f"Your service says: {sentence}"
