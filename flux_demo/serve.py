@@ -37,9 +37,7 @@ ENDS = (signal.SIGINT, signal.SIGTERM)
 NAME = "flux_demo"  # of the application on Ray Serve
 OBJECT_STORE = 256 * 2**20  # bytes of shared memory; a picture has a few million
 HEALTH_S = 3.0  # between two looks whether a replica lives; one that died is replaced after the next
-STARTS = (
-    3  # that may fail, of all replicas together, until a deployment fails; Ray would try each three times, with longer and longer waits
-)
+STARTS = 3  # of replicas that may fail until a deployment fails; Ray's own is three for each replica, with longer and longer waits
 IDLE_S = 0.3  # between two looks of a replica that is shut down whether its image is finished
 DRAIN_S = 600.0  # that an image under way has to finish when its replica, or the service, is shut down
 ONLY_GPUS = "FLUX_DEMO_DEVICE is cpu, and each replica of FLUX takes a GPU. Leave that setting out, or choose --backend mini."

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from training import Refused, clutter, photographed, scenes
-from training.files import written_whole
+from training.files import write
 
 CHUNK = 250
 HELD_OUT = 10_000_000  # seeds from here on are never trained on
@@ -144,6 +144,6 @@ def _render(chunks: Sequence[tuple[Path, Callable[[], np.ndarray]]], workers: in
 
 def _write(chunk: tuple[Path, Callable[[], np.ndarray]]) -> Path:
     path, render = chunk
-    with written_whole(path) as file:
-        np.save(file, render())
+    rgbd = render()
+    write(path, lambda file: np.save(file, rgbd))
     return path

@@ -5,6 +5,7 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 from transformers import CLIPTextModel, DepthAnythingForDepthEstimation, DPTImageProcessor, T5EncoderModel
 
 from training import Refused, networks, stage_estimator, stage_text, stage_vae, tokenizers
-from training.files import written_whole
+from training.files import write
 
 # By the name of its folder: how it is made, the stages whose checkpoints have its weights, the best first, and under which key.
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...], str]] = {
@@ -92,8 +93,7 @@ def import_shipped(shipped: Path, work: Path, steps: dict[str, int]) -> None:
         return kind.from_pretrained(shipped / folder).float().state_dict()  # in files some weights have other names than in their classes
 
     def keep(name: str, content: dict) -> None:
-        with written_whole(work / f"{name}.pt") as file:
-            torch.save(content, file)
+        write(work / f"{name}.pt", partial(torch.save, content))
 
     config = AutoencoderKL.load_config(shipped / "vae")
     keep("latents", {key: config[key] for key in ("shift_factor", "scaling_factor")})

@@ -12,6 +12,7 @@ The kinds are `picture`, `canny` (edges with varied thresholds), `depth` (exact)
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 from flux_demo.backends.machine import processors
 from training import Refused, data, labels, loop, maps, networks
 from training.export import assemble
-from training.files import written_whole
+from training.files import write
 from training.scenes import SQUARE, Scene, sample
 from training.stage_estimator import preprocessed
 
@@ -43,8 +44,7 @@ def make(work: Path, counts: dict[tuple[int, int], int], device: str, processes:
     loop.needed(work, "estimator", "data", "clutter")
     if not (work / "latents.pt").exists():
         scale = measured_scale(_encoder(work, device), work, device)
-        with written_whole(work / "latents.pt") as opened:
-            torch.save(scale, opened)
+        write(work / "latents.pt", partial(torch.save, scale))
     kinds = [(work, kind, counts, device) for kind in KINDS]
     if processes == 1:
         for each in kinds:
@@ -75,8 +75,7 @@ def make_kind(work: Path, kind: str, counts: dict[tuple[int, int], int], device:
         elif not kind.startswith("drawing"):
             check_scenes(work, size, found)
         for name, values in rows.items():  # the kind itself last: where it is there, the others are
-            with written_whole(file(work, name, size)) as opened:
-                np.save(opened, values)
+            write(file(work, name, size), lambda opened, values=values: np.save(opened, values))
         print(f"latents: {file(work, kind, size).name}, {len(rows[kind])} of them", flush=True)
 
 

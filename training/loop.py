@@ -4,13 +4,14 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from training import Refused, distributed
-from training.files import written_whole
+from training.files import write
 
 WARM_UP = 0.03  # of the steps
 CHECKPOINT_SECONDS = 120
@@ -122,8 +123,8 @@ def needed(work: Path, stage: str, *after: str) -> Path:
 
 def save(path: Path, state: Mapping[str, object], step: int, progress: float = 0) -> None:
     """Write a checkpoint. The `progress` of a stage that has not ended is where its schedule goes on: the clock starts anew."""
-    with written_whole(path) as file:
-        torch.save({"step": step, "progress": progress} | {name: part.state_dict() for name, part in state.items()}, file)
+    content = {"step": step, "progress": progress} | {name: part.state_dict() for name, part in state.items()}
+    write(path, partial(torch.save, content))
 
 
 def load(path: Path, state: Mapping[str, object]) -> int:

@@ -12,13 +12,14 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from flux_demo.backends.machine import processors
 from training import Refused, data, distributed, export, judges, latents, loop, stage_estimator, stage_text, stage_transformer, stage_vae
-from training.files import remove_parts, written_whole
+from training.files import remove_parts, write
 from training.schedules import SCHEDULES, Schedule
 
 DEFAULT_WORK = Path.home() / ".cache" / "flux_demo" / "train"
@@ -105,8 +106,7 @@ def restart(work: Path, stage: str) -> None:
     kept = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {}
     if "step" in kept:
         kept.pop("progress", None)
-        with written_whole(path) as file:
-            torch.save(kept | {"step": 0}, file)
+        write(path, partial(torch.save, kept | {"step": 0}))
 
 
 if __name__ == "__main__":

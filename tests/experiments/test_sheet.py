@@ -8,7 +8,9 @@ from flux_demo.experiments.axes import Axis
 from flux_demo.experiments.sheet import MAX_AREA, PAPER, Tile, sheets
 
 COLOURS = {(0, 0): "#ff0000", (1, 0): "#00ff00", (0, 1): "#0000ff", (1, 1): "#ffff00"}
-laid_out = pytest.mark.skipif(not features.check("raqm"), reason="Pillow needs FriBiDi for it, which is not on this machine")
+laid_out = pytest.mark.skipif(
+    not features.check("raqm"), reason="Pillow lays out lines from right to left with FriBiDi, which is not on this machine"
+)
 NOBODYS = chr(0x0378)  # assigned to nothing
 
 
