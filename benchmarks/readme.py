@@ -63,6 +63,7 @@ def overhead() -> str:
     names = ("startup", "maps", "nvidia", "grid", "page", "busy")
     startup, maps, nvidia, grid, page, busy = (json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in names)
     slowest = max(nvidia["rows"], key=lambda row: row["work_ms"] / row["goal_ms"])
+    not_quiet = " (measured while the machine was not quiet)" if page["note"] else ""
     rows = [
         *(
             (what, f"{startup[name] * 1000:.0f} ms", f"{startup['limits'][name] * 1000:.0f} ms")
@@ -77,19 +78,19 @@ def overhead() -> str:
             f"{startup['limits']['page_ratio']} times",
         ),
         (
-            f"a slider's way to its map of 256x256, in Chromium; {page['bare_slider_ms']:.0f} ms from a slider to an image on a bare Gradio page",
+            f"a slider's way to its map of 256x256, in Chromium; {page['bare_slider_ms']:.0f} ms from a slider to an image on a bare Gradio page{not_quiet}",
             f"{page['map_256_ms']:.0f} ms",
             f"{page['limits']['map_256_ms']} ms",
         ),
         (
             "a click's way to its image without the engine's own time, in Chromium; "
-            f"{page['bare_click_ms']:.0f} ms from a click to an image on a bare Gradio page",
+            f"{page['bare_click_ms']:.0f} ms from a click to an image on a bare Gradio page{not_quiet}",
             f"{page['click_to_image_beyond_the_engine_ms']:.0f} ms",
             f"{page['limits']['click_to_image_beyond_the_engine_ms']} ms",
         ),
         (
             "the page's load in Chromium, relative to a bare Gradio page; "
-            f"{page['load_ratio_of_the_same_components']:.2f} times a page of the same components",
+            f"{page['load_ratio_of_the_same_components']:.2f} times a page of the same components{not_quiet}",
             f"{page['load_ratio']:.2f} times",
             f"{page['limits']['load_ratio']} times",
         ),
