@@ -66,6 +66,13 @@
         if (event.target.matches?.(".dial input[type=number]") && event.target.value === "") event.stopImmediatePropagation();
     }, true);
 
+    // What cannot be a seed is marked at once, and the style sheet says what can.
+    const checkSeed = (field) => {
+        const text = field.value.trim();
+        field.ariaInvalid = !/^\d{0,10}$/.test(text) || Number(text) > 4294967295;
+    };
+    document.addEventListener("input", ({ target }) => target.matches?.(".seed input") && checkSeed(target));
+
     // The settings are folded by the style sheet, on small screens only.
     document.addEventListener("click", (event) => {
         const label = event.target.closest?.(".settings > .label-wrap");
@@ -268,6 +275,7 @@
             const prompt = thumb.querySelector("img").alt;
             if (prompt && thumb.ariaLabel !== prompt) thumb.ariaLabel = prompt;
         }
+        document.querySelectorAll(".seed input").forEach(checkSeed); // those that an event put in
         for (const label of document.querySelectorAll(".settings > .label-wrap:not([aria-expanded])")) label.ariaExpanded = false;
         for (const link of document.querySelectorAll("a.download-link:not([tabindex])")) link.tabIndex = -1; // the button in it is the tab stop
         for (const empty of document.querySelectorAll(".empty[aria-label]:not([role])")) empty.setAttribute("role", "img"); // a name needs a role

@@ -36,6 +36,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
         steps: Any,
         guidance: Any,
         size: Any,
+        preset: Any,
         photo: Any,
         fit: Any,
         as_map: Any,
@@ -59,7 +60,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
                 maps = _maps(studio, mode, shown, photo, fit)
                 chosen = parse_seed(seed)
                 chosen = random_seed() if chosen is None else chosen
-                requests = _requests(studio, mode, maps, (prompt, chosen, steps, guidance))
+                requests = _requests(studio, mode, maps, (prompt, chosen, steps, guidance, preset))
                 yield {}  # a Stop that came while the maps were drawn closes the generator here, before there is a run
                 run = services.runs.start(
                     visitor,
@@ -93,8 +94,8 @@ def _maps(studio: Studio, mode: Mode, shown: ShownMap, photo: Any, fit: Any) -> 
 
 
 def _requests(studio: Studio, mode: Mode, maps: dict[str, ShownMap], form: tuple[Any, ...]) -> Sequence[GenerationRequest]:
-    """A request for each mode; guidance means something else in each, so the other modes take their own."""
-    prompt, seed, steps, guidance = form
+    """A request for each mode; guidance means something else in each, so the other modes take their own. So they do for a preset that they do not offer."""
+    prompt, seed, steps, guidance, preset = form
     size = map_to_send(maps[mode.name]).size
     requests = []
     for each in MODES.values():
@@ -105,7 +106,8 @@ def _requests(studio: Studio, mode: Mode, maps: dict[str, ShownMap], form: tuple
                 f"{each.title} runs on a service that cannot follow your own photos, so there is nothing to compare. Use another backend."
             )
         own = guidance if each is mode else None
-        requests.append(dials.complete(request_of(each, prompt, str(seed), steps, own, None, None if control else str(size), control)))
+        same = preset if each is mode or preset in dials.presets else None
+        requests.append(dials.complete(request_of(each, prompt, str(seed), steps, own, same, None if control else str(size), control)))
     return requests
 
 

@@ -20,6 +20,7 @@ STYLED = {  # what the style sheet shows in place of a panel that is empty, and 
     "--no-image": "The image appears here",
     "--no-images": "The images you generate appear here.",
     "--comparison": "Comparison",
+    "--not-a-seed": "A whole number, 0 to 4294967295.",
     "--delete-image": "Delete this image? The file is deleted too.",
     "--delete-all": "Delete all your images? The files are deleted too.",
 }

@@ -166,7 +166,7 @@ def _settings(form: Form, state: dict, mode: Mode) -> None:
                 placeholder="random",
                 max_lines=1,
                 elem_id=f"seed-{mode.name}",
-                elem_classes="typed",
+                elem_classes=["seed", "typed"],
             )
             form["count"] = gr.Radio(
                 list(range(1, MOST_AT_ONCE + 1)), value=1, label="Images", info="with consecutive seeds", elem_classes="choices"

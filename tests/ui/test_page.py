@@ -199,7 +199,12 @@ def test_a_wrong_seed_gets_a_sentence_and_the_form_stays(visit):
     prompt_field(page).fill("a red <b>cube</b> ${1+1}")
     open_settings(page)
     for seed in ("abc", "4294967296"):
+        seed_field(page).fill("4294967295")
+        expect(seed_field(page)).to_have_attribute("aria-invalid", "false")
         seed_field(page).fill(seed)
+        expect(seed_field(page)).to_have_attribute("aria-invalid", "true")
+        said = page.locator("#seed-text .info-text").evaluate("info => getComputedStyle(info, '::after').content")
+        assert said == '"A whole number, 0 to 4294967295."'
         run(page)
         page.locator("#status-text").get_by_text(re.compile(f"{seed}.{{0,2}} is not a valid seed")).wait_for()
         expect(prompt_field(page)).to_have_value("a red <b>cube</b> ${1+1}")

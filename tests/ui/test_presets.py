@@ -1,4 +1,4 @@
-"""The dropdown of presets, in a browser: two presets, each with what it changes; the chosen one is what is asked of the backend."""
+"""The dropdown of presets, in a browser: two presets, each with what it changes; the chosen one is what is asked of the backend, by a comparison too."""
 
 import re
 
@@ -8,10 +8,10 @@ from flux_demo.engine.presets import PRESETS
 from flux_demo.gallery import Gallery
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
-from tests.ui.driving import made, open_settings, prompt_field, run
+from tests.ui.driving import give_photo, made, open_settings, prompt_field, run, served
 
 
-def test_the_chosen_preset_is_asked_for(recording_backend, open_with, tmp_path):
+def test_the_chosen_preset_is_asked_for(recording_backend, open_with, photo_file, tmp_path):
     backend = recording_backend("mini", presets=tuple(PRESETS))
     page = open_with(Studio(Settings(outputs=str(tmp_path)), [backend], Gallery(tmp_path)))
     open_settings(page)
@@ -23,3 +23,16 @@ def test_the_chosen_preset_is_asked_for(recording_backend, open_with, tmp_path):
     run(page)
     made(page, "text")
     assert [request.preset for request in backend.requests] == ["compiled"]
+    page.get_by_role("tab", name="Canny", exact=True).click()
+    give_photo(page, "canny", photo_file)
+    served(page, "#map-canny")
+    open_settings(page)
+    page.get_by_label("Preset", exact=True).locator("visible=true").click()
+    page.get_by_role("option").last.click()
+    page.get_by_role("button", name="Compare Text, Canny, Depth", exact=True).locator("visible=true").click()
+    page.locator("#status-canny").get_by_text("one image in each mode").wait_for()
+    assert [(request.mode, request.preset) for request in backend.requests[1:]] == [
+        ("text", "compiled"),
+        ("canny", "compiled"),
+        ("depth", "compiled"),
+    ]
