@@ -51,7 +51,7 @@ class Local:
         self._settings = settings
         self._models = LocalModels(settings)
         self.on_cpu = settings.device == "cpu"
-        self.title = f"FLUX on this machine's {'CPU' if self.on_cpu else 'GPU'}"
+        self.title = "FLUX on this machine's CPU" if self.on_cpu else "FLUX on this machine's GPU"
         self._given = machine  # None: look when it is needed
         self._before_loading: Machine | None = None  # how it was found when nothing of ours was in memory yet
         self._too_roomy: memory.Plan | None = None  # the plan that ran out of memory

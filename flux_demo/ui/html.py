@@ -18,7 +18,7 @@ from flux_demo.errors import FluxDemoError
 from flux_demo.modes import MODES, Mode
 from flux_demo.recipe import PAINTED, Recipe
 from flux_demo.request import Size
-from flux_demo.ui.said import FETCHED, LEFT, ONE_STEP, PARTIAL, SEED, STEP, STEP_OF_SEVERAL, STEPS, said
+from flux_demo.ui.said import FETCHED, LEFT, MORE_UNKNOWN_WORDS, ONE_STEP, PARTIAL, SEED, STEP, STEP_OF_SEVERAL, STEPS, UNKNOWN_WORDS, said
 
 RECENT = 20  # prompts to go back to
 LICENSE_PAGE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md"
@@ -105,8 +105,12 @@ def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None
             '<p class="where">Images and model are under the '
             f'<a href="{page}" target="_blank" rel="noopener noreferrer">FLUX.1 [dev] Non-Commercial License</a>.</p>'
         )
-    line = f"Runs on {escape(_lower_first(route.backend.title))}"
-    return f'<details class="where"><summary>{line}. <span>Why?</span>{now}</summary>{reasons}</details>{terms}'
+    return f'<details class="where"><summary>{I18nData(runs_on(route.backend.title))}{now}</summary>{reasons}</details>{terms}'
+
+
+def runs_on(title: str) -> str:
+    """The text that says where a mode runs: markup, because the frontend translates one text."""
+    return f"Runs on {escape(_lower_first(title), quote=False)}. <span>Why?</span>"
 
 
 def refusal(passed: Sequence[PassedOver]) -> str:
@@ -118,7 +122,7 @@ def refusal(passed: Sequence[PassedOver]) -> str:
 
 def presets(names: Sequence[str]) -> list[tuple[str, str]]:
     """Choices of a dropdown: each preset with what it changes."""
-    return [(f"{PRESETS[name].title}: {PRESETS[name].changes}" if name in PRESETS else name, name) for name in names]
+    return [(str(I18nData(f"{PRESETS[name].title}: {PRESETS[name].changes}")) if name in PRESETS else name, name) for name in names]
 
 
 def sample_note(count: int) -> str:
@@ -156,7 +160,7 @@ def caption(recipe: Recipe, title: str) -> str:
         said(ONE_STEP if recipe.steps == 1 else STEPS, steps=recipe.steps)
         if recipe.steps is not None and recipe.stopped_at is None
         else "",
-        title,
+        said(title),
         recipe.safety or "",
     )
     return f'<p class="caption">{" · ".join(escape(fact) for fact in facts if fact)}</p>'
@@ -178,6 +182,11 @@ def spoken(size: Size) -> str:
     return f"{size.width} × {size.height}"
 
 
+def megapixels(size: Size) -> str:
+    """How large a size is, in the visitor's language also before a server knows it."""
+    return f'<p class="say quiet">{size.pixels / 1e6:.2f} {I18nData("megapixels")}</p>'
+
+
 def shape(size: Size) -> str:
     """A size with the word for its shape."""
     ratio = size.width / size.height
@@ -192,9 +201,10 @@ def unknown_words(prompt: str) -> str:
 
     if not (words := unknown(prompt)):
         return ""
-    named = ", ".join(f"“{word[:30]}”" for word in words[:3]) + (" and more" if len(words) > 3 else "")
+    named = ", ".join(f"“{word[:30]}”" for word in words[:3])
+    line = said(MORE_UNKNOWN_WORDS if len(words) > 3 else UNKNOWN_WORDS, words=named)
     return (
-        f'<details class="say hint"><summary>The mini doesn&#39;t know {escape(named)}. <span>What it knows</span></summary>'
+        f'<details class="say hint"><summary>{escape(line)} <span>{escape(said("What it knows"))}</span></summary>'
         f"<p>{escape(what_it_knows())}</p></details>"
     )
 

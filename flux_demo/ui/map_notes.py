@@ -15,6 +15,7 @@ DARK = 24  # of 255: greys up to here look black
 NEARLY_GREY = 12  # of 255, between two colours of a pixel; JPEG makes about that of a grey
 SAME_SHAPE = 0.01  # a difference of one hundredth is rounding, not a crop
 
+SIZE_AND_FIT = "{size}, {fit}."
 WHOLE = "the whole photo"
 CROPPED_SIDES, CROPPED_ENDS = "{share} cropped left and right", "{share} cropped top and bottom"
 BLACK_ENDS, BLACK_SIDES = "the whole photo, black above and below", "the whole photo, black left and right"
@@ -41,7 +42,8 @@ class Facts(NamedTuple):
 def described(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: Look | None) -> str:
     """Size, how the photo was fitted, what estimated the depth, and whether the photo looks like a map already."""
     ratio = facts.width / facts.height
-    parts = [f"{html.spoken(control.size)}, {_shape_note(ratio, control.size.width / control.size.height, fit)}."]
+    shape_note = _shape_note(ratio, control.size.width / control.size.height, fit)
+    parts = [said(SIZE_AND_FIT, size=html.spoken(control.size), fit=shape_note)]
     if control.estimator:
         by_mini = control.estimator == "mini"
         parts.append(said(BY_MINI) if by_mini else said(ESTIMATED_BY, estimator=control.estimator))

@@ -17,7 +17,7 @@ SEED, ONE_STEP, STEPS, PARTIAL = "Seed {seed}", "1 step", "{steps} steps", "Part
 TOKENS, IGNORED = "{tokens} of {reads} tokens", "{reads} of {reads} tokens: the last {ignored} are ignored, from “{cut}”"
 ONE_IGNORED = "{reads} of {reads} tokens: the last one is ignored, “{cut}”"
 FETCHED = "{done} of {total} GB fetched"
-MEGAPIXELS = "{size} megapixels"
+UNKNOWN_WORDS, MORE_UNKNOWN_WORDS = "The mini doesn't know {words}.", "The mini doesn't know {words} and more."
 IMAGE_OF, PREVIEW = "Image generated from the prompt: {prompt}", "A preview of the image"  # alternative texts
 REUSES_SEED, TAKES_RANDOM_SEED = "The next image reuses seed {seed}.", "The next image takes a random seed."
 

@@ -11,7 +11,6 @@ from flux_demo.modes import MAP_LIMITS, MATCH, Mode
 from flux_demo.request import Size
 from flux_demo.studio import Studio
 from flux_demo.ui import html
-from flux_demo.ui.said import MEGAPIXELS, said
 from flux_demo.ui.tab_state import find_route, offered_sizes
 
 # FLUX's shapes under the names that people use; 1216 x 832 is 1.46 and called 3:2, as cameras do.
@@ -78,7 +77,7 @@ def checked_size(studio: Studio, mode: Mode, size: Any) -> Size | None:
 
 
 def _note(size: Size | None) -> str:
-    return html.says(said(MEGAPIXELS, size=f"{size.pixels / 1e6:.2f}") if size else "")
+    return html.megapixels(size) if size else html.says("")
 
 
 def _ratio(size: Size) -> str:

@@ -77,8 +77,7 @@ def test_no_text_of_the_page_is_forgotten(blocks, studio):
     prompts = {prompt for mode in MODES.values() for for_mini in (True, False) for prompt in examples.prompts(mode, for_mini)}
     names = {mode.title for mode in MODES.values()} | set(RATIOS.values())
     left = set(texts(blocks)) - marked(WORDS["de"]) - prompts - names - NOT_SHOWN
-    presets = {words for words, _ in html.presets([*PRESETS])}
-    for words in choices(blocks) - WORDS["de"].keys() - presets:
+    for words in (choices(blocks) | {words for words, _ in html.presets([*PRESETS])}) - WORDS["de"].keys():
         marks = marks_in(words)
         left |= set(marks) - marked(WORDS["de"])
         left |= {words} if re.search(r"[^\W\d_]", re.sub(r"__i18n__\{.*?\}", "", words)) else set()
@@ -89,6 +88,8 @@ def test_no_translation_is_of_a_text_that_is_gone(blocks):
     shown = set(texts(blocks)) | marked(choices(blocks) | set(languages.STYLED.values()))
     shown |= {mark for block in blocks if isinstance(block, gr.HTML) for mark in marks_in(block.value)}
     shown |= set(marks_in(html.details(RECIPE)))  # the server sends it with an image
+    shown |= {mark for words, _ in html.presets([*PRESETS]) for mark in marks_in(words)}
+    shown |= marked({html.runs_on(title) for title in said_in_the_code()})  # whatever a backend's title is
     gone = marked(WORDS["de"].keys() - said_in_the_code()) - shown
     assert not gone
 
@@ -191,6 +192,9 @@ def test_the_page_is_in_the_browsers_language(visit):
     empty = page.locator("#picture-canny .empty").evaluate("e => getComputedStyle(e, '::after').content")
     assert "Hier erscheint das Bild" in empty
     page.get_by_role("tab", name="Text", exact=True).click()
+    expect(page.locator("#tab-text .note .say")).to_have_text("0.07 Megapixel")
+    prompt_field(page).fill("a red dragon")
+    expect(page.locator("#tab-text details.hint summary")).to_have_text("Das Mini-Modell kennt “dragon” nicht. Was es kennt")
     prompt_field(page).fill("a red cube")
     page.get_by_label("Größe", exact=True).locator("visible=true").click()
     expect(page.get_by_role("option")).to_have_text([re.compile(f", {shape}") for shape in SHAPES])
@@ -199,6 +203,7 @@ def test_the_page_is_in_the_browsers_language(visit):
     page.get_by_role("button", name="Erzeugen", exact=True).locator("visible=true").click()
     wait_for_status(page, "text", "Fertig in")
     expect(page.locator("#picture-text img")).to_have_attribute("alt", "Bild zum Prompt: a red cube")
+    expect(page.locator("#caption-text")).to_contain_text("Eingebautes Mini-FLUX (CPU)")
     expect(
         page.get_by_role("heading", name="Bild", exact=True).locator("visible=true")
     ).to_be_visible()  # the server sent that heading anew

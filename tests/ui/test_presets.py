@@ -16,6 +16,7 @@ def test_the_chosen_preset_is_asked_for(recording_backend, open_with, photo_file
     page = open_with(Studio(Settings(outputs=str(tmp_path)), [backend], Gallery(tmp_path)))
     open_settings(page)
     page.get_by_label("Preset", exact=True).locator("visible=true").click()
+    expect(page.get_by_label("Preset", exact=True).locator("visible=true")).to_have_value(re.compile("^Exact: "))
     choices = page.get_by_role("option")
     expect(choices).to_have_text([re.compile(re.escape(f"{preset.title}: {preset.changes}")) for preset in PRESETS.values()])
     choices.last.click()
