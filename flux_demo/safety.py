@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flux_demo.errors import ContentRefused, GenerationFailed
+from flux_demo.failures import failure_of
 from flux_demo.hub import local_folder
 from flux_demo.libraries import importing
 from flux_demo.model_files import FILTER_FILES, FILTER_REPO
@@ -93,6 +94,11 @@ class Filter:
             processor = AutoImageProcessor.from_pretrained(self.folder, local_files_only=True, backend="pil")
             nsfw = next(number for number, label in model.config.id2label.items() if label == "nsfw")
         except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others on broken folders
+            if failure := failure_of(error):
+                raise GenerationFailed(
+                    f"The image is finished and not shown, because the filter {FILTER_REPO} could not be loaded. "
+                    f"{failure.worded('Close other programs and try again.')}"
+                ) from error
             raise GenerationFailed(
                 f"The image is finished and not shown, because the filter {FILTER_REPO} cannot be loaded. "
                 "Delete its files and run `python -m flux_demo fetch filter`."

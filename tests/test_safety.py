@@ -1,5 +1,6 @@
 """The content filter, with a tiny ViT in the layout of the real one, and what a file says of its own origin."""
 
+import errno
 import json
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -131,6 +132,19 @@ def test_a_filter_that_cannot_be_used_lets_nothing_through(install, settings):
     folder = install(-20)
     (folder / "config.json").write_text(json.dumps({"model_type": "vit", "id2label": {"0": "cat", "1": "dog"}}))
     with pytest.raises(GenerationFailed, match="not shown, because the filter"):
+        generate(settings)
+    assert not list(settings.outputs_folder.rglob("*.png"))
+
+
+def test_a_filter_for_which_memory_ran_out_is_not_called_damaged(install, settings, monkeypatch):
+    from transformers import AutoModelForImageClassification
+
+    def run_out(*_, **__):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    install(-20)
+    monkeypatch.setattr(AutoModelForImageClassification, "from_pretrained", run_out)
+    with pytest.raises(GenerationFailed, match=r"not shown, because the filter .* could not be loaded\. The main memory ran out\. Close"):
         generate(settings)
     assert not list(settings.outputs_folder.rglob("*.png"))
 

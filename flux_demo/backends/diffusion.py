@@ -18,9 +18,9 @@ from flux_demo import background
 from flux_demo.backends import Backend, Refusal, own_engine
 from flux_demo.backends.local import Local
 from flux_demo.backends.mini import Mini
-from flux_demo.engine.failures import Failure, failure_in_run
 from flux_demo.engine.presets import COMPILED, EXACT
 from flux_demo.errors import BackendUnavailable, Cancelled, FluxDemoError, OutOfMemory
+from flux_demo.failures import Failure, failure_in_run
 from flux_demo.model_files import ModelFiles
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status

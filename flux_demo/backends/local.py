@@ -12,11 +12,11 @@ from flux_demo.backends.local_models import LocalModels
 from flux_demo.backends.machine import Machine, this_machine
 from flux_demo.backends.own_engine import missing_libraries
 from flux_demo.engine import memory
-from flux_demo.engine.failures import MAIN_MEMORY, Failure
 from flux_demo.engine.pinning import Pinning
 from flux_demo.engine.presets import COMPILED, PRESETS, why_not_compiled
 from flux_demo.engine.sizes import sizes_of
 from flux_demo.errors import BackendUnavailable, ContentRefused, GenerationFailed, OutOfMemory
+from flux_demo.failures import MAIN_MEMORY, Failure
 from flux_demo.model_files import FLUX_TOKENS, ModelFiles, with_texts_files
 from flux_demo.modes import DEFAULT_SIZES, Mode
 from flux_demo.request import SizeLimits

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from flux_demo.backends import Refusal
 from flux_demo.backends.own_engine import missing_libraries
-from flux_demo.engine.failures import Failure
 from flux_demo.engine.memory import CPU_PLAN
 from flux_demo.engine.presets import COMPILED
 from flux_demo.errors import OutOfMemory
+from flux_demo.failures import Failure
 from flux_demo.model_files import MINI, MINI_TOKENS, ModelFiles, lacking, mini_files, wrong_kind
 from flux_demo.modes import DEFAULT_SIZES, Mode
 from flux_demo.request import Size, SizeLimits

@@ -18,9 +18,9 @@ from flux_demo import background, errors
 from flux_demo.backends import Backend, Refusal, own_engine
 from flux_demo.backends.local import Local
 from flux_demo.backends.machine import Card, Machine, main_memory
-from flux_demo.engine.failures import Failure, failure_in_run
 from flux_demo.engine.memory import CPU_PLAN, MEGAPIXEL, PLANS, Plan
 from flux_demo.engine.presets import COMPILED, EXACT
+from flux_demo.failures import failure_in_run
 from flux_demo.model_files import FLUX_TOKENS
 from flux_demo.modes import MODES, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status, Step
@@ -87,11 +87,7 @@ def draw(request: GenerationRequest) -> Iterator[Event]:
         failure = failure_in_run(error)
         if failure is None:
             raise
-        yield Failed("OutOfMemory" if failure.ran_out else failure.kind.__name__, _worded(failure, "Choose a smaller size."))
-
-
-def _worded(failure: Failure, remedy: str) -> str:
-    return f"{failure.sentence} {remedy}" if failure.ran_out else failure.sentence
+        yield Failed("OutOfMemory" if failure.ran_out else failure.kind.__name__, failure.worded("Choose a smaller size."))
 
 
 def _draw(request: GenerationRequest) -> Iterator[Event]:
@@ -169,7 +165,7 @@ class ZeroGpu(Backend):
                     failure = failure_in_run(error)
                     if failure is None:
                         raise
-                    self._problems[mode.name] = _worded(failure, "Restart this Space.")
+                    self._problems[mode.name] = failure.worded("Restart this Space.")
 
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
         """Follow a call from a thread of its own, because waiting for a GPU can last a minute and must be stoppable."""

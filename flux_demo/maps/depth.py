@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flux_demo import background
-from flux_demo.errors import GenerationFailed, InvalidRequest
+from flux_demo.errors import FluxDemoError, GenerationFailed, InvalidRequest
+from flux_demo.failures import failure_of
 from flux_demo.libraries import importing
 from flux_demo.maps.fit import Fitted
 
@@ -49,6 +50,17 @@ class Estimator:
             return self._estimates[key]
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
+        try:
+            return self._seen(pixels)
+        except FluxDemoError:
+            raise
+        except Exception as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            raise failure.kind(failure.worded("Close other programs and try again.")) from error
+
+    def _seen(self, pixels: np.ndarray) -> np.ndarray:
         import torch
         from PIL import Image
 
@@ -77,6 +89,8 @@ class Estimator:
             model = AutoModelForDepthEstimation.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
             processor = AutoImageProcessor.from_pretrained(self.folder, local_files_only=True, backend="pil")
         except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others on broken folders
+            if failure_of(error):
+                raise
             raise GenerationFailed(
                 f"The depth model {self.title} cannot be loaded: its files are damaged or belong to another kind of model. "
                 "Delete them and run `python -m flux_demo fetch estimator`, or name another model in FLUX_DEMO_DEPTH_ESTIMATOR."

@@ -12,8 +12,8 @@ import pytest
 from flux_demo.backends.local import CONTEXT_BYTES, Local
 from flux_demo.backends.machine import Card, Machine
 from flux_demo.engine import memory
-from flux_demo.engine.failures import failure_of
 from flux_demo.engine.memory import GIB
+from flux_demo.failures import failure_of
 from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from tests.engine.tiny import build, split

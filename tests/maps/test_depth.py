@@ -133,6 +133,24 @@ def test_broken_files_raise_a_worded_error_and_it_can_be_tried_again(folder, fit
     assert estimator.estimate(fitted).shape == (48, 64)
 
 
+@pytest.mark.parametrize("when", ["loading", "running"])
+def test_memory_that_runs_out_is_said_and_no_file_is_called_damaged(folder, fitted, when, monkeypatch):
+    from transformers import AutoModelForDepthEstimation, DepthAnythingForDepthEstimation
+
+    def run_out(*_, **__):
+        raise RuntimeError("unable to mmap 99 bytes from file: Cannot allocate memory (12)")
+
+    estimator = Estimator(folder, "tiny")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            *((AutoModelForDepthEstimation, "from_pretrained") if when == "loading" else (DepthAnythingForDepthEstimation, "forward")),
+            run_out,
+        )
+        with pytest.raises(GenerationFailed, match=r"^The main memory ran out\. Close other programs and try again\.$"):
+            estimator.estimate(fitted)
+    assert estimator.estimate(fitted).shape == (48, 64)
+
+
 @pytest.mark.parametrize("capacity", [None, 50_000], ids=["room", "full"])
 def test_the_estimator_leaves_nothing_on_the_gpu(fitted, folder, monkeypatch, capacity):
     on_cpu = Estimator(folder, "tiny").estimate(fitted)

@@ -4,9 +4,9 @@ import errno
 
 import pytest
 
-from flux_demo.engine.failures import FAILURES, GPU_MEMORY, MAIN_MEMORY, failure_in_run, failure_of
 from flux_demo.engine.load import reading
 from flux_demo.errors import GenerationFailed
+from flux_demo.failures import FAILURES, GPU_MEMORY, MAIN_MEMORY, failure_in_run, failure_of
 from flux_demo.settings import ASSETS
 
 CASES = [

@@ -21,6 +21,10 @@ class Failure:
     ran_out: str | None = None  # of what: GPU_MEMORY or MAIN_MEMORY
     kind: type[GenerationFailed] = GenerationFailed  # what is raised, except where something ran out
 
+    def worded(self, remedy: str) -> str:
+        """What happened and what to do; ``remedy`` is for memory that ran out, where that depends on who needed it."""
+        return f"{self.sentence} {remedy}" if self.ran_out else self.sentence
+
 
 FAILURES = (
     Failure(
