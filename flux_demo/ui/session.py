@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from flux_demo.backends import Route
 from flux_demo.errors import InvalidPicture
 from flux_demo.modes import MODES, Mode
 from flux_demo.ui import html
@@ -23,6 +24,7 @@ from flux_demo.ui.run import MAX_RUNS
 from flux_demo.ui.services import Services
 from flux_demo.ui.strip import strip_before
 from flux_demo.ui.tab import fields_of
+from flux_demo.ui.tab_state import find_route
 from flux_demo.ui.visitor_store import is_key, new_key
 
 FOLLOWING = ("prompt", "seed", "size")  # go along from tab to tab
@@ -124,6 +126,9 @@ def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
     names = fields_of(mode)
     # An emptied number comes back as the default: Gradio would make the least of it.
     kept = {name: value for name, value in services.album.visitors.form(visitor, mode.name).items() if name in names and value is not None}
+    route = find_route(services.studio, mode)
+    if kept.get("preset") not in (route.dials.presets if isinstance(route, Route) else ()):
+        kept.pop("preset", None)  # another backend's: where there is nothing to choose, nobody could choose another one
     if "photo" in kept:
         kept["photo"] = served_again(kept["photo"], services.album.visitors.file(visitor, f"photo-{mode.name}"))
     return kept
