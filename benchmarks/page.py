@@ -242,7 +242,7 @@ class Bench:
                 name = f"{newest.stem}-{number}.png"
                 shutil.copyfile(newest, folder / name)
                 (folder / ".visitors" / row[0] / name).touch()
-                database.execute("INSERT INTO images VALUES (?, ?, ?, ?)", (row[0], name, row[1], row[2]))
+                database.execute("INSERT INTO images (visitor, file, created, recipe) VALUES (?, ?, ?, ?)", (row[0], name, row[1], row[2]))
 
 
 def main() -> None:

@@ -8,23 +8,22 @@ from typing import Any
 
 import gradio as gr
 
-from flux_demo.backends import Route
 from flux_demo.errors import InvalidPicture
 from flux_demo.modes import MODES, Mode
 from flux_demo.ui import html
 from flux_demo.ui.clicks import SINCE_JS, lost
 from flux_demo.ui.earlier import head_over
 from flux_demo.ui.events import Form, bind
+from flux_demo.ui.fetch import SETTINGS
 from flux_demo.ui.files import received, served_again
-from flux_demo.ui.filling import LINKED, from_query
-from flux_demo.ui.generate import SHOWN_BY_A_RUN, watch
+from flux_demo.ui.filling import LINKED, from_query, usable
+from flux_demo.ui.generate import SHOWN_BY_A_RUN, watch, whole
 from flux_demo.ui.history import Entry, actions, displayed, displayed_names, history_shown
 from flux_demo.ui.partial import partial_before
 from flux_demo.ui.run import MAX_RUNS
 from flux_demo.ui.services import Services
 from flux_demo.ui.strip import strip_before
 from flux_demo.ui.tab import fields_of
-from flux_demo.ui.tab_state import find_route
 from flux_demo.ui.visitor_store import is_key, new_key
 
 FOLLOWING = ("prompt", "seed", "size")  # go along from tab to tab
@@ -126,9 +125,10 @@ def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
     names = fields_of(mode)
     # An emptied number comes back as the default: Gradio would make the least of it.
     kept = {name: value for name, value in services.album.visitors.form(visitor, mode.name).items() if name in names and value is not None}
-    route = find_route(services.studio, mode)
-    if kept.get("preset") not in (route.dials.presets if isinstance(route, Route) else ()):
-        kept.pop("preset", None)  # another backend's: where there is nothing to choose, nobody could choose another one
+    # The mode may run elsewhere than it did: what the route does not take is left to its own default.
+    settings = {name: str(whole(kept[name])) for name in SETTINGS if name in kept}
+    taken, _ = usable(services.studio, mode, settings)
+    kept = {name: value for name, value in kept.items() if name not in settings or name in taken}
     if "photo" in kept:
         kept["photo"] = served_again(kept["photo"], services.album.visitors.file(visitor, f"photo-{mode.name}"))
     return kept
@@ -196,7 +196,7 @@ def _keep_new(services: Services, visitor: Any, mode: Mode, fields: dict[str, An
     new = {name: value for name, value in fields.items() if value != known[name] and not (value in nothing and known[name] in nothing)}
     if not new or not is_key(visitor):
         return
-    services.album.visitors.change_form(visitor, mode.name, new, known)
+    services.album.visitors.change_form(visitor, mode.name, new)
     if "photo" in new:
         _keep_photo(services, visitor, mode, new["photo"])
     known.update(new)

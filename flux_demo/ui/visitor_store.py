@@ -2,6 +2,7 @@
 
 A visitor is named by a random key that only their browser holds; here is only its hash. ``visitors.sqlite3`` is an index: a folder for each
 visitor holds one small file for each image, the map that it followed or nothing, and with the recipes in the PNGs the index is rebuilt.
+What was made on a page that strangers can reach is marked, in the index and by its folder: of the same outputs folder, only that goes after a day.
 """
 
 import errno
@@ -23,12 +24,14 @@ from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.recipe import Recipe, read_recipe
 
 FOLDER = ".visitors"
+SHARED_FOLDER = f"{FOLDER}/shared"  # of the images that were made on a shared page
 KEPT = 200  # images a visitor can go back to; older files stay in the gallery
-SHARED_S = 24 * 3600.0  # on a shared page everything is gone after a day
+SHARED_S = 24 * 3600.0  # what was made or typed on a shared page is gone after a day
 TABLES = """
-CREATE TABLE IF NOT EXISTS images (visitor TEXT, file TEXT, created REAL, recipe TEXT, PRIMARY KEY (visitor, file));
-CREATE TABLE IF NOT EXISTS forms (visitor TEXT, mode TEXT, changed REAL, fields TEXT, PRIMARY KEY (visitor, mode));
+CREATE TABLE IF NOT EXISTS images (visitor TEXT, file TEXT, created REAL, recipe TEXT, shared INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (visitor, file));
+CREATE TABLE IF NOT EXISTS forms (visitor TEXT, mode TEXT, changed REAL, fields TEXT, shared INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (visitor, mode));
 """
+ADD_SHARED = "ALTER TABLE {} ADD COLUMN shared INTEGER NOT NULL DEFAULT 0"  # to an index of an older program
 REFUSED = {  # what SQLite says of a disk, and what the system would
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EROFS,
@@ -70,14 +73,14 @@ class VisitorStore:
     def add(self, key: str, image: Path, recipe: Recipe, map_png: Path | None = None) -> None:
         """Keep an image, which is in the folder already, for a visitor, with the map that it followed."""
         visitor = _hashed(key)
-        marker = self._folder(visitor) / image.name
+        marker = self._marker(visitor, image.name, self._shared)
         marker.parent.mkdir(parents=True, exist_ok=True)
         if map_png:
             shutil.copyfile(map_png, marker)
         else:
             marker.touch()
-        row = (visitor, image.name, image.stat().st_mtime, recipe.to_json())
-        self._run(lambda database: database.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", row))
+        row = (visitor, image.name, image.stat().st_mtime, recipe.to_json(), self._shared)
+        self._run(lambda database: database.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?)", row))
 
     def add_unclaimed(self, image: Path, recipe: Recipe) -> None:
         """Note an image of a program, which has no history: on a shared page it goes after a day as well. A full disk is no reason to withhold it."""
@@ -96,11 +99,11 @@ class VisitorStore:
         """The visitor's newest images, newest first, or all with -1; those whose files are gone are left out."""
         visitor = _hashed(key)
         self.forget_old()
-        query = "SELECT file, recipe FROM images WHERE visitor = ? ORDER BY created DESC, file DESC LIMIT ?"
+        query = "SELECT file, recipe, shared FROM images WHERE visitor = ? ORDER BY created DESC, file DESC LIMIT ?"
         rows = self._run(lambda database: database.execute(query, (visitor, most)).fetchall())
         found = []
-        for name, recipe in rows:
-            path, marker = self._outputs / name, self._folder(visitor) / name
+        for name, recipe, shared in rows:
+            path, marker = self._outputs / name, self._marker(visitor, name, shared)
             if path.is_file():
                 has_map = marker.is_file() and marker.stat().st_size > 0
                 found.append(Kept(path, Recipe.from_dict(json.loads(recipe)), marker if has_map else None))
@@ -114,26 +117,28 @@ class VisitorStore:
                 self._unlink(visitor, name)
 
     def forget_old(self) -> None:
-        """On a shared page, delete what is older than a day."""
+        """On a shared page, delete what was made and typed there more than a day ago."""
         if not self._shared:
             return
         before = time.time() - SHARED_S
-        old = self._run(lambda database: database.execute("SELECT visitor, file FROM images WHERE created < ?", (before,)).fetchall())
+        old = self._run(
+            lambda database: database.execute("SELECT visitor, file FROM images WHERE shared AND created < ?", (before,)).fetchall()
+        )
         for visitor, name in old:
             self._unlink(visitor, name)
-        self._run(lambda database: database.execute("DELETE FROM images WHERE created < ?", (before,)))
-        self._run(lambda database: database.execute("DELETE FROM forms WHERE changed < ?", (before,)))
+        self._run(lambda database: database.execute("DELETE FROM images WHERE shared AND created < ?", (before,)))
+        self._run(lambda database: database.execute("DELETE FROM forms WHERE shared AND changed < ?", (before,)))
 
     def keep_form(self, key: str, name: str, fields: dict[str, Any]) -> None:
         """Keep what stands in a tab's form, or what else is kept under a name; "" is the page itself. A full disk is no reason to disturb whoever types."""
-        row = (_hashed(key), name, time.time(), json.dumps(fields))
+        row = (_hashed(key), name, time.time(), json.dumps(fields), self._shared)
         with suppress(OSError):
-            self._run(lambda database: database.execute("INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?)", row))
+            self._run(lambda database: database.execute("INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?, ?)", row))
 
-    def change_form(self, key: str, name: str, fields: dict[str, Any], defaults: dict[str, Any] | None = None) -> None:
-        """Keep some fields anew, and the others as they were: ``defaults`` says how, of those that were never kept."""
+    def change_form(self, key: str, name: str, fields: dict[str, Any]) -> None:
+        """Keep some fields anew, and the others as they were."""
         with self._lock, suppress(OSError):
-            self.keep_form(key, name, (defaults or {}) | self.form(key, name) | fields)
+            self.keep_form(key, name, self.form(key, name) | fields)
 
     def form(self, key: str, name: str) -> dict[str, Any]:
         """What was kept; empty if nothing was."""
@@ -172,7 +177,12 @@ class VisitorStore:
 
     def _unlink(self, visitor: str, name: str) -> None:
         (self._outputs / name).unlink(missing_ok=True)
-        (self._folder(visitor) / name).unlink(missing_ok=True)
+        for shared in (False, True):
+            self._marker(visitor, name, shared).unlink(missing_ok=True)
+
+    def _marker(self, visitor: str, name: str, shared: bool) -> Path:
+        """The small file of an image."""
+        return self._outputs / (SHARED_FOLDER if shared else FOLDER) / visitor / name
 
     def _folder(self, visitor: str) -> Path:
         return self._outputs / FOLDER / visitor
@@ -202,6 +212,9 @@ class VisitorStore:
             # Otherwise each click and each pause in typing waits for the disk. What a power cut damages is built again from the images.
             self._database.execute("PRAGMA synchronous = OFF")
             self._database.executescript(TABLES)
+            for table in ("images", "forms"):
+                if "shared" not in {name for _, name, *_ in self._database.execute(f"PRAGMA table_info({table})")}:
+                    self._database.execute(ADD_SHARED.format(table))
             if rebuild:
                 self._rebuild(self._database)
         return self._database
@@ -215,13 +228,16 @@ class VisitorStore:
 
     def _rebuild(self, database: sqlite3.Connection) -> None:
         """Read the visitors' folders and the recipes in the PNGs. Forms cannot be brought back so."""
-        for marker in (self._outputs / FOLDER).glob("*/*.png"):
+        markers = [
+            (marker, shared) for shared, folder in enumerate((FOLDER, SHARED_FOLDER)) for marker in (self._outputs / folder).glob("*/*.png")
+        ]
+        for marker, shared in markers:
             image = self._outputs / marker.name
             try:
-                row = (marker.parent.name, marker.name, image.stat().st_mtime, read_recipe(image).to_json())
+                row = (marker.parent.name, marker.name, image.stat().st_mtime, read_recipe(image).to_json(), shared)
             except (OSError, InvalidPicture):
                 continue
-            database.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", row)
+            database.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?)", row)
         database.commit()
 
 

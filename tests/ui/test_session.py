@@ -1,5 +1,6 @@
 """Nothing is lost: a reload, a second tab, a link."""
 
+import json
 import re
 import shutil
 import zipfile
@@ -177,7 +178,9 @@ def test_all_images_are_downloaded_and_deleted_also_those_that_the_page_no_longe
     with index:
         row = index.execute("SELECT visitor, file, created, recipe FROM images ORDER BY created DESC LIMIT 1").fetchone()
         newer = [(row[0], f"newer-{number}-{row[1]}", row[2] + number, row[3]) for number in range(1, KEPT + 1)]
-        index.executemany("INSERT INTO images VALUES (?, ?, ?, ?)", newer)
+        index.executemany("INSERT INTO images (visitor, file, created, recipe) VALUES (?, ?, ?, ?)", newer)
+        (kept,) = index.execute("SELECT fields FROM forms WHERE visitor = ? AND mode = 'text'", row[:1]).fetchone()
+    assert json.loads(kept) == {"prompt": "a blue cone", "size": SMALL, "steps": 1}  # what nobody changed is the route's own later too
     files = [folder / each[1] for each in (row, *newer)]
     for file in files[1:]:
         shutil.copyfile(files[0], file)

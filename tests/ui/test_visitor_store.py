@@ -76,6 +76,28 @@ def test_on_a_shared_page_all_is_gone_after_a_day(tmp_path, make):
     assert sorted(seeds(VisitorStore(tmp_path), key)) == [2]
 
 
+@pytest.mark.parametrize("index", ["as it is", "lost", "of an older program"])
+def test_what_was_made_before_the_page_was_shared_stays(index, tmp_path, make):
+    mine, theirs, made = new_key(), new_key(), {key: make(seed) for seed, key in enumerate(("mine", "theirs"), 1)}
+    VisitorStore(tmp_path).add(mine, made["mine"].path, made["mine"].recipe)
+    VisitorStore(tmp_path).keep_form(mine, "text", {"prompt": "a red cube"})
+    if index == "of an older program":
+        with VisitorStore(tmp_path)._open() as database:
+            for table in ("images", "forms"):
+                database.execute(f"ALTER TABLE {table} DROP COLUMN shared")
+    VisitorStore(tmp_path, shared=True).add(theirs, made["theirs"].path, made["theirs"].recipe)
+    if index == "lost":
+        (tmp_path / FOLDER / "visitors.sqlite3").unlink()
+    with VisitorStore(tmp_path, shared=True)._open() as database:
+        database.execute("UPDATE images SET created = created - ?", (SHARED_S + 60,))
+        database.execute("UPDATE forms SET changed = changed - ?", (SHARED_S + 60,))
+    shared = VisitorStore(tmp_path, shared=True)
+    assert (seeds(shared, mine), seeds(shared, theirs)) == ([1], [])
+    assert made["mine"].path.exists() and not made["theirs"].path.exists()
+    if index != "lost":
+        assert shared.form(mine, "text") == {"prompt": "a red cube"}
+
+
 def test_images_of_programs_go_after_a_day_too_although_nobody_looks(tmp_path, settings, recording_backend, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", settings.outputs)
     page = build(Studio(replace(settings, public=True), [recording_backend()], Gallery(tmp_path)))
