@@ -46,9 +46,10 @@ def parse_parameters(text: str) -> SharedSettings:
         lines, last = [*lines, last], ""
     prompt = "\n".join(lines).partition("\nNegative prompt:")[0].strip()[:MAX_PROMPT]
     given = {name.strip().lower(): value.strip() for name, value in SETTING.findall(last)}
-    guidance = _number(given.get("distilled cfg scale"))  # "cfg scale" is another quantity, which FLUX.1 [dev] does not have
+    given["guidance"] = given.get("distilled cfg scale", "")  # "cfg scale" is another quantity, which FLUX.1 [dev] does not have
+    guidance = _number(given["guidance"])
     seed, steps, size = _whole(given.get("seed"), MAX_SEED), _whole(given.get("steps"), 1000), _size(given.get("size"))
-    read = {"seed": seed, "size": size, "steps": steps}
+    read = {"seed": seed, "size": size, "steps": steps, "guidance": guidance}
     unusable = tuple(name for name, value in read.items() if value is None and given.get(name) not in (None, "", RANDOM))
     return SharedSettings(prompt, seed, steps, guidance, size, "\nNegative prompt:" in text, unusable)
 
@@ -58,7 +59,7 @@ def _whole(text: str | None, largest: int) -> int | None:
 
 
 def _number(text: str | None) -> float | None:
-    return float(text) if text and re.fullmatch(r"\d{1,4}(\.\d{1,6})?", text) else None
+    return float(text) if text and re.fullmatch(r"\d{1,4}(\.\d{1,20})?", text) else None
 
 
 def _size(text: str | None) -> Size | None:

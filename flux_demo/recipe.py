@@ -62,7 +62,7 @@ class Recipe:
     libraries: Mapping[str, str] = field(default_factory=dict)
     safety: str | None = None
     sample: int | None = None  # number of NVIDIA's sample image, where one was followed
-    preset_asked: str | None = None  # where the image had to be made with another one
+    preset_asked: str | None = None  # where the image had to be made with another one, or may have been
     stopped_at: int | None = None  # steps that were done, of a partial image
 
     def to_dict(self) -> dict[str, Any]:

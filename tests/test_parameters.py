@@ -23,6 +23,8 @@ def test_what_is_shared_is_read():
     [
         ("Steps: many, Seed: -1, CFG scale: nan, Size: 500x500", SharedSettings("a cat", unusable=("size", "steps"))),
         ("Steps: 5, CFG scale: 7", SharedSettings("a cat", steps=5)),
+        ("Steps: 20, Distilled CFG Scale: 3.50000001", SharedSettings("a cat", steps=20, guidance=3.50000001)),
+        ("Steps: 20, Distilled CFG Scale: inf", SharedSettings("a cat", steps=20, unusable=("guidance",))),
         ("Steps: 99999999999999999999, Seed: 99999999999", SharedSettings("a cat", unusable=("seed", "steps"))),
     ],
 )

@@ -24,6 +24,9 @@ The page: python app.py. Environment variables: see the README.
 """
 
 
+NUMBERS = {"--size", "--seed", "--steps", "--guidance", "--count"}  # options that are followed by one, beside those of maps
+
+
 class NotUnderstood(Exception):
     """The arguments are not a command."""
 
@@ -46,10 +49,13 @@ def parse(arguments: list[str]) -> argparse.Namespace | None:
 
 
 def _with_negative_values(arguments: list[str]) -> list[str]:
-    """``--size -16x16`` as ``--size=-16x16``, so that argparse does not take a negative value for an option."""
+    """``--size -16x16`` as ``--size=-16x16``, so that argparse does not take a negative value for an option. Not so after ``--``, nor after a switch."""
+    controls = [mode.control for mode in MODES.values() if mode.control]
+    of_maps = {f"--{option.name}" for control in controls for option in control.options if not option.is_switch}
     joined: list[str] = []
-    for argument in arguments:
-        if joined and re.fullmatch(r"--[a-z]+", joined[-1]) and re.match(r"-[\d.]", argument):
+    for place, argument in enumerate(arguments):
+        takes_number = joined and joined[-1] in NUMBERS | of_maps and "--" not in arguments[:place]
+        if takes_number and re.match(r"-[\d.]", argument):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)

@@ -14,7 +14,7 @@ from flux_demo.modes import MODES, Mode
 from flux_demo.ui import html
 from flux_demo.ui.earlier import displayed_in
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.files import publish_kept, still_kept
+from flux_demo.ui.files import publish, still_kept
 from flux_demo.ui.generate import BUSY
 from flux_demo.ui.history import Entry, displayed, displayed_names, history_shown, nothing_displayed, preview_of
 from flux_demo.ui.languages import STYLED
@@ -220,7 +220,10 @@ def _bind_send(services: Services, mode: str, other: Mode, flat: Form) -> None:
             return {}
         if not still_kept(entry.path):
             return _gone(services, visitor, states, ONE_GONE)
-        its_copy = publish_kept(Path(entry.path))  # which stays when the image is deleted
+        try:
+            its_copy = publish(Path(entry.path))  # which stays when the image is deleted
+        except OSError as error:
+            return {"restore_note": html.says(html.sentence(error), "problem")}
         taken = {photo: its_copy, as_map: False, wanted: None, status: html.says(""), "tabs": gr.Tabs(selected=other.name)}
         return taken if typed else taken | {prompt: entry.recipe.prompt}
 

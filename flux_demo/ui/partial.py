@@ -1,6 +1,7 @@
 """A run that was stopped leaves a partial image. It is in no history, and outlives a reload, until it is kept or another run has ended."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,11 +22,16 @@ from flux_demo.version import VERSION
 def partial_entry(studio: Studio, run: Run, step: Step, shown: ShownMap | None) -> Entry:
     """The last preview at the image's size, with a recipe that says where the run was stopped."""
     request, preview = run.request, step.preview
-    backend = studio.route(request.mode).backend
+    route = studio.route(request.mode)
+    backend = route.backend
     assert preview and request.size
     image = preview.convert("RGB").resize((request.size.width, request.size.height), resample=3)  # bicubic
-    drawn = DrawnImage(image, backend.model_name(find_mode(request.mode)) or backend.title, request.preset)
-    recipe = recipe_of(request, drawn, backend.name, 0.0, datetime.now(UTC).isoformat(timespec="seconds"), VERSION, stopped_at=step.done)
+    # Only the default preset is sure to be the one that ran: an image for which another was asked may be made without it.
+    preset = request.preset if request.preset in route.dials.presets[:1] else None
+    drawn = DrawnImage(image, backend.model_name(find_mode(request.mode)) or backend.title, preset)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    recipe = recipe_of(request, drawn, backend.name, run.seconds, now, VERSION, stopped_at=step.done)
+    recipe = replace(recipe, preset_asked=None if preset else request.preset)
     path = new_file(f"{request.mode}-{request.seed}-partial.png")
     with path.open("wb") as file:
         write_png(image, file, {CHUNK: recipe.to_json(), PARAMETERS: recipe.parameters()} | ORIGIN)

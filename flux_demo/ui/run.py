@@ -47,6 +47,8 @@ class Run:
     no_strip: OSError | None = None  # why it could not be written
     error: BaseException | None = None
     last_step: Step | None = None  # of the request that is running
+    began_at: float | None = None  # when that request left the queue
+    seconds: float = 0.0  # from there to its last step
     stopping: bool = False
     unwatched: bool = False  # it was ended because nobody looked
     shows_previews: bool = True  # not while the person looks at an earlier image
@@ -88,7 +90,7 @@ class Run:
         """Run the requests; ``on_image`` is called with each image as soon as it is there, ``at_end`` once all are."""
         try:
             for request in self.requests:
-                self.last_step = None
+                self.last_step = self.began_at = None
                 clock = _Clock()
                 made = _generate(studio, request, lambda *step, clock=clock: self._report(clock.step(*step)), self._report, self.client)  # type: ignore[misc]
                 on_image(made)
@@ -103,8 +105,10 @@ class Run:
         self.unwatched = not self.stopping and time.monotonic() - self.watched_at > UNWATCHED_S
         if self.stopping or self.unwatched:
             raise Cancelled
-        if isinstance(event, Step):
-            self.last_step = event
+        if self.began_at is None and not (isinstance(event, Status) and event.phase is Phase.QUEUED):
+            self.began_at = time.monotonic()
+        if isinstance(event, Step) and self.began_at is not None:
+            self.last_step, self.seconds = event, time.monotonic() - self.began_at
         self.at = event
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from flux_demo.cli import run
+from flux_demo.cli.parser import parse
 from flux_demo.modes import MODES
 from tests.cli.conftest import ROOT
 
@@ -55,6 +56,12 @@ def test_what_the_parser_refuses_exits_2(words, capsys):
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("usage:")
+
+
+@pytest.mark.parametrize("before", [["--json"], ["--seed", "-1"], ["--seed", "5", "--"], ["--"]], ids=" ".join)
+def test_a_prompt_may_begin_with_a_negative_number(before):
+    assert parse(["text", *before, "-1 C, frost on a window"]).prompt == "-1 C, frost on a window"
+    assert parse(["depth", "photo.png", "--invert", "-1 C"]).prompt == "-1 C"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from flux_demo.background import NICENESS
+from flux_demo.engine.presets import COMPILED, EXACT
 from flux_demo.errors import Cancelled, InvalidRequest
 from flux_demo.gallery import Gallery
 from flux_demo.request import GenerationRequest, Size
@@ -17,6 +18,7 @@ from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui import run as run_module
 from flux_demo.ui.html import step_of
+from flux_demo.ui.partial import partial_entry
 from flux_demo.ui.run import Runs, follow
 from flux_demo.ui.visitor_store import new_key
 
@@ -26,13 +28,13 @@ REQUEST = GenerationRequest("text", "a cube", seed=5, steps=200, guidance=3.5, s
 
 @pytest.fixture
 def slow(recording_backend, tmp_path):
-    """A studio whose steps take 10 ms."""
+    """A studio whose steps take 10 ms, with two presets."""
 
     class Slow(recording_backend):
         def generate(self, request, on_step, on_status):
             return super().generate(request, lambda *step: (time.sleep(0.01), on_step(*step)), on_status)
 
-    return Studio(Settings(outputs=str(tmp_path)), [Slow("mini", step_range=range(1, 1001))], Gallery(tmp_path))
+    return Studio(Settings(outputs=str(tmp_path)), [Slow("mini", step_range=range(1, 1001), presets=(EXACT, COMPILED))], Gallery(tmp_path))
 
 
 def test_a_run_goes_on_while_nobody_looks_and_is_found_again(slow):
@@ -76,6 +78,18 @@ def test_stop_says_at_which_step_and_one_visitor_runs_once_per_mode(slow):
     assert not other.done.is_set()
     other.stop()
     assert other.done.wait(90)
+
+
+@pytest.mark.parametrize(("asked", "ran"), [(EXACT, EXACT), (COMPILED, None)])
+def test_a_partial_image_says_how_long_it_took_and_no_preset_that_may_not_have_run(asked, ran, slow, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    run = Runs().start(ME, slow, [replace(REQUEST, preset=asked, steps=1000)], print)
+    for _ in run.watched():
+        if run.last_step:
+            run.stop()
+    recipe = partial_entry(slow, run, run.stopped_at, None).recipe
+    assert (recipe.preset, recipe.preset_asked) == (ran, None if ran else asked)
+    assert 0 < run.seconds < 90 and recipe.seconds == round(run.seconds, 2)
 
 
 def test_without_a_key_nothing_runs(slow):
