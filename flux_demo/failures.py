@@ -73,17 +73,17 @@ FAILURES = (
         errnos=(errno.EMFILE, errno.ENFILE),
     ),
     Failure(
-        "A file of the model is missing. Fetch or copy the model again.",
+        "A model file is missing. Fetch or copy the model again.",
         classes=("FileNotFoundError",),
         errnos=(errno.ENOENT,),
     ),
     Failure(
-        "A file of the model may not be read. Give the user that runs this program the right to read it.",
+        "A model file cannot be read: permission is denied. Give the user who runs this program read access to it.",
         classes=("PermissionError",),
         errnos=(errno.EACCES, errno.EPERM),
     ),
     Failure(
-        "The disk failed while a file of the model was read. Check the disk, or copy the model to another one.",
+        "The disk reported an error while a model file was being read. Check the disk, or copy the model to another one.",
         signs=("Input/output error",),
         errnos=(errno.EIO,),
     ),

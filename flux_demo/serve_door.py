@@ -31,12 +31,12 @@ from flux_demo.version import VERSION
 
 MAX_BODY = 48 * 2**20  # bytes: the loader's limit for a picture, in base64, and the rest
 STATUS_S = 1.0  # how long a look at the replicas is believed
-PATIENCE_S = 60.0  # that a request waits for the replicas of a service that was just deployed anew
+PATIENCE_S = 60.0  # for so long a request waits for the replicas of a service that was just deployed
 OURS = re.compile(r"(# \w+ )?ray_(serve|flux_demo)_")  # lines of Ray's metrics that are about the service
 DIED_TWICE = "The machine that worked on this image failed, and so did a second one. Try again in a minute."
 NOT_JSON = {"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error", "input": {}}
 FAILED = "The service failed at this request, and its logs say why. Try again in a minute."
-LEAVING_S = 0.5  # that an answer has to leave through Ray's proxy, which ends without looking
+LEAVING_S = 0.5  # the time that an answer has to leave through Ray's proxy, which ends without looking
 ENDING = "The service is being stopped and takes no more requests. Try again once it is running again."
 LOADING = "The models are still being loaded. Wait until /v1/health/ready answers 200."
 

@@ -26,8 +26,8 @@ CASES = [
     (RuntimeError("The NVIDIA driver on your system is too old (found version 11040)"), "driver is too old", None),
     (OSError(errno.EMFILE, "Too many open files"), "open more files", None),
     (FileNotFoundError(errno.ENOENT, "No such file or directory"), "is missing", None),
-    (PermissionError(errno.EACCES, "Permission denied"), "may not be read", None),
-    (OSError(errno.EIO, "Input/output error"), "disk failed", None),
+    (PermissionError(errno.EACCES, "Permission denied"), "cannot be read: permission", None),
+    (OSError(errno.EIO, "Input/output error"), "disk reported an error", None),
     (RuntimeError("CUDA error: an illegal memory access was encountered"), "reported an error", None),
 ]
 

@@ -108,7 +108,7 @@ class Diffusion(Backend):
     def __init__(self, weights: Weights):
         self.name, self.title, self.on_cpu = weights.name, weights.title, weights.on_cpu
         self._weights = weights
-        self._models = threading.Lock()  # held by whoever loads or runs the models
+        self._models_lock = threading.Lock()  # held by whoever loads or runs the models
         self._loading: Future[None] | None = None  # goes on after its caller has been stopped
         self._loading_text = ""
         self._cache: ModelCache | None = None
@@ -147,7 +147,7 @@ class Diffusion(Backend):
             return self._generate(request, on_step, on_status)
 
     def close(self) -> None:
-        with self._models:
+        with self._models_lock:
             self._let_go()
 
     def _generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
@@ -167,13 +167,13 @@ class Diffusion(Backend):
     @contextmanager
     def _models_to_myself(self, on_status: OnStatus) -> Iterator[None]:
         """One user of the models at a time: a run may meet a warm-up. Whoever waits is told so, and can be stopped."""
-        while not self._models.acquire(timeout=background.HEARTBEAT_S):
+        while not self._models_lock.acquire(timeout=background.HEARTBEAT_S):
             on_status(Status(Phase.LOADING, self.loading or "Waiting for the models"))
         try:
             self._finish_loading(on_status)
             yield
         finally:
-            self._models.release()
+            self._models_lock.release()
 
     @contextmanager
     def _device_errors_in_words(self) -> Iterator[None]:
@@ -253,7 +253,7 @@ def _preset(pipeline: Pipeline, request: GenerationRequest) -> Iterator[tuple[st
         elif blocks.failure:
             yield EXACT, (f"The model could not be compiled ({blocks.failure}), so the preset exact was used.",)
         else:
-            yield EXACT, ("The model is compiled for this size after this image, so the preset exact was used.",)
+            yield EXACT, ("The model will be compiled for this size once this image is done, so this image used the preset exact.",)
 
 
 def _ignore(status: Status) -> None:

@@ -77,7 +77,7 @@ class RunQueue:
             return
         theirs = [each.client for each in self._runs if each.client and each.client.address == client.address]
         if theirs.count(client) >= MAX_OF_A_CLIENT:
-            raise Busy(f"{MAX_OF_A_CLIENT} images of yours are under way or waiting already. Wait until one is finished, or stop one.")
+            raise Busy(f"You already have {MAX_OF_A_CLIENT} images under way or waiting. Wait until one is finished, or stop one.")
         if len(theirs) >= MAX_OF_AN_ADDRESS or len(self._runs) >= MAX_IN_ALL:
             raise Busy("Too many images are waiting at the moment. Try again in a minute.")
 

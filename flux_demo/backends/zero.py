@@ -171,7 +171,7 @@ class ZeroGpu(Backend):
         """Follow a call from a thread of its own, because waiting for a GPU can last a minute and must be stoppable."""
         if request.mode not in _loaded and (refused := self.refusal(find_mode(request.mode))):
             raise errors.BackendUnavailable(refused.reason)
-        said: Status | None = Status(Phase.QUEUED, "Waiting for a GPU of Hugging Face's")
+        said: Status | None = Status(Phase.QUEUED, "Waiting for a Hugging Face GPU")
 
         def work(report: background.Reporter[Status | Step]) -> DrawnImage:
             return self._ask(request, report)

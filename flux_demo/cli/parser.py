@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_generation(commands, mode)
     _add_maps(commands)
     _add_grid(commands)
-    batch = _add(commands, "batch", "generate a list of requests, one a line; the same command continues where it stopped")
+    batch = _add(commands, "batch", "generate a list of requests, one per line; the same command continues where it stopped")
     batch.add_argument("file", metavar="FILE", help="a .jsonl or .csv file with a recipe's field names")
     _backend(batch)
     batch.add_argument("-o", "--output", metavar="FOLDER", help="where to keep the images (default: the outputs folder)")
@@ -167,7 +167,7 @@ def _add_grid(commands) -> None:
             action="append",
             default=[],
             help=f"across, then down, then sheet by sheet: {', '.join(axis_names(mode))}; values as 1,2,3, 1..4 or 10..30/5 (in steps of 5); "
-            "for prompt a file with a prompt a line, or 'a {red|blue} cube'",
+            "for prompt a file with one prompt per line, or 'a {red|blue} cube'",
         )
         _add_settings(parser, mode)
         if mode.control:

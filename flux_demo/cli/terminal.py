@@ -22,7 +22,7 @@ class Terminal:
 
     def __init__(self, *, as_json: bool):
         self.as_json = as_json
-        self.indent: int | None = 2  # of JSON; None: an object a line
+        self.indent: int | None = 2  # of JSON; None: one object per line
         self.done: Mapping[str, Any] = {}  # what is finished already, to be said with an error
         self.interrupted = False  # the next progress raises KeyboardInterrupt
         self._shows_progress = False  # whether the last line is a progress line

@@ -241,12 +241,12 @@ def why_none(free_bytes: int, memory_bytes: int, sizes: Sizes = FLUX, *, shared:
     if shared:
         least = min(row.needs(tiled=True) + row.memory_bytes for row in rows)
         return (
-            f"GPU and processor share their memory here: {_gb(free_bytes)} of it are free, and FLUX needs at least {_gb(least)}. "
+            f"GPU and processor share their memory here: {_gb(free_bytes)} of it is free, and FLUX needs at least {_gb(least)}. "
             "Close other programs, or use another backend."
         )
     least = rows[-1].needs(tiled=True)
     if free_bytes < least:
-        return f"{_gb(free_bytes)} of GPU memory are free, and FLUX needs at least {_gb(least)}. Close other programs that use the GPU."
+        return f"{_gb(free_bytes)} of GPU memory is free, and FLUX needs at least {_gb(least)}. Close other programs that use the GPU."
     wanted = min(row.memory_bytes for row in rows if free_bytes >= row.needs(tiled=row.stream_body))
     return (
         f"This GPU needs {_gb(wanted)} of main memory to stream FLUX from, and the machine has {_gb(memory_bytes)}. "

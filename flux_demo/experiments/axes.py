@@ -175,10 +175,10 @@ def _prompts(values: str) -> Axis:
         return parse_template(values)
     try:
         if path.stat().st_size > MAX_VALUES * MAX_PROMPT:
-            raise InvalidRequest(f"{path.name!r} is far too large to be a list of prompts. Give a text file with a prompt a line.")
+            raise InvalidRequest(f"{path.name!r} is far too large to be a list of prompts. Give a text file with one prompt per line.")
         text = path.read_text("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise InvalidRequest(f"The file of prompts {path.name!r} cannot be read. Save it as UTF-8 text, a prompt a line.") from error
+        raise InvalidRequest(f"The file of prompts {path.name!r} cannot be read. Save it as UTF-8 text, one prompt per line.") from error
     return Axis.of("prompt", [line.strip() for line in text.splitlines() if line.strip()])
 
 

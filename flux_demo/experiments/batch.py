@@ -1,4 +1,4 @@
-"""A list of requests, one a line, in a recipe's own field names: read, checked line by line, generated, and continued where it stopped."""
+"""A list of requests, one per line, in a recipe's own field names: read, checked line by line, generated, and continued where it stopped."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def read(file: str | os.PathLike) -> Iterator[tuple[int, Any]]:
     kind = path.suffix.lower()
     if kind not in (".jsonl", ".ndjson", ".csv"):
         raise InvalidRequest(
-            f"{path.name[:80]!r} is not a list that can be read. Give a file that ends in .jsonl, one object a line, or in .csv."
+            f"{path.name[:80]!r} is not a list that can be read. Give a file that ends in .jsonl, one object per line, or in .csv."
         )
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -37,7 +37,7 @@ def read(file: str | os.PathLike) -> Iterator[tuple[int, Any]]:
         raise InvalidRequest(f"{path.name[:80]!r} cannot be read. Check that it is a file, and its permissions.") from error
     rows = list(_csv(text) if kind == ".csv" else _jsonl(text))
     if not rows:
-        raise InvalidRequest(f"{path.name!r} has no requests. Write one a line, with at least mode and prompt.")
+        raise InvalidRequest(f"{path.name!r} has no requests. Write one per line, with at least mode and prompt.")
     return iter(rows)
 
 
@@ -50,7 +50,7 @@ def _jsonl(text: str) -> Iterator[tuple[int, Any]]:
                 raise ValueError
             yield number, json.loads(line, parse_constant=_refuse)
         except (ValueError, RecursionError):
-            yield number, InvalidRequest('The line is not JSON. Write one object a line, as {"mode": "text", "prompt": "a red cube"}.')
+            yield number, InvalidRequest('The line is not JSON. Write one object per line, as {"mode": "text", "prompt": "a red cube"}.')
 
 
 def _refuse(constant: str) -> None:

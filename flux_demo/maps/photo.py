@@ -52,7 +52,7 @@ def open_photo(
 
     ``check_size(width, height)`` may raise InvalidRequest for an image, upright, that could not be used; no pixel is decoded before.
 
-    It is turned upright by its EXIF, its colours are taken to sRGB by its profile, transparency is laid on white, greys of more
+    It is turned upright by its EXIF, its colours are converted to sRGB by its profile, transparency is laid on white, greys of more
     than 8 bits are scaled (``maps.tones``), and of an animation the first frame is taken. A photo of more than 24 megapixels comes out smaller, each
     side still 2048 pixels or more. A plain RGB image without metadata is returned as it is.
     """

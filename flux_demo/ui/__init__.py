@@ -17,7 +17,7 @@ from flux_demo.ui.temporary import remove as remove_temporary
 __all__ = ["build", "launch_options", "remove_temporary"]
 
 UPLOAD_LIMIT = "33mb"  # above the loader's own limit, whose sentence is the better one
-SESSIONS = 1024  # whose states are kept, each of them 0.2 MiB and more once the page was used
+SESSIONS = 1024  # sessions whose states are kept, each of them 0.2 MiB and more once the page was used
 THREADS = 80  # more than the runs that wait in the queue, so that reading and live maps never wait for a thread
 
 FRONTEND = Path(gradio.__file__).parent / "templates" / "frontend" / "index.html"

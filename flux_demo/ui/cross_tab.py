@@ -32,7 +32,7 @@ OF_ANOTHER_PROGRAM = "This image has settings from another program. Use them, or
 NO_SETTINGS = "No flux_demo settings in this file. Use it as a photo?"
 ONLY_SETTINGS = "This image has settings from another program. Use them?"
 OF_NO_USE = "No flux_demo settings in this file, and no tab here follows your own photos."
-REST_IS_KEPT = "Stopped. What has arrived is kept; the next fetch continues there."
+REST_IS_KEPT = "Stopped. What is already downloaded is kept; the next fetch goes on from there."
 NO_LONGER_KEPT = "The file is no longer kept. Drop it again."
 
 

@@ -32,8 +32,8 @@ FAILED = IDLE | {"run_state": "failed"}
 
 Fields = Mapping[str, Any]  # of a form, by name
 
-OTHER_WINDOW = "Another window of yours generated this image. Click Generate again for the settings here."
-OTHER_WINDOW_STOPPED = "Another window of yours stopped this run. Click Generate again for the settings here."
+OTHER_WINDOW = "Another of your windows generated this image. Click Generate for one with the settings here."
+OTHER_WINDOW_STOPPED = "Another of your windows stopped this run. Click Generate for an image with the settings here."
 COMPARED = "The comparison is below, above your images: one image in each mode."
 NOT_COMPARED = "An image of the comparison was deleted meanwhile. Compare again to see all of them side by side."
 CUT_OFF = "The run did not start, or its connection was cut: too many may be waiting. Try again in a moment."

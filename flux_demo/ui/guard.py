@@ -157,7 +157,7 @@ class Guard:
         """Raise Refused when an address has many events in Gradio's queue already, which all visitors share."""
         address, queues = self.page.address_of(HTTPConnection(scope)), self.page._queue.event_queue_per_concurrency_id.values()
         if sum(self.page.address_of(event.request) == address for queue in queues for event in queue.queue) >= MAX_WAITING:
-            raise Refused(429, "Too many requests of yours are waiting. Wait for some of their answers first.")
+            raise Refused(429, "You have too many requests waiting. Wait until some of them are answered.")
 
     def _take_place(self, kind: str, address: str) -> None:
         places = self._under_way[kind]

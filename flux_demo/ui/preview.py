@@ -40,7 +40,7 @@ OFFERS: dict[Look | None, tuple[bool, bool]] = {
 }
 
 PREVIOUS_IS_BACK = "The previous photo is back."
-NO_PHOTO_IN_PNG = "The PNG does not store the photo. Add it, and its map is compared with the one that the image followed."
+NO_PHOTO_IN_PNG = "The PNG does not store the photo. Add it, and its map will be compared with the one that the image followed."
 SAME_MAP = "It is the map that the image followed."
 ANOTHER_MAP = "It is not the map that the image followed: the photo or the settings differ."
 

@@ -29,7 +29,7 @@ ELSEWHERE = "The image was generated elsewhere ({title}), so it will not come ou
 PAINT_IS_GONE = "The image's map was painted on; the PNG does not store the paint."
 PAINTING_IS_GONE = "This image followed a map that was painted on, and the PNG stores neither the photo nor the paint. Add the photo for its map without the paint."
 
-FILLED_IN = "The other program's settings are filled in, as far as they are the same here."
+FILLED_IN = "Filled in the settings that both programs share."
 NO_NEGATIVE_PROMPT = "Its negative prompt is left out: FLUX.1 [dev] takes none."
 LEFT_OUT = "What cannot be used here is left out: {names}."
 

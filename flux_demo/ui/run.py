@@ -23,10 +23,10 @@ from flux_demo.ui.visitor_store import is_key
 from flux_demo.ui.visitors import current
 
 MOST_AT_ONCE = 4  # images of one click
-MAX_RUNS = MAX_IN_ALL + 4  # that hold a thread of Gradio's: all that a queue takes, and some that it is about to refuse
+MAX_RUNS = MAX_IN_ALL + 4  # runs that hold a thread of Gradio's: all that a queue takes, and some that it is about to refuse
 UNWATCHED_S = 60.0  # a run goes on so long while nobody looks
 WATCH_S = 0.18  # between two answers of a stream: with more than 0.2 s it closes too late, and each costs the browser a step of the mini
-KEPT_S = 10.0  # a run that has ended can be found so long, by a page that did not see its end
+KEPT_S = 10.0  # for so long, a page that did not see a run's end can still find the run
 
 
 class StillRunning(InvalidRequest):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from flux_demo.errors import InvalidRequest
 
-AT_ONCE = 2  # that are drawn
+AT_ONCE = 2  # maps that are drawn at the same time
 WAITING = {"address": 8, "all": 16}  # each holds one of Gradio's threads; an honest page has one waiting in each tab
 
 

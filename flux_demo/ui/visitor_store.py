@@ -243,5 +243,5 @@ class VisitorStore:
 
 def _hashed(key: str) -> str:
     if not is_key(key):
-        raise InvalidRequest("This page has not said whose images it shows. Reload it.")
+        raise InvalidRequest("The page does not know whose images to show. Reload it.")
     return hashlib.sha256(key.encode()).hexdigest()[:32]

@@ -24,7 +24,7 @@ from flux_demo.ui.said import said
 
 MAP, OVER, COLOUR, PAINT = "map", "over", "colour", "paint"
 TITLES = {MAP: "Map", OVER: "On photo", COLOUR: "Colour", PAINT: "Paint"}
-ABOUT_PAINT = "White adds, black takes away; the bin removes all paint. Each photo, size and setting has its own."
+ABOUT_PAINT = "White adds, black takes away; the bin removes all paint. Each photo, size and setting has its own paint."
 SAID_OF_PAINT = "Painted by hand. Each photo, size and setting of the map has its own paint."
 NOTHING_BELOW = "There is no photo here to lay the map over. Add the one that it was drawn from."
 VIEWED = ("map", "beside", "painter", "painting")

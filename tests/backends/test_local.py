@@ -128,7 +128,7 @@ def test_a_card_that_torch_has_no_code_for_is_refused_and_a_slow_one_is_named(se
 
 
 def test_memory_that_is_free_counts_and_not_what_the_card_has(settings):
-    assert "2 GB of GPU memory are free" in reason(card(free_bytes=3 * GIB))
+    assert "2 GB of GPU memory is free" in reason(card(free_bytes=3 * GIB))
     busy, idle = (Local(settings, card(free_bytes=free * GIB)).planned(MODES["text"], None) for free in (13, 24))
     assert busy == memory.plan(13 * GIB - CONTEXT_BYTES, 64 * GIB).sentence != idle == Local(settings, BIG).planned(MODES["text"], None)
 

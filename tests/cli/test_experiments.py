@@ -157,4 +157,4 @@ def test_a_batch_says_a_line_as_it_is_done_and_exits_3_where_one_failed(place, c
     assert run(["batch", "wrong.jsonl", "--json"]) == 3
     assert "Failed: 1 of 1 line. Correct what failed," in capsys.readouterr().err
     assert run(["batch", "nowhere.jsonl", "--json"]) == 3
-    assert json.loads(capsys.readouterr().out.removesuffix("\n").splitlines()[-1])["exit_code"] == 3, "not one object a line"
+    assert json.loads(capsys.readouterr().out.removesuffix("\n").splitlines()[-1])["exit_code"] == 3, "not one object per line"

@@ -97,7 +97,7 @@ def test_the_recipe_says_which_preset_was_really_used(tiny, tmp_path):
     assert studio.route("text").dials.presets == ("compiled", "exact")
     asked = GenerationRequest("text", "a cube", seed=7, steps=1, size=Size(256, 256))
     first = studio.generate(asked)
-    assert first.recipe.preset == "exact" and "after this image" in first.notes[0]
+    assert first.recipe.preset == "exact" and "once this image is done" in first.notes[0]
     studio.backends[0]._cache.load(studio.backends[0]._files["text"]).blocks.wait()
     second = studio.generate(asked)
     assert (second.recipe.preset, second.notes) == ("compiled", ())

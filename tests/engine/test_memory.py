@@ -140,7 +140,7 @@ def test_memory_that_gpu_and_processor_share_is_counted_once(both):
     assert (chosen is None) == (both == 16)
     if chosen is None:
         assert plan(free(both), both * GIB) is not None
-        assert re.search(r"16 GB of it are free, and FLUX needs at least \d\d GB", why_none(free(both), both * GIB, shared=True))
+        assert re.search(r"16 GB of it is free, and FLUX needs at least \d\d GB", why_none(free(both), both * GIB, shared=True))
 
 
 def test_a_lora_is_merged_in_main_memory_that_the_plan_counts():
@@ -165,7 +165,7 @@ def test_a_large_image_on_a_small_card_says_that_it_was_tiled():
 
 def test_a_card_that_is_too_small_is_refused_with_figures():
     assert plan(free(3), 64 * GIB) is None
-    assert "2 GB of GPU memory are free" in why_none(free(3), 64 * GIB)
+    assert "2 GB of GPU memory is free" in why_none(free(3), 64 * GIB)
 
 
 def test_too_little_main_memory_is_refused_with_figures():

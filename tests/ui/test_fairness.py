@@ -31,7 +31,7 @@ def test_one_client_with_48_runs_holds_nobody_up(address, client, photo_file, st
                 heard.append(listeners.submit(answers, address, events[-1]))
                 wait_until(lambda: len(queue._runs) == len(heard))  # each has a thread of its own, so a later one could overtake it
         for event in reversed(events[3:]):
-            assert "of yours are under way or waiting" in answers(address, event)
+            assert "images under way or waiting" in answers(address, event)
         assert not any(each.done() for each in heard)
         assert client.predict(api_name="/status")["modes"]["text"]["backend"] == "mini"
         client.predict(handle_file(photo_file), SMALL, api_name="/canny_map")

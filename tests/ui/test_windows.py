@@ -30,11 +30,11 @@ def test_a_second_window_follows_the_run_of_the_first(windows, slow_steps, held_
     run(second)
     second.locator("#status-text .step").wait_for()
     held_steps.release(1000)  # whatever is run from here on is slow, but not held
-    second.locator("#status-text").get_by_text("Another window of yours").wait_for()
+    second.locator("#status-text").get_by_text("Another of your windows").wait_for()
     expect(second.locator("#picture-text img")).to_have_attribute("alt", re.compile("a blue cone"))
     expect(prompt_field(second)).to_have_value("a red cube")
     expect(second.locator("#tab-text .answer h2")).to_have_text("Image from earlier settings")
-    for stopping, said in ((first, "Another window of yours stopped this run."), (second, "Stopped at step")):
+    for stopping, said in ((first, "Another of your windows stopped this run."), (second, "Stopped at step")):
         set_steps(first, 100)
         run(first)
         first.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
