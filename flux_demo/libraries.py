@@ -1,4 +1,4 @@
-"""How large libraries are imported: with few searches for garbage, and those that models come from by one thread at a time.
+"""How large libraries are imported and build models: with few searches for garbage, and those that models come from by one thread at a time.
 
 transformers and diffusers put another module into their own place while they are imported, and so do many of their packages. A thread
 that meets one of them just then goes on with what is thrown away, and finds none of the classes in it: the page loads its models in one
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 COLLECT_AFTER = 10_000  # objects; Python's 700 take a tenth of the time in which Gradio, diffusers and transformers are imported
 
 _lock = threading.RLock()
+_builds = threading.RLock()
 
 
 def collect_seldom() -> None:
@@ -28,3 +29,20 @@ def importing() -> Iterator[None]:
     """
     with _lock:
         yield
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Hold this while transformers or diffusers builds a model; within ``importing``, where both are held.
+
+    Until its layers stand they change torch's default dtype and nn.Module for the whole process, and then put back what they found: of two
+    at once, the later one puts back what the earlier one had changed. A build that fails leaves the default dtype changed in any case.
+    """
+    import torch
+
+    with _builds:
+        default = torch.get_default_dtype()
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)

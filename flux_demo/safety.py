@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flux_demo.errors import ContentRefused, GenerationFailed
 from flux_demo.failures import failure_of
 from flux_demo.hub import local_folder
-from flux_demo.libraries import importing
+from flux_demo.libraries import building, importing
 from flux_demo.model_files import FILTER_FILES, FILTER_REPO
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Filter:
 
     def _load(self) -> tuple[Any, Any, int]:
         if self._loaded is None:
-            with importing():
+            with importing(), building():
                 self._loaded = self._read()
         return self._loaded
 

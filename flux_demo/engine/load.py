@@ -18,7 +18,7 @@ from flux_demo.engine.prompts import TextEncoders
 from flux_demo.engine.weights import CPU, DeviceOf, OnBytes, find_source, read_lora, read_transformer
 from flux_demo.errors import Cancelled, FluxDemoError, GenerationFailed
 from flux_demo.failures import failure_of
-from flux_demo.libraries import importing
+from flux_demo.libraries import building, importing
 from flux_demo.model_files import LORA_SCALE
 
 
@@ -51,8 +51,9 @@ def load_encoders(folder: Path, max_sequence_length: int, dtype: torch.dtype, de
         from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
     with reading("text encoders"):
-        clip = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, local_files_only=True)
-        t5 = T5EncoderModel.from_pretrained(folder / "text_encoder_2", dtype=dtype, local_files_only=True)
+        with building():
+            clip = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, local_files_only=True)
+            t5 = T5EncoderModel.from_pretrained(folder / "text_encoder_2", dtype=dtype, local_files_only=True)
         clip_tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         t5_tokenizer = T5Tokenizer.from_pretrained(folder / "tokenizer_2", local_files_only=True)
     return TextEncoders(clip_tokenizer, _settle(clip, device), t5_tokenizer, _settle(t5, CPU), max_sequence_length)
@@ -62,7 +63,7 @@ def load_vae(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
     with importing():
         from diffusers import AutoencoderKL
 
-    with reading("VAE"):
+    with reading("VAE"), building():
         vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=dtype, local_files_only=True)
     return _settle(vae, device)
 
@@ -86,8 +87,7 @@ def reading(part: str) -> Iterator[None]:
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
     try:
-        with _restoring_the_default_dtype():
-            yield
+        yield
     except (FluxDemoError, Cancelled):
         raise
     except NotUsable as error:
@@ -101,17 +101,6 @@ def reading(part: str) -> Iterator[None]:
         raise GenerationFailed(
             f"The {part} cannot be read: a file is damaged, incomplete or of another kind of model. Delete the model's folder and fetch or copy it again."
         ) from error
-
-
-@contextmanager
-def _restoring_the_default_dtype() -> Iterator[None]:
-    """diffusers leaves torch's default dtype at the model's where it could not build that, and everything else in this process would compute in it."""
-    default = torch.get_default_dtype()
-    try:
-        yield
-    except BaseException:
-        torch.set_default_dtype(default)
-        raise
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from flux_demo.checkpoints import FLUX_AXES, Checkpoint, NotUsable, inspect
 from flux_demo.engine.lora import ControlLora
 from flux_demo.errors import GenerationFailed
 from flux_demo.layouts import Part, rows_of
-from flux_demo.libraries import importing
+from flux_demo.libraries import building, importing
 from flux_demo.model_files import weight_files
 from flux_demo.tensor_files import GGUF_NUMBERS, StoredTensor, UnreadableFile, read_header
 
@@ -237,7 +237,8 @@ def assign(transformer: nn.Module, weights: dict[str, Tensor], dtype: torch.dtyp
         wrong = next(name for name in sorted({*shapes, *expected}) if shapes.get(name) != expected.get(name))
         raise NotUsable(f"it is incomplete or damaged: {wrong} is missing or has the wrong shape")
     if any(isinstance(weight, GGUFParameter) for weight in weights.values()):
-        _replace_with_gguf_linear(transformer, dtype, weights)
+        with building():
+            _replace_with_gguf_linear(transformer, dtype, weights)
     for name, weight in weights.items():
         layer, _, own = name.rpartition(".")
         # With gradients, as load_state_dict leaves it: torch picks other kernels by that, and they round differently.

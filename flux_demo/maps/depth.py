@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flux_demo import background
 from flux_demo.errors import FluxDemoError, GenerationFailed, InvalidRequest
 from flux_demo.failures import failure_of
-from flux_demo.libraries import importing
+from flux_demo.libraries import building, importing
 from flux_demo.maps.fit import Fitted
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Estimator:
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
-            with importing():
+            with importing(), building():
                 self._loaded = self._read()
         return self._loaded
 

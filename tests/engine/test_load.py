@@ -2,19 +2,26 @@
 
 import json
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
+from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel, DepthAnythingForDepthEstimation
 
-from flux_demo.engine.load import load_transformer, load_vae
+from flux_demo.engine.load import load_encoders, load_transformer, load_vae
 from flux_demo.engine.memory import CPU_PLAN
 from flux_demo.errors import GenerationFailed
+from flux_demo.maps.depth import Estimator
+from flux_demo.maps.fit import fit
 from flux_demo.model_files import mini_files
 from flux_demo.modes import MODES
+from flux_demo.request import Size
+from flux_demo.settings import ASSETS
 from tests.engine.formats import WEIGHTS
 from tests.engine.runs import generate_latents
 
@@ -193,3 +200,33 @@ def test_loading_changes_nothing_for_other_threads(tiny):
         loading = pool.submit(read, tiny / "transformer")
         assert all(torch.zeros(1).dtype == torch.float32 and torch.zeros(1).device == CPU for _ in range(100))
         loading.result()
+
+
+def test_two_models_that_are_built_at_once_leave_the_default_dtype(tiny, monkeypatch):
+    """A photo's depth model is built within the building of the text encoders, as far as it is let in."""
+    within, inside, after = threading.Event(), threading.Event(), threading.Event()
+    build_clip, build_depth = CLIPTextModel.__init__, DepthAnythingForDepthEstimation.__init__
+
+    def build_first(*words, **options):
+        within.set()
+        inside.wait(1)
+        build_clip(*words, **options)
+
+    def build_second(*words, **options):
+        inside.set()
+        after.wait(20)
+        build_depth(*words, **options)
+
+    monkeypatch.setattr(CLIPTextModel, "__init__", build_first)
+    monkeypatch.setattr(DepthAnythingForDepthEstimation, "__init__", build_second)
+    with ThreadPoolExecutor(2) as pool:
+        encoders = pool.submit(load_encoders, tiny, 64, torch.bfloat16, CPU)
+        encoders.add_done_callback(lambda _: after.set())
+        assert within.wait(60)
+        pool.submit(
+            Estimator(ASSETS / "mini" / "depth_estimator", "mini").estimate, fit(Image.new("RGB", (64, 64)), Size(64, 64), "crop")
+        ).result()
+        assert encoders.result().t5.dtype == torch.bfloat16
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)  # for the tests that follow, if this one fails
+    assert default == torch.float32
