@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Iterable
+from os.path import expanduser, isfile
 
 from flux_demo.engine.presets import PRESETS
 from flux_demo.experiments.axes import axis_names
@@ -46,6 +47,11 @@ def parse(arguments: list[str]) -> argparse.Namespace | None:
         return _parser().parse_args(_with_negative_values(arguments))
     except SystemExit:  # raised only for --help and --version
         return None
+    except NotUnderstood as error:
+        file = next((argument for argument in arguments if argument.startswith("-") and isfile(argument)), None)
+        if file is None:
+            raise
+        raise NotUnderstood(f"{error}. {file!r} was read as an option; write it as './{file}'.", error.usage) from None
 
 
 def _with_negative_values(arguments: list[str]) -> list[str]:
@@ -106,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         "what", choices=(*MODES, "estimator", "filter"), help="the mode to download for, the depth estimator, or the content filter"
     )
     recipe = _add(commands, "recipe", "print the recipe in an image, as JSON")
-    recipe.add_argument("file", metavar="FILE.png", help="an image that was generated here")
+    recipe.add_argument("file", metavar="FILE.png", type=expanduser, help="an image that was generated here")
     return parser
 
 
@@ -122,7 +128,10 @@ def _add_generation(commands, mode: Mode) -> None:
     parser = _add(commands, mode.name, f"generate an image {source}")
     if mode.control:
         parser.add_argument(
-            "photo", metavar="PHOTO", help="the photo to follow: JPEG, PNG, WebP, AVIF, HEIC, TIFF, GIF, BMP, JPEG 2000 or PSD"
+            "photo",
+            metavar="PHOTO",
+            type=expanduser,
+            help="the photo to follow: JPEG, PNG, WebP, AVIF, HEIC, TIFF, GIF, BMP, JPEG 2000 or PSD",
         )
     parser.add_argument("prompt", metavar="PROMPT", help="what the image should show")
     _add_settings(parser, mode)
@@ -130,7 +139,9 @@ def _add_generation(commands, mode: Mode) -> None:
         "--count", type=number, default=1, metavar="N", help="how many images, with consecutive seeds; with -o out.png out-1.png and so on"
     )
     _backend(parser)
-    parser.add_argument("-o", "--output", metavar="OUT.png", help="where to write a copy; the image is kept in the outputs folder anyway")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT.png", type=expanduser, help="where to write a copy; the image is kept in the outputs folder anyway"
+    )
 
 
 def _add_settings(parser: argparse.ArgumentParser, mode: Mode) -> None:
@@ -159,7 +170,7 @@ def _add_grid(commands) -> None:
     for mode in MODES.values():
         parser = _add(modes, mode.name, f"a grid in the {mode.name} mode")
         if mode.control:
-            parser.add_argument("photo", metavar="PHOTO", help="the photo to follow")
+            parser.add_argument("photo", metavar="PHOTO", type=expanduser, help="the photo to follow")
         parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what the images should show; 'a {red|blue} cube' varies it")
         parser.add_argument(
             "--vary",
@@ -176,7 +187,9 @@ def _add_grid(commands) -> None:
             parser.set_defaults(maps=False)
         parser.add_argument("--yes", action="store_true", help=f"allow more than {ASK_ABOVE} images")
         _backend(parser)
-        parser.add_argument("-o", "--output", metavar="GRID.png", help="where to write the sheet (default: the outputs folder)")
+        parser.add_argument(
+            "-o", "--output", metavar="GRID.png", type=expanduser, help="where to write the sheet (default: the outputs folder)"
+        )
 
 
 def _add_maps(commands) -> None:
@@ -187,12 +200,16 @@ def _add_maps(commands) -> None:
             continue
         sees = mode.control.sees.removesuffix(".")
         parser = _add(modes, mode.name, f"{mode.control.title.lower()} of a photo: {sees[0].lower()}{sees[1:]}")
-        parser.add_argument("photo", metavar="PHOTO", help="the photo to draw a map of")
+        parser.add_argument("photo", metavar="PHOTO", type=expanduser, help="the photo to draw a map of")
         _map_options(parser, mode.control)
         _size(parser, is_map=True)
         _backend(parser)
         parser.add_argument(
-            "-o", "--output", metavar="MAP.png", help=f"where to write the map (default: PHOTO-{mode.name}.png in this folder)"
+            "-o",
+            "--output",
+            metavar="MAP.png",
+            type=expanduser,
+            help=f"where to write the map (default: PHOTO-{mode.name}.png in this folder)",
         )
 
 

@@ -22,7 +22,6 @@ class Terminal:
 
     def __init__(self, *, as_json: bool):
         self.as_json = as_json
-        self.indent: int | None = 2  # of JSON; None: one object per line
         self.done: Mapping[str, Any] = {}  # what is finished already, to be said with an error
         self.interrupted = False  # the next progress raises KeyboardInterrupt
         self._shows_progress = False  # whether the last line is a progress line
@@ -36,7 +35,7 @@ class Terminal:
 
     def result(self, text: str, value: Mapping[str, Any]) -> bool:
         """Print the one result: the text, or with ``--json`` the object. False, and a sentence, if standard output does not take it."""
-        return self._print(json.dumps(value, indent=self.indent) if self.as_json else text, f" It is {text}" if "\n" not in text else "")
+        return self._print(json.dumps(value, indent=2) if self.as_json else text, f" It is {text}" if "\n" not in text else "")
 
     def line(self, text: str) -> None:
         """One of several results, as soon as it is there."""
@@ -57,12 +56,12 @@ class Terminal:
         return True
 
     def fail(self, sentence: str, code: int, before: str = "") -> int:
-        """Print what went wrong, after ``before``, and return the exit code."""
+        """Print what went wrong, after ``before``, and return the exit code. As JSON it is one line, as those of a list are."""
         self._clear()
         _to_standard_error(f"{before}{sentence}\n")
         if self.as_json:
             try:
-                print(json.dumps({"error": sentence, "exit_code": code, **self.done}, indent=self.indent), flush=True)
+                print(json.dumps({"error": sentence, "exit_code": code, **self.done}), flush=True)
             except OSError:
                 forget_output()
         return code

@@ -145,10 +145,12 @@ def test_what_looks_like_an_option_after_two_dashes_is_the_prompt(capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("words", [["--json", "nonsense"], ["check", "--json", "--nonsense"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["--json", "nonsense"], ["check", "--json", "--nonsense"], ["batch", "--json"]], ids=" ".join)
 def test_json_is_printed_for_what_the_parser_refuses_too(words, capsys):
+    """On one line: whoever reads a list's results reads them line by line."""
     assert run(words) == 2
-    assert json.loads(capsys.readouterr().out)["exit_code"] == 2
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["exit_code"] == 2
 
 
 @pytest.mark.parametrize(
@@ -183,6 +185,28 @@ def test_map_as_json_says_how_it_was_drawn(place, capsys):
         "fit": "pad",
     }
     assert said["options"] == {"low": 50, "high": 150}
+
+
+def test_a_home_that_the_shell_did_not_fill_in_is_filled_in(place, monkeypatch, capsys):
+    """It fills in neither ``--output=~/a.png`` nor anything in quotes."""
+    (place / "home").mkdir()
+    (place / "photo.jpg").rename(place / "home" / "photo.jpg")
+    monkeypatch.setenv("HOME", str(place / "home"))
+    monkeypatch.setenv("USERPROFILE", str(place / "home"))
+    assert run(["map", "canny", "~/photo.jpg", "--size", "128x128", "--output=~/m.png"]) == 0
+    assert capsys.readouterr().out == f"{place / 'home' / 'm.png'}\n"
+    words = ["a cat", "--backend", "mini", "--size", "128x128", "--steps", "1"]
+    assert run(["canny", "~/m.png", *words, "--as-map", "-o", "~/cat.png"]) == 0
+    assert run(["grid", "canny", "~/photo.jpg", *words, "--vary", "seed=1", "-o", "~/grid.png"]) == 0
+    assert run(["recipe", "~/cat.png"]) == 0
+    assert {file.name for file in (place / "home").glob("*.png")} == {"m.png", "cat.png", "grid.png"}
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_shown_how_to_be_written(place, capsys):
+    (place / "photo.jpg").rename(place / "-1.jpg")
+    assert run(["map", "canny", "-1.jpg"]) == 2
+    assert "write it as './-1.jpg'" in capsys.readouterr().err
+    assert run(["map", "canny", "./-1.jpg", "--size", "128x128"]) == 0
 
 
 def test_output_is_written_over_an_older_one_when_it_is_named(place, capsys):

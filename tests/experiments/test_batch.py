@@ -133,6 +133,18 @@ def test_a_recipe_and_its_map_are_a_line_however_the_map_was_drawn(studio, photo
     assert again.error is None and again.reused and again.image.path == made.path
 
 
+def test_photos_are_looked_for_from_where_the_list_was_named(studio, listed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = {"mode": "canny", "prompt": "a cube", "photo": "photo.png", "steps": 1}
+    listed({**line, "seed": 1}, {**line, "seed": 2})
+    (tmp_path / "elsewhere").mkdir()
+    for requests in ("list.jsonl", [{**line, "seed": 3}, {**line, "seed": 4}]):
+        monkeypatch.chdir(tmp_path)
+        for done in studio.batch(requests):
+            assert done.error is None
+            monkeypatch.chdir(tmp_path / "elsewhere")
+
+
 def test_modes_are_switched_once(studio, backend, listed):
     text, canny = {"mode": "text", "prompt": "a", "steps": 1}, {"mode": "canny", "prompt": "a", "photo": "photo.png", "steps": 1}
     list(studio.batch(listed({**text, "seed": 1}, {**canny, "seed": 2}, {**text, "seed": 3}, {**canny, "seed": 4})))
