@@ -75,7 +75,7 @@ class Settings:
     hf_provider: str = _variable(
         "FLUX_DEMO_HF_PROVIDER",
         "auto",
-        "which of Hugging Face's Inference Providers; auto is the first on your account that takes every size",
+        "which of Hugging Face's Inference Providers; auto is the first on your account that takes every size and setting",
     )
     zero_gpu: str | None = _variable("SPACES_ZERO_GPU", None, "`true` on a Space with ZeroGPU, set by Hugging Face there")
     zero_size: str = _variable("FLUX_DEMO_ZEROGPU", "large", "large: one mode on ZeroGPU; xlarge: all three, at twice the quota")

@@ -31,7 +31,7 @@ TOGETHER = {
 class Router(Wire):
     """Both hosts on one port: ``origin`` is the Hub, ``template`` the router's address for each provider."""
 
-    def __init__(self, providers: tuple[str, ...] = ("replicate", "fal-ai", "together")):
+    def __init__(self, providers: tuple[str, ...] = ("replicate", "nscale", "fal-ai", "together")):
         super().__init__()
         self.providers = providers  # that serve the model, in the account's order
         self.template = self.origin + "/{provider}"
@@ -61,7 +61,7 @@ class Router(Wire):
         return forms[path](asked)
 
     def _model(self) -> dict[str, Any]:
-        ids = {"fal-ai": "fal-ai/flux/dev", "together": "black-forest-labs/FLUX.1-dev", "replicate": "black-forest-labs/flux-dev"}
+        ids = {"fal-ai": "fal-ai/flux/dev", "together": MODEL, "replicate": "black-forest-labs/flux-dev", "nscale": MODEL}
         rows = [{"provider": name, "providerId": ids[name], "status": "live", "task": "text-to-image"} for name in self.providers]
         return {"_id": "1", "id": MODEL, "inferenceProviderMapping": rows}
 

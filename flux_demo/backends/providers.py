@@ -71,6 +71,11 @@ class Provider:
     any_size: bool = True  # False: only the provider's own 1024x1024
     extra: Callable[[GenerationRequest], Mapping[str, Any]] = lambda request: {}  # fields under the provider's own names
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether ``auto`` may choose it: what it does not take could be said only after the image."""
+        return self.any_size and not self.ignores
+
 
 # From each provider's documentation and the mapping in huggingface_hub 2.4.
 PROVIDERS: dict[str, Provider] = {
@@ -97,12 +102,12 @@ class Providers(Backend):
         self._owners = settings.hf_token  # used because the owner chose this backend by name; never for visitors who sign in
         self._visitors_pay = settings.visitors_pay
         self.title = WHO if self._provider == "auto" else f"{WHO} ({self._provider})"
-        self.repeatable = "seed" not in PROVIDERS.get(self._provider, Provider()).ignores  # auto: where it is not, the image's note says so
+        self.repeatable = "seed" not in PROVIDERS.get(self._provider, Provider()).ignores
 
     @property
     def notice(self) -> str:
         account = "the account that you sign in with" if self._visitors_pay else "the account of HF_TOKEN"
-        return f"Each image is charged to {account} at Hugging Face."
+        return " ".join((f"Each image is charged to {account} at Hugging Face.", *_left_out(self._provider)))
 
     def refusal(self, mode: Mode) -> Refusal | None:
         problem = self._problem(mode, signed_in=not self._visitors_pay)
@@ -168,22 +173,16 @@ class Providers(Backend):
             name = background.wait_for(background.start(lambda: self._worded(lambda: self._first(token), name), "providers"), wait)
         work = background.start(lambda: self._worded(lambda: self._asked(request, name, token), name), "providers")
         image = background.wait_for(work, wait)
-        ignored = PROVIDERS[name].ignores
-        notes = (
-            (f"{name} does not say whether it uses {_listed(ignored)}, so the recipe leaves {'it' if len(ignored) == 1 else 'them'} out.",)
-            if ignored
-            else ()
-        )
         libraries = {"huggingface_hub": version("huggingface_hub")}
-        return DrawnImage(image, _at(self._model, name), libraries=libraries, notes=notes, unused=ignored)
+        return DrawnImage(image, _at(self._model, name), libraries=libraries, notes=_left_out(name), unused=PROVIDERS[name].ignores)
 
     def _first(self, token: str) -> str:
-        """The first provider, in the account's own order, that serves the model in every offered size."""
+        """The first provider, in the account's own order, that serves the model in every offered size and with every setting."""
         from huggingface_hub import HfApi
 
         info = HfApi(token=token).model_info(self._model, expand=["inferenceProviderMapping"])
         for row in info.inference_provider_mapping or ():
-            if row.provider in PROVIDERS and PROVIDERS[row.provider].any_size and row.status == "live" and row.task == "text-to-image":
+            if row.provider in PROVIDERS and PROVIDERS[row.provider].takes_all and row.status == "live" and row.task == "text-to-image":
                 return str(row.provider)
         raise _not_served(self._model)
 
@@ -275,7 +274,7 @@ STATUSES: dict[int, tuple[type[FluxDemoError], str]] = {
 
 def _not_served(name: str) -> BackendUnavailable:
     return BackendUnavailable(
-        f"No provider that takes FLUX's sizes serves the model at present ({name}). Set FLUX_DEMO_HF_PROVIDER to one that https://huggingface.co/black-forest-labs/FLUX.1-dev lists, or choose another backend."
+        f"No provider that takes every size and setting serves the model at present ({name}). Set FLUX_DEMO_HF_PROVIDER to one that https://huggingface.co/black-forest-labs/FLUX.1-dev lists, or choose another backend."
     )
 
 
@@ -288,5 +287,8 @@ def _spoken(provider: str) -> str:
     return "Hugging Face" if provider == "auto" else provider
 
 
-def _listed(names: tuple[str, ...]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _left_out(provider: str) -> tuple[str, ...]:
+    """What is said of a provider that may not use every setting."""
+    *names, last = PROVIDERS.get(provider, Provider()).ignores or ("",)
+    used = " and ".join(filter(None, (", ".join(names), last)))
+    return (f"{provider} does not say whether it uses {used}, so the recipe leaves {'them' if names else 'it'} out.",) if last else ()

@@ -57,7 +57,7 @@ def test_a_token_for_downloads_never_makes_auto_take_it(chosen):
 
 @pytest.mark.parametrize(("provider", "title"), [("auto", "fal-ai"), ("fal-ai", "fal-ai"), ("together", "together")])
 def test_each_form_brings_the_image_and_its_recipe(router, chosen, provider, title):
-    """``auto`` passes over the first provider, which generates only squares."""
+    """``auto`` passes over the first two, of which one generates only squares, and the other does not say whether it uses the seed."""
     studio = Studio.from_settings(replace(chosen, hf_provider=provider))
     request = GenerationRequest("text", "a fox", seed=7, steps=9, guidance=2.5, size=SIZE)
     made = studio.generate(request)
@@ -102,6 +102,11 @@ def test_where_the_seed_may_not_be_used_each_repeat_is_said_to_be_charged(chosen
 def test_who_pays_is_said(chosen):
     assert Providers(chosen).notice == "Each image is charged to the account of HF_TOKEN at Hugging Face."
     assert "charged to the account that you sign in with" in Providers(replace(chosen, oauth_client="space")).notice
+
+
+def test_what_a_provider_may_ignore_is_said_before_it_is_asked(chosen):
+    said = Providers(replace(chosen, hf_provider="nscale")).notice
+    assert "nscale does not say whether it uses steps, guidance and seed" in said
 
 
 @pytest.fixture
