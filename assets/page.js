@@ -167,12 +167,14 @@
         const painter = event.target.matches?.("canvas") && event.target.closest(".painter");
         if (!painter) return;
         painter.dataset.strokes = Number(painter.dataset.strokes ?? 0) + 1;
+        painter.dataset.ahead = ""; // of the map, until ui/strokes.py answers the choice of another view
         // Gradio's editor paints only where it knows the pointer to be over the map. Of a mouse it is told before; a finger comes from nowhere.
         if (event.pointerType !== "mouse") event.target.dispatchEvent(new PointerEvent("pointermove", event));
     }, true);
     document.addEventListener("click", (event) => {
         const does = event.target.closest?.(".painter button")?.title;
         const kept = does && event.target.closest(".painter").dataset;
+        if (["Redo", "Undo", "Clear canvas"].includes(does)) kept.ahead = "";
         if (does === "Redo") kept.strokes = Number(kept.strokes ?? 0) + 1;
         else if (does === "Clear canvas") delete kept.strokes;
         else if (does === "Undo" && Number(kept.strokes)) kept.strokes -= 1;

@@ -27,7 +27,7 @@ from flux_demo.ui.said import REUSES_SEED, TAKES_RANDOM_SEED, said
 from flux_demo.ui.services import Services
 from flux_demo.ui.session import bind_session
 from flux_demo.ui.size_field import bind_size
-from flux_demo.ui.strokes import CHANGED_BY_A_STROKE, stroke_handler, view_handler
+from flux_demo.ui.strokes import CHANGED_BY_A_STROKE, PAINT_IS_IN_MAP_JS, stroke_handler, view_handler
 from flux_demo.ui.tab import build_tab
 from flux_demo.ui.tab_state import find_route
 from flux_demo.ui.turns import Turns
@@ -177,7 +177,9 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
     offered = ["use_as_map", "use_inverted"]
     bind([form["use_as_map"].click], lambda: {"as_map": True} | offers(None), form, ["as_map", *offered], queue=False)
     bind([form["use_inverted"].click], inverted, form, ["photo", "as_map", "map_note", *offered])
-    bind([form["view"].input], view_handler(services, mode), form, [*VIEWED, "view", "shown", "map_note"], trigger_mode="always_last")
+    views = [*VIEWED, "view", "shown", "map_note"]
+    chosen = bind([form["view"].input], view_handler(services, mode), form, views, trigger_mode="always_last")
+    chosen.then(None, None, None, js=PAINT_IS_IN_MAP_JS, api_visibility="private")
     strokes = stroke_handler(services, mode)
     bind([form["painter"].input], strokes, form, [*CHANGED_BY_A_STROKE], queue=False, trigger_mode="always_last")
     lower, upper = [option for option in mode.control.options if not option.is_switch]

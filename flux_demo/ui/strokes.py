@@ -21,6 +21,15 @@ from flux_demo.ui.visitor_store import VisitorStore, is_key
 from flux_demo.ui.workshop import choose_view, note_under, to_paint, under_paint, with_paint
 
 CHANGED_BY_A_STROKE = ("painter", "painting", "map", "shown", "map_note")
+# After the answer to the choice of a view: the editor gives its place to the map once that shows what was painted.
+PAINT_IS_IN_MAP_JS = """async () => {
+    await new Promise(requestAnimationFrame);
+    for (const painter of document.querySelectorAll(".painter[data-ahead]")) {
+        const pane = painter.closest(".pane");
+        await pane.querySelector(".pixels img")?.decode().catch(() => {});
+        if (!pane.querySelector(".view input[value=paint]:checked")) delete painter.dataset.ahead;
+    }
+}"""
 _LOCKS = tuple(threading.Lock() for _ in range(64))
 
 

@@ -162,13 +162,22 @@ def test_a_stroke_is_in_the_map_a_while_after_it_too_and_the_editor_stays_as_it_
     give_photo(page, "depth", photo_file)
     before = source(page, "#map-depth")
     choose_size(page, SMALL)
-    changed(page, "#map-depth", before)
+    drawn = pixels(changed(page, "#map-depth", before))
     prompt_field(page).fill("a red cube on snow")
     set_steps(page, 1)
     x, y = open_editor(page)
     stroke(page, x, y)
     page.wait_for_timeout(1000)
+    late = []
+    page.route("**/queue/join*", lambda route: late.append(route), times=1)
     view(page, "Map")
+    while not late:
+        page.wait_for_timeout(50)
+    expect(page.locator("#painter-depth canvas").first).to_be_visible()  # the map of before is not: it has no paint yet
+    expect(page.locator("#map-depth")).to_be_hidden()
+    late[0].continue_()
+    expect(page.locator("#map-depth")).to_be_visible()
+    assert (pixels(served(page, "#map-depth")) != drawn).any()
     expect(page.get_by_text("Painted by hand.").locator("visible=true")).to_be_visible()
     sent = [page.locator(".note:visible [data-map]").get_attribute("data-map")]
     view(page, "Paint")
