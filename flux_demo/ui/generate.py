@@ -27,6 +27,7 @@ from flux_demo.ui.visitor_store import is_key
 from flux_demo.ui.workshop import MAP
 
 BUSY = ("running", "stopping")  # what ``run_state`` is for as long as the page tells of a run
+UNDER_WAY = {"run": gr.update(interactive=False), "stop": gr.update(interactive=True), "run_state": "running"}
 IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False), "run_state": "idle"}
 FAILED = IDLE | {"run_state": "failed"}
 
@@ -127,7 +128,9 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, known:
     ``known`` is the window's form, and changes with it: it tells at the end whether the image is of what the form says by then.
     """
     seen, told = 0, None
-    yield {} if run.stopping else {"run_state": "running"}  # a late answer to a change in the form may have said otherwise
+    # A late answer to a change in the form may have said otherwise, and so does the last answer of a run that ended just before the click:
+    # Gradio delivers that twice.
+    yield {} if run.stopping else UNDER_WAY
     for _ in run.watched():
         if run.done.is_set():
             break

@@ -145,7 +145,8 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
         api_visibility="private",
     )
     shown = [*SHOWN_BY_A_RUN, *actions(), *(SHOWN_OF_A_MAP if mode.control else ())]
-    limits = {"concurrency_id": "run", "concurrency_limit": MAX_RUNS}
+    # A click between a run's last answer and the end of its stream counts too; Gradio would skip it.
+    limits = {"concurrency_id": "run", "concurrency_limit": MAX_RUNS, "trigger_mode": "multiple"}
     runs = [bind([form["run"].click], run_handler(services, mode), form, shown, options, **limits)]
     if mode.control:
         runs.append(bind([form["compare"].click], compare_handler(services, mode), form, shown, options, **limits))

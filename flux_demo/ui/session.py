@@ -17,7 +17,7 @@ from flux_demo.ui.events import Form, bind
 from flux_demo.ui.fetch import SETTINGS
 from flux_demo.ui.files import received, served_again
 from flux_demo.ui.filling import LINKED, from_query, usable
-from flux_demo.ui.generate import SHOWN_BY_A_RUN, watch, whole
+from flux_demo.ui.generate import SHOWN_BY_A_RUN, UNDER_WAY, watch, whole
 from flux_demo.ui.history import Entry, actions, displayed, displayed_names, history_shown
 from flux_demo.ui.partial import partial_before
 from flux_demo.ui.run import MAX_RUNS
@@ -109,8 +109,7 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
             if entry:
                 values |= displayed(entry)
             if (run := services.runs.find(visitor, name)) and not run.done.is_set():
-                busy = {"run": gr.update(interactive=False), "stop": gr.update(interactive=True), "run_state": "running"}
-                values |= busy | {"following": id(run), "status": html.says("Finding your run", "busy")}
+                values |= UNDER_WAY | {"following": id(run), "status": html.says("Finding your run", "busy")}
             elif what := lost(services.album.visitors, visitor, name, clicked):
                 values["status"] = html.says(what, "problem")
             answer |= {f"{name}__{each}": value for each, value in values.items()}

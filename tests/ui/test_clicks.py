@@ -61,7 +61,7 @@ def test_whatever_a_request_says_of_its_clicks_is_taken(visitors, clicked):
     assert lost(visitors, new_key(), "text", clicked) == ""
 
 
-def test_a_click_that_the_server_never_got_is_said(visit):
+def test_a_click_that_the_server_never_got_is_said_and_one_at_the_end_of_a_run_counts(visit, held_steps):
     page = visit()
     prompt_field(page).fill("a red cube")
     with page.expect_response(lambda response: "a red cube" in (response.request.post_data or "")):
@@ -71,7 +71,21 @@ def test_a_click_that_the_server_never_got_is_said(visit):
     page.locator("#status-text").get_by_text(NOT_ARRIVED).wait_for()  # Gradio's page opens anew once the server answers
     expect(prompt_field(page)).to_have_value("a red cube")
     run(page)
-    page.locator("#status-text").get_by_text("Done in").wait_for()
+    held_steps.release()
+    stop, generate = (page.get_by_role("button", name=name, exact=True).locator("visible=true") for name in ("Stop", "Generate"))
+    expect(stop).to_be_enabled()
+    page.evaluate(
+        """(button) => new MutationObserver((_, observer) => {  // no hand is as fast
+            if (!button.disabled) { observer.disconnect(); button.click(); }
+        }).observe(button, { attributes: true })""",
+        generate.element_handle(),
+    )
+    page.locator("#history img").wait_for()
+    page.locator("#status-text .step").wait_for()  # of the second image
+    expect(stop).to_be_enabled()
+    expect(generate).to_be_disabled()
+    held_steps.release()
+    expect(page.locator("#history img")).to_have_count(2)
 
 
 def test_a_run_that_ended_with_the_program_is_said(chromium, tmp_path):
