@@ -70,11 +70,20 @@
     }, true);
     document.addEventListener("input", (event) => {
         const field = event.target.closest?.(".typed");
-        const value = event.target.value;
-        if (!field) return;
-        window.doneWhileOpening.typed[field.id] = /number|range/.test(event.target.type) && value ? Number(value) : value;
-        keep(field.id, window.doneWhileOpening.typed[field.id]);
+        const { type, value, checked } = event.target;
+        if (!field || type === "text" && field.matches(".size")) return;
+        const put = type === "checkbox" ? checked : /number|range|radio/.test(type) && value && !isNaN(value) ? Number(value) : value;
+        window.doneWhileOpening.typed[field.id] = put;
+        keep(field.id, put);
     }, true);
+
+    // The list of sizes tells nobody but Gradio what was chosen in it, and shows that in words, such as "512 × 512, square".
+    let sizeBefore = "";
+    document.addEventListener("focusin", ({ target }) => { sizeBefore = target.value; });
+    document.addEventListener("focusout", ({ target }) => setTimeout((before) => {
+        const field = target.closest(".size.typed"), sides = field && target.value !== before && /(\d+)\D+(\d+)/.exec(target.value);
+        if (sides) keep(field.id, `${sides[1]}x${sides[2]}`);
+    }, 0, sizeBefore));
 
     // A click on Generate waits until the form is as it was left and the page knows whose it is, ten seconds at most.
     const isReady = () => window.doneWhileOpening.over && localStorage.getItem("flux_demo_visitor");

@@ -27,7 +27,7 @@ from flux_demo.ui.tab import fields_of
 from flux_demo.ui.visitor_store import is_key, new_key
 
 FOLLOWING = ("prompt", "seed", "size")  # go along from tab to tab
-TYPED = ("prompt", "seed", "steps", "guidance")  # of class "typed", with their name and mode as id: see assets/opening.js
+TYPED = ("prompt", "seed", "steps", "guidance")  # that a person may be faster with than the page
 LOAD_JS = f"(visitor) => [visitor, window.location.search, ({SINCE_JS})(), window.doneLately()]"
 # The link has been read: a reload is to bring back what the person made of it, and not the link once more.
 DONE_WHILE_OPENING_JS = """() => {
@@ -101,7 +101,8 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
         answer: dict[str, Any] = {"visitor": visitor, **history_shown(history)}
         for name, mode in MODES.items():
             kept_form = _kept_form(services, visitor, mode)
-            values: dict[str, Any] = kept_form | _not_kept(services, visitor, name, lately) | {"known": defaults[name] | kept_form}
+            not_kept = _taken(services, mode, _not_kept(services, visitor, name, lately, defaults[name]))
+            values: dict[str, Any] = kept_form | not_kept | {"known": defaults[name] | kept_form}
             entry = next((each for each in history if each.recipe.mode == name), None)
             partial = partial_before(services.album, visitor, name)
             if partial and (entry is None or entry.recipe.created <= partial.recipe.created):
@@ -124,20 +125,31 @@ def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
     names = fields_of(mode)
     # An emptied number comes back as the default: Gradio would make the least of it.
     kept = {name: value for name, value in services.album.visitors.form(visitor, mode.name).items() if name in names and value is not None}
-    # The mode may run elsewhere than it did: what the route does not take is left to its own default.
-    settings = {name: str(whole(kept[name])) for name in SETTINGS if name in kept}
-    taken, _ = usable(services.studio, mode, settings)
-    kept = {name: value for name, value in kept.items() if name not in settings or name in taken}
+    kept = _taken(services, mode, kept)
     if "photo" in kept:
         kept["photo"] = served_again(kept["photo"], services.album.visitors.file(visitor, f"photo-{mode.name}"))
     return kept
 
 
-def _not_kept(services: Services, visitor: str, mode: str, lately: Any) -> dict[str, Any]:
-    """What was typed in this window after the form was kept last: the program did not answer then. Anybody may send anything in its place."""
+def _taken(services: Services, mode: Mode, form: dict[str, Any]) -> dict[str, Any]:
+    """Without what the mode's route does not take, which is left to its default: the mode may run elsewhere than it did."""
+    settings = {name: str(whole(form[name])) for name in SETTINGS if name in form}
+    taken, _ = usable(services.studio, mode, settings)
+    return {name: value for name, value in form.items() if name not in settings or name in taken}
+
+
+def _not_kept(services: Services, visitor: str, mode: str, lately: Any, defaults: dict[str, Any]) -> dict[str, Any]:
+    """What was put in in this window after the form was kept last: the program did not answer then.
+
+    Anybody may send anything in its place, so a photo is none of it: Gradio would serve the file of any path.
+    """
     since = time.time() - services.album.visitors.changed(visitor, mode)
-    typed = {name: _done_within(since, lately, f"{name}-{mode}") for name in TYPED}
-    return {name: value for name, value in typed.items() if isinstance(value, str if name in FOLLOWING else int | float)}
+    values = {name: _done_within(since, lately, f"{name}-{mode}") for name in defaults if name != "photo"}
+    return {name: value for name, value in values.items() if value is not None and _kind(value) == _kind(defaults[name])}
+
+
+def _kind(value: Any) -> str:
+    return "switch" if isinstance(value, bool) else "number" if isinstance(value, int | float) else "text"
 
 
 def _chosen_tab(services: Services, visitor: str, lately: Any) -> Any:

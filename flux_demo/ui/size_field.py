@@ -30,10 +30,15 @@ SWAP_JS = r"""(size) => {
 }"""
 
 
-def build_size(form: dict[str, Any], state: dict) -> None:
+def build_size(form: dict[str, Any], state: dict, mode: Mode) -> None:
     """Lay out the field; ``ratios`` are a button for each offered size."""
     form["size"] = gr.Dropdown(
-        label="Size", info="width × height; type any multiple of 16", allow_custom_value=True, elem_classes="size", **state["size"]
+        label="Size",
+        info="width × height; type any multiple of 16",
+        allow_custom_value=True,
+        elem_id=f"size-{mode.name}",
+        elem_classes=["size", "typed"],
+        **state["size"],
     )
     form["ratios"] = []
     with gr.Row(elem_classes="ratios"):

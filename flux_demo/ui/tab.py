@@ -74,10 +74,16 @@ def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
                 )
                 _example_photos(form, studio, mode)
                 form["as_map"] = gr.Checkbox(
-                    label="My image is already a map", info="Follow it as it is.", elem_classes=["switch", "as-map"], container=False
+                    label="My image is already a map",
+                    info="Follow it as it is.",
+                    elem_id=f"as_map-{mode.name}",
+                    elem_classes=["switch", "as-map", "typed"],
+                    container=False,
                 )
             form["sample_note"] = gr.HTML(**state["sample_note"])
-            form["sample"] = gr.Radio(label="Sample image", elem_classes="choices", **state["sample"])
+            form["sample"] = gr.Radio(
+                label="Sample image", elem_id=f"sample-{mode.name}", elem_classes=["choices", "typed"], **state["sample"]
+            )
         with gr.Column(elem_classes="pane", min_width=0):
             gr.HTML(html.heading(mode.control.title))
             form["map"] = gr.Image(
@@ -96,16 +102,17 @@ def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
                 form["use_as_map"] = gr.Button("Use as map", size="sm", visible=False, elem_classes="use-as-map")
                 form["use_inverted"] = gr.Button("Use as map, inverted", size="sm", visible=False, elem_classes="use-as-map")
             with gr.Column(elem_classes="drawing", min_width=0, **state["own"]) as form["drawing"]:
-                form["fit"] = gr.Radio(list(FITS), value="crop", label="Fit", elem_classes="choices")
+                form["fit"] = gr.Radio(list(FITS), value="crop", label="Fit", elem_id=f"fit-{mode.name}", elem_classes=["choices", "typed"])
                 for option in mode.control.options:
-                    form[option.name] = _option(option)
+                    form[option.name] = _option(option, mode)
                 if mode.control.kind == "canny":
                     form["auto"] = gr.Button("Auto thresholds", size="sm", elem_classes="auto")
 
 
-def _option(option: Option) -> gr.components.Component:
+def _option(option: Option, mode: Mode) -> gr.components.Component:
+    name = f"{option.name}-{mode.name}"
     if option.is_switch:
-        return gr.Checkbox(value=bool(option.default), label=option.label, elem_classes="switch", container=False)
+        return gr.Checkbox(value=bool(option.default), label=option.label, elem_id=name, elem_classes=["switch", "typed"], container=False)
     return gr.Slider(
         option.minimum,
         option.maximum,
@@ -114,7 +121,8 @@ def _option(option: Option) -> gr.components.Component:
         label=option.label,
         info=option.help,
         buttons=[],
-        elem_classes="dial",
+        elem_id=name,
+        elem_classes=["dial", "typed"],
     )
 
 
@@ -158,7 +166,7 @@ def _for_mini(studio: Studio, mode: Mode) -> bool:
 
 def _settings(form: Form, state: dict, mode: Mode) -> None:
     with gr.Accordion("Settings", open=True, elem_classes="settings"):
-        build_size(form, state)
+        build_size(form, state, mode)
         with gr.Row(elem_classes="fields"):
             form["seed"] = gr.Textbox(
                 label="Seed",
@@ -169,7 +177,12 @@ def _settings(form: Form, state: dict, mode: Mode) -> None:
                 elem_classes=["seed", "typed"],
             )
             form["count"] = gr.Radio(
-                list(range(1, MOST_AT_ONCE + 1)), value=1, label="Images", info="with consecutive seeds", elem_classes="choices"
+                list(range(1, MOST_AT_ONCE + 1)),
+                value=1,
+                label="Images",
+                info="with consecutive seeds",
+                elem_id=f"count-{mode.name}",
+                elem_classes=["choices", "typed"],
             )
         with gr.Row(elem_classes="fields"):
             dial: dict[str, Any] = {"buttons": [], "elem_classes": ["dial", "typed"]}

@@ -1,6 +1,7 @@
 """A click whose image never came: the next page says what became of it."""
 
 import math
+import re
 import threading
 
 import pytest
@@ -13,7 +14,7 @@ from flux_demo.ui.run import StillRunning
 from flux_demo.ui.visitor_store import VisitorStore, new_key
 from tests.starting import free_port, started
 from tests.ui.conftest import PATIENCE_MS, SMALL
-from tests.ui.driving import choose_size, prompt_field, run, seed_field, set_steps
+from tests.ui.driving import choose_size, field, prompt_field, run, seed_field, set_steps
 
 WITHOUT_WARM_UP = "import sys, app; app._warm_up = lambda studio: None; sys.exit(app.main(sys.argv[2:]))"
 
@@ -70,8 +71,8 @@ def test_a_click_that_the_server_never_got_is_said_and_one_at_the_end_of_a_run_c
     run(page)
     page.locator("#status-text").get_by_text(NOT_ARRIVED).wait_for()  # Gradio's page opens anew once the server answers
     expect(prompt_field(page)).to_have_value("a red cube")
-    run(page)
     held_steps.release()
+    run(page)
     stop, generate = (page.get_by_role("button", name=name, exact=True).locator("visible=true") for name in ("Stop", "Generate"))
     expect(stop).to_be_enabled()
     page.evaluate(
@@ -103,10 +104,19 @@ def test_a_run_that_ended_with_the_program_is_said(chromium, tmp_path):
             program.kill()
             prompt_field(page).fill("a red cube on grass")
             seed_field(page).fill("12")
+            choose_size(page, "256x128")
+            page.get_by_role("radio", name="3", exact=True).locator("visible=true").check()
+            page.get_by_role("tab", name="Depth", exact=True).click()
+            field(page, "Near clip").fill("0.25")
+            page.get_by_role("radio", name="Pad", exact=True).locator("visible=true").check()
+            page.get_by_label("Invert depth").locator("visible=true").check()
+            page.get_by_role("tab", name="Text", exact=True).click()
         with started("--port", port, python=("-c", WITHOUT_WARM_UP), FLUX_DEMO_OUTPUTS=str(tmp_path)):  # it generates nothing
             page.locator("#status-text").get_by_text(CUT_SHORT).wait_for()
             expect(prompt_field(page)).to_have_value("a red cube on grass")  # which was typed while there was no program
             expect(seed_field(page)).to_have_value("12")
+            expect(page.get_by_label("Size", exact=True).locator("visible=true")).to_have_value(re.compile("256.*128"))
+            expect(page.get_by_role("radio", name="3", exact=True).locator("visible=true")).to_be_checked()
             expect(page.get_by_role("tab", name="Text", exact=True)).to_have_attribute("aria-selected", "true")
             second = visitor.new_page()  # whose later words count more
             second.goto(address)
@@ -117,6 +127,10 @@ def test_a_run_that_ended_with_the_program_is_said(chromium, tmp_path):
             expect(prompt_field(page)).to_have_value("a blue cone")
             page.goto(f"{address}?prompt=a+white+sphere")
             expect(prompt_field(page)).to_have_value("a white sphere")
+            page.get_by_role("tab", name="Depth", exact=True).click()
+            expect(field(page, "Near clip")).to_have_value("0.25")
+            expect(page.get_by_role("radio", name="Pad", exact=True).locator("visible=true")).to_be_checked()
+            expect(page.get_by_label("Invert depth").locator("visible=true")).to_be_checked()
 
 
 @pytest.mark.browser

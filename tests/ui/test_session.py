@@ -7,7 +7,16 @@ import zipfile
 
 from playwright.sync_api import expect
 
-from flux_demo.ui.visitor_store import KEPT, VisitorStore
+from flux_demo.gallery import Gallery
+from flux_demo.modes import MODES
+from flux_demo.settings import Settings
+from flux_demo.studio import Studio
+from flux_demo.ui.history import Album
+from flux_demo.ui.run import Runs
+from flux_demo.ui.services import Services
+from flux_demo.ui.session import opening
+from flux_demo.ui.turns import Turns
+from flux_demo.ui.visitor_store import KEPT, VisitorStore, new_key
 from tests.ui.conftest import SMALL
 from tests.ui.driving import (
     choose_size,
@@ -67,6 +76,29 @@ def test_a_photo_and_its_map_come_back_and_the_prompt_follows_to_another_tab(vis
     page.locator("#photo-canny img").wait_for()
     page.wait_for_timeout(1000)
     assert len(posts) < 40  # no event leads to itself
+
+
+def test_of_what_was_put_in_while_the_program_was_down_only_what_can_stand_in_the_form_comes_back(recording_backend, photo_file, tmp_path):
+    studio = Studio(Settings(outputs=str(tmp_path)), [recording_backend("mini", step_range=range(1, 51))], Gallery(tmp_path))
+    visitors, key = VisitorStore(tmp_path), new_key()
+    services = Services(studio, Album(studio.gallery, visitors, {}), Runs(), Turns())
+    form = {
+        "prompt": None,
+        "steps": 28,
+        "size": "512x512",
+        "count": 1,
+        "fit": "crop",
+        "as_map": False,
+        "low": 50,
+        "high": 200,
+        "photo": None,
+    }
+    good = {"prompt": "a red cube", "size": "512x256", "count": 2, "fit": "pad", "as_map": True, "low": 60}
+    for values in (good, {"photo": str(photo_file), "steps": 51, "count": "2", "as_map": 1, "fit": True, "low": {}, "high": "1"}):
+        lately = {f"{name}-canny": [value, 1.0] for name, value in values.items()}
+        opened = opening(services, {mode: form for mode in MODES})(visitor=key, query="", clicked=None, lately=lately)
+        back = {name: opened[f"canny__{name}"] for name in form if f"canny__{name}" in opened}
+        assert back == (good if values is good else {})
 
 
 def test_a_seed_follows_to_another_tab_and_so_does_a_random_one(visit):
