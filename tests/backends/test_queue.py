@@ -180,7 +180,7 @@ def test_a_free_place_is_not_kept_for_a_visitor_who_may_not_take_it(slow):
 def test_a_visitor_has_two_runs_waiting_and_no_more(slow):
     studio, _ = slow()
     runs = [follow_as(studio, seed, ANNA) for seed in range(MAX_OF_A_CLIENT)]
-    with pytest.raises(Busy, match="of yours"):
+    with pytest.raises(Busy, match="You already have"):
         follow_as(studio, 9, ANNA)
     runs.append(follow_as(studio, 10, BERT))
     runs.pop(0).close()
