@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Iterable
-from os.path import expanduser, isfile
+from os.path import expanduser, isfile  # of text: as a Path, neither an empty name nor ./ would be left
 
 from flux_demo.engine.presets import PRESETS
 from flux_demo.experiments.axes import axis_names

@@ -74,9 +74,8 @@ def run(
     ``on_route`` is told where a mode runs before its first line does.
     Raises InvalidRequest for a file that cannot be read, and, while it runs, when no image can be kept any more.
     """
-    folder = (
-        expanded(source).parent if isinstance(source, str | os.PathLike) else Path()
-    ).absolute()  # the caller may go elsewhere between two lines
+    folder = expanded(source).parent if isinstance(source, str | os.PathLike) else Path()
+    folder = folder.absolute()  # the caller may go elsewhere between two lines
     if not isinstance(source, Iterable | os.PathLike) or isinstance(source, Mapping | bytes):
         raise InvalidRequest(f"{shortened(source)} is not a list of requests. Give the path of a file, or a list of dicts.")
     if not isinstance(seeds, Mapping | None):

@@ -51,7 +51,7 @@ class Estimator:
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         try:
-            return self._seen(pixels)
+            return self._infer(pixels)
         except FluxDemoError:
             raise
         except Exception as error:
@@ -60,7 +60,7 @@ class Estimator:
                 raise
             raise failure.kind(failure.worded("Close other programs and try again.")) from error
 
-    def _seen(self, pixels: np.ndarray) -> np.ndarray:
+    def _infer(self, pixels: np.ndarray) -> np.ndarray:
         import torch
         from PIL import Image
 

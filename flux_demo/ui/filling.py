@@ -16,7 +16,7 @@ from flux_demo.ui import html
 from flux_demo.ui.run import MOST_AT_ONCE
 from flux_demo.ui.said import said
 from flux_demo.ui.size_field import checked_size
-from flux_demo.ui.tab_state import FITS, tab_state
+from flux_demo.ui.tab_state import FITS, find_route, settings_state
 
 OPTIONS = tuple(dict.fromkeys(option.name for mode in MODES.values() if mode.control for option in mode.control.options))
 FOR_EVERY_MODE = ("mode", "prompt", "seed", "count", "size", "steps", "guidance", "preset")
@@ -30,7 +30,7 @@ NOT_FROM_LINK = "The link has values that cannot be used here: {names}. Check th
 
 def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """The values as the tab's fields hold them, and the labels of those that cannot be used where the mode runs."""
-    state = tab_state(studio, mode)
+    state = settings_state(find_route(studio, mode), mode)
     readers: dict[str, Callable[[str], Any]] = {
         "prompt": str,
         "seed": lambda text: str(parse_seed(text)),
@@ -84,7 +84,7 @@ def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
 
 def linked_defaults(studio: Studio, mode: Mode) -> dict[str, Any]:
     """What a link need not say."""
-    state = tab_state(studio, mode)
+    state = settings_state(find_route(studio, mode), mode)
     defaults = {"count": 1, "preset": state["preset"]["value"]}
     if mode.control:
         defaults |= {"fit": FITS[0][1], "sample": state["sample"]["value"]} | {

@@ -30,13 +30,6 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
     """By component name the properties that follow from the routes."""
     route, lacking = find_route(studio, mode), what_to_fetch(studio, mode)
     dials = route.dials if isinstance(route, Route) else None
-    own_photos = dials is None or dials.own_photos
-    presets = dials.presets if dials else ()
-    sizes = offered_sizes(route, mode)
-    low, high = dials.guidance_range if dials else (1, 100)
-    if dials and dials.guidance_open:
-        low += 0.1
-    steps_info = f"{dials.quality_steps} for best quality" if dials and dials.quality_steps else "more steps take longer"
     values: dict[str, dict[str, Any]] = {
         "where": {"value": where(studio, mode, route)},
         "run": {"visible": dials is not None},
@@ -46,6 +39,22 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
             "value": str(I18nData("Fetch the content filter" if lacking == "filter" else f"Fetch FLUX for {mode.title.lower()}")),
             "visible": lacking is not None,
         },
+        **settings_state(route, mode),
+    }
+    values |= {f"send_{other.name}": {"visible": takes_photos(studio, other)} for other in MODES.values() if other.control}
+    return values | (_map_state(mode, dials.sample_pictures if dials else 0, dials is None or dials.own_photos) if mode.control else {})
+
+
+def settings_state(route: Route | NoRoute, mode: Mode) -> dict[str, dict[str, Any]]:
+    """By component name the choices, ranges and defaults of what a person sets. Looks at no file."""
+    dials = route.dials if isinstance(route, Route) else None
+    presets = dials.presets if dials else ()
+    sizes = offered_sizes(route, mode)
+    low, high = dials.guidance_range if dials else (1, 100)
+    if dials and dials.guidance_open:
+        low += 0.1
+    steps_info = f"{dials.quality_steps} for best quality" if dials and dials.quality_steps else "more steps take longer"
+    values: dict[str, dict[str, Any]] = {
         "size": {"choices": sizes, "value": sizes[0][1]},
         "steps": {
             "minimum": dials.step_range[0] if dials else 1,
@@ -56,8 +65,14 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
         "guidance": {"minimum": low, "maximum": high, "value": dials.guidance if dials else mode.guidance},
         "preset": {"choices": html.presets(presets), "value": presets[0] if presets else None, "visible": len(presets) > 1},
     }
-    values |= {f"send_{other.name}": {"visible": takes_photos(studio, other)} for other in MODES.values() if other.control}
-    return values | (_map_state(mode, dials.sample_pictures if dials else 0, own_photos) if mode.control else {})
+    if mode.control:
+        samples = dials.sample_pictures if dials else 0
+        values["sample"] = {
+            "choices": [(f"{I18nData('Sample image')} {number + 1}", number) for number in range(samples)],
+            "value": 0 if samples else None,
+            "visible": dials is not None and not dials.own_photos,
+        }
+    return values
 
 
 def offered_sizes(route: Route | NoRoute, mode: Mode) -> list[tuple[str, str]]:
@@ -92,10 +107,5 @@ def _map_state(mode: Mode, samples: int, own_photos: bool) -> dict[str, dict[str
         "view": {"visible": own_photos},
         "compare": {"visible": own_photos},
         "map_note": {"value": note},
-        "sample": {
-            "choices": [(f"{I18nData('Sample image')} {number + 1}", number) for number in range(samples)],
-            "value": 0 if samples else None,
-            "visible": not own_photos,
-        },
         "sample_note": {"value": html.sample_note(samples), "visible": not own_photos},
     }
