@@ -71,7 +71,6 @@ def test_a_click_that_the_server_never_got_is_said_and_one_at_the_end_of_a_run_c
     run(page)
     page.locator("#status-text").get_by_text(NOT_ARRIVED).wait_for()  # Gradio's page opens anew once the server answers
     expect(prompt_field(page)).to_have_value("a red cube")
-    held_steps.release()
     run(page)
     stop, generate = (page.get_by_role("button", name=name, exact=True).locator("visible=true") for name in ("Stop", "Generate"))
     expect(stop).to_be_enabled()
@@ -81,6 +80,7 @@ def test_a_click_that_the_server_never_got_is_said_and_one_at_the_end_of_a_run_c
         }).observe(button, { attributes: true })""",
         generate.element_handle(),
     )
+    held_steps.release()
     page.locator("#history img").wait_for()
     page.locator("#status-text .step").wait_for()  # of the second image
     expect(stop).to_be_enabled()
