@@ -70,7 +70,7 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, pa
         except Exception as error:
             return quiet | {"restore_note": html.says(html.sentence(error), "problem"), **_offers()}
 
-    bind([everywhere["dropped"].upload], dropped_in, flat, [*values, "offered", *_offers()], PHOTOS)
+    bind([everywhere["dropped"].upload], dropped_in, flat, [*values, "offered", *_offers()], PHOTOS, trigger_mode="always_last")
     _bind_note(studio, flat, values)
     for follows_photo in (mode for mode in MODES.values() if mode.control):
         _bind_offer(follows_photo, flat)
@@ -180,4 +180,6 @@ def _bind_example_photos(form: Form) -> None:
     def choose(event: gr.SelectData) -> str:
         return paths[event.index]
 
-    form["example_photos"].select(choose, None, form["photo"], queue=False, show_progress="hidden", api_visibility="private")
+    form["example_photos"].select(
+        choose, None, form["photo"], queue=False, trigger_mode="multiple", show_progress="hidden", api_visibility="private"
+    )

@@ -90,6 +90,7 @@ def _bind_images(services: Services, flat: Form) -> None:
         [flat["history"], flat["visitor"], *(flat[f"{mode}__{each}"] for mode in MODES for each in ("last", "known", "run_state"))],
         [flat[name] for name in chosen],
         queue=False,
+        trigger_mode="multiple",  # "always_last" would repeat the data of the first event
         show_progress="hidden",
         api_visibility="private",
     )
@@ -132,7 +133,8 @@ def _bind_delete_all(services: Services, flat: Form) -> None:
         return gone | told | history_shown([]) | delete_strip(services.album.visitors, visitor)
 
     outputs = [*_may_be_gone(), "strip"]
-    bind([flat["delete_all"].click], delete_all, flat | {"sure": flat["query"]}, outputs, _states(), js=_sure("--delete-all"))
+    form = flat | {"sure": flat["query"]}
+    bind([flat["delete_all"].click], delete_all, form, outputs, _states(), js=_sure("--delete-all"), trigger_mode="multiple")
 
 
 def _sure(name: str) -> str:
@@ -184,7 +186,9 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
         kept = {f"{mode}__{name}": value for name, value in displayed(history[0]).items()}
         return kept | history_shown(history) | {f"{mode}__status": html.says("The partial image is kept.")}
 
-    bind([flat[f"{mode}__delete"].click], delete, form, outputs, queue=False, js=_sure("--delete-image"))
+    # Whoever said no and clicks again is asked again, also while the first answer is under way.
+    sure = _sure("--delete-image")
+    bind([flat[f"{mode}__delete"].click], delete, form, outputs, queue=False, js=sure, trigger_mode="multiple")
     bind([flat[f"{mode}__keep"].click], keep, form, outputs, queue=False)
 
 

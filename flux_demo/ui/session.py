@@ -40,12 +40,18 @@ DONE_WHILE_OPENING_JS = """() => {
     return FIELDS.map((field) => typed[field] ?? { __type__: "update" });
 }""".replace("FIELDS", json.dumps([f"{name}-{mode}" for mode in MODES for name in TYPED])).replace("LINKED", json.dumps(LINKED))
 
+TAB_JS = """await new Promise(requestAnimationFrame);
+    const tab = document.querySelector("#modes [role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "") ?? "";"""
 # A tab that the page chose itself, for an image that was sent on or restored. While the page opens, the choice is not a person's.
-TAB_IN_SIGHT_JS = """async (visitor) => {
-    await new Promise(requestAnimationFrame);
-    const tab = document.querySelector("#modes [role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "");
-    return [window.doneWhileOpening.over ? visitor : "", tab ?? ""];
-}"""
+TAB_IN_SIGHT_JS = f"""async (visitor) => {{
+    {TAB_JS}
+    return [window.doneWhileOpening.over ? visitor : "", tab];
+}}"""
+# Asked of the page, because Gradio gives the last of several events the data of the first.
+CHOSEN_TAB_JS = f"""async (_, ...others) => {{
+    {TAB_JS}
+    return [tab, ...others];
+}}"""
 # The tab that a person chose before the page knew whose it is, if they chose one.
 TAB_WHILE_OPENING_JS = """(visitor, tab, ...fields) => {
     return [visitor, window.doneWhileOpening.tab?.replace(/^tab-|-button$/g, "") ?? "", ...fields];
@@ -101,8 +107,8 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
         answer: dict[str, Any] = {"visitor": visitor, **history_shown(history)}
         for name, mode in MODES.items():
             kept_form = _kept_form(services, visitor, mode)
-            not_kept = _taken(services, mode, _not_kept(services, visitor, name, lately, defaults[name]))
-            values: dict[str, Any] = kept_form | not_kept | {"known": defaults[name] | kept_form}
+            values = _taken(services, mode, kept_form | _not_kept(services, visitor, name, lately, defaults[name]))
+            values["known"] = defaults[name] | {each: value for each, value in kept_form.items() if each in values}
             entry = next((each for each in history if each.recipe.mode == name), None)
             partial = partial_before(services.album, visitor, name)
             if partial and (entry is None or entry.recipe.created <= partial.recipe.created):
@@ -125,7 +131,6 @@ def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
     names = fields_of(mode)
     # An emptied number comes back as the default: Gradio would make the least of it.
     kept = {name: value for name, value in services.album.visitors.form(visitor, mode.name).items() if name in names and value is not None}
-    kept = _taken(services, mode, kept)
     if "photo" in kept:
         kept["photo"] = served_again(kept["photo"], services.album.visitors.file(visitor, f"photo-{mode.name}"))
     return kept
@@ -235,8 +240,8 @@ def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form
     before, carried = gr.State(modes[0]), gr.State({})
     components = [forms[mode][name] for mode in modes for name in FOLLOWING]
 
-    def chosen(event: gr.SelectData, visitor: Any, old: str, came: dict, *values: Any) -> list[Any]:
-        new = next((name for name, mode in MODES.items() if mode.title == event.value), modes[0])
+    def chosen(tab: Any, visitor: Any, old: str, came: dict, *values: Any) -> list[Any]:
+        new = tab if tab in MODES else modes[0]
         if is_key(visitor):
             services.album.visitors.change_form(visitor, "", {"tab": new})
         table = {mode: dict(zip(FOLLOWING, values[index * 3 : index * 3 + 3], strict=True)) for index, mode in enumerate(modes)}
@@ -253,11 +258,13 @@ def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form
 
     everywhere["tabs"].select(
         chosen,
-        [everywhere["visitor"], before, carried, *components],
+        [everywhere["query"], everywhere["visitor"], before, carried, *components],
         [before, carried, *components],
         preprocess=False,
         queue=False,
+        trigger_mode="always_last",
         show_progress="hidden",
+        js=CHOSEN_TAB_JS,
         api_visibility="private",
     )
 

@@ -1,0 +1,84 @@
+"""Whoever is faster than the connection: what is done while the answer to the same thing before is under way counts too."""
+
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.ui.driving import prompt_field, run, served, set_steps
+
+
+@contextmanager
+def answers_held(page, words):
+    """Requests whose body has these words wait until the end of the block; gives those that have come."""
+    held = []
+    page.route("**/run/predict*", lambda route: held.append(route) if words in (route.request.post_data or "") else route.continue_())
+    yield held
+    for route in held:
+        route.continue_()
+    page.unroute("**/run/predict*")
+
+
+@pytest.fixture
+def two_images(visit):
+    """A page whose visitor has two images: of seed 1, and before it of seed 2, the newer one."""
+    page = visit()
+    prompt_field(page).fill("a red cube")
+    set_steps(page, 1)
+    for count in (1, 2):
+        run(page)
+        expect(page.locator("#history img")).to_have_count(count)
+        expect(page.get_by_role("button", name="Generate", exact=True).locator("visible=true")).to_be_enabled()
+    return page
+
+
+def test_the_image_that_was_chosen_last_is_shown(two_images):
+    page = two_images
+    newer, older = page.locator("#history button:has(img)").all()
+    newest = served(page, "#picture-text")
+    with answers_held(page, '"index":'):
+        older.click()
+        newer.click()
+        page.wait_for_timeout(300)
+    expect(page.locator("#tab-text .answer h2")).to_have_text("Image")
+    assert served(page, "#picture-text") == newest
+
+
+def test_a_question_that_was_answered_with_no_is_asked_again(two_images):
+    page = two_images
+    delete = page.get_by_role("button", name="Delete image", exact=True).locator("visible=true")
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    with answers_held(page, '"data":["",') as held:
+        delete.click()
+        while not held:
+            page.wait_for_timeout(20)
+        page.once("dialog", lambda dialog: dialog.accept())
+        delete.click()
+    expect(page.locator("#history img")).to_have_count(1)
+
+
+def test_of_two_dropped_files_the_last_one_counts(two_images, tmp_path, photo_file):
+    page = two_images
+    image = tmp_path / "image.png"
+    image.write_bytes(served(page, "#picture-text"))
+    prompt_field(page).fill("another prompt")
+    dropped = page.locator(".pictures-head input[type=file]")
+    with answers_held(page, '"event_data"') as held:
+        dropped.set_input_files(photo_file)
+        while not held:
+            page.wait_for_timeout(20)
+        dropped.set_input_files(image)
+        page.wait_for_timeout(500)
+    expect(prompt_field(page)).to_have_value("a red cube")
+
+
+def test_what_was_typed_follows_through_tabs_that_are_passed_quickly(visit):
+    page = visit()
+    prompt_field(page).fill("a red cube")
+    with answers_held(page, '"data":["canny",') as held:
+        page.get_by_role("tab", name="Canny", exact=True).click()
+        while not held:
+            page.wait_for_timeout(20)
+        page.get_by_role("tab", name="Depth", exact=True).click()
+        page.wait_for_timeout(300)
+    expect(prompt_field(page)).to_have_value("a red cube")
