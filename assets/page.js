@@ -104,7 +104,7 @@
         const file = asImage(start ? given : new File(["unreadable"], given.name)); // such as a folder; the server says that it is no image
         closeNote();
         const photo = inSight(".own .box")?.querySelector("input[type=file]");
-        const clear = inSight(".own .box button[aria-label='Remove Image']");
+        const clear = inSight(".own .box .icon-button-wrapper button");
         if (!photo && !clear || start && carriesRecipe(start)) return give(restoring(), file);
         if (photo) return give(photo, file);
         clear.click(); // the file field comes back with the empty panel
@@ -172,13 +172,15 @@
         if (event.pointerType !== "mouse") event.target.dispatchEvent(new PointerEvent("pointermove", event));
     }, true);
     document.addEventListener("click", (event) => {
-        const does = event.target.closest?.(".painter button")?.title;
-        const kept = does && event.target.closest(".painter").dataset;
-        if (["Redo", "Undo", "Clear canvas"].includes(does)) kept.ahead = "";
-        if (does === "Redo") kept.strokes = Number(kept.strokes ?? 0) + 1;
-        else if (does === "Clear canvas") delete kept.strokes;
-        else if (does === "Undo" && Number(kept.strokes)) kept.strokes -= 1;
-        else if (does === "Undo") event.stopImmediatePropagation();
+        const pressed = event.target.closest?.(".painter button"), painter = pressed?.closest(".painter"), kept = painter?.dataset;
+        const undo = painter?.querySelector("button:has(svg[aria-label=undo])"); // in every language, unlike the titles; Redo and the bin come next
+        const redo = undo?.nextElementSibling, bin = redo?.nextElementSibling;
+        if (!undo || ![undo, redo, bin].includes(pressed)) return;
+        kept.ahead = "";
+        if (pressed === redo) kept.strokes = Number(kept.strokes ?? 0) + 1;
+        else if (pressed === bin) delete kept.strokes;
+        else if (Number(kept.strokes)) kept.strokes -= 1;
+        else event.stopImmediatePropagation();
     }, true);
     const countAnew = () => { // for another map
         for (const painter of document.querySelectorAll(".painter")) {

@@ -131,7 +131,7 @@ def test_what_a_library_cannot_read_is_one_sentence_with_the_variables_name(vari
     assert variable in said and len(said.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["style.css", "opening.js", "page.js"])
+@pytest.mark.parametrize("name", ["style.css", "opening.js", "words.js", "page.js"])
 def test_a_missing_file_of_the_page_is_named(name, tmp_path, monkeypatch):
     import flux_demo.ui
 

@@ -31,6 +31,7 @@ def launch_options() -> dict[str, Any]:
     from flux_demo.ui.theme import theme
 
     translated = languages()
+    first_scripts = "\n".join(_shipped(ASSETS / name).read_text(encoding="utf-8") for name in ("opening.js", "words.js"))
     return {
         "theme": theme(),
         "css": style(translated),
@@ -47,7 +48,7 @@ def launch_options() -> dict[str, Any]:
         "max_file_size": UPLOAD_LIMIT,
         "max_threads": THREADS,
         "state_session_capacity": SESSIONS,
-        "app_kwargs": {"lifespan": functools.partial(served, _shipped(ASSETS / "opening.js").read_text(encoding="utf-8"))},
+        "app_kwargs": {"lifespan": functools.partial(served, first_scripts)},
     }
 
 

@@ -24,11 +24,34 @@ STYLED = {  # what the style sheet shows in place of a panel that is empty, and 
     "--delete-image": "Delete this image? The file is deleted too.",
     "--delete-all": "Delete all your images? The files are deleted too.",
 }
+OF_GRADIO = {  # texts of Gradio's image editor that its own languages lack, by the names that it looks them up under
+    "image_editor.brush": "Brush",
+    "image_editor.brush_size": "Brush Size",
+    "image_editor.clear_canvas": "Clear canvas",
+    "image_editor.color": "Color",
+    "image_editor.erase": "Erase",
+    "image_editor.eraser_size": "Eraser Size",
+    "image_editor.pan": "Pan",
+    "image_editor.redo": "Redo",
+    "image_editor.zoom_in": "Zoom in",
+    "image_editor.zoom_out": "Zoom out",
+}
+NAMES = (  # of Gradio's parts, which it does not look up at all; words.js exchanges them
+    "Click to upload or drop files",
+    "Empty value",
+    "Exit fullscreen mode",
+    "File upload",
+    "Fullscreen",
+    "More tabs",
+    "Remove Image",
+    "number input for {label}",
+    "range slider for {label}",
+)
 
 
 def languages() -> gr.I18n:
     """Every language there is a file for. Raises FluxDemoError for a file that is not an object of texts."""
-    return gr.I18n(**{path.stem: _read(path) for path in sorted(FOLDER.glob("*.json"))})
+    return gr.I18n(**{path.stem: _with_gradios(_read(path)) for path in sorted(FOLDER.glob("*.json"))})
 
 
 def mark(page: gr.Blocks) -> None:
@@ -48,6 +71,10 @@ def style(translated: gr.I18n) -> str:
         texts = "; ".join(f"{name}: {json.dumps(words[text], ensure_ascii=False)}" for name, text in STYLED.items() if text in words)
         rules.append(f":lang({language}) {{ {texts} }}")
     return "\n".join(rules)
+
+
+def _with_gradios(words: dict[str, str]) -> dict[str, str]:
+    return words | {name: words[text] for name, text in OF_GRADIO.items() if text in words}
 
 
 def _read(path: Path) -> dict[str, str]:

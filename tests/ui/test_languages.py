@@ -54,6 +54,12 @@ def texts(blocks):
                 yield text
 
 
+def alternatives(blocks):
+    """What is told of images, in English: the page's own, and the example photos'."""
+    photos = {name for for_mini in (True, False) for _, name in examples.photos(for_mini)}
+    return photos | {text for block in blocks if (text := getattr(block, "alt_text", None))}
+
+
 def choices(blocks):
     return {words for block in blocks if isinstance(block, gr.Radio | gr.Dropdown) for words, _ in block.choices}
 
@@ -77,6 +83,7 @@ def test_no_text_of_the_page_is_forgotten(blocks, studio):
     prompts = {prompt for mode in MODES.values() for for_mini in (True, False) for prompt in examples.prompts(mode, for_mini)}
     names = {mode.title for mode in MODES.values()} | set(RATIOS.values())
     left = set(texts(blocks)) - marked(WORDS["de"]) - prompts - names - NOT_SHOWN
+    left |= alternatives(blocks) - WORDS["de"].keys()
     for words in (choices(blocks) | {words for words, _ in html.presets([*PRESETS])}) - WORDS["de"].keys():
         marks = marks_in(words)
         left |= set(marks) - marked(WORDS["de"])
@@ -88,6 +95,7 @@ def test_no_translation_is_of_a_text_that_is_gone(blocks):
     shown = set(texts(blocks)) | marked(choices(blocks) | set(languages.STYLED.values()))
     shown |= {mark for block in blocks if isinstance(block, gr.HTML) for mark in marks_in(block.value)}
     shown |= set(marks_in(html.details(RECIPE)))  # the server sends it with an image
+    shown |= marked(alternatives(blocks))
     shown |= {mark for words, _ in html.presets([*PRESETS]) for mark in marks_in(words)}
     shown |= marked({html.runs_on(title) for title in said_in_the_code()})  # whatever a backend's title is
     gone = marked(WORDS["de"].keys() - said_in_the_code()) - shown
@@ -164,7 +172,7 @@ def test_a_run_is_told_in_the_browsers_language(visit, photo_file, slow_steps):
     prompt_field(page).fill("a red cube")
     give_photo(page, "canny", photo_file)
     expect(page.locator("#tab-canny .note").get_by_text("Kantenpixel.")).to_be_visible()
-    page.get_by_label("number input for Schritte").locator("visible=true").fill("30")
+    page.get_by_label("Schritte, als Zahl").locator("visible=true").fill("30")
     page.keyboard.press("Tab")
     note_status(page, "canny")
     page.get_by_role("button", name="Erzeugen", exact=True).locator("visible=true").click()

@@ -38,16 +38,16 @@ def view(page, name):
     page.get_by_role("radio", name=name, exact=True).locator("visible=true").check()
 
 
-def open_editor(page):
+def open_editor(page, name="Paint"):
     """Choose Paint in the Depth tab; return the middle of the canvas."""
-    view(page, "Paint")
+    view(page, name)
     canvas = page.locator("#painter-depth canvas").first
     canvas.wait_for()
     page.wait_for_function(
         """() => {  // the map is there, which Gradio counts as a step to undo, and its zoom has been the same for half a second
             const zoom = document.querySelector("#painter-depth .zoom-number")?.innerText ?? "";
             if (zoom !== window.zoomBefore) [window.zoomBefore, window.zoomSince] = [zoom, Date.now()];
-            const undo = document.querySelector("#painter-depth button[title=Undo]");
+            const undo = document.querySelector("#painter-depth button:has(svg[aria-label=undo])");
             return undo && !undo.disabled && zoom.includes("%") && Date.now() - window.zoomSince > 500;
         }"""
     )
@@ -155,6 +155,37 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     field(page, "Near clip").press("Tab")
     clipped = changed(page, "#map-depth", before)
     assert not (pixels(clipped)[differs] == 255).all()
+
+
+def test_undo_ends_at_the_map_whatever_the_language_calls_it(visit):
+    page = visit(tab="Depth", locale="de-DE")
+    give_photo(page, "depth", ASSETS / "examples" / "two-on-wood.png")
+    drawn = served(page, "#map-depth")
+    x, y = open_editor(page, "Malen")
+    zoom = page.locator("#painter-depth .zoom-number").inner_text()
+    undo, redo, clear = (
+        page.get_by_role("button", name=name, exact=True) for name in ("Rückgängig", "Wiederholen", "Alles Gemalte entfernen")
+    )
+    faded = "each => getComputedStyle(each).opacity"
+    assert undo.evaluate(faded) == "0.4"
+    with handled(page):
+        stroke(page, x, y)
+    assert undo.evaluate(faded) == "1"
+    undo.click()
+    redo.click()
+    assert undo.evaluate(faded) == "1"
+    for _ in range(3):  # more than there are strokes
+        undo.click()
+    assert undo.evaluate(faded) == "0.4"
+    page.wait_for_timeout(1000)  # an editor that lost the map would be given it again
+    assert page.locator("#painter-depth .zoom-number").inner_text() == zoom  # that of the map, and not of an empty canvas
+    with handled(page):
+        stroke(page, x, y - 20)
+    clear.click()
+    expect(undo).to_have_css("opacity", "0.4")
+    view(page, "Karte")
+    expect(page.locator("#map-depth")).to_be_visible()
+    wait_until(lambda: np.array_equal(pixels(served(page, "#map-depth")), pixels(drawn)))
 
 
 def test_a_stroke_is_in_the_map_a_while_after_it_too_and_the_editor_stays_as_it_was_left(visit, photo_file):
