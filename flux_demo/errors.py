@@ -20,6 +20,8 @@ Exceptions of other libraries are translated where they enter, with ``from``.
 from collections.abc import Iterator
 from typing import Any
 
+from flux_demo.texts import Text
+
 UNVERIFIED = (
     "The certificate of the service cannot be verified: something in between, such as a company's proxy, may be reading the traffic. "
     "If that is intended, set SSL_CERT_FILE to the proxy's certificates and restart."
@@ -27,7 +29,15 @@ UNVERIFIED = (
 
 
 class FluxDemoError(Exception):
-    """Shown to the person as it is."""
+    """Shown to the person: in English, and on the page in the visitor's language."""
+
+    def __init__(self, text: str = "", /, **values: Any) -> None:
+        super().__init__(Text(text, **values) if values else text)
+
+    @property
+    def text(self) -> str:
+        """What ``str`` gives, as a ``Text`` where it is one."""
+        return self.args[0] if self.args else ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What pickle keeps, so that an error comes back from another process, whatever its constructor takes."""

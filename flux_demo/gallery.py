@@ -17,6 +17,7 @@ from flux_demo import display
 from flux_demo.errors import GenerationFailed, InvalidRequest
 from flux_demo.recipe import CHUNK, PARAMETERS, Recipe, recipe_of
 from flux_demo.request import DrawnImage, GenerationRequest
+from flux_demo.texts import Text
 from flux_demo.version import VERSION
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ class Gallery:
         except (OSError, ValueError):  # a name that is too long, a disk that has gone
             able = full = False
         if not able or full:
-            why = "its disk is full" if full else "it is not a folder, or permission is missing"
-            raise InvalidRequest(f"Images cannot be kept in the outputs folder: {why}. Name another one in FLUX_DEMO_OUTPUTS.")
+            why = Text("its disk is full" if full else "it is not a folder, or permission is missing")
+            raise InvalidRequest("Images cannot be kept in the outputs folder: {why}. Name another one in FLUX_DEMO_OUTPUTS.", why=why)
 
     def save(self, drawn: DrawnImage, request: GenerationRequest, backend: str, seconds: float) -> GeneratedImage:
         """Keep an image with its recipe inside, under a name of its own. Raises GenerationFailed when the disk refuses."""

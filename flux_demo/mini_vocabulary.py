@@ -4,6 +4,9 @@ The captions that it was trained on, its tokenizers and the sentence that a pers
 """
 
 import re
+from collections.abc import Iterable
+
+from flux_demo.texts import Text, listed
 
 SHAPES = {  # the renderer's name, then the words for it
     "sphere": ("sphere", "ball", "globe", "orb"),
@@ -80,11 +83,14 @@ def unknown_words(prompt: str) -> list[str]:
 def what_it_knows() -> str:
     """One sentence for the person about what the mini can generate."""
 
-    def either(names) -> str:
+    def either(names: Iterable[str]) -> str:
         *first, last = names
-        return f"{', '.join(first)} or {last}"
+        return Text("{before} or {after}", before=listed(first), after=last)
 
-    return (
-        f"The mini generates one or two objects (each a {either(SHAPES)}) in {either(COLOURS)}, "
-        f"on a {either(FLOORS)} floor, at {either(LIGHTS)}; other words change little."
+    return Text(
+        "The mini generates one or two objects (each a {shapes}) in {colours}, on a {floors} floor, at {lights}; other words change little.",
+        shapes=either(SHAPES),
+        colours=either(COLOURS),
+        floors=either(FLOORS),
+        lights=either(LIGHTS),
     )

@@ -54,9 +54,9 @@ class Control:
                 if not isinstance(value, bool):
                     raise InvalidRequest(f"{name} is {shortened(value)}, and it is a switch. Give true or false.")
             elif isinstance(value, bool) or not isinstance(value, int | float) or not option.minimum <= value <= option.maximum:
-                raise InvalidRequest(
-                    f"{name} is {shortened(value)}, which the {self.kind} map cannot use. Give a number from {option.minimum:g} to {option.maximum:g}."
-                )
+                why = "{name} is {value}, which the {kind} map cannot use. Give a number from {least} to {most}."
+                least, most = f"{option.minimum:g}", f"{option.maximum:g}"
+                raise InvalidRequest(why, name=name, value=shortened(value), kind=self.kind, least=least, most=most)
             whole[name] = value
         return whole
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flux_demo import display
 from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.seeds import MAX_SEED, check_seed, random_seed
+from flux_demo.texts import Text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,9 +37,8 @@ class Size:
             side = python_number(getattr(self, name))
             object.__setattr__(self, name, side)
             if type(side) is not int or side <= 0 or side % SIDE_STEP:
-                raise InvalidRequest(
-                    f"The {name} is {shortened(side)}, and FLUX needs sides that are multiples of {SIDE_STEP} pixels. {_legal_neighbours(side)}"
-                )
+                why = "The {name} is {side}, and FLUX needs sides that are multiples of {step} pixels. {nearest}"
+                raise InvalidRequest(why, name=Text(name), side=shortened(side), step=SIDE_STEP, nearest=_legal_neighbours(side))
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
@@ -70,15 +70,13 @@ class SizeLimits:
         width, height = _sides(text, str(self.sizes[0]))
         for name, side in (("width", width), ("height", height)):
             if side not in self.sides:
-                raise InvalidRequest(
-                    f"A {name} of {side} pixels cannot be generated here. Each side may be {self.sides[0]} to {self.sides[-1]} "
-                    f"in steps of {self.sides.step}, for example {self.sizes[0]}."
-                )
+                least, most, step = self.sides[0], self.sides[-1], self.sides.step
+                why = "A {name} of {side} pixels cannot be generated here. Each side may be {least} to {most} in steps of {step}, for example {example}."
+                raise InvalidRequest(why, name=Text(name), side=side, least=least, most=most, step=step, example=self.sizes[0])
         if (size := Size(width, height)).pixels > self.max_pixels:
-            raise InvalidRequest(
-                f"{size} is {size.pixels / 1e6:.1f} megapixels, and the limit here is {self.max_pixels / 1e6:.1f}. "
-                f"Choose a smaller size, for example {self.sizes[0]}."
-            )
+            megapixels, limit = (f"{pixels / 1e6:.1f}" for pixels in (size.pixels, self.max_pixels))
+            why = "{size} is {megapixels} megapixels, and the limit here is {limit}. Choose a smaller size, for example {example}."
+            raise InvalidRequest(why, size=size, megapixels=megapixels, limit=limit, example=self.sizes[0])
         return size
 
     def nearest(self, width: int, height: int) -> Size:
@@ -148,7 +146,8 @@ class GenerationRequest:
         if not self.prompt.strip():
             raise InvalidRequest("The prompt is empty. Describe the image in a few words.")
         if len(self.prompt) > MAX_PROMPT:
-            raise InvalidRequest(f"The prompt has {len(self.prompt):,} characters, and the limit is {MAX_PROMPT:,}. Shorten it.")
+            why = "The prompt has {count} characters, and the limit is {limit}. Shorten it."
+            raise InvalidRequest(why, count=f"{len(self.prompt):,}", limit=f"{MAX_PROMPT:,}")
         if not _is_text(self.prompt):
             raise InvalidRequest("The prompt contains characters that are not text (half of a surrogate pair, or a null). Type it again.")
         for name in ("seed", "steps", "guidance"):
@@ -156,9 +155,9 @@ class GenerationRequest:
         if self.seed is not None:
             check_seed(self.seed)
         if self.steps is not None and (type(self.steps) is not int or self.steps < 1):
-            raise InvalidRequest(f"{shortened(self.steps)} is not a valid number of steps. Give a whole number, 1 or more.")
+            raise InvalidRequest("{value} is not a valid number of steps. Give a whole number, 1 or more.", value=shortened(self.steps))
         if self.guidance is not None and not _is_finite(self.guidance):
-            raise InvalidRequest(f"{shortened(self.guidance)} is not a valid guidance. Give a number, for example 3.5.")
+            raise InvalidRequest("{value} is not a valid guidance. Give a number, for example 3.5.", value=shortened(self.guidance))
         if not isinstance(self.preset, str | None):
             raise InvalidRequest(f"{shortened(self.preset)} is not a preset. Give its name as text, or leave it out.")
         if isinstance(self.size, str):
@@ -171,9 +170,8 @@ class GenerationRequest:
             if self.size is None:
                 object.__setattr__(self, "size", self.control.size)
             elif self.size != self.control.size:
-                raise InvalidRequest(
-                    f"The map is {self.control.size} and the image would be {self.size}. Ask for the map's size, or draw the map again."
-                )
+                why = "The map is {map} and the image would be {image}. Ask for the map's size, or draw the map again."
+                raise InvalidRequest(why, map=self.control.size, image=self.size)
 
 
 @dataclass(frozen=True)
@@ -212,17 +210,17 @@ class Dials:
         assert request.size and request.steps and request.guidance is not None and request.seed is not None
         self.size_limits.check(request.size)
         if request.steps not in self.step_range:
-            raise InvalidRequest(
-                f"{shortened(request.steps)} steps cannot be run here. Ask for {self.step_range[0]} to {self.step_range[-1]} steps."
-            )
+            why = "{steps} steps cannot be run here. Ask for {least} to {most} steps."
+            raise InvalidRequest(why, steps=shortened(request.steps), least=self.step_range[0], most=self.step_range[-1])
         low, high = self.guidance_range
         if not low <= request.guidance <= high or (self.guidance_open and request.guidance == low):
-            bound = f"above {low:g} and at most {high:g}" if self.guidance_open else f"from {low:g} to {high:g}"
-            raise InvalidRequest(f"A guidance of {request.guidance:g} cannot be used here. Ask for a value {bound}.")
+            why = "A guidance of {guidance} cannot be used here. Ask for a value from {low} to {high}."
+            if self.guidance_open:
+                why = "A guidance of {guidance} cannot be used here. Ask for a value above {low} and at most {high}."
+            raise InvalidRequest(why, guidance=f"{request.guidance:g}", low=f"{low:g}", high=f"{high:g}")
         if request.seed < self.first_seed:
-            raise InvalidRequest(
-                f"Seed {request.seed} means a random seed on this service. Give a seed from {self.first_seed} to {MAX_SEED}, or none."
-            )
+            why = "Seed {seed} means a random seed on this service. Give a seed from {first} to {last}, or none."
+            raise InvalidRequest(why, seed=request.seed, first=self.first_seed, last=MAX_SEED)
         if request.preset is not None and request.preset in self.unusable_presets:
             raise InvalidRequest(self.unusable_presets[request.preset])
         if request.preset is not None and request.preset not in self.presets:
@@ -272,15 +270,17 @@ def python_number(value: Any) -> Any:
 
 def _legal_neighbours(side: Any) -> str:
     if type(side) is not int or side <= 0:
-        return "Give a positive number, for example 1024."
+        return Text("Give a positive number, for example 1024.")
     below, above = side // SIDE_STEP * SIDE_STEP, -(-side // SIDE_STEP) * SIDE_STEP
-    return f"The nearest are {below} and {above}." if below else f"The smallest is {above}."
+    nearest = Text("The nearest are {below} and {above}.", below=below, above=above)
+    return nearest if below else Text("The smallest is {above}.", above=above)
 
 
 def _sides(text: Any, example: str) -> tuple[int, int]:
     """Width and height in a text. Raises InvalidRequest."""
     if not (found := SIDES.fullmatch(str(text))):
-        raise InvalidRequest(f"The size {shortened(text)} cannot be read. Write it as WIDTHxHEIGHT, for example {example}.")
+        why = "The size {size} cannot be read. Write it as WIDTHxHEIGHT, for example {example}."
+        raise InvalidRequest(why, size=shortened(text), example=example)
     return int(found[1]), int(found[2])
 
 

@@ -71,10 +71,8 @@ class Filter:
         """The verdict on an image that may be shown. Raises ContentRefused for one that may not."""
         verdict = self.judge(image)
         if verdict.withheld:
-            raise ContentRefused(
-                f"The filter withheld this image: {FILTER_REPO} scores it {verdict.score:.2f}, and {THRESHOLD:g} is its limit. "
-                "Change the prompt, or the seed."
-            )
+            why = "The filter withheld this image: {filter} scores it {score}, and {limit} is its limit. Change the prompt, or the seed."
+            raise ContentRefused(why, filter=FILTER_REPO, score=f"{verdict.score:.2f}", limit=f"{THRESHOLD:g}")
         return verdict
 
     def _load(self) -> tuple[Any, Any, int]:

@@ -17,9 +17,8 @@ MAX_SEED = 2**32 - 1
 def check_seed(seed: Any) -> None:
     """Raise InvalidRequest unless seed is a whole number from 0 to 4294967295."""
     if type(seed) is not int or not 0 <= seed <= MAX_SEED:
-        raise InvalidRequest(
-            f"{shortened(seed)} is not a valid seed. Seeds are whole numbers from 0 to {MAX_SEED}. Leave the seed out for a random one."
-        )
+        why = "{seed} is not a valid seed. Seeds are whole numbers from 0 to {last}. Leave the seed out for a random one."
+        raise InvalidRequest(why, seed=shortened(seed), last=MAX_SEED)
 
 
 def parse_seed(text: str | None) -> int | None:
@@ -52,5 +51,7 @@ def consecutive(request: GenerationRequest, count: Any, most: int) -> list[Gener
     if seed is None:
         seed = min(random_seed(), MAX_SEED - count + 1)
     if seed + count - 1 > MAX_SEED:
-        raise InvalidRequest(f"{count} images from seed {seed} would pass the last seed, {MAX_SEED}. Give a smaller seed.")
+        raise InvalidRequest(
+            "{count} images from seed {seed} would pass the last seed, {last}. Give a smaller seed.", count=count, seed=seed, last=MAX_SEED
+        )
     return [replace(request, seed=seed + number) for number in range(count)]

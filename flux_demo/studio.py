@@ -25,6 +25,7 @@ from flux_demo.notebook import steps_shown
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.settings import ASSETS, Settings, expanded
+from flux_demo.texts import Text, listed
 from flux_demo.version import VERSION
 
 if TYPE_CHECKING:
@@ -269,10 +270,12 @@ class Studio:
         """Why the mode runs where it runs, in one sentence."""
         route = self.route(mode)
         if self.settings.backend != "auto":
-            return f"Chosen with --backend {self.settings.backend} or FLUX_DEMO_BACKEND."
+            return Text("Chosen with --backend {name} or FLUX_DEMO_BACKEND.", name=self.settings.backend)
         if not route.passed_over:
             return "The first choice, and it can run this mode."
-        return f"The first that can run this mode; not possible: {', '.join(each.title for each in route.passed_over)}."
+        return Text(
+            "The first that can run this mode; not possible: {names}.", names=listed([Text(each.title) for each in route.passed_over])
+        )
 
 
 def _why_no_estimator(name: str) -> str:

@@ -26,6 +26,7 @@ from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
 from flux_demo.request import Dials, DrawnImage, GenerationRequest, SizeLimits
 from flux_demo.settings import Settings
+from flux_demo.texts import Text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -212,7 +213,7 @@ class Diffusion(Backend):
             return
         if refusal := self.refusal(mode):
             raise BackendUnavailable(refusal.reason)
-        self._loading_text = f"Loading {self._weights.loading_title(mode)}"
+        self._loading_text = Text("Loading {what}", what=Text(self._weights.loading_title(mode)))
         loading = self._loading = background.start(lambda: self._read(mode), "loading")
         self._finish_loading(on_status)
         loading.result()

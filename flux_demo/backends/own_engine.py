@@ -12,6 +12,7 @@ from flux_demo.engine.memory import Plan
 from flux_demo.engine.presets import PRESETS
 from flux_demo.modes import Mode
 from flux_demo.request import Dials, DrawnImage, GenerationRequest, SizeLimits
+from flux_demo.texts import Text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,10 +58,8 @@ def drawn_image(
     """An image with what its recipe says of the run."""
     assert request.size
     if ignored := pipeline.shared.encoders.tokens_ignored(request.prompt):
-        notes = (
-            *notes,
-            f"The prompt is too long for the model: its last {'token was' if ignored == 1 else f'{ignored} tokens were'} ignored.",
-        )
+        one, several = "its last token was ignored", Text("its last {ignored} tokens were ignored", ignored=ignored)
+        notes = (*notes, Text("The prompt is too long for the model: {what}.", what=Text(one) if ignored == 1 else several))
     versions = {library: version(library) for library in libraries}
     return DrawnImage(
         image, model, preset, plan.sentence_for(request.size.pixels, follows_map=request.control is not None), versions, notes=tuple(notes)

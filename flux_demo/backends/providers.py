@@ -32,6 +32,7 @@ from flux_demo.modes import DEFAULT_SIZES, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
 from flux_demo.recipe import Recipe
 from flux_demo.request import Dials, DrawnImage, GenerationRequest, Size, SizeLimits
+from flux_demo.texts import Text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -166,9 +167,9 @@ class Providers(Backend):
             seconds = time.monotonic() - began
             if seconds > WHOLE_S:
                 raise Unreachable(f"{_spoken(name)} did not finish within {WHOLE_S:g} seconds. Try again, or choose another provider.")
-            on_status(Status(Phase.WAITING, f"Waiting for {_spoken(name)}, {int(seconds)} s"))
+            on_status(Status(Phase.WAITING, Text("Waiting for {who}, {seconds} s", who=_spoken(name), seconds=int(seconds))))
 
-        on_status(Status(Phase.WAITING, f"Sending to {_spoken(name)}"))
+        on_status(Status(Phase.WAITING, Text("Sending to {who}", who=_spoken(name))))
         if name == "auto":
             name = background.wait_for(background.start(lambda: self._worded(lambda: self._first(token), name), "providers"), wait)
         work = background.start(lambda: self._worded(lambda: self._asked(request, name, token), name), "providers")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flux_demo.background import HEARTBEAT_S
 from flux_demo.errors import Busy
 from flux_demo.progress import OnStatus, Phase, Status
+from flux_demo.texts import Text
 
 if TYPE_CHECKING:
     from flux_demo.backends import Backend
@@ -65,7 +66,9 @@ class RunQueue:
             while ahead := self._ahead(run):
                 if any(each.under_way and each.thread == run.thread for each in list(self._runs)):  # a callback of that run asks
                     raise Busy("This image would wait for the one that asks for it. Generate it after that one, or in another thread.")
-                on_status(Status(Phase.QUEUED, "1 image ahead of you" if ahead == 1 else f"{ahead} images ahead of you", ahead))
+                on_status(
+                    Status(Phase.QUEUED, "1 image ahead of you" if ahead == 1 else Text("{ahead} images ahead of you", ahead=ahead), ahead)
+                )
                 time.sleep(min(HEARTBEAT_S * ahead, MAX_PAUSE_S))  # dozens that wait would keep a processor busy with saying so
             yield
         finally:
@@ -77,7 +80,8 @@ class RunQueue:
             return
         theirs = [each.client for each in self._runs if each.client and each.client.address == client.address]
         if theirs.count(client) >= MAX_OF_A_CLIENT:
-            raise Busy(f"You already have {MAX_OF_A_CLIENT} images under way or waiting. Wait until one is finished, or stop one.")
+            why = "You already have {most} images under way or waiting. Wait until one is finished, or stop one."
+            raise Busy(why, most=MAX_OF_A_CLIENT)
         if len(theirs) >= MAX_OF_AN_ADDRESS or len(self._runs) >= MAX_IN_ALL:
             raise Busy("Too many images are waiting at the moment. Try again in a minute.")
 

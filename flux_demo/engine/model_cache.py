@@ -18,6 +18,7 @@ from flux_demo.engine.pinning import Pinning
 from flux_demo.engine.pipeline import Pipeline, SharedModels
 from flux_demo.engine.placement import device_of, place_t5, place_transformer
 from flux_demo.model_files import ModelFiles
+from flux_demo.texts import Text
 
 
 class ModelCache:
@@ -55,7 +56,7 @@ class ModelCache:
 
     def _load_shared(self, files: ModelFiles, say: Callable[[str], None]) -> SharedModels:
         if self._shared is None or self._shared[0] != files.shared:
-            say(f"Loading {files.model}: text encoders and VAE")
+            say(Text("Loading {model}: text encoders and VAE", model=files.model))
             self._shared = None
             self._pipelines.clear()
             free_memory()
@@ -67,7 +68,9 @@ class ModelCache:
 
     def _load_pipeline(self, files: ModelFiles, shared: SharedModels, say: Callable[[str], None]) -> Pipeline:
         def on_bytes(done: int, total: int) -> None:
-            say(f"Loading {files.model}: {_amount(done, total)}")
+            unit, size = ("GB", 1e9) if total >= 1e9 else ("MB", 1e6)
+            loaded, whole = f"{done / size:.1f}", f"{total / size:.1f}"
+            say(Text("Loading {model}: {done} of {total} {unit}", model=files.model, done=loaded, total=whole, unit=unit))
 
         place = device_of(self.plan, self._device)
         mapped = self._device.type != "cpu"
@@ -80,8 +83,3 @@ class ModelCache:
         blocks = None if quantised else RepeatedBlocks(transformer, self._device)
         place_transformer(transformer, modulation, self.plan, self._device, self._pinning)
         return Pipeline(shared, transformer, modulation, load_scheduler(files.scheduler), blocks, streamed=self.plan.stream_body)
-
-
-def _amount(done: int, total: int) -> str:
-    unit, size = ("GB", 1e9) if total >= 1e9 else ("MB", 1e6)
-    return f"{done / size:.1f} of {total / size:.1f} {unit}"

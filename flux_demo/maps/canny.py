@@ -17,7 +17,8 @@ def draw(fitted: Fitted, low: float = 50, high: float = 200) -> Image:
     Raises InvalidRequest when low is above high, which OpenCV would swap without a word.
     """
     if low > high:
-        raise InvalidRequest(f"The low threshold is {low:g} and the high one is {high:g}. Set low to high or below.")
+        why = "The low threshold is {low} and the high one is {high}. Set low to high or below."
+        raise InvalidRequest(why, low=f"{low:g}", high=f"{high:g}")
     import cv2
     from PIL import Image
 

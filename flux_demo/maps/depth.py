@@ -168,4 +168,5 @@ def grey_map(fitted: Fitted, inverse_depth: np.ndarray, near: float = 0.0, far: 
 def check_range(near: float, far: float) -> None:
     """Raise InvalidRequest unless near is below far."""
     if not near < far:
-        raise InvalidRequest(f"Near is {near:g} and far is {far:g}, so there is nothing between them. Set near below far.")
+        why = "Near is {near} and far is {far}, so there is nothing between them. Set near below far."
+        raise InvalidRequest(why, near=f"{near:g}", far=f"{far:g}")

@@ -20,6 +20,7 @@ from flux_demo.maps.reduction import factor_of, reduced, reduced_webp
 from flux_demo.maps.source import MAX_BYTES as MAX_BYTES
 from flux_demo.maps.source import not_a_photo, read
 from flux_demo.maps.tones import DEEP
+from flux_demo.texts import Text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -70,7 +71,8 @@ def open_photo(
     except (MemoryError, PIL_Image.DecompressionBombError):
         refusal = _too_many_pixels()
     except Exception as error:  # Pillow's plugins raise nearly anything on broken data: OSError, SyntaxError, struct.error, ...
-        refusal = InvalidPicture(f"The image cannot be opened: {_reason(source, error)}. Save it again as PNG or JPEG and try that file.")
+        why = "The image cannot be opened: {reason}. Save it again as PNG or JPEG and try that file."
+        refusal = InvalidPicture(why, reason=_reason(source, error))
     # Raised here, without the frames and the cause that still hold pixels.
     refusal.__context__ = None
     give_back()
@@ -171,37 +173,42 @@ def _without_its_end(data: bytes) -> Image:
     differ = ImageChops.difference(*images).getbbox()
     there = (differ[1] if differ else images[0].height) / images[0].height
     if there < THERE:
-        raise InvalidPicture(f"The image is cut off: only {there:.0%} of its rows are complete. Copy or download it again.")
+        raise InvalidPicture(
+            "The image is cut off: only {share} of its rows are complete. Copy or download it again.", share=f"{there:.0%}"
+        )
     return images[0]
 
 
-def _reason(source: Any, error: Exception) -> str:
+def _reason(source: Any, error: Exception) -> Text:
     """What the file is, as far as it tells."""
     head = b"" if not isinstance(source, bytes | bytearray | str | os.PathLike) else read(source)[:1000]
     if isinstance(error, ImportError):
-        return "HEIC needs the package pillow-heif, which is not installed"
+        return Text("HEIC needs the package pillow-heif, which is not installed")
     if b"<svg" in head.lower():
-        return "the file is an SVG drawing"
+        return Text("the file is {kind}", kind=Text("an SVG drawing"))
     for beginning, name in OTHER_FORMATS:
         if head.startswith(beginning):
-            return f"the file is {name}"
-    return "the file is damaged, incomplete, or in a format that cannot be read"
+            return Text("the file is {kind}", kind=Text(name))
+    return Text("the file is damaged, incomplete, or in a format that cannot be read")
 
 
 def _check_header(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise _too_many_pixels(width * height)
     if min(width, height) < MIN_SIDE:
-        raise InvalidPicture(
-            f"The image is {width}x{height} pixels, which is too small. Choose one with at least {MIN_SIDE} pixels per side."
-        )
+        why = "The image is {size} pixels, which is too small. Choose one with at least {least} pixels per side."
+        raise InvalidPicture(why, size=f"{width}x{height}", least=MIN_SIDE)
     if max(width, height) > MAX_ASPECT * min(width, height):
-        raise InvalidPicture(f"The image is {width}x{height} pixels, which is too narrow. Crop it to a more even shape first.")
+        why = "The image is {size} pixels, which is too narrow. Crop it to a more even shape first."
+        raise InvalidPicture(why, size=f"{width}x{height}")
 
 
 def _too_many_pixels(pixels: int | None = None) -> InvalidPicture:
-    has = f"has {pixels / 1e6:.0f} megapixels" if pixels else "is far too large"
-    return InvalidPicture(f"The image {has}, and the limit is {MAX_PIXELS // 10**6} megapixels. Scale it down first.")
+    limit = MAX_PIXELS // 10**6
+    if pixels is None:
+        return InvalidPicture("The image is far too large, and the limit is {limit} megapixels. Scale it down first.", limit=limit)
+    why = "The image has {megapixels} megapixels, and the limit is {limit} megapixels. Scale it down first."
+    return InvalidPicture(why, megapixels=f"{pixels / 1e6:.0f}", limit=limit)
 
 
 def looks_like_map(photo: Image) -> str | None:

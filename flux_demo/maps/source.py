@@ -65,5 +65,5 @@ def _of_open_file(file: Any) -> bytes:
 
 
 def _too_many_bytes(size: int) -> InvalidPicture:
-    limit = MAX_BYTES // 2**20
-    return InvalidPicture(f"The image file is {size / 2**20:.0f} MiB, and the limit is {limit} MiB. Save it smaller, or as JPEG.")
+    why = "The image file is {size} MiB, and the limit is {limit} MiB. Save it smaller, or as JPEG."
+    return InvalidPicture(why, size=f"{size / 2**20:.0f}", limit=MAX_BYTES // 2**20)

@@ -102,9 +102,8 @@ def _requests(studio: Studio, mode: Mode, maps: dict[str, ShownMap], form: tuple
         control = map_to_send(maps[each.name]) if each.control else None
         dials = studio.route(each.name).dials
         if control and not dials.own_photos:
-            raise InvalidRequest(
-                f"{each.title} runs on a service that cannot follow your own photos, so there is nothing to compare. Use another backend."
-            )
+            why = "{title} runs on a service that cannot follow your own photos, so there is nothing to compare. Use another backend."
+            raise InvalidRequest(why, title=each.title)
         own = guidance if each is mode else None
         same = preset if each is mode or preset in dials.presets else None
         requests.append(dials.complete(request_of(each, prompt, str(seed), steps, own, same, None if control else str(size), control)))

@@ -21,6 +21,7 @@ from flux_demo.ui.generate import BUSY, SHOWN_BY_A_RUN, ended
 from flux_demo.ui.history import Entry, actions, displayed_names
 from flux_demo.ui.history_events import bind_history
 from flux_demo.ui.restore import across, from_other_program, opened
+from flux_demo.ui.said import in_language, language, spoken
 from flux_demo.ui.services import Services
 from flux_demo.ui.tab_state import tab_state, takes_photos
 from flux_demo.ui.workshop import VIEWED
@@ -75,11 +76,23 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, pa
     for follows_photo in (mode for mode in MODES.values() if mode.control):
         _bind_offer(follows_photo, flat)
     bind_history(services, flat)
-    built = _tab_states(studio)
-    depends_on_routes = [f"{mode}__{name}" for mode, state in built.items() for name in state]
+    built = {}
+    for each in spoken():
+        with in_language(each):
+            built[each] = _tab_states(studio)
+    depends_on_routes = [f"{mode}__{name}" for mode, state in built[""].items() for name in state]
 
     def update(**fields: Any) -> dict[str, Any]:
-        return {} if built == _tab_states(studio) else every_tab(studio) | settled(studio, built, fields)
+        """The tabs as the routes are now. Where they are as they were, only what the page that was sent to everybody says in English."""
+        now, before = _tab_states(studio), built[language()]
+        if now != before:
+            return every_tab(studio) | settled(studio, before, fields)
+        return {
+            f"{mode}__{name}": gr.update(**properties)
+            for mode, state in now.items()
+            for name, properties in state.items()
+            if properties != built[""][mode][name] and not (name == "where" and state["run"]["visible"])  # which loading.py says
+        }
 
     settings = tuple(f"{mode}__{name}" for mode in MODES for name in SETTINGS)
     ready = [page_opened]
@@ -113,7 +126,7 @@ def _offered(studio: Studio, dropped: Any) -> dict[str, Any]:
     try:
         open_photo(received(dropped))
     except InvalidPicture as error:
-        return {"restore_note": html.says(str(error), "problem"), "offered": None} | _offers()
+        return {"restore_note": html.says(error.text, "problem"), "offered": None} | _offers()
     foreign = bool(from_other_program(studio, dropped))
     modes = [mode.name for mode in MODES.values() if mode.control and takes_photos(studio, mode)]
     if modes:

@@ -105,10 +105,11 @@ def publish_kept(image: Path) -> str:
     try:
         return publish(image)
     except OSError as error:
-        raise GenerationFailed(
-            f"The image is finished and kept in the outputs folder as {image.name}, but it cannot be shown: the temporary folder "
-            f"cannot be written to ({(error.strerror or 'unknown reason').lower()}). Free some space there, or set GRADIO_TEMP_DIR to another folder."
-        ) from error
+        why = (
+            "The image is finished and kept in the outputs folder as {name}, but it cannot be shown: the temporary folder cannot be written to ({why}). "
+            "Free some space there, or set GRADIO_TEMP_DIR to another folder."
+        )
+        raise GenerationFailed(why, name=image.name, why=(error.strerror or "unknown reason").lower()) from error
 
 
 def keep_map(control: ControlMap, drawn_from: DrawnFrom, note: str = "") -> ShownMap:

@@ -12,9 +12,9 @@ from flux_demo.modes import MATCH, MODES, Control, Mode, Option
 from flux_demo.request import MAX_PROMPT
 from flux_demo.seeds import parse_seed
 from flux_demo.studio import Studio
+from flux_demo.texts import Text, listed
 from flux_demo.ui import html
 from flux_demo.ui.run import MOST_AT_ONCE
-from flux_demo.ui.said import said
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import FITS, find_route, settings_state
 
@@ -77,7 +77,7 @@ def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
     values = {"seed": ""} | defaults | values  # which a link leaves out
     wrong = wrong if named in MODES else ["Mode", *wrong]
     wrong += [LABELS[name] for name in given if name not in (*FOR_EVERY_MODE, *defaults)]
-    told = said(NOT_FROM_LINK, names=", ".join(map(said, wrong))) if wrong else said(FROM_LINK)
+    told = Text(NOT_FROM_LINK, names=listed(map(Text, wrong))) if wrong else FROM_LINK
     values["status"] = html.says(told, "problem" if wrong else "quiet")
     return mode.name, {f"{mode.name}__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected=mode.name)}
 

@@ -10,6 +10,7 @@ from flux_demo.modes import MODES, Mode
 from flux_demo.progress import Step
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive, parse_seed
+from flux_demo.texts import Text, sentences
 from flux_demo.ui import html
 from flux_demo.ui.clicks import CLICKED_JS, lost, starting
 from flux_demo.ui.earlier import displayed_in
@@ -19,7 +20,7 @@ from flux_demo.ui.number_fields import check_not_empty
 from flux_demo.ui.partial import forget, partial_before, partial_entry, remember
 from flux_demo.ui.preview import drawn_from, map_to_follow
 from flux_demo.ui.run import MOST_AT_ONCE, Run, StillRunning
-from flux_demo.ui.said import AHEAD, DONE, STOPPED_AT, STOPPED_AT_OF_SEVERAL, said
+from flux_demo.ui.said import DONE, STOPPED_AT, STOPPED_AT_OF_SEVERAL, said
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.strip import strip_shown
@@ -148,7 +149,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, known:
         if isinstance(at, Step):
             yield {"status": html.step_of(at.done, at.of, at.seconds_left, seen + 1, len(run.requests))} | preview
         elif at:
-            yield {"status": html.says(said(AHEAD, ahead=at.ahead) if at.ahead and at.ahead > 1 else at.text, "busy")} | preview
+            yield {"status": html.says(at.text, "busy")} | preview
     # The images once more: of two updates that come at once, the browser may show only the second.
     last, shown_now = _newest(services, visitor, run, last, known) if run.images else (last, {})
     yield shown_now | _end_of(services, visitor, run, last, known)
@@ -256,7 +257,7 @@ def _end_of(services: Services, visitor: str, run: Run, last: Entry | None, know
             return IDLE | _displayed(run, entry, known) | strip | {"status": status}
         seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
         notes = dict.fromkeys(note for made in run.images for note in made.notes)
-        return IDLE | {"status": html.says(" ".join((said(DONE, seconds=f"{seconds:.1f}"), *notes)))}
+        return IDLE | {"status": html.says(sentences(Text(DONE, seconds=f"{seconds:.1f}"), *notes))}
     back = _displayed(run, last, known)
     if not isinstance(run.error, Cancelled):
         return FAILED | back | {"status": html.says(html.sentence(run.error), "problem")}

@@ -21,6 +21,10 @@ from flux_demo.ui.files import AsSent, DrawnFrom, ShownMap, address, new_file, p
 from flux_demo.ui.said import IMAGE_OF, PREVIEW, said
 from flux_demo.ui.visitor_store import Kept, VisitorStore
 
+NOT_LISTED = (
+    "The image is finished and kept in the outputs folder as {name}, but it cannot be put into the history: the disk cannot be written to ({why}). "
+    "Free some space there, and drop the image here."
+)
 MANY = 500  # entries, from which on those without a file are looked for
 THUMB = 176  # pixels of a thumbnail's longer side, twice what the page shows
 PANEL = ["box", "large"]  # the classes of a tab's image
@@ -107,10 +111,7 @@ class Album:
         try:
             self.visitors.add(key, image, recipe, Path(shown.path) if shown else None)
         except OSError as error:
-            raise GenerationFailed(
-                f"The image is finished and kept in the outputs folder as {image.name}, but it cannot be put into the history: "
-                f"the disk cannot be written to ({(error.strerror or 'unknown reason').lower()}). Free some space there, and drop the image here."
-            ) from error
+            raise GenerationFailed(NOT_LISTED, name=image.name, why=(error.strerror or "unknown reason").lower()) from error
 
     def _remember(self, key: str, entry: Entry) -> None:
         assert entry.name
@@ -202,7 +203,7 @@ def nothing_displayed() -> dict[str, Any]:
 
 def picture_of(entry: Entry | None) -> dict[str, Any]:
     """The image alone; an empty panel without one, or when it was deleted in another window."""
-    alt_text = said(IMAGE_OF, prompt=entry.recipe.prompt[:300]) if entry else "The image"
+    alt_text = said(IMAGE_OF, prompt=entry.recipe.prompt[:300]) if entry else said("The image")
     return gr.update(value=still_kept(entry.path) if entry else None, alt_text=alt_text, elem_classes=PANEL)
 
 

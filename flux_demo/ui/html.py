@@ -18,6 +18,7 @@ from flux_demo.errors import FluxDemoError
 from flux_demo.modes import MODES, Mode
 from flux_demo.recipe import PAINTED, Recipe
 from flux_demo.request import Size
+from flux_demo.texts import Text, listed
 from flux_demo.ui.said import FETCHED, LEFT, MORE_UNKNOWN_WORDS, ONE_STEP, PARTIAL, SEED, STEP, STEP_OF_SEVERAL, STEPS, UNKNOWN_WORDS, said
 
 RECENT = 20  # prompts to go back to
@@ -25,22 +26,31 @@ LICENSE_PAGE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LI
 ON_THE_MINI = "Demo model: mini FLUX, simple shapes only. <span>Use the real FLUX.1</span>"  # one text: the frontend translates one
 BUG = "Something went wrong inside the program, and this run has ended. Try again; if it happens again, the server's log names the place."
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-FULL = "A disk cannot be written to ({}). Free some space, or set GRADIO_TEMP_DIR and FLUX_DEMO_OUTPUTS to folders on another one."
+FULL = "A disk cannot be written to ({why}). Free some space, or set GRADIO_TEMP_DIR and FLUX_DEMO_OUTPUTS to folders on another one."
+
+STILL_PREVIEWED = "You can still preview the map."
+CANNOT_STOP = "A request cannot be cancelled once it has been sent."
+LICENSED = "Images and model are under the {license}."
+NOTHING_RUNS = "Nothing can be generated here yet. Any one of these would help:"
+SAMPLES_ONLY = (
+    "NVIDIA's hosted service follows only its own sample images, so a photo of yours cannot go there and none is sent. "
+    "Choose one of the {count}; the service draws its map."
+)
 
 log = logging.getLogger("flux_demo.ui")
 
 
 def sentence(error: BaseException) -> str:
-    """The sentence for any exception. One that is not ours is a bug: its place is logged, never its text, which may hold a path
-    or a key.
+    """The sentence for any exception, in the caller's language. One that is not ours is a bug: its place is logged, never its text, which
+    may hold a path or a key.
     """
     if isinstance(error, FluxDemoError):
-        return str(error)
+        return said(error.text)
     if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return FULL.format(os.strerror(error.errno).lower())
+        return said(FULL, why=os.strerror(error.errno).lower())
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     log.error("%s at %s", type(error).__name__, " > ".join(f"{Path(frame.filename).stem}:{frame.lineno}" for frame in frames))
-    return BUG
+    return said(BUG)
 
 
 def says(text: str, kind: str = "quiet") -> str:
@@ -89,22 +99,20 @@ def byte_of(done: int, total: int) -> str:
 def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None = None) -> str:
     """One line saying what draws and what is being loaded there, with the reasons folded below it."""
     if route is None:
-        return '<p class="where">You can still preview the map.</p>' if mode.control else '<p class="where"></p>'
-    now = f' <em role="status">· {escape(loading)}</em>' if loading else ""
-    reasons = f"<p>{escape(reason)}</p>" if not route.passed_over else f"<dl>{''.join(map(_reason, route.passed_over))}</dl>"
+        return f'<p class="where">{escape(said(STILL_PREVIEWED)) if mode.control else ""}</p>'
+    now = f' <em role="status">· {escape(said(loading))}</em>' if loading else ""
+    reasons = f"<p>{escape(said(reason))}</p>" if not route.passed_over else f"<dl>{''.join(map(_reason, route.passed_over))}</dl>"
     if route.backend.name == "mini":
         return f'<details class="where"><summary>{I18nData(ON_THE_MINI)}{now}</summary>{reasons}</details>'
     if plan := route.backend.plan(mode):
-        reasons += f"<p>{escape(plan)}</p>"
-    terms = f'<p class="where">{escape(route.backend.notice)}</p>' if route.backend.notice else ""
+        reasons += f"<p>{escape(said(plan))}</p>"
+    terms = f'<p class="where">{escape(said(route.backend.notice))}</p>' if route.backend.notice else ""
     if not route.dials.can_stop:
-        terms += '<p class="where">A request cannot be cancelled once it has been sent.</p>'
+        terms += f'<p class="where">{escape(said(CANNOT_STOP))}</p>'
     if not route.runs_mini(mode):
         page = LICENSE_PAGE.replace("FLUX.1-dev", mode.repo.rpartition("/")[2])
-        terms += (
-            '<p class="where">Images and model are under the '
-            f'<a href="{page}" target="_blank" rel="noopener noreferrer">FLUX.1 [dev] Non-Commercial License</a>.</p>'
-        )
+        link = f'<a href="{page}" target="_blank" rel="noopener noreferrer">FLUX.1 [dev] Non-Commercial License</a>'
+        terms += f'<p class="where">{escape(said(LICENSED)).replace("{license}", link)}</p>'
     return f'<details class="where"><summary>{I18nData(runs_on(route.backend.title))}{now}</summary>{reasons}</details>{terms}'
 
 
@@ -116,8 +124,8 @@ def runs_on(title: str) -> str:
 def refusal(passed: Sequence[PassedOver]) -> str:
     """Why a mode cannot run, in place of the run button."""
     if len(passed) == 1:
-        return f'<p class="refusal">{_marked(passed[0].refusal.reason)}</p>'
-    return f'<div class="refusal"><p>Nothing can be generated here yet. Any one of these would help:</p><dl>{"".join(map(_reason, passed))}</dl></div>'
+        return f'<p class="refusal">{_marked(said(passed[0].refusal.reason))}</p>'
+    return f'<div class="refusal"><p>{escape(said(NOTHING_RUNS))}</p><dl>{"".join(map(_reason, passed))}</dl></div>'
 
 
 def presets(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -127,10 +135,7 @@ def presets(names: Sequence[str]) -> list[tuple[str, str]]:
 
 def sample_note(count: int) -> str:
     """Why only the service's own sample images can be chosen."""
-    return (
-        '<p class="explains">NVIDIA\'s hosted service follows only its own sample images, so a photo of yours cannot go there and none '
-        f"is sent. Choose one of the {count}; the service draws its map.</p>"
-    )
+    return f'<p class="explains">{escape(said(SAMPLES_ONLY, count=count))}</p>'
 
 
 def heading(text: str) -> str:
@@ -161,7 +166,7 @@ def caption(recipe: Recipe, title: str) -> str:
         if recipe.steps is not None and recipe.stopped_at is None
         else "",
         said(title),
-        recipe.safety or "",
+        said(recipe.safety or ""),
     )
     return f'<p class="caption">{" · ".join(escape(fact) for fact in facts if fact)}</p>'
 
@@ -190,8 +195,8 @@ def megapixels(size: Size) -> str:
 def shape(size: Size) -> str:
     """A size with the word for its shape."""
     ratio = size.width / size.height
-    words = "square" if 0.97 < ratio < 1.03 else "landscape" if ratio > 1 else "portrait"
-    return f"{spoken(size)}, {I18nData(words)}"
+    words = ", square" if 0.97 < ratio < 1.03 else ", landscape" if ratio > 1 else ", portrait"
+    return f"{spoken(size)}{I18nData(words)}"
 
 
 def unknown_words(prompt: str) -> str:
@@ -201,11 +206,11 @@ def unknown_words(prompt: str) -> str:
 
     if not (words := unknown(prompt)):
         return ""
-    named = ", ".join(f"“{word[:30]}”" for word in words[:3])
+    named = listed(Text("“{word}”", word=word[:30]) for word in words[:3])
     line = said(MORE_UNKNOWN_WORDS if len(words) > 3 else UNKNOWN_WORDS, words=named)
     return (
         f'<details class="say hint"><summary>{escape(line)} <span>{escape(said("What it knows"))}</span></summary>'
-        f"<p>{escape(what_it_knows())}</p></details>"
+        f"<p>{escape(said(what_it_knows()))}</p></details>"
     )
 
 
@@ -215,14 +220,14 @@ def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
         (said("Model"), recipe.model),
         (said("Guidance"), "" if recipe.guidance is None else f"{recipe.guidance:g}"),
         (said("Preset"), recipe.preset or ""),
-        (said("Plan"), recipe.plan or ""),
-        (said("Safety"), recipe.safety or ""),
+        (said("Plan"), said(recipe.plan or "")),
+        (said("Safety"), said(recipe.safety or "")),
         (said("Created"), recipe.created.replace("T", " ").replace("+00:00", " UTC")),
     ]
     if recipe.control:
         options = [_spoken_option(recipe.mode, name, value) for name, value in recipe.control.options.items()]
-        facts = [*filter(None, options), recipe.control.fit, recipe.control.estimator]
-        rows.append((said("Map"), ", ".join(filter(None, facts)) or said("given as it is")))
+        facts = [*options, said((recipe.control.fit or "").capitalize()), recipe.control.estimator]
+        rows.append((said("Map"), said(listed(facts)) or said("given as it is")))
     return [(name, value) for name, value in rows if value]
 
 
@@ -237,7 +242,7 @@ def _spoken_option(mode: str, name: str, value: Any) -> str:
 
 
 def _reason(passed: PassedOver) -> str:
-    return f"<dt>{escape(passed.title)}</dt><dd>{_marked(passed.refusal.reason)}</dd>"
+    return f"<dt>{escape(said(passed.title))}</dt><dd>{_marked(said(passed.refusal.reason))}</dd>"
 
 
 def _marked(text: str) -> str:

@@ -6,6 +6,7 @@ from PIL import ImageChops
 
 from flux_demo.request import ControlMap
 from flux_demo.studio import EMPTY
+from flux_demo.texts import sentences
 from flux_demo.ui import html
 from flux_demo.ui.files import Look
 from flux_demo.ui.said import said
@@ -59,7 +60,7 @@ def described(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: L
         parts.append(said(LOOKS_INVERTED if look == "inverted" else LOOKS_LIKE_A_MAP))
     if facts.carries_recipe:
         parts.append(said(GENERATED_HERE))
-    return " ".join(parts)
+    return said(sentences(*parts))
 
 
 def _edge_note(control: ControlMap) -> str:
@@ -67,8 +68,8 @@ def _edge_note(control: ControlMap) -> str:
     share = _share_above(control, 0)
     counted = said(EDGE_PIXELS, share=f"{share:.1%}")
     if share < NEARLY_NONE:
-        return f"{counted} {said(NO_EDGES)}"
-    return f"{counted} {said(ALL_EDGES)}" if share > NEARLY_ALL else counted
+        return said(sentences(counted, said(NO_EDGES)))
+    return said(sentences(counted, said(ALL_EDGES))) if share > NEARLY_ALL else counted
 
 
 def _unlike(facts: Facts, control: ControlMap) -> list[str]:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from flux_demo.errors import InvalidRequest
+from flux_demo.texts import Text
 
 
 def check_not_empty(numbers: Mapping[str, Any]) -> None:
     """Raise InvalidRequest unless each number, by its field's label, is there: an emptied field is not a wish for the default, nor for the least that there is."""
     for label, value in numbers.items():
         if value in (None, ""):
-            raise InvalidRequest(f"The field {label} is empty. Type a number, or reload the page for the default.")
+            raise InvalidRequest("The field {label} is empty. Type a number, or reload the page for the default.", label=Text(label))

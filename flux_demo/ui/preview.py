@@ -15,6 +15,7 @@ from flux_demo.modes import Mode
 from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap
 from flux_demo.studio import Studio
+from flux_demo.texts import Text, sentences
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received, still_kept
 from flux_demo.ui.map_notes import SAME_SHAPE, Facts, described
@@ -135,7 +136,7 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
             copy = for_the_browser(photo)
             _facts(str(photo), photo.stat().st_mtime_ns)  # decodes it; the map has them from the cache
         except InvalidPicture as error:
-            yield _photo_before(shown, str(error))
+            yield _photo_before(shown, error.text)
             return
         except Exception as error:
             yield _no_map(html.says(html.sentence(error), "problem"))
@@ -151,7 +152,7 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
 def _photo_before(shown: ShownMap | None, refused: str) -> dict[str, Any]:
     """What the page shows in place of a photo that cannot be used: the one before, if it is still there, or an empty panel."""
     if shown and (photo := still_kept(shown.drawn_from.photo)):
-        return {"photo": photo, "map_note": problem_under(shown, f"{refused} {said(PREVIOUS_IS_BACK)}")}
+        return {"photo": photo, "map_note": problem_under(shown, sentences(refused, Text(PREVIOUS_IS_BACK)))}
     return _no_map(html.says(refused, "problem")) | {"photo": None, "refused": True}
 
 
@@ -182,7 +183,7 @@ def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
             with services.turns.turn(caller.client.address if caller else ""):
                 return _redrawn(services, visitor, mode, now, shown, wanted, view)
         except InvalidRequest as error:
-            return {"map_note": problem_under(shown, str(error))}
+            return {"map_note": problem_under(shown, error.text)}
 
     return redraw
 
@@ -236,7 +237,7 @@ def inverted(*, photo: Any, shown: ShownMap | None) -> dict[str, Any]:
         path = new_file("inverted.png")
         ImageOps.invert(open_photo(received(photo))).save(path, format="PNG", compress_level=1)
     except InvalidPicture as error:
-        return {"map_note": problem_under(shown, str(error))}
+        return {"map_note": problem_under(shown, error.text)}
     return {"photo": str(path), "as_map": True} | offers(None)
 
 
@@ -274,7 +275,7 @@ def auto_thresholds(*, photo: Any, shown: ShownMap | None) -> dict[str, Any]:
     try:
         grey = open_photo(received(photo)).convert("L")
     except InvalidPicture as error:
-        return {"map_note": problem_under(shown, str(error))}
+        return {"map_note": problem_under(shown, error.text)}
     histogram = grey.histogram()
     half, seen, median = sum(histogram) / 2, 0, 0
     while seen + histogram[median] < half:

@@ -14,6 +14,7 @@ from flux_demo.parameters import read_parameters
 from flux_demo.recipe import PAINTED, read_recipe
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.studio import Studio
+from flux_demo.texts import Text, listed, sentences
 from flux_demo.ui import html
 from flux_demo.ui.files import publish, received, still_kept
 from flux_demo.ui.filling import usable
@@ -39,9 +40,8 @@ def opened(dropped: Any, titles: Mapping[str, str]) -> Entry:
     path = received(dropped)
     recipe = read_recipe(path)
     if recipe.mode not in MODES:
-        raise InvalidPicture(
-            f"This image was generated in a mode that is not available here: {recipe.mode[:40]!r}. Fill in the form by hand."
-        )
+        why = "This image was generated in a mode that is not available here: {mode}. Fill in the form by hand."
+        raise InvalidPicture(why, mode=repr(recipe.mode[:40]))
     return Entry(publish(path, "restored.png"), recipe, titles.get(recipe.backend, recipe.backend))
 
 
@@ -94,15 +94,16 @@ def _said(studio: Studio, mode: Mode, entry: Entry) -> str:
     """Says that the settings are restored, and which of them cannot be run here."""
     recipe, route = entry.recipe, find_route(studio, mode)
     if not isinstance(route, Route):
-        return said(RESTORED)
+        return RESTORED
     if recipe.control and not takes_photos(studio, mode):
-        return f"{said(RESTORED)} {said(MAP_LEFT_OUT)}"
+        return sentences(Text(RESTORED), Text(MAP_LEFT_OUT))
     try:
         size = Size(recipe.width, recipe.height)
         route.dials.complete(GenerationRequest(mode.name, recipe.prompt, recipe.seed, recipe.steps, recipe.guidance, size))
     except InvalidRequest as error:
-        return f"{said(RESTORED)} {error}"
-    return said(RESTORED) if route.backend.name == recipe.backend else f"{said(RESTORED)} {said(ELSEWHERE, title=entry.title)}"
+        return sentences(Text(RESTORED), error.text)
+    same = route.backend.name == recipe.backend
+    return sentences(Text(RESTORED), "" if same else Text(ELSEWHERE, title=Text(entry.title)))
 
 
 def _presets(studio: Studio, mode: Mode) -> Sequence[str]:
@@ -124,14 +125,14 @@ def from_other_program(studio: Studio, dropped: Any) -> dict[str, Any]:
     except InvalidPicture:
         return {}
     text = MODES["text"]
-    parts = [said(FILLED_IN)]
+    parts = [Text(FILLED_IN)]
     given = {name: str(value) for name in ("prompt", "seed", "size", "steps", "guidance") if (value := getattr(shared, name)) is not None}
     values, wrong = usable(studio, text, given)
     wrong = [*(name.capitalize() for name in shared.unusable), *wrong]
     if shared.has_negative_prompt:
-        parts.append(said(NO_NEGATIVE_PROMPT))
+        parts.append(Text(NO_NEGATIVE_PROMPT))
     if wrong:
-        parts.append(said(LEFT_OUT, names=", ".join(map(said, wrong))))
+        parts.append(Text(LEFT_OUT, names=listed(map(Text, wrong))))
     values.setdefault("seed", "")
-    values["status"] = html.says(" ".join(parts))
+    values["status"] = html.says(sentences(*parts))
     return {f"text__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected="text"), "restore_note": html.says("")}

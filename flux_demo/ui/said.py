@@ -1,15 +1,18 @@
-"""What the program says of a run, a map or an image, in the language of whoever it is said to. Errors are English everywhere."""
+"""What the program says of a run, a map or an image, and what is wrong, in the language of whoever it is said to."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from flux_demo.backends.queue import Client
+from flux_demo.texts import Text
 from flux_demo.ui.languages import languages
-from flux_demo.ui.visitors import current
+from flux_demo.ui.visitors import Caller, Listeners, current
 
 # Each is the key of its translations, which have the same values in braces.
 STEP, STEP_OF_SEVERAL = "Step {done} of {of}", "Image {number} of {images}: step {done} of {of}"
 LEFT = "{step}, about {time} left"
-AHEAD = "{ahead} images ahead of you"
 DONE = "Done in {seconds} s."
 STOPPED_AT = "Stopped at step {done} of {of}. The partial image is kept only if you say so."
 STOPPED_AT_OF_SEVERAL = "Stopped at step {done} of {of} of image {number} of {images}. The partial image is kept only if you say so."
@@ -24,16 +27,42 @@ REUSES_SEED, TAKES_RANDOM_SEED = "The next image reuses seed {seed}.", "The next
 
 def said(text: str, **values: Any) -> str:
     """A text in the caller's language, English where there is no translation, with its values filled in."""
+    return _in(_words(language()), Text(text, **values) if values else text)
+
+
+def _in(words: dict[str, str], text: str) -> str:
+    pattern, values = (text.pattern, text.values) if isinstance(text, Text) else (text, {})
+    found = words.get(pattern, pattern)
+    return (
+        found.format(**{name: _in(words, each) if isinstance(each, Text) else each for name, each in values.items()}) if values else found
+    )
+
+
+@contextmanager
+def in_language(language: str) -> Iterator[None]:
+    """Around what is to be said in that language, by nobody's call."""
+    token = current.set(Caller(Client(""), (), Listeners(), language))
+    try:
+        yield
+    finally:
+        current.reset(token)
+
+
+def language() -> str:
+    """The caller's language; empty for English."""
     caller = current.get()
-    words = _words(caller.language) if caller else {}
-    found = words.get(text, text)
-    return found.format(**values) if values else found
+    return caller.language if caller else ""
 
 
 def language_of(accepts: str | None) -> str:
     """The language of an Accept-Language header as Gradio's frontend chooses it: the first that is named, or what it is a variety of."""
     first = (accepts or "").split(",")[0].split(";")[0].strip()
     return next((tag for tag in (first, first.split("-")[0]) if _words(tag)), "")
+
+
+def spoken() -> tuple[str, ...]:
+    """Every language that the page is said in, English first."""
+    return ("", *_translations())
 
 
 def _words(language: str) -> dict[str, str]:

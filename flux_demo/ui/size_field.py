@@ -67,7 +67,7 @@ def bind_size(studio: Studio, mode: Mode, form: dict[str, Any]) -> Callable[...,
         try:
             chosen = checked_size(studio, mode, size)
         except FluxDemoError as error:
-            return {"size_note": html.says(str(error), "problem"), "swap": gr.update(interactive=False)}
+            return {"size_note": html.says(error.text, "problem"), "swap": gr.update(interactive=False)}
         return {"size_note": _note(chosen), "swap": gr.update(interactive=chosen is not None)}
 
     return check

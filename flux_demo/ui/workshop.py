@@ -17,6 +17,7 @@ from flux_demo.maps.photo import open_photo
 from flux_demo.modes import Mode
 from flux_demo.recipe import PAINTED
 from flux_demo.request import ControlMap, Size
+from flux_demo.texts import sentences
 from flux_demo.ui import html
 from flux_demo.ui.events import Form
 from flux_demo.ui.files import ShownMap, keep_map, new_file, received, still_kept
@@ -109,7 +110,7 @@ def choose_view(*, view: Any, shown: ShownMap | None, painter: Any, painting: st
         if _is_in_editor(found, painter):
             answer.pop("painter", None)
     except InvalidPicture as error:
-        return seen(MAP, shown) | {"map_note": problem_under(shown, str(error)), "view": MAP}
+        return seen(MAP, shown) | {"map_note": problem_under(shown, error.text), "view": MAP}
     if found is not shown:
         return answer | {"shown": found, "map_note": note_under(found)}
     del answer["map"]["value"]
@@ -166,7 +167,7 @@ def to_paint(shown: ShownMap) -> dict[str, Any]:
 
 def note_under(shown: ShownMap, more: str = "") -> str:
     """The line under a map in each view."""
-    texts = {"any": f"{shown.note} {more}".strip(), PAINT: said(ABOUT_PAINT)}
+    texts = {"any": said(sentences(shown.note, more)), PAINT: said(ABOUT_PAINT)}
     if shown.drawn_from.photo is None:
         texts[OVER] = said(NOTHING_BELOW)
     return _note(shown, texts)
@@ -176,7 +177,7 @@ def problem_under(shown: ShownMap | None, text: str) -> str:
     """What went wrong, below the map that stays."""
     if shown is None:
         return html.says(text, "problem")
-    return _note(shown, {"any": text}, "problem")
+    return _note(shown, {"any": said(text)}, "problem")
 
 
 def _note(shown: ShownMap, texts: Mapping[str, str], kind: str = "quiet") -> str:

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import pickle
 import re
 
 import gradio as gr
@@ -10,15 +11,19 @@ import pytest
 from gradio.i18n import I18nData
 from playwright.sync_api import expect
 
+from flux_demo import errors
 from flux_demo.backends import Refusal
+from flux_demo.backends.nvidia.errors import NIM
+from flux_demo.engine.memory import CPU_PLAN
 from flux_demo.engine.presets import PRESETS
 from flux_demo.errors import FluxDemoError
 from flux_demo.gallery import Gallery
 from flux_demo.modes import MODES
+from flux_demo.request import Size
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui import build, examples, html, languages
-from flux_demo.ui.said import language_of
+from flux_demo.ui.said import in_language, language_of
 from flux_demo.ui.size_field import RATIOS
 from tests.conftest import RecordingBackend
 from tests.starting import ROOT
@@ -95,7 +100,7 @@ def test_no_translation_is_of_a_text_that_is_gone(blocks):
     shown = set(texts(blocks)) | marked(choices(blocks) | set(languages.STYLED.values()))
     shown |= {mark for block in blocks if isinstance(block, gr.HTML) for mark in marks_in(block.value)}
     shown |= set(marks_in(html.details(RECIPE)))  # the server sends it with an image
-    shown |= marked(alternatives(blocks))
+    shown |= marked(alternatives(blocks) | {CPU_PLAN.sentence, NIM.name})
     shown |= {mark for words, _ in html.presets([*PRESETS]) for mark in marks_in(words)}
     shown |= marked({html.runs_on(title) for title in said_in_the_code()})  # whatever a backend's title is
     gone = marked(WORDS["de"].keys() - said_in_the_code()) - shown
@@ -121,6 +126,34 @@ def test_what_is_said_can_be_translated():
                         f"{path.name}:{place.lineno} {text}" for text in texts_in(place.args[0], module) if text not in WORDS["de"]
                     ]
     assert untranslated == []
+
+
+def test_what_has_values_can_be_translated():
+    """Each text with values, and each error that has them, wherever it is made: its pattern is a text that the languages have."""
+    kinds = {"Text"} | {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.FluxDemoError)}
+    patterns = {}
+    for path in (ROOT / "flux_demo").rglob("*.py"):
+        parts = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        calls = [part for part in parts if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in kinds]
+        given = [part.args[0] for part in calls if part.args and (part.keywords or part.func.id == "Text")]
+        named = {each.id for each in given if isinstance(each, ast.Name)}  # as what was assigned just before
+        given += [part.value for part in parts if isinstance(part, ast.Assign) and getattr(part.targets[0], "id", None) in named]
+        patterns |= {each.value: f"{path.name}:{each.lineno}" for each in given if isinstance(each, ast.Constant)}
+    assert len(patterns) > 50
+    assert {pattern: where for pattern, where in patterns.items() if pattern not in WORDS["de"]} == {}
+
+
+def test_an_error_is_said_in_the_callers_language_and_is_english_everywhere_else():
+    with pytest.raises(FluxDemoError) as caught:
+        Size(130, 128)
+    again = pickle.loads(pickle.dumps(caught.value))  # as from another process
+    for error in (caught.value, again):
+        assert str(error) == "The width is 130, and FLUX needs sides that are multiples of 16 pixels. The nearest are 128 and 144."
+        with in_language("ja"):
+            assert (
+                html.sentence(error)
+                == "幅が 130 ですが、FLUX では各辺が 16 ピクセルの倍数でなければなりません。最も近いのは 128 と 144 です。"
+            )
 
 
 def texts_in(node, module):

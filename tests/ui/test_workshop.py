@@ -157,37 +157,6 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     assert not (pixels(clipped)[differs] == 255).all()
 
 
-def test_undo_ends_at_the_map_whatever_the_language_calls_it(visit):
-    page = visit(tab="Depth", locale="de-DE")
-    give_photo(page, "depth", ASSETS / "examples" / "two-on-wood.png")
-    drawn = served(page, "#map-depth")
-    x, y = open_editor(page, "Malen")
-    zoom = page.locator("#painter-depth .zoom-number").inner_text()
-    undo, redo, clear = (
-        page.get_by_role("button", name=name, exact=True) for name in ("Rückgängig", "Wiederholen", "Alles Gemalte entfernen")
-    )
-    faded = "each => getComputedStyle(each).opacity"
-    assert undo.evaluate(faded) == "0.4"
-    with handled(page):
-        stroke(page, x, y)
-    assert undo.evaluate(faded) == "1"
-    undo.click()
-    redo.click()
-    assert undo.evaluate(faded) == "1"
-    for _ in range(3):  # more than there are strokes
-        undo.click()
-    assert undo.evaluate(faded) == "0.4"
-    page.wait_for_timeout(1000)  # an editor that lost the map would be given it again
-    assert page.locator("#painter-depth .zoom-number").inner_text() == zoom  # that of the map, and not of an empty canvas
-    with handled(page):
-        stroke(page, x, y - 20)
-    clear.click()
-    expect(undo).to_have_css("opacity", "0.4")
-    view(page, "Karte")
-    expect(page.locator("#map-depth")).to_be_visible()
-    wait_until(lambda: np.array_equal(pixels(served(page, "#map-depth")), pixels(drawn)))
-
-
 def test_a_stroke_is_in_the_map_a_while_after_it_too_and_the_editor_stays_as_it_was_left(visit, photo_file):
     page = visit(tab="Depth")
     give_photo(page, "depth", photo_file)

@@ -25,6 +25,7 @@ from flux_demo.errors import BackendUnavailable, FluxDemoError, GenerationFailed
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
 from flux_demo.request import Dials, DrawnImage, GenerationRequest
+from flux_demo.texts import Text
 
 if TYPE_CHECKING:
     from flux_demo.backends.nvidia.client import Answer, Connection
@@ -35,7 +36,7 @@ REMEMBER_MISSING_S = 300.0  # after that, a container that lacked a variant may 
 
 PACE = Pace()
 
-NO_KEY = f"NVIDIA_API_KEY is not set. Get a key at {KEY_PAGE}, set the variable to it and restart."
+NO_KEY = Text("NVIDIA_API_KEY is not set. Get a key at {page}, set the variable to it and restart.", page=KEY_PAGE)
 BROKEN_KEY = (
     f"NVIDIA_API_KEY contains characters that keys never have: quotes, spaces or letters beyond ASCII. Copy the key again from {KEY_PAGE}."
 )

@@ -23,6 +23,7 @@ from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, MAX_RETRY_AFTER_S, R
 from flux_demo.background import HEARTBEAT_S
 from flux_demo.errors import UNVERIFIED, BackendUnavailable, GenerationFailed, Unreachable
 from flux_demo.progress import OnStatus, Phase, Status
+from flux_demo.texts import Text
 
 if TYPE_CHECKING:
     import httpx
@@ -133,7 +134,7 @@ class Connection:
     ) -> Answer:
         """Post one request and return its final answer, after whatever retries, polling and redirects to a large result it takes."""
         waiting = Waiting(self.service)
-        on_status(Status(Phase.WAITING, f"Sending to {self.service.who}"))
+        on_status(Status(Phase.WAITING, Text("Sending to {who}", who=Text(self.service.who))))
         work = self._post_until_answered(url, content, dict(headers or {}), poll_url, waiting)
         return self.run(work, lambda: on_status(Status(Phase.WAITING, waiting.sentence())), self.pace.whole)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flux_demo.backends.nvidia.errors import Service
+from flux_demo.texts import Text
 
 MAX_CONNECTIONS = 8  # to one service at once
 MAX_RETRY_AFTER_S = 120.0  # a longer Retry-After is reported to the person instead of waited for
@@ -42,8 +43,9 @@ class Waiting:
     def sentence(self) -> str:
         now, retry = time.monotonic(), self.retry
         if retry:
-            return f"{self.service.name} {retry[0]}, trying again in {max(1, math.ceil(retry[1] - now))} s"
-        return f"Waiting for {self.service.who}, {int(now - self.since)} s"
+            left = max(1, math.ceil(retry[1] - now))
+            return Text("{who} {what}, trying again in {seconds} s", who=Text(self.service.name), what=Text(retry[0]), seconds=left)
+        return Text("Waiting for {who}, {seconds} s", who=Text(self.service.who), seconds=int(now - self.since))
 
 
 def pause_before_retry(headers: Mapping[str, str], planned_s: float) -> float:

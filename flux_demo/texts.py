@@ -1,0 +1,31 @@
+"""Texts that are English everywhere but on the page, which says them in the visitor's language: ui/said.py."""
+
+from typing import Any
+
+
+class Text(str):
+    """An English text with values filled in that remembers what it was made of. A value may be a text of its own."""
+
+    pattern: str
+    values: dict[str, Any]
+
+    def __new__(cls, pattern: str, /, **values: Any) -> "Text":
+        made = super().__new__(cls, pattern.format(**values) if values else pattern)
+        made.pattern, made.values = pattern, values
+        return made
+
+
+def sentences(*texts: str) -> str:
+    """Several of them one after the other; those that are empty are left out."""
+    return _joined("{before} {after}", texts)
+
+
+def listed(texts: Any) -> str:
+    return _joined("{before}, {after}", texts)
+
+
+def _joined(pattern: str, texts: Any) -> str:
+    first, *others = [text for text in texts if text] or [""]
+    for text in others:
+        first = Text(pattern, before=first, after=text)
+    return first
