@@ -203,7 +203,7 @@ def test_the_details_of_an_image_name_what_its_map_was_drawn_with_as_the_page_do
     control = ControlRecipe("depth", {"near": 0.25, "far": 1, "invert": False, PAINTED: True}, "crop", "0" * 64, "mini")
     recipe = Recipe("1", "depth", "a cube", 64, 64, 1, 2, 10.0, "mini", "mini", None, None, control, 1.0, "2026-01-01T12:30:00+00:00")
     shown = details(recipe)
-    assert "Near clip 0.25, Far clip 1, painted by hand, crop, mini" in shown and "2026-01-01 12:30:00 UTC" in shown
+    assert "Near clip 0.25, Far clip 1, painted by hand, Crop, mini" in shown and "2026-01-01 12:30:00 UTC" in shown
 
 
 def test_a_late_stroke_is_kept_for_its_own_map_and_another_map_is_no_paint(shown, tmp_path):
