@@ -1,5 +1,6 @@
 """Texts that are English everywhere but on the page, which says them in the visitor's language: ui/said.py."""
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -17,14 +18,15 @@ class Text(str):
 
 def sentences(*texts: str) -> str:
     """Several of them one after the other; those that are empty are left out."""
-    return _joined("{before} {after}", texts)
+    return _joined("{before} {after}", [text if isinstance(text, Text) else Text(text) for text in texts])
 
 
-def listed(texts: Any) -> str:
+def listed(texts: Iterable[str | None]) -> str:
+    """A list of names or values; those that are empty are left out."""
     return _joined("{before}, {after}", texts)
 
 
-def _joined(pattern: str, texts: Any) -> str:
+def _joined(pattern: str, texts: Iterable[str | None]) -> str:
     first, *others = [text for text in texts if text] or [""]
     for text in others:
         first = Text(pattern, before=first, after=text)

@@ -22,6 +22,7 @@ from flux_demo.modes import DEFAULT_SIZES, Mode
 from flux_demo.request import SizeLimits
 from flux_demo.safety import UNFILTERED, Filter, installed_filter
 from flux_demo.settings import Settings
+from flux_demo.texts import sentences
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,7 +63,7 @@ class Local:
     def notice(self) -> str | None:
         card = None if self.on_cpu else self._machine.card
         notices = [SLOW_CARD.format(card.name, *card.capability)] if card and card.capability and card.is_slow else []
-        return " ".join(notices if self._installed_filter() else [*notices, "Unfiltered: review before you share."]) or None
+        return sentences(*notices, "" if self._installed_filter() else "Unfiltered: review before you share.") or None
 
     @property
     def _machine(self) -> Machine:

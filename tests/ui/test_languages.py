@@ -22,8 +22,9 @@ from flux_demo.modes import MODES
 from flux_demo.request import Size
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
+from flux_demo.texts import Text, listed, sentences
 from flux_demo.ui import build, examples, html, languages
-from flux_demo.ui.said import in_language, language_of
+from flux_demo.ui.said import in_language, language_of, said
 from flux_demo.ui.size_field import RATIOS
 from tests.conftest import RecordingBackend
 from tests.starting import ROOT
@@ -154,6 +155,20 @@ def test_an_error_is_said_in_the_callers_language_and_is_english_everywhere_else
                 html.sentence(error)
                 == "幅が 130 ですが、FLUX では各辺が 16 ピクセルの倍数でなければなりません。最も近いのは 128 と 144 です。"
             )
+
+
+def test_sentences_and_lists_are_joined_as_the_language_does_it():
+    told = sentences(
+        Text("Image"),
+        "",
+        "Stopped.",
+        Text("What cannot be used here is left out: {names}.", names=listed([Text("Seed"), "{", Text("Size")])),
+    )
+    assert str(told) == "Image Stopped. What cannot be used here is left out: Seed, {, Size."
+    with in_language("ja"):
+        assert said(told) == "画像停止しました。ここで使えないものは省かれます：シード、{、サイズ。"
+    with in_language("de"):
+        assert said(told) == "Bild Gestoppt. Was hier nicht verwendet werden kann, entfällt: Seed, {, Größe."
 
 
 def texts_in(node, module):
