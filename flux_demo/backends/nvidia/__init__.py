@@ -21,10 +21,11 @@ from flux_demo.backends.nvidia.errors import HOSTED, KEY_PAGE, NIM, Service, det
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, Pace
 from flux_demo.backends.nvidia.payload import NVIDIAS, dials, hosted_body, nim_body
 from flux_demo.backends.nvidia.schema import Limits
-from flux_demo.errors import BackendUnavailable, FluxDemoError, GenerationFailed, InvalidRequest
+from flux_demo.errors import BackendUnavailable, FluxDemoError, GenerationFailed, InvalidRequest, shortened
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
 from flux_demo.request import Dials, DrawnImage, GenerationRequest
+from flux_demo.seeds import MAX_SEED
 
 if TYPE_CHECKING:
     from flux_demo.backends.nvidia.client import Answer, Connection
@@ -244,11 +245,15 @@ class _LazyConnection:
 
 def _drawn(request: GenerationRequest, body: bytes, service: Service, model: str, safety: str | None) -> DrawnImage:
     assert request.size is not None
-    image, seed = read_image(body, request.size, service)
-    if seed is None or seed == request.seed:
-        return DrawnImage(image, model, safety=safety)
-    note = f"{service.name} says that it used seed {seed} instead of {request.seed}."
-    return DrawnImage(image, model, safety=safety, seed=seed, notes=(note,))
+    image, seed, images = read_image(body, request.size, service)
+    notes = (f"{service.name} sent {images} images; this is the first one.",) if images > 1 else ()
+    if type(seed) is int and 0 <= seed <= MAX_SEED:
+        if seed != request.seed:
+            notes = (f"{service.name} says that it used seed {seed} instead of {request.seed}.", *notes)
+        return DrawnImage(image, model, safety=safety, seed=seed, notes=notes)
+    named = "does not say which seed it used" if seed is None else f"names {shortened(seed)} as the seed, which is not a valid one"
+    notes = (f"{service.name} {named}. The recipe has the seed that was asked for, {request.seed}.", *notes)
+    return DrawnImage(image, model, safety=safety, notes=notes)
 
 
 def _is_about_the_prompt(body: bytes) -> bool:
