@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flux_demo.errors import InvalidRequest
+from flux_demo.prompts import MAX_PROMPT
 from flux_demo.recipe import MAX_CHUNK, PARAMETERS, NoRecipe
-from flux_demo.request import MAX_PROMPT, Size
+from flux_demo.request import Size
 from flux_demo.seeds import MAX_SEED
 
 RANDOM = "-1"  # AUTOMATIC1111's seed for one

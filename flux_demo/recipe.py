@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from flux_demo.errors import InvalidPicture, InvalidRequest
-from flux_demo.request import MAX_PROMPT, DrawnImage, GenerationRequest, Size
+from flux_demo.prompts import MAX_PROMPT
+from flux_demo.request import DrawnImage, GenerationRequest, Size
 from flux_demo.seeds import MAX_SEED
 
 CHUNK = "flux_demo"  # the PNG text chunk's keyword

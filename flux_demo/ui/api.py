@@ -12,12 +12,13 @@ import gradio as gr
 
 from flux_demo.errors import shortened
 from flux_demo.gallery import GeneratedImage
+from flux_demo.maps.notes import notes_of, said_with
 from flux_demo.maps.photo import open_photo
 from flux_demo.modes import MODES, Mode, Option
 from flux_demo.progress import Step
 from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap, GenerationRequest, Size
-from flux_demo.studio import EMPTY, Studio
+from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, keep_map, publish_kept, received
 from flux_demo.ui.generate import request_of
@@ -101,7 +102,7 @@ def _map_drawing(studio: Studio, mode: Mode) -> Callable:
     def draw(**given: Any) -> gr.FileData:
         photo, size, fit = received(given.pop("photo")), _size_text(given.pop("size")), given.pop("fit")
         drawn = studio.preview(mode.name, photo, size or "match", "crop" if fit in (None, "") else fit, **given)
-        _tell([EMPTY] if drawn.is_empty else [])
+        _tell(said_with(drawn))
         return gr.FileData(path=keep_map(drawn, NOT_FROM_A_FORM).path)
 
     options = [_parameter(option.name, bool if option.is_switch else float, option.default) for option in control.options]
@@ -172,7 +173,8 @@ def _given_map(studio: Studio, mode: Mode, uploaded: Any) -> ControlMap:
     """A map as it was uploaded. One that the route cannot follow is refused by its header, before it is decoded."""
     assert mode.control
     limits = studio.route(mode.name).dials.size_limits
-    return ControlMap(mode.control.kind, open_photo(received(uploaded), lambda width, height: limits.check(Size(width, height))))
+    image = open_photo(received(uploaded), lambda width, height: limits.check(Size(width, height)))
+    return ControlMap(mode.control.kind, image, notes=notes_of(image, Size(*image.size), "crop"))
 
 
 def _size_text(size: Any) -> str:

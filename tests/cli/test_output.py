@@ -161,4 +161,13 @@ def test_the_command_line_refuses_the_environment_that_the_page_refuses(place, v
 def test_an_empty_edge_map_is_said(place, capsys):
     Image.new("RGB", (64, 64), "teal").save("plain.png")
     assert run(["map", "canny", "plain.png", "--size", "128x128"]) == 0
-    assert "black everywhere" in capsys.readouterr().err
+    assert "same colour everywhere" in capsys.readouterr().err
+
+
+def test_what_became_of_the_photo_is_said_once(place, photo, capsys):
+    photo.save("moving.gif", save_all=True, append_images=[photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
+    for command in (["map", "canny", "moving.gif"], ["canny", "moving.gif", "a red cube", "--steps", "1", "--backend", "mini"]):
+        assert run([*command, "--size", "128x128"]) == 0
+        said = capsys.readouterr().err
+        assert said.count("To fit 128x128: 38% cropped left and right.") == 1
+        assert said.count("The file has several frames or pages, and only the first is used.") == 1

@@ -9,8 +9,8 @@ from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from flux_demo.maps.notes import EMPTY, FIRST_OF_SEVERAL
 from flux_demo.recipe import read_recipe
-from flux_demo.studio import EMPTY
 from tests.maps.test_photo import png_header
 from tests.ui.conftest import SMALL
 from tests.ui.driving import finished
@@ -79,6 +79,9 @@ def test_what_the_page_says_of_an_image_reaches_a_program(client, photo, tmp_pat
     followed = client.submit("a red cube", handle_file(tmp_path / "black.png"), steps=1, api_name="/canny")
     assert EMPTY in logged(followed)
     assert EMPTY in logged(client.submit(handle_file(tmp_path / "black.png"), SMALL, api_name="/canny_map"))
+    photo.save(tmp_path / "moving.gif", save_all=True, append_images=[photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
+    (said,) = logged(client.submit(handle_file(tmp_path / "moving.gif"), SMALL, api_name="/canny_map"))
+    assert FIRST_OF_SEVERAL in said and "cropped left and right" in said
     assert not logged(client.submit("a red cube", SMALL, steps=1, api_name="/text"))
 
 
