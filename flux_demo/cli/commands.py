@@ -130,12 +130,14 @@ def fetch(args: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def recipe(args: argparse.Namespace, terminal: Terminal) -> int:
-    """recipe: the recipe in a PNG file, as JSON with or without ``--json``."""
+    """recipe: the recipe in a PNG file, or another program's settings, as JSON with or without ``--json``."""
     import json
 
-    from flux_demo.recipe import read_recipe
+    from flux_demo.parameters import settings_in
 
-    values = read_recipe(args.file).to_dict()
+    values, notes = settings_in(args.file)
+    for sentence in notes:
+        terminal.say(sentence)
     return 0 if terminal.result(json.dumps(values, indent=2, ensure_ascii=not takes_any_text()), values) else 3
 
 

@@ -15,8 +15,8 @@ from flux_demo.gallery import GeneratedImage
 from flux_demo.maps.notes import notes_of, said_with
 from flux_demo.maps.photo import open_photo
 from flux_demo.modes import MODES, Mode, Option
+from flux_demo.parameters import settings_in
 from flux_demo.progress import Step
-from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.studio import Studio
 from flux_demo.ui import html
@@ -42,7 +42,7 @@ MEANS = {
     "guidance": "How closely the image follows the prompt. Leave it out for the default.",
     "photo": "The photo: an address that a tool of this page returned, or a data: URI in base64.",
     "map": "The map to follow, as the map's tool returned it: its address, or a data: URI in base64.",
-    "picture": "A PNG that was generated here: its address, or a data: URI in base64.",
+    "picture": "A PNG that was generated here, or by a program that writes as AUTOMATIC1111 does: its address, or a data: URI in base64.",
     "fit": "What to do where the photo has another shape than the size: crop, pad or stretch.",
 }
 
@@ -68,9 +68,12 @@ def add_api(studio: Studio, visitors: VisitorStore) -> None:
 
 def _restore() -> Callable:
     def restore(picture: Any) -> dict:
-        return read_recipe(received(picture)).to_dict()
+        settings, notes = settings_in(received(picture))
+        _tell(notes)
+        return settings
 
-    return _endpoint(restore, "restore", "Read the recipe that an image made here carries.", dict, _parameter("picture", gr.FileData))
+    about = "Read the recipe that an image made here carries, or the settings in an image of another program that can be used here."
+    return _endpoint(restore, "restore", about, dict, _parameter("picture", gr.FileData))
 
 
 def _status(studio: Studio) -> Callable:

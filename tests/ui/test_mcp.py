@@ -79,7 +79,8 @@ def test_a_model_reads_what_is_said_beside_the_image(address):
         return await session.call_tool("text", call), await session.call_tool("text", call, progress_callback=on_progress), told
 
     plain, followed, told = with_tools(address, use)
-    assert not plain.isError and "tokens" in plain.content[-1].text
+    assert not plain.isError and [part.type for part in plain.content] == ["image", "text", "text", "text"]
+    assert "tokens" in plain.content[1].text and json.loads(plain.content[-1].text)["mode"] == "text"
     assert not followed.isError and any("tokens" in message for message in told if message)
 
 
