@@ -102,6 +102,8 @@ class Settings:
             raise InvalidRequest(
                 "The login of the page cannot be read. Write --auth or FLUX_DEMO_AUTH as USER:PASSWORD, neither of them empty."
             )
+        if not self.outputs.strip():
+            raise InvalidRequest("The outputs folder has no name. Give one to -o, --outputs or FLUX_DEMO_OUTPUTS, or leave it out.")
         if self.device not in DEVICES:
             raise InvalidRequest(f"{self.device!r} is not a device. Set FLUX_DEMO_DEVICE to {' or '.join(DEVICES)}, or leave it out.")
         if self.preset not in (None, *PRESETS):

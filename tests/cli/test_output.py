@@ -14,6 +14,7 @@ from PIL import Image
 from flux_demo import read_recipe
 from flux_demo.cli import run
 from flux_demo.cli.terminal import Terminal
+from flux_demo.version import VERSION
 from tests.cli.conftest import ROOT
 
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
@@ -156,6 +157,45 @@ def test_the_command_line_refuses_the_environment_that_the_page_refuses(place, v
     monkeypatch.setenv(variable, "socks4://nowhere")
     assert run(["check"]) == 3
     assert capsys.readouterr().err.startswith(variable)
+
+
+def test_the_version_is_json_where_that_is_asked_for(capsys):
+    for words in (["--version", "--json"], ["--json", "--version"]):
+        assert run(words) == 0
+        assert json.loads(capsys.readouterr().out) == {"version": VERSION}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["text", "a cube", "-o", ""],
+        ["map", "canny", "photo.jpg", "-o", " "],
+        ["grid", "text", "a", "-o", ""],
+        ["batch", "a.jsonl", "-o", ""],
+    ],
+)
+def test_an_empty_name_for_the_output_is_refused(place, capsys, words):
+    (place / "a.jsonl").write_text('{"mode": "text", "prompt": "a cube", "steps": 1}')
+    assert run([*words, "--backend", "mini"]) == 3
+    assert "-o" in capsys.readouterr().err and not list(place.glob("**/*.png"))
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["depth", "photo.jpg", "a", "--low", "3"], "depth"),
+        (["map", "canny", "photo.jpg", "--near", "1"], "map canny"),
+        (["grid", "canny", "photo.jpg", "a", "--near", "1"], "grid canny"),
+        (["check", "more"], "check"),
+    ],
+)
+def test_what_a_command_does_not_take_is_refused_with_its_own_usage(place, capsys, words, command):
+    assert run(words) == 2
+    said = capsys.readouterr().err
+    assert (
+        said.startswith(f"usage: python -m flux_demo {command} [-h]")
+        and f"{command}: unrecognized arguments: {words[-1] if command == 'check' else words[-2]}" in said
+    )
 
 
 def test_an_empty_edge_map_is_said(place, capsys):
