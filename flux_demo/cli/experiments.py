@@ -155,8 +155,10 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
                 _append(record, values)
             took = "was there already." if line.reused else f"{line.image.seconds:.1f} s."
             asked, mode = line.image.request, find_mode(line.image.request.mode)
-            said = notes.new((*line.image.notes, *what_is_not_known(asked.prompt, mode, studio.route(mode.name))))
-            terminal.say(" ".join((f"Line {line.line}: {took}", *said)))
+            of_photo = [note for note in line.image.notes if asked.control and note in asked.control.notes]  # each line has its own photo
+            others = (note for note in line.image.notes if note not in of_photo)
+            said = notes.new((*others, *what_is_not_known(asked.prompt, mode, studio.route(mode.name))))
+            terminal.say(" ".join((f"Line {line.line}: {took}", *of_photo, *said)))
         if terminal.as_json:
             terminal.line(json.dumps(values))
         elif line.image is not None:

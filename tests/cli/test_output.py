@@ -211,3 +211,13 @@ def test_what_became_of_the_photo_is_said_once(place, photo, capsys):
         said = capsys.readouterr().err
         assert said.count("To fit 128x128: 38% cropped left and right.") == 1
         assert said.count("The file has several frames or pages, and only the first is used.") == 1
+
+
+def test_what_became_of_each_photo_of_a_list_is_said_with_its_line(place, photo, capsys):
+    for name in ("one", "two"):
+        photo.save(f"{name}.gif", save_all=True, append_images=[photo.rotate(180)])
+    line = '{{"mode": "canny", "prompt": "a cube", "photo": "{}.gif", "size": "128x128", "steps": 1}}'
+    (place / "list.jsonl").write_text("\n".join(map(line.format, ("one", "two"))))
+    assert run(["batch", "list.jsonl", "--backend", "mini"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("The file has several frames or pages") == said.count("To fit 128x128: 38% cropped left and right.") == 2
