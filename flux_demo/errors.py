@@ -17,6 +17,8 @@ A message is two sentences: what happened, and what to do. It never holds a path
 Exceptions of other libraries are translated where they enter, with ``from``.
 """
 
+import reprlib
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,10 +102,27 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             waiting += [cause for cause in (link.__cause__, link.__context__) if cause is not None]
 
 
+class _Parts(reprlib.Repr):
+    """A value cut in its middle, or the first that it holds, each cut so: no quotation mark or bracket stays open."""
+
+    def __init__(self, holds_others: bool) -> None:
+        super().__init__()
+        self.maxlevel = self.maxdict = 1
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdeque = 2
+        self.maxstring = self.maxlong = self.maxother = 11 if holds_others else 40
+
+
 def shortened(value: object) -> str:
     """A value as a message names it: its ``repr``, at most 40 characters."""
     try:
         text = repr(value[:100]) if isinstance(value, str) else repr(value)
+        if len(text) <= 40:
+            return text
+        if isinstance(value, int | float):
+            return text[:37] + "..."
+        if isinstance(value, str):
+            kept = next(value[:length] for length in range(37, -1, -1) if len(repr(value[:length])) <= 37)
+            return f"{repr(kept)[:-1]}...{repr(kept)[-1]}"
+        return _Parts(isinstance(value, list | tuple | dict | set | frozenset | deque)).repr(value)
     except (ValueError, RecursionError):  # a number of more than 4300 digits; brackets a thousand deep
         return "This value"
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -6,11 +6,17 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flux_demo.errors import InvalidRequest
-from flux_demo.recipe import MAX_CHUNK, PARAMETERS, NoRecipe
-from flux_demo.request import MAX_PROMPT, Size
+from flux_demo.prompts import MAX_PROMPT
+from flux_demo.recipe import MAX_CHUNK, PARAMETERS, NoRecipe, read_recipe
+from flux_demo.request import Size
 from flux_demo.seeds import MAX_SEED
+
+OF_ANOTHER_PROGRAM = "Another program wrote these settings. They are those that both programs share."
+NO_NEGATIVE_PROMPT = "Its negative prompt is left out: FLUX.1 [dev] takes none."
+LEFT_OUT = "What cannot be used here is left out: {names}."
 
 RANDOM = "-1"  # AUTOMATIC1111's seed for one
 SETTING = re.compile(r'\s*([\w ]+):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
@@ -37,6 +43,23 @@ def read_parameters(source: str | os.PathLike) -> SharedSettings:
     if not text or len(text) > MAX_CHUNK or "Steps:" not in text:
         raise NoRecipe("No settings in this file. Only PNG files that were not saved again elsewhere have them.")
     return parse_parameters(text)
+
+
+def settings_in(source: str | os.PathLike) -> tuple[dict[str, Any], list[str]]:
+    """The recipe in a PNG, or what another program's PNG shares with one; and sentences about the latter. Raises InvalidPicture, NoRecipe."""
+    try:
+        return read_recipe(source).to_dict(), []
+    except NoRecipe as error:
+        try:
+            shared = read_parameters(source)
+        except NoRecipe:
+            raise error from None
+    size = {"width": shared.size.width, "height": shared.size.height} if shared.size else {}
+    found = {"mode": "text", "prompt": shared.prompt, "seed": shared.seed, "steps": shared.steps, "guidance": shared.guidance, **size}
+    notes = [OF_ANOTHER_PROGRAM]
+    notes += [NO_NEGATIVE_PROMPT] if shared.has_negative_prompt else []
+    notes += [LEFT_OUT.format(names=", ".join(shared.unusable))] if shared.unusable else []
+    return {name: value for name, value in found.items() if value is not None}, notes
 
 
 def parse_parameters(text: str) -> SharedSettings:

@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from flux_demo.errors import InvalidPicture, InvalidRequest
-from flux_demo.request import MAX_PROMPT, DrawnImage, GenerationRequest, Size
+from flux_demo.errors import InvalidPicture, InvalidRequest, shortened
+from flux_demo.modes import MODES
+from flux_demo.prompts import MAX_PROMPT
+from flux_demo.request import DrawnImage, GenerationRequest, Size
 from flux_demo.seeds import MAX_SEED
 
 CHUNK = "flux_demo"  # the PNG text chunk's keyword
@@ -94,11 +96,14 @@ class Recipe:
     def from_dict(cls, values: Any) -> Recipe:
         """A recipe from the JSON of any file, checked. Raises InvalidPicture when it is not one that this program wrote."""
         try:
-            return _checked(values)
+            recipe = _checked(values)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InvalidRequest) as error:
             raise InvalidPicture(
                 "The recipe in this image is damaged or was written by another program. Fill in the form by hand."
             ) from error
+        if contradiction := _contradiction(recipe):
+            raise InvalidPicture(f"The recipe in this image contradicts itself: {contradiction}. Fill in the form by hand.")
+        return recipe
 
 
 def recipe_of(
@@ -179,6 +184,20 @@ def _checked(values: Mapping[str, Any]) -> Recipe:
     if any(type(recipe[name]) is not int or not 0 <= recipe[name] <= MAX_SEED for name in whole):
         raise ValueError("not a whole number")
     return Recipe(**recipe)
+
+
+def _contradiction(recipe: Recipe) -> str | None:
+    """What cannot be true of a recipe together. A mode that is not known here may be a later version's."""
+    if (mode := MODES.get(recipe.mode)) is None:
+        return None
+    follows = recipe.control.kind if recipe.control else None
+    if mode.control is None:
+        return f"the {mode.name} mode follows no map, and it has one" if recipe.control or recipe.sample is not None else None
+    if follows is None and recipe.sample is None:
+        return f"the {mode.name} mode follows a map, and it has none"
+    if follows not in (None, mode.control.kind):
+        return f"the {mode.name} mode follows a {mode.control.kind} map, and it has one of the kind {shortened(follows)}"
+    return None
 
 
 def _quoted(value: str) -> str:

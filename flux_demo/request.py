@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from flux_demo import display
 from flux_demo.errors import InvalidRequest, shortened
+from flux_demo.prompts import check_prompt
 from flux_demo.seeds import MAX_SEED, check_seed, random_seed
 from flux_demo.texts import Text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_PROMPT = 10_000  # characters; NVIDIA's API takes no more, and FLUX reads 512 tokens of it
 SIDE_STEP = 16  # pixels; the VAE divides a side by 8, the transformer's patches by 2 more
 SIDES = re.compile(r"\s*(\d{1,10})\s*(?:px)?\s*[x×*,\s]\s*(\d{1,10})\s*(?:px)?\s*", re.ASCII | re.IGNORECASE)
 
@@ -93,6 +93,7 @@ class ControlMap:
     options: Mapping[str, float | bool] = field(default_factory=dict)  # how it was drawn: {"low": 50, "high": 200}
     fit: str | None = None  # how the photo met the size: "crop", "pad", "stretch"; None for a ready-made map
     estimator: str | None = None  # the model that saw the depth; None for edges and ready-made maps
+    notes: tuple[str, ...] = ()  # sentences for the person about how the photo became this map
 
     def __post_init__(self) -> None:
         from PIL.Image import Image
@@ -109,8 +110,8 @@ class ControlMap:
 
     @property
     def is_empty(self) -> bool:
-        """Whether every pixel is black, so that there is nothing to follow."""
-        return self.image.getbbox() is None
+        """Whether every pixel has the same colour, so that there is nothing to follow."""
+        return self.image.getcolors(1) is not None
 
     @property
     def sha256(self) -> str:
@@ -122,7 +123,13 @@ class ControlMap:
         return display.png(self.image)
 
     def _repr_html_(self) -> str:
-        facts = {"options": dict(self.options), "fit": self.fit, "estimator": self.estimator, "sha256": self.sha256}
+        facts = {
+            "options": dict(self.options),
+            "fit": self.fit,
+            "estimator": self.estimator,
+            "sha256": self.sha256,
+            "notes": list(self.notes),
+        }
         return display.figure(self._repr_png_(), f"{self.kind} map, {self.size}", "How it was drawn", facts)
 
 
@@ -141,15 +148,7 @@ class GenerationRequest:
     preset: str | None = None  # a row of engine.presets
 
     def __post_init__(self) -> None:
-        if not isinstance(self.prompt, str):
-            raise InvalidRequest(f"The prompt is {shortened(self.prompt)}, which is not text. Describe the image in a few words.")
-        if not self.prompt.strip():
-            raise InvalidRequest("The prompt is empty. Describe the image in a few words.")
-        if len(self.prompt) > MAX_PROMPT:
-            why = "The prompt has {count} characters, and the limit is {limit}. Shorten it."
-            raise InvalidRequest(why, count=f"{len(self.prompt):,}", limit=f"{MAX_PROMPT:,}")
-        if not _is_text(self.prompt):
-            raise InvalidRequest("The prompt contains characters that are not text (half of a surrogate pair, or a null). Type it again.")
+        check_prompt(self.prompt)
         for name in ("seed", "steps", "guidance"):
             object.__setattr__(self, name, python_number(getattr(self, name)))
         if self.seed is not None:
@@ -289,11 +288,3 @@ def _is_finite(value: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # a whole number beyond what a float holds
         return False
-
-
-def _is_text(prompt: str) -> bool:
-    try:
-        prompt.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in prompt

@@ -12,6 +12,7 @@ from typing import Any
 from flux_demo import background
 from flux_demo.errors import BackendUnavailable, Cancelled, ContentRefused, FluxDemoError, GpuFailed, InvalidRequest
 from flux_demo.gallery import Gallery
+from flux_demo.maps.notes import said_with
 from flux_demo.modes import MODES, Mode
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.seeds import random_seed
@@ -88,7 +89,13 @@ class Generator:
             return {"status": 503 if isinstance(error, BackendUnavailable) else 500, "detail": str(error)}
         file = BytesIO()
         drawn.image.save(file, "PNG", compress_level=1)
-        said = {"model": drawn.model, "safety": drawn.safety, "preset": drawn.preset, "plan": drawn.plan, "notes": "\n".join(drawn.notes)}
+        said = {
+            "model": drawn.model,
+            "safety": drawn.safety,
+            "preset": drawn.preset,
+            "plan": drawn.plan,
+            "notes": "\n".join((*drawn.notes, *said_with(request.control))),
+        }
         said["seconds"] = f"{seconds:.3f}"
         return {"reason": "SUCCESS", "image": file.getvalue(), "seed": seed, "said": said}
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from flux_demo.errors import InvalidRequest
-from flux_demo.request import MAX_PROMPT
+from flux_demo.prompts import MAX_PROMPT
 from flux_demo.seeds import MAX_SEED
 
 SERVED = ("local", "mini")  # backends that have models of their own

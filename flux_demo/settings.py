@@ -22,6 +22,7 @@ BACKENDS: dict[str, str] = {
     "providers": "flux_demo.backends.providers:Providers",
     "mini": "flux_demo.backends.diffusion:mini",
 }
+PRESETS = ("exact", "compiled")  # of local FLUX, the default first; engine.presets says what they are
 ZERO_SIZES = ("large", "xlarge")  # GPUs that a ZeroGPU Space can borrow
 DEVICES = ("auto", "cpu")  # where local FLUX runs: auto is the GPU
 ONLY_BY_NAME = frozenset({"providers"})  # never part of ``auto``: what costs somebody money is chosen by name
@@ -58,7 +59,7 @@ class Settings:
 
     backend: str = _variable("FLUX_DEMO_BACKEND", "auto", f"where to run: auto, {', '.join(BACKENDS)}")
     device: str = _variable("FLUX_DEMO_DEVICE", "auto", "auto, or cpu: local FLUX on the processor, minutes per image at full size")
-    preset: str | None = _variable("FLUX_DEMO_PRESET", None, "the preset of local FLUX: exact or compiled")
+    preset: str | None = _variable("FLUX_DEMO_PRESET", None, f"the preset of local FLUX: {' or '.join(PRESETS)}")
     nim_url: str | None = _variable("FLUX_DEMO_NIM_URL", None, "address of your own NVIDIA NIM, for example http://localhost:8000")
     hosted_url: str = _variable("FLUX_DEMO_HOSTED_URL", HOSTED_URL, "the address that hosted requests are posted to")
     outputs: str = _variable("FLUX_DEMO_OUTPUTS", "outputs", "folder where images are kept")
@@ -101,9 +102,12 @@ class Settings:
             raise InvalidRequest(
                 "The login of the page cannot be read. Write --auth or FLUX_DEMO_AUTH as USER:PASSWORD, neither of them empty."
             )
+        if not self.outputs.strip():
+            raise InvalidRequest("The outputs folder has no name. Give one to -o, --outputs or FLUX_DEMO_OUTPUTS, or leave it out.")
         if self.device not in DEVICES:
             raise InvalidRequest(f"{self.device!r} is not a device. Set FLUX_DEMO_DEVICE to {' or '.join(DEVICES)}, or leave it out.")
-
+        if self.preset not in (None, *PRESETS):
+            raise InvalidRequest(f"{self.preset!r} is not a preset. Set FLUX_DEMO_PRESET to {' or '.join(PRESETS)}, or leave it out.")
         if self.zero_size not in ZERO_SIZES:
             raise InvalidRequest(f"{self.zero_size!r} is not a size of ZeroGPU. Set FLUX_DEMO_ZEROGPU to {' or '.join(ZERO_SIZES)}.")
 

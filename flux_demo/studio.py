@@ -19,6 +19,7 @@ from flux_demo.backends.queue import Client, RunQueue
 from flux_demo.errors import BackendUnavailable, InvalidRequest, shortened
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.maps.fit import check_fit
+from flux_demo.maps.notes import notes_of, said_with
 from flux_demo.maps.photo import open_photo
 from flux_demo.modes import ESTIMATOR_REPO, MAP_LIMITS, MATCH, MODES, Control, Mode, find_mode
 from flux_demo.notebook import steps_shown
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     Photo = Image | str | os.PathLike | bytes | BinaryIO
 
-EMPTY = "The map is black everywhere, so the image follows nothing. Draw it with other settings, or choose another photo."
 KEPT_FITS = 16  # fitted photos kept, about 3 MB each
 
 
@@ -103,9 +103,9 @@ class Studio:
         values, draw = control.complete(options), resolve_name(control.draw)
         fitted = self._fitted(mode, photo, size, fit)
         if not control.needs_estimator:
-            return ControlMap(control.kind, draw(fitted, **values), values, fit)
+            return ControlMap(control.kind, draw(fitted, **values), values, fit, notes=fitted.notes)
         estimator = self.estimator()
-        return ControlMap(control.kind, draw(fitted, estimator, **values), values, fit, estimator.title)
+        return ControlMap(control.kind, draw(fitted, estimator, **values), values, fit, estimator.title, fitted.notes)
 
     def as_map(self, mode: str, picture: Photo, size: Size | str = MATCH, fit: str = "crop") -> ControlMap:
         """Take a ready-made map as it is: RGB and fitted, never redrawn, greyed or thresholded.
@@ -121,10 +121,9 @@ class Studio:
             size = Size(*image.size)
         if not (isinstance(size, Size) and image.size == (size.width, size.height)):
             fitted = self._fit(mode, image, size, fit)
-            image = PIL_Image.fromarray(fitted.blank_outside(fitted.pixels))
-        return ControlMap(
-            control.kind, image.copy() if image is picture else image
-        )  # the map stays as it is, whatever becomes of the picture
+            return ControlMap(control.kind, PIL_Image.fromarray(fitted.blank_outside(fitted.pixels)), notes=fitted.notes)
+        kept = image.copy() if image is picture else image  # the map stays as it is, whatever becomes of the picture
+        return ControlMap(control.kind, kept, notes=notes_of(image, size, fit))
 
     def generate(
         self,
@@ -150,9 +149,8 @@ class Studio:
             started = time.perf_counter()
             drawn = route.backend.generate(whole, on_step, on_status)
             seconds = time.perf_counter() - started
-        if whole.control is not None and whole.control.is_empty:
-            drawn = replace(drawn, notes=(*drawn.notes, EMPTY))
-        return self.gallery.save(drawn, whole, route.backend.name, seconds)
+        notes = dict.fromkeys((*drawn.notes, *said_with(whole.control)))  # a service of one's own may have said the same
+        return self.gallery.save(replace(drawn, notes=tuple(notes)), whole, route.backend.name, seconds)
 
     def grid(self, mode: str, prompt: str | None, vary: Mapping[str, Any] | Iterable[str], photo: Any = None, **given: Any) -> Grid:
         """Check every cell of a grid; iterating it generates, or finds in the gallery, cell by cell.

@@ -1,9 +1,12 @@
 """PNGs of other programs, in AUTOMATIC1111's form."""
 
+import json
+
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from flux_demo.cli import run
 from flux_demo.parameters import SharedSettings, parse_parameters, read_parameters
 from flux_demo.recipe import NoRecipe
 from flux_demo.request import Size
@@ -30,6 +33,24 @@ def test_what_is_shared_is_read():
 )
 def test_what_cannot_be_used_is_left_out(settings, expected):
     assert parse_parameters(f"a cat\n{settings}") == expected
+
+
+def test_the_recipe_command_prints_what_another_programs_image_shares(tmp_path, monkeypatch, capsys):
+    chunks = PngInfo()
+    chunks.add_text("parameters", FORGE.replace("Steps: 20", "Steps: 20000"))
+    Image.new("RGB", (8, 8)).save(tmp_path / "forge.png", pnginfo=chunks)
+    assert run(["recipe", str(tmp_path / "forge.png")]) == 0
+    printed = capsys.readouterr()
+    size = {"width": 896, "height": 1152}
+    assert json.loads(printed.out) == {
+        "mode": "text",
+        "prompt": "a lighthouse, mist\nsecond line",
+        "seed": 4294967295,
+        "guidance": 3.5,
+        **size,
+    }
+    assert "Another program wrote these settings" in printed.err and "negative prompt is left out" in printed.err
+    assert "What cannot be used here is left out: steps." in printed.err
 
 
 def test_a_file_without_them_is_refused(tmp_path):

@@ -46,6 +46,25 @@ def test_a_recipe_survives_its_json():
     assert Recipe.from_dict(json.loads(RECIPE.to_json())) == RECIPE
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"control": None}, "the canny mode follows a map, and it has none"),
+        ({"mode": "text"}, "the text mode follows no map, and it has one"),
+        ({"mode": "text", "control": None, "sample": 1}, "the text mode follows no map, and it has one"),
+        ({"mode": "depth"}, "the depth mode follows a depth map, and it has one of the kind 'canny'"),
+    ],
+)
+def test_a_recipe_that_contradicts_itself_is_refused(changed, said):
+    with pytest.raises(InvalidPicture, match=f"contradicts itself: {said}. Fill in"):
+        Recipe.from_dict(json.loads(replace(RECIPE, **changed).to_json()))
+
+
+@pytest.mark.parametrize("changed", [{"control": None, "sample": 1}, {"mode": "text", "control": None}, {"mode": "of a later version"}])
+def test_a_recipe_that_can_be_true_is_read(changed):
+    assert Recipe.from_dict(json.loads(replace(RECIPE, **changed).to_json())) == replace(RECIPE, **changed)
+
+
 def test_the_second_chunk_reads_as_automatic1111_writes_it():
     prompt, _, settings = RECIPE.parameters().rpartition("\n")
     assert prompt == RECIPE.prompt

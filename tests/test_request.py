@@ -106,6 +106,17 @@ def test_a_prompt_that_is_not_text_is_told_so(prompt):
         GenerationRequest("text", prompt)
 
 
+@pytest.mark.parametrize("prompt", ["", " \n", "\u200b", "\u00ad\u00ad", "\ufeff \u200d", "\u2800", "\u3164", "\ufe0f", "\u2028"])
+def test_a_prompt_in_which_nothing_can_be_seen_is_empty(prompt):
+    with pytest.raises(InvalidRequest, match="The prompt is empty"):
+        GenerationRequest("text", prompt)
+
+
+@pytest.mark.parametrize("prompt", ["a", "猫", "🐈", "نص", "a\u200bb", "e\u0301", "?"])
+def test_a_prompt_in_which_something_can_be_seen_is_taken(prompt):
+    assert GenerationRequest("text", prompt).prompt == prompt
+
+
 @pytest.mark.parametrize("prompt", ["", "  \n", None, 7, "x" * 10_001, "half \ud800", "nul \0"])
 def test_a_prompt_that_is_none_is_refused(prompt):
     with pytest.raises(InvalidRequest):

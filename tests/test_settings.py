@@ -1,7 +1,9 @@
 import pytest
 
+import flux_demo.settings
+from flux_demo.engine.presets import PRESETS
 from flux_demo.errors import InvalidRequest
-from flux_demo.settings import HOSTED_URL, Settings
+from flux_demo.settings import BACKENDS, HOSTED_URL, Settings
 
 
 def test_an_empty_environment_means_auto_and_nvidias_own_address():
@@ -30,6 +32,14 @@ def test_each_model_has_its_variable():
 def test_an_unknown_backend_is_answered_with_the_list():
     with pytest.raises(InvalidRequest, match="local, nim, hosted, providers, mini"):
         Settings.from_env({"FLUX_DEMO_BACKEND": "cloud"})
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+def test_an_unknown_preset_is_refused_wherever_images_are_made(backend):
+    with pytest.raises(InvalidRequest, match="'fast' is not a preset. Set FLUX_DEMO_PRESET to exact or compiled, or leave it out"):
+        Settings.from_env({"FLUX_DEMO_PRESET": "fast"}, backend=backend)
+    assert Settings.from_env({"FLUX_DEMO_PRESET": "compiled"}, backend=backend).preset == "compiled"
+    assert tuple(PRESETS) == flux_demo.settings.PRESETS
 
 
 def test_secrets_stay_out_of_its_text():

@@ -12,11 +12,13 @@ from PIL import Image
 from flux_demo import background
 from flux_demo.errors import BackendUnavailable, Cancelled, GenerationFailed, InvalidPicture, InvalidRequest
 from flux_demo.gallery import Gallery
+from flux_demo.maps.notes import EMPTY, FIRST_OF_SEVERAL
+from flux_demo.maps.photo import open_photo
 from flux_demo.progress import Phase, Status
 from flux_demo.recipe import read_recipe
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.settings import ASSETS
-from flux_demo.studio import EMPTY, Studio
+from flux_demo.studio import Studio
 
 
 @pytest.fixture
@@ -197,6 +199,42 @@ def test_an_empty_edge_map_is_said_with_the_image(studio):
     control = studio.preview("canny", Image.new("RGB", (320, 208), "teal"))
     assert control.is_empty
     assert EMPTY in studio.generate(GenerationRequest("canny", "a red ball", control=control)).notes
+
+
+@pytest.mark.parametrize("colour", ["black", "grey", "white", (10, 20, 30)])
+def test_a_ready_made_map_of_one_colour_follows_nothing_whatever_the_colour(studio, colour):
+    control = studio.as_map("depth", Image.new("RGB", (320, 208), colour))
+    assert studio.generate(GenerationRequest("depth", "a red ball", control=control)).notes == (EMPTY,)
+
+
+@pytest.mark.parametrize(
+    ("fit", "said"),
+    [
+        ("crop", "To fit 128x128: 38% cropped left and right."),
+        ("pad", "To fit 128x128: the whole photo, black above and below."),
+        ("stretch", "To fit 128x128: 62% taller than the photo."),
+    ],
+)
+def test_what_the_fit_did_to_the_photo_is_said_with_the_map_and_the_image(studio, fit, said):
+    photo = Image.effect_noise((208, 128), 90).convert("RGB")
+    for control in (studio.preview("canny", photo, "128x128", fit), studio.as_map("canny", photo, "128x128", fit)):
+        assert control.notes == (said,)
+        assert studio.generate(GenerationRequest("canny", "a red ball", control=control)).notes == (said,)
+    assert studio.preview("canny", photo, "208x128", fit).notes == ()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_that_only_the_first_of_several_frames_is_used_is_said_once(studio, photo, kind):
+    frames, file, one = [photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)], io.BytesIO(), io.BytesIO()
+    photo.save(file, kind, save_all=True, append_images=frames)
+    photo.save(one, kind)
+    drawn = studio.preview("canny", file.getvalue(), "320x208")
+    assert drawn.notes.count(FIRST_OF_SEVERAL) == 1
+    for given in (Image.open(io.BytesIO(file.getvalue())), open_photo(open_photo(file.getvalue()))):
+        assert FIRST_OF_SEVERAL in studio.preview("canny", given, "320x208").notes
+        assert FIRST_OF_SEVERAL in studio.as_map("canny", given, "320x208").notes
+    assert studio.generate(GenerationRequest("canny", "a red ball", control=drawn)).notes.count(FIRST_OF_SEVERAL) == 1
+    assert FIRST_OF_SEVERAL not in studio.preview("canny", one.getvalue(), "320x208").notes
 
 
 def test_an_image_that_could_not_be_kept_is_not_generated(studio, tmp_path):

@@ -13,7 +13,7 @@ from flux_demo.backends.machine import Machine, this_machine
 from flux_demo.backends.own_engine import missing_libraries
 from flux_demo.engine import memory
 from flux_demo.engine.pinning import Pinning
-from flux_demo.engine.presets import COMPILED, PRESETS, why_not_compiled
+from flux_demo.engine.presets import COMPILED, why_not_compiled
 from flux_demo.engine.sizes import sizes_of
 from flux_demo.errors import BackendUnavailable, ContentRefused, GenerationFailed, OutOfMemory
 from flux_demo.failures import MAIN_MEMORY, Failure
@@ -77,8 +77,6 @@ class Local:
     def refusal(self, mode: Mode) -> Refusal | None:
         """The first thing that is in the way, from the hardest to change to the easiest."""
         preset = self._settings.preset
-        if preset and preset not in PRESETS:
-            return Refusal(f"{preset!r} is not a preset. Set FLUX_DEMO_PRESET to {' or '.join(PRESETS)}, or leave it out.")
         machine = self._machine
         if refused := missing_libraries() if self.on_cpu else self._machine_refusal(machine):
             return refused

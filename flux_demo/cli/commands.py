@@ -14,12 +14,13 @@ from flux_demo.cli.notes import what_is_not_known
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import DownloadFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
+from flux_demo.maps.notes import EMPTY, said_with
 from flux_demo.modes import MATCH, Control, Mode, find_mode
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive
 from flux_demo.settings import Settings
 from flux_demo.streams import takes_any_text
-from flux_demo.studio import EMPTY, Studio
+from flux_demo.studio import Studio
 
 MOST = 100  # images of one command; more are a list, see batch
 
@@ -48,13 +49,14 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     terminal.say_where(route)
     for sentence in what_is_not_known(args.prompt, mode, route):  # before the person waits for an image without them
         terminal.say(sentence)
+    told = control.notes if mode.control else ()
     made: list[dict[str, Any]] = []
     if args.count > 1:
         terminal.done = {"images": made}
     code = 0
     for each, target in zip(requests, targets, strict=True):
         image = studio.generate(each, terminal.steps, terminal.status)
-        terminal.say(" ".join((_caption(image), *image.notes)))
+        terminal.say(" ".join((_caption(image), *(note for note in image.notes if note not in told))))
         made.append({"path": str(image.path), "recipe": image.recipe.to_dict(), "seconds": image.seconds, "notes": list(image.notes)})
         if target is not None:
             try:
@@ -98,7 +100,7 @@ def draw_map(args: argparse.Namespace, terminal: Terminal) -> int:
     terminal.say(f"{control.size}.")
     if control.is_empty:
         terminal.say(EMPTY)
-    terminal.result(str(target), {"path": str(target), **_describe(control)})
+    terminal.result(str(target), {"path": str(target), **_describe(control), "notes": list(said_with(control))})
     return 0
 
 
@@ -128,12 +130,14 @@ def fetch(args: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def recipe(args: argparse.Namespace, terminal: Terminal) -> int:
-    """recipe: the recipe in a PNG file, as JSON with or without ``--json``."""
+    """recipe: the recipe in a PNG file, or another program's settings, as JSON with or without ``--json``."""
     import json
 
-    from flux_demo.recipe import read_recipe
+    from flux_demo.parameters import settings_in
 
-    values = read_recipe(args.file).to_dict()
+    values, notes = settings_in(args.file)
+    for sentence in notes:
+        terminal.say(sentence)
     return 0 if terminal.result(json.dumps(values, indent=2, ensure_ascii=not takes_any_text()), values) else 3
 
 
@@ -142,7 +146,15 @@ def _size(text: str | None) -> Size | str | None:
 
 
 def _map(studio: Studio, args: argparse.Namespace, mode: Mode, control: Control, terminal: Terminal) -> ControlMap:
-    """The map of the photo that the arguments name, drawn with their options; or the photo itself with ``--as-map``."""
+    """The map of the photo that the arguments name, with what the person may not expect of it said."""
+    drawn = _drawn_or_given(studio, args, mode, control, terminal)
+    for sentence in drawn.notes:
+        terminal.say(sentence)
+    return drawn
+
+
+def _drawn_or_given(studio: Studio, args: argparse.Namespace, mode: Mode, control: Control, terminal: Terminal) -> ControlMap:
+    """The map drawn with the options in the arguments; or the photo itself with ``--as-map``."""
     from flux_demo.maps.photo import looks_like_map, open_photo
 
     size = _size(args.size) or MATCH

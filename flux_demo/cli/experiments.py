@@ -132,7 +132,7 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
 
 def batch(args: argparse.Namespace, terminal: Terminal) -> int:
     """batch: one result per line as it is done, its path or with --json an object, and a record in the outputs folder."""
-    studio = Studio.from_settings(Settings.from_env(backend=args.backend, outputs=args.output or None))
+    studio = Studio.from_settings(Settings.from_env(backend=args.backend, outputs=args.output))
     studio.gallery.check()
     record = studio.gallery.folder / f"{Path(args.file).stem}.results.jsonl"
     seeds = _seeds(record)
@@ -155,8 +155,10 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
                 _append(record, values)
             took = "was there already." if line.reused else f"{line.image.seconds:.1f} s."
             asked, mode = line.image.request, find_mode(line.image.request.mode)
-            said = notes.new((*line.image.notes, *what_is_not_known(asked.prompt, mode, studio.route(mode.name))))
-            terminal.say(" ".join((f"Line {line.line}: {took}", *said)))
+            of_photo = [note for note in line.image.notes if asked.control and note in asked.control.notes]  # each line has its own photo
+            others = (note for note in line.image.notes if note not in of_photo)
+            said = notes.new((*others, *what_is_not_known(asked.prompt, mode, studio.route(mode.name))))
+            terminal.say(" ".join((f"Line {line.line}: {took}", *of_photo, *said)))
         if terminal.as_json:
             terminal.line(json.dumps(values))
         elif line.image is not None:

@@ -18,6 +18,8 @@ def checked(output: str | None, photo: str | None = None) -> Path | None:
     """The file that ``-o`` names; None without ``-o``. Raises InvalidRequest if it cannot be written or is the photo itself."""
     if output is None:
         return None
+    if not output.strip():
+        raise InvalidRequest("-o names no file. Give it the name of a .png file, or leave it out.")
     target = Path(output)
     if len(os.fsencode(target.name)) > MAX_NAME:
         raise InvalidRequest(f"{target.name[:40]}… is too long for a file's name. Give -o a shorter one.")

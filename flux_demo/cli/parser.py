@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import re
 from collections.abc import Iterable
@@ -40,11 +41,18 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
         raise NotUnderstood(f"{self.prog}: {message}", self.format_usage())
 
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+        """A command refuses what it does not know itself: otherwise the program would, with its own usage."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown and self._subparsers is None:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
 
 def parse(arguments: list[str]) -> argparse.Namespace | None:
     """Parse the arguments; None if they asked for ``--help`` or ``--version``, which has been printed. Raises NotUnderstood."""
     try:
-        return _parser().parse_args(_with_negative_values(arguments))
+        return _parser("--json" in arguments).parse_args(_with_negative_values(arguments))
     except SystemExit:  # raised only for --help and --version
         return None
     except NotUnderstood as error:
@@ -85,7 +93,7 @@ def number(text: str) -> int | float:
     return value
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(as_json: bool) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m flux_demo",
         description=ABOUT,
@@ -93,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"flux_demo {VERSION}")
+    parser.add_argument("--version", action="version", version=json.dumps({"version": VERSION}) if as_json else f"flux_demo {VERSION}")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text, for errors too")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for mode in MODES.values():

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flux_demo import settings
 from flux_demo.environment import named_compiler
 
 
@@ -17,19 +18,19 @@ class Preset:
     needs: str  # beyond what the backend itself needs
 
 
+EXACT, COMPILED = settings.PRESETS
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
-        Preset("exact", "Exact", "Nothing: the image of the stock diffusers pipelines, bit for bit.", "Nothing."),
+        Preset(EXACT, "Exact", "Nothing: the image of the stock diffusers pipelines, bit for bit.", "Nothing."),
         Preset(
-            "compiled",
+            COMPILED,
             "Compiled",
             "Rounding, about 0.5% of the latents. Its speed has not been measured on a GPU yet.",
             "A C++ compiler, and on a GPU triton; a model that is not quantised. The first image of each size is made without it.",
         ),
     )
 }
-EXACT, COMPILED = PRESETS
 COMPILERS = {"Windows": "cl", "Darwin": "clang++"}  # that torch.compile calls where CXX does not name another; elsewhere g++
 
 

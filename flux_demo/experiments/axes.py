@@ -13,7 +13,8 @@ from typing import Any
 from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.maps.fit import FITS
 from flux_demo.modes import MATCH, Mode
-from flux_demo.request import MAX_PROMPT, Size, python_number
+from flux_demo.prompts import MAX_PROMPT, is_blank
+from flux_demo.request import Size, python_number
 from flux_demo.seeds import parse_seed
 from flux_demo.settings import expanded
 
@@ -179,7 +180,7 @@ def _prompts(values: str) -> Axis:
         text = path.read_text("utf-8-sig")
     except (OSError, ValueError) as error:
         raise InvalidRequest(f"The file of prompts {path.name!r} cannot be read. Save it as UTF-8 text, one prompt per line.") from error
-    return Axis.of("prompt", [line.strip() for line in text.splitlines() if line.strip()])
+    return Axis.of("prompt", [line.strip() for line in text.splitlines() if not is_blank(line)])
 
 
 def _axis(name: str, values: Sequence[Any], labels: Sequence[str]) -> Axis:

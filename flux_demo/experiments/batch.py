@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from flux_demo.studio import Studio
 
 NUMBERS = ("steps", "guidance", "width", "height", "sample")
+NUMBER = re.compile(r"\s*-?\d+(\.\d*)?\s*", re.ASCII)  # in quotes
 WHOLE = {"seed", "steps", "width", "height", "sample"}
 # What a recipe tells of a run that is over. A line may have it, as a copied recipe does; it asks for nothing.
 TOLD = {"version", "plan", "seconds", "created", "libraries", "safety", *RARE}
@@ -242,6 +244,9 @@ def _value(name: Any, value: Any) -> Any:
 
 def _check_names(mode: Mode, values: Mapping[str, Any]) -> None:
     options = {option.name for option in mode.control.options} if mode.control else set()
+    for name in ({*NUMBERS, *options} - {"sample"}) & set(values):
+        if isinstance(values[name], str) and NUMBER.fullmatch(values[name]):
+            raise InvalidRequest(f"The field {name} takes a number, and it is the text {shortened(values[name])}. Write it without quotes.")
     known = {*TEXTS, *NUMBERS, "seed", "model", "backend", *options} | OF_A_MAP
     known -= OF_A_MAP if mode.control is None else set()
     for name in values:

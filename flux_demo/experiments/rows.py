@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from flux_demo.errors import InvalidRequest
+from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.settings import expanded
 
 MAX_BYTES = 256 * 2**20  # of a list
@@ -48,9 +48,19 @@ def _jsonl(text: str) -> Iterator[tuple[int, Any]]:
         try:
             if len(line) > MAX_LINE:
                 raise ValueError
-            yield number, json.loads(line, parse_constant=_refuse)
+            yield number, json.loads(line, parse_constant=_refuse, object_pairs_hook=_once)
+        except InvalidRequest as error:
+            yield number, error
         except (ValueError, RecursionError):
             yield number, InvalidRequest('The line is not JSON. Write one object per line, as {"mode": "text", "prompt": "a red cube"}.')
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, of which JSON itself would take the last of two values."""
+    names = [name for name, _ in pairs]
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+        raise InvalidRequest(f"The line has the field {shortened(twice)} twice. Leave one of them out.")
+    return dict(pairs)
 
 
 def _refuse(constant: str) -> None:
@@ -69,14 +79,14 @@ def _csv(text: str) -> Iterator[tuple[int, Any]]:
                 names = [cell.strip() for cell in cells]
                 if twice := next((name for i, name in enumerate(names) if name and name in names[:i]), None):
                     raise InvalidRequest(f"The first line names the column {twice[:40]!r} twice. Leave one of them out, or rename it.")
+                if "mode" not in names:
+                    raise InvalidRequest("The first line names no column mode. Write the names of the fields there, as mode,prompt,seed.")
                 continue
-            if len(cells) > len(names):
-                yield (
-                    reader.line_num,
-                    InvalidRequest(f"The line has {len(cells)} columns, and the first has {len(names)}. Quote texts with commas in them."),
-                )
+            if len(cells) != len(names):
+                how = "Quote texts with commas in them" if len(cells) > len(names) else "Write a comma for each cell that is empty"
+                yield reader.line_num, InvalidRequest(f"The line has {len(cells)} columns, and the first has {len(names)}. {how}.")
                 continue
-            yield reader.line_num, {name: _typed(name, cell) for name, cell in zip(names, cells) if cell.strip()}
+            yield reader.line_num, {name: _typed(name, cell) for name, cell in zip(names, cells, strict=True) if cell.strip()}
     except csv.Error:
         yield (
             reader.line_num,

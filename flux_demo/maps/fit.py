@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flux_demo.errors import InvalidRequest, shortened
+from flux_demo.maps.notes import notes_of
 from flux_demo.request import Size
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class Fitted:
 
     pixels: np.ndarray  # (height, width, 3) uint8, 0–255, RGB, contiguous
     box: tuple[int, int, int, int]  # left, top, right, bottom of the photo in it; what is outside is padding
+    notes: tuple[str, ...] = ()  # what the person may not expect
 
     def blank_outside(self, drawn: np.ndarray) -> np.ndarray:
         """A map, (height, width) or (height, width, 3), with the padding made black."""
@@ -68,7 +70,7 @@ def fit(photo: Image, size: Size, how: str = "crop") -> Fitted:
     right, bottom = size.width - left - inner[0], size.height - top - inner[1]
     if left or top or right or bottom:
         pixels = cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_REPLICATE)
-    return Fitted(np.ascontiguousarray(pixels), (left, top, left + inner[0], top + inner[1]))
+    return Fitted(np.ascontiguousarray(pixels), (left, top, left + inner[0], top + inner[1]), notes_of(photo, size, how))
 
 
 def _middle(pixels: np.ndarray, size: Size) -> np.ndarray:

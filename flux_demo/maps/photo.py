@@ -16,11 +16,12 @@ from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.maps import png
 from flux_demo.maps.colours import orientation_of, to_rgb, turned_upright
 from flux_demo.maps.decoding import LARGE, give_back, turn
+from flux_demo.maps.notes import SEVERAL
 from flux_demo.maps.reduction import factor_of, reduced, reduced_webp
 from flux_demo.maps.source import MAX_BYTES as MAX_BYTES
 from flux_demo.maps.source import not_a_photo, read
 from flux_demo.maps.tones import DEEP
-from flux_demo.texts import Text
+from flux_demo.maps.unreadable import reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,16 +35,9 @@ THERE = 0.9  # of a JPEG's rows, without which it counts as cut off
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "DIB", "JPEG2000", "PPM", "QOI", "ICO", "PSD")
 HEIC = "HEIF"  # Pillow reads it only once pillow-heif has been loaded
 SHOWN_BY_BROWSERS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "ICO")
+READ = (*FORMATS, HEIC)
+FRAMED = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")  # may be animations, or have pages; a PSD's layers and an MPO's views are not that
 JPEGS = ("JPEG", "MPO")  # MPO: several JPEGs in one file, of which the first is the photo
-OTHER_FORMATS = (
-    (b"%!PS", "a PostScript file"),
-    (b"\xc5\xd0\xd3\xc6", "a PostScript file"),
-    (b"%PDF", "a PDF document"),
-    (b"\xff\x0a", "a JPEG XL image"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
-    (b"PK\3\4", "a ZIP archive or an office document"),
-    (b"\x1a\x45\xdf\xa3", "a video"),
-)
 
 
 def open_photo(
@@ -72,7 +66,7 @@ def open_photo(
         refusal = _too_many_pixels()
     except Exception as error:  # Pillow's plugins raise nearly anything on broken data: OSError, SyntaxError, struct.error, ...
         why = "The image cannot be opened: {reason}. Save it again as PNG or JPEG and try that file."
-        refusal = InvalidPicture(why, reason=_reason(source, error))
+        refusal = InvalidPicture(why, reason=reason(source, error, READ))
     # Raised here, without the frames and the cause that still hold pixels.
     refusal.__context__ = None
     give_back()
@@ -80,7 +74,7 @@ def open_photo(
 
 
 def _of_image(given: Image, check_size: Callable[[int, int], object]) -> Image:
-    if given.format is not None and given.format not in (*FORMATS, HEIC, *JPEGS):
+    if given.format is not None and given.format not in (*READ, *JPEGS):
         raise InvalidPicture(f"A photo cannot be an image in the format {given.format}. Save it as PNG or JPEG and try that file.")
     _check_header(*given.size)
     check_size(*_upright_size(given))
@@ -93,22 +87,26 @@ def _of_image(given: Image, check_size: Callable[[int, int], object]) -> Image:
         else:
             if given.mode == "RGB" and not given.info and given.width * given.height <= LARGE:
                 return given  # nothing to do, and nothing travels on
-            return _finished(given.copy(), given.info.get("icc_profile"), orientation_of(given))  # whoever gave it keeps it as it was
+            finished = _finished(given.copy(), given.info.get("icc_profile"), orientation_of(given))  # whoever gave it keeps it as it was
+            return _marked(finished, bool(given.info.get(SEVERAL)) or (given.format in FRAMED and _at_first_of_several(given)))
     return _of_bytes(read(given.fp), check_size)  # type: ignore[attr-defined]  # as much of a damaged file as there is
 
 
 def _of_bytes(data: bytes, check_size: Callable[[int, int], object]) -> Image:
-    profile = None
+    profile, several = None, False
     if data.startswith(png.SIGNATURE):
+        several = png.is_animated(data)
         data, profile = png.pixels_only(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about odd EXIF and large images; the limits are checked here
         opened = _opened(data)
+        format_ = opened.format
         _check_header(*opened.size)
         check_size(*_upright_size(opened))
         with turn(opened.width * opened.height):
             decoded = _decoded(opened, data)
-            return _finished(decoded, profile or opened.info.get("icc_profile"), orientation_of(opened))
+            finished = _finished(decoded, profile or opened.info.get("icc_profile"), orientation_of(opened))
+            return _marked(finished, several or (format_ in FRAMED and _at_first_of_several(_opened(data))))
 
 
 def _upright_size(image: Image) -> tuple[int, int]:
@@ -155,6 +153,20 @@ def _finished(image: Image, profile: Any, orientation: int) -> Image:
     return upright
 
 
+def _at_first_of_several(opened: Image) -> bool:
+    """Whether this is the first frame, or page, and there are more. To ask a GIF reads on, to a part that may be damaged."""
+    try:
+        return opened.tell() == 0 and bool(getattr(opened, "is_animated", False))
+    except Exception:
+        return False
+
+
+def _marked(photo: Image, several: bool) -> Image:
+    """The photo, which remembers that it was one of several: it may be opened here again."""
+    photo.info |= {SEVERAL: True} if several else {}
+    return photo
+
+
 def _without_its_end(data: bytes) -> Image:
     """A JPEG that lacks its end, if nearly all its rows are there. Raises InvalidPicture if they are not.
 
@@ -177,19 +189,6 @@ def _without_its_end(data: bytes) -> Image:
             "The image is cut off: only {share} of its rows are complete. Copy or download it again.", share=f"{there:.0%}"
         )
     return images[0]
-
-
-def _reason(source: Any, error: Exception) -> Text:
-    """What the file is, as far as it tells."""
-    head = b"" if not isinstance(source, bytes | bytearray | str | os.PathLike) else read(source)[:1000]
-    if isinstance(error, ImportError):
-        return Text("HEIC needs the package pillow-heif, which is not installed")
-    if b"<svg" in head.lower():
-        return Text("the file is {kind}", kind=Text("an SVG drawing"))
-    for beginning, name in OTHER_FORMATS:
-        if head.startswith(beginning):
-            return Text("the file is {kind}", kind=Text(name))
-    return Text("the file is damaged, incomplete, or in a format that cannot be read")
 
 
 def _check_header(width: int, height: int) -> None:
@@ -264,6 +263,4 @@ def open_png_text(source: str | os.PathLike | bytes | BinaryIO) -> dict[str, str
     except InvalidPicture:
         raise
     except Exception as error:  # as in open_photo
-        raise InvalidPicture(
-            "The image cannot be opened: the file is damaged or not an image. Choose the PNG file as it was saved."
-        ) from error
+        raise InvalidPicture(f"The image cannot be opened: {reason(source, error, READ)}. Choose the PNG file as it was saved.") from error

@@ -36,6 +36,11 @@ def pixels_only(data: bytes) -> tuple[bytes, bytes | None]:
     return b"".join(kept), profile
 
 
+def is_animated(data: bytes) -> bool:
+    """Whether there are more frames than the one that every reader shows."""
+    return any(name == b"acTL" and bytes(content[:4]) > b"\0\0\0\1" for name, content, _ in chunks(data))
+
+
 def texts(data: bytes) -> dict[str, str]:
     """The text chunks, wherever in the file they are. A damaged one, and one of more than a megabyte, is left out."""
     found: dict[str, str] = {}

@@ -43,6 +43,8 @@ def _of_file(path: Path) -> bytes:
                 raise InvalidPicture(f"{str(path.name or path)[:80]!r} is a folder. Give the image file itself.")
             if path.parts[:1] in (("http:",), ("https:",)):
                 raise InvalidPicture("Nothing is fetched from an address. Download the image, and give the path of the file.")
+            if path.exists():
+                raise InvalidPicture(f"{str(path)[:80]!r} is a device or a pipe, and not a file. Give the path of an image file.")
             raise InvalidPicture(f"There is no image file {path.name[:80]!r}. Check the name and try again.")
         if path.stat().st_size > MAX_BYTES:
             raise _too_many_bytes(path.stat().st_size)

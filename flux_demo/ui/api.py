@@ -3,7 +3,7 @@
 Gradio reads a function's signature and does not check the values that arrive: everything is checked here.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import Parameter, Signature, isgeneratorfunction
 from typing import Any
@@ -12,12 +12,13 @@ import gradio as gr
 
 from flux_demo.errors import shortened
 from flux_demo.gallery import GeneratedImage
+from flux_demo.maps.notes import notes_of, said_with
 from flux_demo.maps.photo import open_photo
 from flux_demo.modes import MODES, Mode, Option
+from flux_demo.parameters import settings_in
 from flux_demo.progress import Step
-from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap, GenerationRequest, Size
-from flux_demo.studio import EMPTY, Studio
+from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, keep_map, publish_kept, received
 from flux_demo.ui.generate import request_of
@@ -41,7 +42,7 @@ MEANS = {
     "guidance": "How closely the image follows the prompt. Leave it out for the default.",
     "photo": "The photo: an address that a tool of this page returned, or a data: URI in base64.",
     "map": "The map to follow, as the map's tool returned it: its address, or a data: URI in base64.",
-    "picture": "A PNG that was generated here: its address, or a data: URI in base64.",
+    "picture": "A PNG that was generated here, or by a program that writes as AUTOMATIC1111 does: its address, or a data: URI in base64.",
     "fit": "What to do where the photo has another shape than the size: crop, pad or stretch.",
 }
 
@@ -67,9 +68,12 @@ def add_api(studio: Studio, visitors: VisitorStore) -> None:
 
 def _restore() -> Callable:
     def restore(picture: Any) -> dict:
-        return read_recipe(received(picture)).to_dict()
+        settings, notes = settings_in(received(picture))
+        _tell(notes)
+        return settings
 
-    return _endpoint(restore, "restore", "Read the recipe that an image made here carries.", dict, _parameter("picture", gr.FileData))
+    about = "Read the recipe that an image made here carries, or the settings in an image of another program that can be used here."
+    return _endpoint(restore, "restore", about, dict, _parameter("picture", gr.FileData))
 
 
 def _status(studio: Studio) -> Callable:
@@ -101,8 +105,7 @@ def _map_drawing(studio: Studio, mode: Mode) -> Callable:
     def draw(**given: Any) -> gr.FileData:
         photo, size, fit = received(given.pop("photo")), _size_text(given.pop("size")), given.pop("fit")
         drawn = studio.preview(mode.name, photo, size or "match", "crop" if fit in (None, "") else fit, **given)
-        if drawn.is_empty:
-            gr.Warning(EMPTY)  # reaches programs as a line of the job's log
+        _tell(said_with(drawn))
         return gr.FileData(path=keep_map(drawn, NOT_FROM_A_FORM).path)
 
     options = [_parameter(option.name, bool if option.is_switch else float, option.default) for option in control.options]
@@ -154,6 +157,7 @@ def _run(studio: Studio, visitors: VisitorStore, request: GenerationRequest) -> 
         for event in events:
             if isinstance(event, GeneratedImage):
                 visitors.add_unclaimed(event.path, event.recipe)
+                _tell(event.notes)
                 latest = (gr.FileData(path=publish_kept(event.path)), event.recipe.to_dict())
             elif isinstance(event, Step):
                 latest = (None, {"step": event.done, "of": event.of})
@@ -162,11 +166,18 @@ def _run(studio: Studio, visitors: VisitorStore, request: GenerationRequest) -> 
         events.close()
 
 
+def _tell(notes: Sequence[str]) -> None:
+    """Say what a program should know beside the result. It arrives as one status of the job, with the text as its log."""
+    if notes:
+        gr.Warning(" ".join(notes))
+
+
 def _given_map(studio: Studio, mode: Mode, uploaded: Any) -> ControlMap:
     """A map as it was uploaded. One that the route cannot follow is refused by its header, before it is decoded."""
     assert mode.control
     limits = studio.route(mode.name).dials.size_limits
-    return ControlMap(mode.control.kind, open_photo(received(uploaded), lambda width, height: limits.check(Size(width, height))))
+    image = open_photo(received(uploaded), lambda width, height: limits.check(Size(width, height)))
+    return ControlMap(mode.control.kind, image, notes=notes_of(image, Size(*image.size), "crop"))
 
 
 def _size_text(size: Any) -> str:

@@ -52,7 +52,7 @@ class Page(gr.Blocks):
         try:
             if named.get("iterator") is None and not fn.cancels:
                 inputs = list(inputs)
-                _check(inputs, len(fn.inputs))
+                _check(inputs, len(fn.inputs), is_api=fn.api_visibility == "public")
             answer = await super().process_api(block_fn, inputs, *args, **named)
             ended = not answer.get("is_generating")
             return answer
@@ -156,9 +156,9 @@ def _skipped(value: Any) -> bool:
     return isinstance(value, dict) and value == gr.skip()
 
 
-def _check(inputs: list[Any], wanted: int) -> None:
-    """Raise InvalidRequest for inputs that Gradio would keep, fetch, echo or fail on before a handler sees them."""
-    if len(inputs) < wanted:
+def _check(inputs: list[Any], wanted: int, is_api: bool) -> None:
+    """Raise InvalidRequest for inputs that Gradio would keep, fetch, echo, drop or fail on before a handler sees them."""
+    if len(inputs) < wanted or (is_api and len(inputs) > wanted):
         raise InvalidRequest(
             f"The call has {len(inputs)} values, and this endpoint takes {wanted}. Give them all, in the order of /gradio_api/info."
         )

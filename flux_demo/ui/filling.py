@@ -9,7 +9,7 @@ import gradio as gr
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.modes import MATCH, MODES, Control, Mode, Option
-from flux_demo.request import MAX_PROMPT
+from flux_demo.prompts import MAX_PROMPT
 from flux_demo.seeds import parse_seed
 from flux_demo.studio import Studio
 from flux_demo.texts import Text, listed

@@ -5,9 +5,10 @@ from typing import Any
 
 import gradio as gr
 
-from flux_demo.errors import Cancelled, InvalidRequest
+from flux_demo.errors import Cancelled
 from flux_demo.modes import MODES, Mode
 from flux_demo.progress import Step
+from flux_demo.prompts import check_prompt
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive, parse_seed
 from flux_demo.texts import Text, sentences
@@ -101,7 +102,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
                 if mode.control and dials.own_photos:
                     sample = None
                     now = drawn_from(mode, photo, size, fit, as_map, options)
-                    _prompt_first(prompt)
+                    check_prompt("" if prompt is None else prompt)
                     shown, changed = map_to_follow(services, visitor, mode, now, shown, view, painter, painting)
                     yield changed | ({"wanted": None} if wanted else {})  # the recipe that a map was compared with has served
                     control = map_to_send(shown)
@@ -238,11 +239,6 @@ def request_of(
 def whole(value: Any) -> Any:
     """28.0 as 28, since browsers and JSON know one kind of number; anything else as it is, to be refused in words."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _prompt_first(prompt: Any) -> None:
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise InvalidRequest("The prompt is empty. Describe the image in a few words.")
 
 
 def _end_of(services: Services, visitor: str, run: Run, last: Entry | None, known: Fields) -> dict[str, Any]:

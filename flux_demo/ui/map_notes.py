@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from PIL import ImageChops
 
+from flux_demo.maps.notes import EMPTY, FIRST_OF_SEVERAL, SIZE_AND_FIT, shape_note
 from flux_demo.request import ControlMap
-from flux_demo.studio import EMPTY
 from flux_demo.texts import sentences
 from flux_demo.ui import html
 from flux_demo.ui.files import Look
@@ -14,13 +14,7 @@ from flux_demo.ui.said import said
 NEARLY_NONE, NEARLY_ALL = 0.005, 0.4  # shares of pixels of which a map says little
 DARK = 24  # of 255: greys up to here look black
 NEARLY_GREY = 12  # of 255, between two colours of a pixel; JPEG makes about that of a grey
-SAME_SHAPE = 0.01  # a difference of one hundredth is rounding, not a crop
 
-SIZE_AND_FIT = "{size}, {fit}."
-WHOLE = "the whole photo"
-CROPPED_SIDES, CROPPED_ENDS = "{share} cropped left and right", "{share} cropped top and bottom"
-BLACK_ENDS, BLACK_SIDES = "the whole photo, black above and below", "the whole photo, black left and right"
-TALLER, WIDER = "{share} taller than the photo", "{share} wider than the photo"
 BY_MINI, ESTIMATED_BY = "Depth estimated by the mini.", "Depth estimated by {estimator}."
 EDGE_PIXELS = "{share} edge pixels."
 NO_EDGES, ALL_EDGES = "Nearly no edges: lower both thresholds.", "Nearly all edges: raise both thresholds."
@@ -38,20 +32,25 @@ class Facts(NamedTuple):
     height: int
     looks_like: str | None
     carries_recipe: bool
+    several: bool = False  # frames or pages, of which it is the first
 
 
 def described(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: Look | None) -> str:
     """Size, how the photo was fitted, what estimated the depth, and whether the photo looks like a map already."""
     ratio = facts.width / facts.height
-    shape_note = _shape_note(ratio, control.size.width / control.size.height, fit)
-    parts = [said(SIZE_AND_FIT, size=html.spoken(control.size), fit=shape_note)]
+    how, values = shape_note(ratio, control.size.width / control.size.height, fit)
+    parts = [said(SIZE_AND_FIT, size=html.spoken(control.size), fit=said(how, **values))]
+    if facts.several:
+        parts.append(said(FIRST_OF_SEVERAL))
     if control.estimator:
         by_mini = control.estimator == "mini"
         parts.append(said(BY_MINI) if by_mini else said(ESTIMATED_BY, estimator=control.estimator))
     if control.is_empty:
         parts.append(said(EMPTY))
-    elif as_map:
+    if as_map:
         parts += _unlike(facts, control)
+    elif control.is_empty:
+        pass
     elif control.kind == "canny":
         parts.append(_edge_note(control))
     elif _share_above(control, DARK) < NEARLY_NONE:
@@ -88,14 +87,3 @@ def _share_above(control: ControlMap, level: int) -> float:
     """The share of the map's pixels that are brighter than this, of 0 to 255."""
     histogram = control.image.getchannel(0).histogram()
     return sum(histogram[level + 1 :]) / max(sum(histogram), 1)
-
-
-def _shape_note(photo: float, picture: float, fit: str) -> str:
-    wider = photo / picture
-    if abs(wider - 1) <= SAME_SHAPE:
-        return said(WHOLE)
-    if fit == "crop":
-        return said(CROPPED_SIDES, share=f"{1 - 1 / wider:.0%}") if wider > 1 else said(CROPPED_ENDS, share=f"{1 - wider:.0%}")
-    if fit == "pad":
-        return said(BLACK_ENDS if wider > 1 else BLACK_SIDES)
-    return said(TALLER if wider > 1 else WIDER, share=f"{max(wider, 1 / wider) - 1:.0%}")

@@ -6,7 +6,7 @@ import gradio as gr
 
 from flux_demo.backends import Route
 from flux_demo.modes import MODES, Mode
-from flux_demo.request import MAX_PROMPT
+from flux_demo.prompts import MAX_PROMPT
 from flux_demo.studio import Studio
 from flux_demo.ui import clicks, html
 from flux_demo.ui.api import add_api

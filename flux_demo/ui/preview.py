@@ -9,8 +9,10 @@ from typing import Any
 import gradio as gr
 
 from flux_demo.errors import InvalidPicture, InvalidRequest
+from flux_demo.gallery import write_png
 from flux_demo.maps.fit import middle
-from flux_demo.maps.photo import browsers_show, looks_like_map, open_photo
+from flux_demo.maps.notes import SAME_SHAPE, SEVERAL
+from flux_demo.maps.photo import browsers_show, looks_like_map, open_photo, open_png_text
 from flux_demo.modes import Mode
 from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap
@@ -18,7 +20,7 @@ from flux_demo.studio import Studio
 from flux_demo.texts import Text, sentences
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received, still_kept
-from flux_demo.ui.map_notes import SAME_SHAPE, Facts, described
+from flux_demo.ui.map_notes import Facts, described
 from flux_demo.ui.number_fields import check_not_empty
 from flux_demo.ui.painted import KEPT, keep_paint, painted_before
 from flux_demo.ui.said import said
@@ -219,7 +221,9 @@ def for_the_browser(photo: Path) -> str | None:
     if browsers_show(photo):
         return None
     path = new_file(f"{photo.stem}.png")
-    open_photo(photo).save(path, format="PNG", compress_level=1)
+    opened = open_photo(photo)
+    with path.open("wb") as file:
+        write_png(opened, file, {SEVERAL: "1"} if opened.info.get(SEVERAL) else None)
     return str(path)
 
 
@@ -259,7 +263,8 @@ def _facts(path: str, modified: int) -> Facts:
         carries_recipe = True
     except InvalidPicture:
         carries_recipe = False
-    return Facts(photo.width, photo.height, looks_like_map(photo), carries_recipe)
+    several = bool(photo.info.get(SEVERAL)) or SEVERAL in open_png_text(path)
+    return Facts(photo.width, photo.height, looks_like_map(photo), carries_recipe, several)
 
 
 def _kept(facts: Facts, control: ControlMap) -> tuple[float, float, float, float] | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from flux_demo.backends import Route
 from flux_demo.model_files import FLUX_TOKENS, MINI, MINI_TOKENS, SHARED
 from flux_demo.modes import MODES, Mode
+from flux_demo.prompts import is_blank
 from flux_demo.studio import Studio
 from flux_demo.ui.said import IGNORED, ONE_IGNORED, TOKENS, said
 from flux_demo.ui.tab_state import find_route
@@ -16,7 +17,7 @@ CUT_SHOWN = 60  # characters of the part that is not read
 def measure(studio: Studio, mode: Mode, prompt: str) -> str:
     """The sentence about the prompt's length; empty where nothing runs the mode, or no tokenizer is here."""
     route = find_route(studio, mode)
-    if not isinstance(route, Route) or not prompt.strip():
+    if not isinstance(route, Route) or is_blank(prompt):
         return ""
     mini = route.runs_mini(mode)
     file, reads = (MINI if mini else _flux_folder(studio)), MINI_TOKENS if mini else FLUX_TOKENS

@@ -10,7 +10,7 @@ import gradio as gr
 from flux_demo.backends import Route
 from flux_demo.errors import FluxDemoError, InvalidPicture, InvalidRequest
 from flux_demo.modes import MODES, Mode
-from flux_demo.parameters import read_parameters
+from flux_demo.parameters import LEFT_OUT, NO_NEGATIVE_PROMPT, read_parameters
 from flux_demo.recipe import PAINTED, read_recipe
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.studio import Studio
@@ -31,8 +31,6 @@ PAINT_IS_GONE = "The image's map was painted on; the PNG does not store the pain
 PAINTING_IS_GONE = "This image followed a map that was painted on, and the PNG stores neither the photo nor the paint. Add the photo for its map without the paint."
 
 FILLED_IN = "Filled in the settings that both programs share."
-NO_NEGATIVE_PROMPT = "Its negative prompt is left out: FLUX.1 [dev] takes none."
-LEFT_OUT = "What cannot be used here is left out: {names}."
 
 
 def opened(dropped: Any, titles: Mapping[str, str]) -> Entry:

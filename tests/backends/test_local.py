@@ -101,11 +101,6 @@ def two_sentences(message):
     return message.rstrip(".").count(". ") == 1 and message.endswith(".")
 
 
-def test_an_unknown_preset():
-    message = reason(preset="fast")
-    assert "'fast'" in message and "exact" in message and two_sentences(message)
-
-
 def test_no_gpu():
     message = reason(Machine(None, cuda_torch=True, memory_bytes=64 * GIB))
     assert "No NVIDIA GPU" in message and two_sentences(message)

@@ -14,6 +14,7 @@ from PIL import Image
 from flux_demo import read_recipe
 from flux_demo.cli import run
 from flux_demo.cli.terminal import Terminal
+from flux_demo.version import VERSION
 from tests.cli.conftest import ROOT
 
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
@@ -158,7 +159,65 @@ def test_the_command_line_refuses_the_environment_that_the_page_refuses(place, v
     assert capsys.readouterr().err.startswith(variable)
 
 
+def test_the_version_is_json_where_that_is_asked_for(capsys):
+    for words in (["--version", "--json"], ["--json", "--version"]):
+        assert run(words) == 0
+        assert json.loads(capsys.readouterr().out) == {"version": VERSION}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["text", "a cube", "-o", ""],
+        ["map", "canny", "photo.jpg", "-o", " "],
+        ["grid", "text", "a", "-o", ""],
+        ["batch", "a.jsonl", "-o", ""],
+    ],
+)
+def test_an_empty_name_for_the_output_is_refused(place, capsys, words):
+    (place / "a.jsonl").write_text('{"mode": "text", "prompt": "a cube", "steps": 1}')
+    assert run([*words, "--backend", "mini"]) == 3
+    assert "-o" in capsys.readouterr().err and not list(place.glob("**/*.png"))
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["depth", "photo.jpg", "a", "--low", "3"], "depth"),
+        (["map", "canny", "photo.jpg", "--near", "1"], "map canny"),
+        (["grid", "canny", "photo.jpg", "a", "--near", "1"], "grid canny"),
+        (["check", "more"], "check"),
+    ],
+)
+def test_what_a_command_does_not_take_is_refused_with_its_own_usage(place, capsys, words, command):
+    assert run(words) == 2
+    said = capsys.readouterr().err
+    assert (
+        said.startswith(f"usage: python -m flux_demo {command} [-h]")
+        and f"{command}: unrecognized arguments: {words[-1] if command == 'check' else words[-2]}" in said
+    )
+
+
 def test_an_empty_edge_map_is_said(place, capsys):
     Image.new("RGB", (64, 64), "teal").save("plain.png")
     assert run(["map", "canny", "plain.png", "--size", "128x128"]) == 0
-    assert "black everywhere" in capsys.readouterr().err
+    assert "same colour everywhere" in capsys.readouterr().err
+
+
+def test_what_became_of_the_photo_is_said_once(place, photo, capsys):
+    photo.save("moving.gif", save_all=True, append_images=[photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
+    for command in (["map", "canny", "moving.gif"], ["canny", "moving.gif", "a red cube", "--steps", "1", "--backend", "mini"]):
+        assert run([*command, "--size", "128x128"]) == 0
+        said = capsys.readouterr().err
+        assert said.count("To fit 128x128: 38% cropped left and right.") == 1
+        assert said.count("The file has several frames or pages, and only the first is used.") == 1
+
+
+def test_what_became_of_each_photo_of_a_list_is_said_with_its_line(place, photo, capsys):
+    for name in ("one", "two"):
+        photo.save(f"{name}.gif", save_all=True, append_images=[photo.rotate(180)])
+    line = '{{"mode": "canny", "prompt": "a cube", "photo": "{}.gif", "size": "128x128", "steps": 1}}'
+    (place / "list.jsonl").write_text("\n".join(map(line.format, ("one", "two"))))
+    assert run(["batch", "list.jsonl", "--backend", "mini"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("The file has several frames or pages") == said.count("To fit 128x128: 38% cropped left and right.") == 2

@@ -92,6 +92,11 @@ def test_a_line_is_a_request_and_a_broken_one_stops_nothing(studio, listed):
         ({"mode": "canny", "prompt": "a", "sample": 1, "low": 5}, "has low too"),
         ({"mode": "canny", "prompt": "a", "sample": True}, "takes a whole number, and it is True"),
         ({"mode": "canny", "prompt": "a", "sample": "1"}, "takes a whole number, and it is '1'"),
+        ({"mode": "text", "prompt": "a", "width": "128", "height": 128}, "width takes a number, and it is the text '128'"),
+        ({"mode": "text", "prompt": "a", "guidance": "3.5"}, "guidance takes a number, and it is the text '3.5'"),
+        ({"mode": "canny", "prompt": "a", "photo": "photo.png", "low": "5"}, "low takes a number, and it is the text '5'"),
+        ('{"mode": "text", "prompt": "a", "prompt": "b"}', "has the field 'prompt' twice"),
+        ('{"mode": "canny", "prompt": "a", "photo": "photo.png", "control": {"options": {"low": 1, "low": 2}}}', "the field 'low' twice"),
         ({"mode": "text", "prompt": "a", "size": "match"}, "no photo whose shape"),
         ({"mode": "canny", "prompt": "a", "sample": 1, "size": "match"}, "no photo whose shape"),
     ],
@@ -110,12 +115,14 @@ def test_csv_says_the_same(studio, listed):
         "depth,a ball,6,1,photo.png,0.1,true",
         "text,a cube,7,many,,,",
         "text,a cube,7,1,,,,,,",
+        "text,a cube,7,1",
         name="list.csv",
     )
     done = {line.line: line for line in studio.batch(file)}
     assert done[2].image.recipe.prompt == "a cube, on grass" and done[2].image.recipe.seed == 5
     assert done[3].image.recipe.control.options == {"near": 0.1, "far": 1.0, "invert": True}
     assert "number of steps" in done[4].error and "columns" in done[5].error
+    assert done[6].image is None and "has 4 columns, and the first has 7" in done[6].error
 
 
 def test_a_recipe_is_a_line(studio, listed):
@@ -225,6 +232,8 @@ def test_the_fields_that_a_mode_has_are_listed(studio):
         ("list.txt", "a"),
         ("nowhere.jsonl", None),
         ("twice.csv", "mode,prompt, prompt\ntext,a,b"),
+        ("headless.csv", "text,a cube,1\ntext,a ball,2"),
+        ("one.csv", "text,a cube,1"),
         ("empty.jsonl", "\n\n"),
         ("folder.csv", "FOLDER"),
         ("~no-such-user/list.csv", None),

@@ -126,6 +126,26 @@ def test_a_truncated_file_is_refused(photo):
             open_photo(data[: len(data) // 2])
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "JPEG2000", "PPM", "QOI", "ICO"])
+def test_a_damaged_file_is_named_by_its_format(photo, kind):
+    data = encoded(photo, kind)
+    for given in (data[: len(data) // 2], io.BytesIO(data[: len(data) // 2])):
+        with pytest.raises(InvalidPicture, match=f"the {kind} file is damaged"):
+            open_photo(given)
+
+
+@pytest.mark.parametrize("kind", ["TGA", "PCX", "DDS", "ICNS", "SGI"])
+def test_a_format_that_is_not_read_is_named_and_not_called_damaged(photo, kind):
+    with pytest.raises(InvalidPicture, match=f"in the format {kind}, which cannot be read") as error:
+        open_photo(encoded(photo.resize((256, 256)), kind))
+    assert "damaged" not in str(error.value)
+
+
+def test_a_device_is_not_taken_for_a_missing_file():
+    with pytest.raises(InvalidPicture, match="is a device or a pipe"):
+        open_photo("/dev/null")
+
+
 @pytest.mark.parametrize("name", ["missing.png", ".", "a\0b", "x" * 5000])
 def test_a_path_without_a_file_is_refused_in_words(tmp_path, name):
     with pytest.raises(InvalidPicture) as error:

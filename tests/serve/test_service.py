@@ -8,11 +8,13 @@ import select
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from flux_demo.maps.notes import EMPTY
 from flux_demo.modes import MODES
 from flux_demo.progress import Phase
 from flux_demo.request import GenerationRequest, Size
@@ -101,6 +103,13 @@ def test_a_photo_without_edges_gives_an_image_all_the_same(service):
 def test_it_draws_the_map_itself_where_it_is_asked_to(service, photo):
     own = service.infer(mode="canny", image=address(photo), width=256, height=128)
     assert image_in(own).size == (256, 128)
+
+
+def test_it_says_what_became_of_the_image(service, photo):
+    cropped = unquote(service.infer(mode="canny", image=address(photo), width=128, height=128).headers["x-flux-demo-notes"])
+    assert "To fit 128x128: 38% cropped left and right." in cropped
+    flat = service.infer(mode="canny", image=address(Image.new("RGB", (128, 128), "teal")), width=128, height=128, preprocess_image=False)
+    assert EMPTY in unquote(flat.headers["x-flux-demo-notes"])
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -8,10 +8,14 @@ import pytest
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from flux_demo.maps.notes import EMPTY, FIRST_OF_SEVERAL
 from flux_demo.recipe import read_recipe
 from tests.maps.test_photo import png_header
+from tests.test_parameters import FORGE
 from tests.ui.conftest import SMALL
+from tests.ui.driving import finished
 
 
 def parameters_of(client, name):
@@ -58,6 +62,29 @@ def test_a_picture_follows_the_map_that_was_drawn(client, studio, photo, photo_f
     with Image.open(path) as picture:
         assert picture.size == (208, 128)
     assert recipe["control"]["sha256"] == studio.as_map(kind, drawn).sha256
+
+
+def logged(job):
+    """What the endpoint said beside its result, as a program sees it."""
+
+    async def updates():
+        return [update.log[0] async for update in job if update.type == "status" and update.log]
+
+    return finished(updates())
+
+
+def test_what_the_page_says_of_an_image_reaches_a_program(client, photo, tmp_path):
+    cut = client.submit("a red cube on grass and " + "a blue ball, " * 40 + "a cone", SMALL, steps=1, api_name="/text")
+    (said,) = logged(cut)
+    assert "tokens" in said and cut.result()[1]["mode"] == "text"
+    Image.new("RGB", (128, 128)).save(tmp_path / "black.png")
+    followed = client.submit("a red cube", handle_file(tmp_path / "black.png"), steps=1, api_name="/canny")
+    assert EMPTY in logged(followed)
+    assert EMPTY in logged(client.submit(handle_file(tmp_path / "black.png"), SMALL, api_name="/canny_map"))
+    photo.save(tmp_path / "moving.gif", save_all=True, append_images=[photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)])
+    (said,) = logged(client.submit(handle_file(tmp_path / "moving.gif"), SMALL, api_name="/canny_map"))
+    assert FIRST_OF_SEVERAL in said and "cropped left and right" in said
+    assert not logged(client.submit("a red cube", SMALL, steps=1, api_name="/text"))
 
 
 def test_status_says_where_each_mode_runs(client, studio):
@@ -171,6 +198,43 @@ def test_a_raw_request_cannot_name_a_file_that_nobody_uploaded(address, photo, t
             answer = call_raw(address, endpoint, given)
             assert "event: error" in answer or "event: complete" not in answer, (given, answer[:300])
             assert "root:" not in answer and str(tmp_path) not in answer
+
+
+def test_what_another_programs_image_shares_is_restored(client, tmp_path):
+    chunks = PngInfo()
+    chunks.add_text("parameters", FORGE)
+    Image.new("RGB", (64, 64)).save(tmp_path / "forge.png", pnginfo=chunks)
+    job = client.submit(handle_file(tmp_path / "forge.png"), api_name="/restore")
+    (said,) = logged(job)
+    assert "Another program wrote these settings" in said and "negative prompt" in said
+    assert job.result() | {"prompt": ""} == {
+        "mode": "text",
+        "prompt": "",
+        "seed": 4294967295,
+        "steps": 20,
+        "guidance": 3.5,
+        "width": 896,
+        "height": 1152,
+    }
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "values", "said"),
+    [
+        ("text", ["a red cube", SMALL, "1", 1, 3.5, "another"], "The call has 6 values, and this endpoint takes 5."),
+        ("status", [1], "The call has 1 values, and this endpoint takes 0."),
+    ],
+)
+def test_more_values_than_an_endpoint_takes_are_refused(address, endpoint, values, said):
+    answer = call_raw(address, endpoint, *values)
+    assert "event: error" in answer and said in answer
+
+
+@pytest.mark.parametrize("wrong", [{"low": None}, {"near": None}, {"far": None}, {"invert": None}])
+def test_null_for_an_option_of_a_map_is_refused_in_words(client, photo_file, wrong):
+    (name,) = wrong
+    said = refused(client, handle_file(photo_file), SMALL, **wrong, api_name="/canny_map" if name == "low" else "/depth_map")
+    assert said.startswith(f"{name} is None")
 
 
 def test_results_lie_under_names_that_cannot_be_guessed(address, client, studio):

@@ -1,5 +1,6 @@
 """Files that are dropped on the page or pasted into it."""
 
+import pytest
 from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import expect
 
@@ -51,6 +52,14 @@ def test_a_photo_dropped_beside_its_panel_becomes_the_photo(visit, studio, photo
     page = visit(tab="Canny")
     hand_over(page, "drop", photo_file, onto="h1")
     assert pixels_hash(served(page, "#map-canny")) == studio.preview("canny", photo).sha256
+
+
+@pytest.mark.parametrize("name", ["pages.tiff", "moving.gif"])  # browsers show no TIFF: the page makes a PNG of it
+def test_that_a_photo_is_the_first_of_several_frames_stands_under_its_map(visit, photo, tmp_path, name):
+    photo.save(tmp_path / name, save_all=True, append_images=[photo.rotate(180)])
+    page = visit(tab="Canny")
+    give_photo(page, "canny", tmp_path / name)
+    page.locator(".pane .note:visible").get_by_text("The file has several frames or pages, and only the first is used.").wait_for()
 
 
 def test_a_file_that_is_no_image_is_refused_in_the_pages_own_words(visit, studio, photo, photo_file, tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 from PIL import Image, ImageDraw
 
+from flux_demo.maps.notes import EMPTY
 from flux_demo.request import ControlMap
 from flux_demo.ui.map_notes import Facts, described
 
@@ -22,6 +23,12 @@ def black_with_a_dot(grey):
 def test_a_nearly_black_depth_map_says_what_to_do(options, advice):
     assert f"Nearly all black: {advice}." in note("depth", black_with_a_dot(255), options)
     assert "Nearly all black" not in note("depth", Image.new("RGB", (64, 64), "grey"), options)
+
+
+@pytest.mark.parametrize("colour", ["black", "grey", "white"])
+@pytest.mark.parametrize("as_map", [True, False])
+def test_a_map_of_one_colour_is_said_to_be_empty(colour, as_map):
+    assert EMPTY in note("depth", Image.new("RGB", (64, 64), colour), as_map=as_map)
 
 
 @pytest.mark.parametrize(

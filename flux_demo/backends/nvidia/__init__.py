@@ -21,10 +21,11 @@ from flux_demo.backends.nvidia.errors import HOSTED, KEY_PAGE, NIM, Service, det
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, Pace
 from flux_demo.backends.nvidia.payload import NVIDIAS, dials, hosted_body, nim_body
 from flux_demo.backends.nvidia.schema import Limits
-from flux_demo.errors import BackendUnavailable, FluxDemoError, GenerationFailed, InvalidRequest
+from flux_demo.errors import BackendUnavailable, FluxDemoError, GenerationFailed, InvalidRequest, shortened
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
 from flux_demo.request import Dials, DrawnImage, GenerationRequest
+from flux_demo.seeds import MAX_SEED
 from flux_demo.texts import Text
 
 if TYPE_CHECKING:
@@ -245,11 +246,17 @@ class _LazyConnection:
 
 def _drawn(request: GenerationRequest, body: bytes, service: Service, model: str, safety: str | None) -> DrawnImage:
     assert request.size is not None
-    image, seed = read_image(body, request.size, service)
-    if seed is None or seed == request.seed:
-        return DrawnImage(image, model, safety=safety)
-    note = f"{service.name} says that it used seed {seed} instead of {request.seed}."
-    return DrawnImage(image, model, safety=safety, seed=seed, notes=(note,))
+    image, seed, images = read_image(body, request.size, service)
+    notes = (Text("{service} sent {count} images; this is the first one.", service=service.name, count=images),) if images > 1 else ()
+    said_seed = {"service": service.name, "seed": shortened(seed), "asked": request.seed}
+    if type(seed) is int and 0 <= seed <= MAX_SEED:
+        if seed != request.seed:
+            notes = (Text("{service} says that it used seed {seed} instead of {asked}.", **said_seed), *notes)
+        return DrawnImage(image, model, safety=safety, seed=seed, notes=notes)
+    why = "{service} names {seed} as the seed, which is not a valid one. The recipe has the seed that was asked for, {asked}."
+    if seed is None:
+        why = "{service} does not say which seed it used. The recipe has the seed that was asked for, {asked}."
+    return DrawnImage(image, model, safety=safety, notes=(Text(why, **said_seed), *notes))
 
 
 def _is_about_the_prompt(body: bytes) -> bool:

@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flux_demo.backends.nvidia.errors import Service
 from flux_demo.errors import ContentRefused, GenerationFailed
@@ -24,13 +24,21 @@ MAX_UNPACKED = 64 * 2**20  # bytes of all files in an archive
 MAX_MEMBERS = 20
 
 
-def read_image(body: bytes, size: Size, service: Service) -> tuple[Image, int | None]:
-    """The image, RGB and exactly of that size, and the seed that the service says it used. Raises ContentRefused or GenerationFailed."""
+class Answered(NamedTuple):
+    """What an answer holds. An image that is finished is never lost for what is said beside it, so nothing else is checked here."""
+
+    image: Image  # the first one, RGB and exactly of the size that was asked for
+    seed: Any  # that the service says it used, whatever it may be; None for none
+    images: int = 1  # how many it sent
+
+
+def read_image(body: bytes, size: Size, service: Service) -> Answered:
+    """The image that was asked for. Raises ContentRefused or GenerationFailed."""
     if body.startswith(b"PK\x03\x04"):
         return _from_archive(body, size, service)
     if _kind(body):
-        return _open(body, size, service), None
-    artifact = _artifact(body, service)
+        return Answered(_open(body, size, service), None)
+    artifact, *others = _artifacts(body, service)
     reason = artifact.get("finishReason", artifact.get("finish_reason"))
     if reason == "CONTENT_FILTERED":
         raise ContentRefused(
@@ -39,11 +47,10 @@ def read_image(body: bytes, size: Size, service: Service) -> tuple[Image, int | 
         )
     if reason != "SUCCESS":
         raise GenerationFailed(f"{service.name} did not say that the image is finished. {service.later}")
-    seed = artifact.get("seed")
-    return _open(_decoded(artifact.get("base64"), service), size, service), seed if type(seed) is int else None
+    return Answered(_open(_decoded(artifact.get("base64"), service), size, service), artifact.get("seed"), 1 + len(others))
 
 
-def _from_archive(body: bytes, size: Size, service: Service) -> tuple[Image, int | None]:
+def _from_archive(body: bytes, size: Size, service: Service) -> Answered:
     """Results above 5 MiB come as a zip of the answer itself, the image, or both. The answer is read first, for its finishReason."""
     import zipfile
 
@@ -59,11 +66,13 @@ def _from_archive(body: bytes, size: Size, service: Service) -> tuple[Image, int
         raise GenerationFailed(f"{service.name} sent a broken archive instead of an image. {service.later}") from error
     for content in sorted(contents, key=lambda content: not content.lstrip().startswith(b"{")):
         if content.lstrip().startswith(b"{") or _kind(content):
-            return read_image(content, size, service)
+            answered = read_image(content, size, service)
+            return answered._replace(images=max(answered.images, sum(_kind(each) is not None for each in contents)))
     raise GenerationFailed(f"{service.name} sent an archive without an image. {service.later}")
 
 
-def _artifact(body: bytes, service: Service) -> dict[str, Any]:
+def _artifacts(body: bytes, service: Service) -> list[Any]:
+    """The answer's artifacts, the first of them an object."""
     if not body.strip():
         raise GenerationFailed(f"{service.name} sent an empty answer. {service.later}")
     try:
@@ -73,7 +82,7 @@ def _artifact(body: bytes, service: Service) -> dict[str, Any]:
     artifacts = document.get("artifacts") if isinstance(document, dict) else None
     if not isinstance(artifacts, list) or not artifacts or not isinstance(artifacts[0], dict):
         raise GenerationFailed(f"{service.name} answered without an image. {service.later}")
-    return artifacts[0]
+    return artifacts
 
 
 def _decoded(text: Any, service: Service) -> bytes:

@@ -11,7 +11,10 @@ from PIL import Image
 from flux_demo.backends.nvidia.answers import read_image
 from flux_demo.backends.nvidia.errors import HOSTED
 from flux_demo.errors import ContentRefused, GenerationFailed, Unreachable
-from flux_demo.request import Size
+from flux_demo.gallery import Gallery
+from flux_demo.recipe import read_recipe
+from flux_demo.request import GenerationRequest, Size
+from flux_demo.studio import Studio
 from stand_ins.nvidia import answer
 from stand_ins.nvidia_images import encoded
 from stand_ins.nvidia_wire import Reply
@@ -112,13 +115,13 @@ def test_an_endless_answer_is_not_read_to_its_end(hosted, stand_in, generate):
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "I;16", "CMYK"])
 def test_every_kind_of_pixel_comes_back_as_rgb(mode):
     kind = "JPEG" if mode == "CMYK" else "PNG"
-    image, seed = read_image(json.dumps(answer(encoded(Image.new(mode, (768, 768)), kind), 3)).encode(), Size(768, 768), HOSTED)
+    image, seed, _ = read_image(json.dumps(answer(encoded(Image.new(mode, (768, 768)), kind), 3)).encode(), Size(768, 768), HOSTED)
     assert (image.mode, image.size, seed) == ("RGB", (768, 768), 3)
 
 
 def test_a_png_of_the_service_keeps_every_pixel():
     drawn = Image.effect_noise((768, 832), 80).convert("RGB")
-    image, _ = read_image(json.dumps(answer(encoded(drawn, "PNG"), 3)).encode(), Size(768, 832), HOSTED)
+    image, _, _ = read_image(json.dumps(answer(encoded(drawn, "PNG"), 3)).encode(), Size(768, 832), HOSTED)
     assert image.tobytes() == drawn.tobytes()
 
 
@@ -131,8 +134,42 @@ def test_a_large_result_may_be_the_answer_or_the_image_zipped_or_not():
         (_archive(**{"a.jpg": WHOLE}), None),
         (_archive(**{"readme.txt": b"hello", "a.jpg": WHOLE, "b.response": whole}), 8),
     ):
-        image, used = read_image(body, Size(1024, 1024), HOSTED)
-        assert image.size == (1024, 1024) and used == seed
+        image, used, images = read_image(body, Size(1024, 1024), HOSTED)
+        assert image.size == (1024, 1024) and used == seed and images == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (_with(seed=2**64), "names 18446744073709551616 as the seed"),
+        (_with(seed=-1), "names -1 as the seed"),
+        (_with(seed="7"), "names '7' as the seed"),
+        (_with(seed=7.5), "names 7.5 as the seed"),
+        (_with(seed=True), "names True as the seed"),
+        (_with(seed=None), "does not say which seed it used"),
+        (WHOLE, "does not say which seed it used"),
+    ],
+)
+@pytest.mark.parametrize("service", ["hosted", "nim"])
+def test_an_answer_without_a_possible_seed_keeps_its_image_and_says_so(request, service, stand_in, settings, body, said):
+    studio = Studio(settings, [request.getfixturevalue(service)()], Gallery(settings.outputs_folder))
+    stand_in.replies.append(Reply(200, body, content_type="application/json"))
+    made = studio.generate(GenerationRequest("text", "a house", seed=7))
+    assert made.image.size == (1024, 1024) and read_recipe(made.path).seed == 7
+    (note,) = made.notes
+    assert said in note and note.endswith("The recipe has the seed that was asked for, 7.")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"artifacts": [ARTIFACT, ARTIFACT]},
+        _archive(**{"a.response": json.dumps(answer(WHOLE, 1)).encode(), "a.jpg": WHOLE, "b.jpg": WHOLE}),
+    ],
+)
+def test_a_second_image_in_an_answer_is_said(hosted, stand_in, generate, body):
+    stand_in.replies.append(Reply(200, body))
+    assert generate(hosted(), seed=1).notes == ("NVIDIA sent 2 images; this is the first one.",)
 
 
 def test_a_filtered_image_in_an_archive_is_a_refusal():
