@@ -25,6 +25,11 @@ def translated_errors(name: str) -> Iterator[None]:
         raise DownloadFailed(sentence_for(error, name)) from error
 
 
+def is_garbled(error: BaseException) -> bool:
+    """Whether an answer arrived whole and cannot be unpacked. The library's transport is httpx or httpx2, by its version."""
+    return type(error).__module__.startswith("httpx") and type(error).__name__ == "DecodingError"
+
+
 def sentence_for(error: BaseException, name: str) -> str:
     """What happened to the files of a model, and what to do."""
     from huggingface_hub import errors
@@ -72,6 +77,8 @@ def sentence_for(error: BaseException, name: str) -> str:
         )
     if is_in_chain(ssl.SSLCertVerificationError):
         return UNVERIFIED
+    if any(map(is_garbled, chain)):
+        return f"Hugging Face's answer for {name} cannot be read: it is not compressed as it says. Try again later, or without a proxy in between."
     if status is not None:
         return f"Hugging Face answered with error {status} for {name}. Try again later: it continues where it stopped."
     return f"Hugging Face cannot be reached for {name}. Check the network and try again: it continues where it stopped."

@@ -243,6 +243,8 @@ def test_every_failure_is_two_sentences(ask):
             "HF_HUB_OFFLINE": dict(HF_HUB_OFFLINE="1"),
         }
         answers = {expected: ask(server.url, "missing", **given)[0] for expected, given in cases.items()}
+        server.garbled = True
+        answers["cannot be read"] = ask(server.url, "missing")[0]
         server.error = 503
         answers["error 503"] = ask(server.url, "missing")[0]
     answers["cannot be reached"] = ask(server.url, "missing")[0]  # the server is gone

@@ -3,7 +3,7 @@
 Gradio reads a function's signature and does not check the values that arrive: everything is checked here.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import Parameter, Signature, isgeneratorfunction
 from typing import Any
@@ -101,8 +101,7 @@ def _map_drawing(studio: Studio, mode: Mode) -> Callable:
     def draw(**given: Any) -> gr.FileData:
         photo, size, fit = received(given.pop("photo")), _size_text(given.pop("size")), given.pop("fit")
         drawn = studio.preview(mode.name, photo, size or "match", "crop" if fit in (None, "") else fit, **given)
-        if drawn.is_empty:
-            gr.Warning(EMPTY)  # reaches programs as a line of the job's log
+        _tell([EMPTY] if drawn.is_empty else [])
         return gr.FileData(path=keep_map(drawn, NOT_FROM_A_FORM).path)
 
     options = [_parameter(option.name, bool if option.is_switch else float, option.default) for option in control.options]
@@ -154,12 +153,19 @@ def _run(studio: Studio, visitors: VisitorStore, request: GenerationRequest) -> 
         for event in events:
             if isinstance(event, GeneratedImage):
                 visitors.add_unclaimed(event.path, event.recipe)
+                _tell(event.notes)
                 latest = (gr.FileData(path=publish_kept(event.path)), event.recipe.to_dict())
             elif isinstance(event, Step):
                 latest = (None, {"step": event.done, "of": event.of})
             yield latest
     finally:
         events.close()
+
+
+def _tell(notes: Sequence[str]) -> None:
+    """Say what a program should know beside the result. It arrives as one status of the job, with the text as its log."""
+    if notes:
+        gr.Warning(" ".join(notes))
 
 
 def _given_map(studio: Studio, mode: Mode, uploaded: Any) -> ControlMap:

@@ -32,7 +32,7 @@ def adapt(server: Any, address_of: Callable[[Any], str]) -> None:
 
     Of the caller only the network address goes along.
     """
-    prepare, input_schema = server._prepare_tool_call_args, server.get_input_schema
+    prepare, input_schema, progress = server._prepare_tool_call_args, server.get_input_schema, server._format_progress_message
 
     def prepared(name: str, arguments: dict[str, Any]) -> tuple[Any, ...]:
         try:
@@ -45,7 +45,8 @@ def adapt(server: Any, address_of: Callable[[Any], str]) -> None:
         result = await asyncio.to_thread(job.result)
         outputs = result if isinstance(result, tuple | list) else [result]
         # Gradio's own gives several outputs as one text, and an object as Python would print it.
-        return [json.dumps(each) if isinstance(each, dict) and each.get("meta") != A_FILE else each for each in outputs]
+        said = [json.dumps(each) if isinstance(each, dict) and each.get("meta") != A_FILE else each for each in outputs]
+        return said + _notes_of(job)
 
     def schema_of(name: str, *given: Any) -> tuple[dict[str, Any], list[list[str | int]]]:
         schema, files = input_schema(name, *given)
@@ -61,7 +62,15 @@ def adapt(server: Any, address_of: Callable[[Any], str]) -> None:
     server.get_input_schema = schema_of
     server.__class__ = type("Tools", (type(server),), {"_file_data_tool_description": f" {HOW}"})
     server._execute_tool_without_progress = outputs_of
+    server._format_progress_message = lambda update: update.log[0] if update.log else progress(update)
     server.convert_strings_to_filedata = with_files
+
+
+def _notes_of(job: Any) -> list[str]:
+    """What an endpoint said beside its result, which Gradio's own would drop."""
+    updates = job.communicator.updates
+    told = [updates.get_nowait() for _ in range(updates.qsize())]
+    return [update.log[0] for update in told if update.type == "status" and update.log]
 
 
 def address_of_caller(request: Any) -> str | None:

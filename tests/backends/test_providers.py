@@ -197,6 +197,8 @@ def test_what_is_missing_is_said_before_anything_is_sent(chosen, change, sentenc
         ("__504__", Unreachable, "not working"),
         ("__418__", GenerationFailed, "error 418"),
         ("__gated__", BackendUnavailable, "accepted its licence"),
+        ("__413__", InvalidRequest, "too large. Shorten the prompt"),
+        ("__gzip__", GenerationFailed, "not a whole image"),
         ("__html__", GenerationFailed, "not a whole image"),
         ("__empty__", GenerationFailed, "not a whole image"),
     ],
@@ -213,7 +215,7 @@ def test_every_refusal_has_its_sentence(router, chosen, provider, word, kind, se
     ("word", "kind", "sentence"),
     [
         ("__black__", ContentRefused, "entirely black"),
-        ("__small__", GenerationFailed, "256x256 instead of 512x256"),
+        ("__small__", GenerationFailed, "256x256 instead of 512x256. Choose another size, such as 1024x1024 or 1344x768"),
         ("__broken__", GenerationFailed, "not a whole image|broke off"),
     ],
 )

@@ -10,8 +10,10 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from flux_demo.recipe import read_recipe
+from flux_demo.studio import EMPTY
 from tests.maps.test_photo import png_header
 from tests.ui.conftest import SMALL
+from tests.ui.driving import finished
 
 
 def parameters_of(client, name):
@@ -58,6 +60,26 @@ def test_a_picture_follows_the_map_that_was_drawn(client, studio, photo, photo_f
     with Image.open(path) as picture:
         assert picture.size == (208, 128)
     assert recipe["control"]["sha256"] == studio.as_map(kind, drawn).sha256
+
+
+def logged(job):
+    """What the endpoint said beside its result, as a program sees it."""
+
+    async def updates():
+        return [update.log[0] async for update in job if update.type == "status" and update.log]
+
+    return finished(updates())
+
+
+def test_what_the_page_says_of_an_image_reaches_a_program(client, photo, tmp_path):
+    cut = client.submit("a red cube on grass and " + "a blue ball, " * 40 + "a cone", SMALL, steps=1, api_name="/text")
+    (said,) = logged(cut)
+    assert "tokens" in said and cut.result()[1]["mode"] == "text"
+    Image.new("RGB", (128, 128)).save(tmp_path / "black.png")
+    followed = client.submit("a red cube", handle_file(tmp_path / "black.png"), steps=1, api_name="/canny")
+    assert EMPTY in logged(followed)
+    assert EMPTY in logged(client.submit(handle_file(tmp_path / "black.png"), SMALL, api_name="/canny_map"))
+    assert not logged(client.submit("a red cube", SMALL, steps=1, api_name="/text"))
 
 
 def test_status_says_where_each_mode_runs(client, studio):

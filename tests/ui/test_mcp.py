@@ -68,6 +68,21 @@ def test_a_model_finds_the_tools_and_goes_from_a_photo_to_an_image(address, stud
         assert refused.isError and "Give an address that a tool of this page returned" in said(refused)
 
 
+def test_a_model_reads_what_is_said_beside_the_image(address):
+    async def use(session):
+        call = {"prompt": "a red cube on grass and " + "a blue ball, " * 40 + "a cone", "size": SMALL, "steps": 1}
+        told: list[str | None] = []
+
+        async def on_progress(done, total, message):
+            told.append(message)
+
+        return await session.call_tool("text", call), await session.call_tool("text", call, progress_callback=on_progress), told
+
+    plain, followed, told = with_tools(address, use)
+    assert not plain.isError and "tokens" in plain.content[-1].text
+    assert not followed.isError and any("tokens" in message for message in told if message)
+
+
 @pytest.mark.skipif(sys.platform == "darwin", reason="only 127.0.0.1 is there by default")
 def test_callers_from_two_addresses_are_two_visitors(address, studio, monkeypatch):
     visitors, generate = [], studio.generate

@@ -12,9 +12,11 @@ import json
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from flux_demo.backends import another_size
 from flux_demo.backends.nvidia.errors import Service
+from flux_demo.backends.nvidia.schema import SIZE_LIMITS
 from flux_demo.errors import ContentRefused, GenerationFailed
-from flux_demo.request import Size
+from flux_demo.request import Size, SizeLimits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,12 +26,15 @@ MAX_UNPACKED = 64 * 2**20  # bytes of all files in an archive
 MAX_MEMBERS = 20
 
 
-def read_image(body: bytes, size: Size, service: Service) -> tuple[Image, int | None]:
-    """The image, RGB and exactly of that size, and the seed that the service says it used. Raises ContentRefused or GenerationFailed."""
+def read_image(body: bytes, size: Size, service: Service, limits: SizeLimits = SIZE_LIMITS) -> tuple[Image, int | None]:
+    """The image, RGB and exactly of that size, and the seed that the service says it used. Raises ContentRefused or GenerationFailed.
+
+    ``limits`` are the sizes that the service takes: another of them is advised where it did not generate this one.
+    """
     if body.startswith(b"PK\x03\x04"):
-        return _from_archive(body, size, service)
+        return _from_archive(body, size, service, limits)
     if _kind(body):
-        return _open(body, size, service), None
+        return _open(body, size, service, limits), None
     artifact = _artifact(body, service)
     reason = artifact.get("finishReason", artifact.get("finish_reason"))
     if reason == "CONTENT_FILTERED":
@@ -40,10 +45,10 @@ def read_image(body: bytes, size: Size, service: Service) -> tuple[Image, int | 
     if reason != "SUCCESS":
         raise GenerationFailed(f"{service.name} did not say that the image is finished. {service.later}")
     seed = artifact.get("seed")
-    return _open(_decoded(artifact.get("base64"), service), size, service), seed if type(seed) is int else None
+    return _open(_decoded(artifact.get("base64"), service), size, service, limits), seed if type(seed) is int else None
 
 
-def _from_archive(body: bytes, size: Size, service: Service) -> tuple[Image, int | None]:
+def _from_archive(body: bytes, size: Size, service: Service, limits: SizeLimits) -> tuple[Image, int | None]:
     """Results above 5 MiB come as a zip of the answer itself, the image, or both. The answer is read first, for its finishReason."""
     import zipfile
 
@@ -59,7 +64,7 @@ def _from_archive(body: bytes, size: Size, service: Service) -> tuple[Image, int
         raise GenerationFailed(f"{service.name} sent a broken archive instead of an image. {service.later}") from error
     for content in sorted(contents, key=lambda content: not content.lstrip().startswith(b"{")):
         if content.lstrip().startswith(b"{") or _kind(content):
-            return read_image(content, size, service)
+            return read_image(content, size, service, limits)
     raise GenerationFailed(f"{service.name} sent an archive without an image. {service.later}")
 
 
@@ -91,7 +96,7 @@ def _kind(content: bytes) -> str | None:
     return next((kind for magic, kind in MAGIC.items() if content.startswith(magic)), None)
 
 
-def _open(content: bytes, size: Size, service: Service) -> Image:
+def _open(content: bytes, size: Size, service: Service, limits: SizeLimits) -> Image:
     from PIL import Image as PIL_Image
 
     kind = _kind(content)
@@ -104,7 +109,8 @@ def _open(content: bytes, size: Size, service: Service) -> Image:
     except Exception as error:  # Pillow raises errors of many kinds for broken files
         raise GenerationFailed(f"{service.name} sent an image that arrived broken. {service.later}") from error
     if image is None:
+        advice = another_size(limits, size)
         raise GenerationFailed(
-            f"{service.name} sent {sides[0]}x{sides[1]} pixels instead of {size}. Choose another size, for example 1024x1024."
+            f"{service.name} sent {sides[0]}x{sides[1]} pixels instead of {size}. {f'{advice}.' if advice else service.later}"
         )
     return image

@@ -123,6 +123,10 @@ class Connection:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise Unreachable(UNVERIFIED) from error
             raise Unreachable(f"{self.service.name} cannot be reached. {self.service.check_connection}") from error
+        except httpx.DecodingError as error:  # compressed although it was not asked for, and broken
+            raise GenerationFailed(
+                f"{self.service.name} sent an answer that cannot be read: it is not compressed as it says. {self.service.later}"
+            ) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unreachable(
                 f"The connection to {self.service.who} broke off before the answer was complete. {self.service.later}"
