@@ -135,6 +135,12 @@ def cuda_device_order(environ: Mapping[str, str] = os.environ) -> str | None:
     return environ.get("CUDA_DEVICE_ORDER")
 
 
+def hub_cache_variable(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Which variable says where Hugging Face's library keeps downloads; None where none is set. The first of them counts."""
+    names = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
+    return next((name for name in names if name in environ), None)
+
+
 def named_compiler(environ: Mapping[str, str] = os.environ) -> str | None:
     """The C++ compiler that torch.compile is told to call, if any."""
     return environ.get("CXX") or None

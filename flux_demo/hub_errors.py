@@ -7,10 +7,10 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from flux_demo import folders
 from flux_demo.errors import UNVERIFIED, Cancelled, DownloadFailed, causes
 
 TOKEN_PAGE = "https://huggingface.co/settings/tokens"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
@@ -65,7 +65,7 @@ def sentence_for(error: BaseException, name: str) -> str:
             f"The token lacks the permission to read {name}. "
             f"Give it access to public gated repositories on {TOKEN_PAGE}, or set HF_TOKEN to a token that may read everything."
         )
-    if any(link.errno in FULL for link in of_the_system):
+    if any(link.errno in folders.FULL for link in of_the_system):
         return (
             f"The disk is full, and {name} is not complete yet. "
             "Free some space, or set HF_HOME or HF_HUB_CACHE to a larger disk, and fetch again: it continues where it stopped."

@@ -92,20 +92,29 @@ class Settings:
         "FLUX_DEMO_ALLOW_UNFILTERED", "1: they may see FLUX's images without the content filter, as `--allow-unfiltered`"
     )
 
+    options: Mapping[str, str] = field(
+        default_factory=dict, compare=False
+    )  # what was set by an option of a command, with the option's name
+
     def __post_init__(self) -> None:
         if self.backend not in ("auto", *BACKENDS):
             raise InvalidRequest(
-                f"{self.backend!r} is not a backend. Set FLUX_DEMO_BACKEND or --backend to one of auto, {', '.join(BACKENDS)}."
+                f"{self.backend!r} is not a backend. Set {self.named_by('backend')} to one of auto, {', '.join(BACKENDS)}."
             )
         if self.auth is not None and not all(self.login or ("",)):
             raise InvalidRequest(
-                "The login of the page cannot be read. Write --auth or FLUX_DEMO_AUTH as USER:PASSWORD, neither of them empty."
+                f"The login of the page cannot be read. Write {self.named_by('auth')} as USER:PASSWORD, neither of them empty."
             )
         if self.device not in DEVICES:
             raise InvalidRequest(f"{self.device!r} is not a device. Set FLUX_DEMO_DEVICE to {' or '.join(DEVICES)}, or leave it out.")
 
         if self.zero_size not in ZERO_SIZES:
             raise InvalidRequest(f"{self.zero_size!r} is not a size of ZeroGPU. Set FLUX_DEMO_ZEROGPU to {' or '.join(ZERO_SIZES)}.")
+
+    def named_by(self, name: str) -> str:
+        """The option or the variable by which a person sets a field: what they used."""
+        variables = {row.name: row.metadata["variable"].name for row in fields(self) if row.metadata}
+        return self.options.get(name) or variables[name]
 
     @property
     def visitors_pay(self) -> bool:
@@ -119,8 +128,11 @@ class Settings:
         return None if self.auth is None else (user.strip(), password)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
-        """Read the environment; an empty variable counts as not set. What is ``given`` and not None stands in its place. Raises InvalidRequest."""
+    def from_env(cls, environ: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None, **given: Any) -> Settings:
+        """Read the environment; an empty variable counts as not set. What is ``given`` and not None stands in its place. Raises InvalidRequest.
+
+        ``options`` are the names of the options that gave it, where they are not ``--backend`` for ``backend``.
+        """
         environ = os.environ if environ is None else environ
 
         def read(name: str) -> str:
@@ -132,8 +144,9 @@ class Settings:
         for row in fields(cls):
             if row.default is False and row.name in chosen:
                 chosen[row.name] = _is_on(row.metadata["variable"].name, chosen[row.name])
-        chosen |= {name: value for name, value in given.items() if value is not None}
-        return cls(**chosen, models={mode: name for mode, name in models.items() if name})
+        chosen |= (given := {name: value for name, value in given.items() if value is not None})
+        names = {name: f"--{name}" for name in given} | {name: option for name, option in (options or {}).items() if name in given}
+        return cls(**chosen, options=names, models={mode: name for mode, name in models.items() if name})
 
     @classmethod
     def variables(cls) -> list[Variable]:

@@ -59,7 +59,7 @@ class Studio:
     def from_settings(cls, settings: Settings | None = None) -> Studio:
         """A studio as the settings say; None reads the environment. Raises InvalidRequest for an impossible setting."""
         settings = settings or Settings.from_env()
-        return cls(settings, all_backends(settings), Gallery(settings.outputs_folder))
+        return cls(settings, all_backends(settings), Gallery(settings.outputs_folder, settings.named_by("outputs")))
 
     def route(self, mode: str) -> Route:
         """Where the mode runs and why. Chosen once and kept, so that it never changes behind the person's back.
@@ -269,7 +269,7 @@ class Studio:
         """Why the mode runs where it runs, in one sentence."""
         route = self.route(mode)
         if self.settings.backend != "auto":
-            return f"Chosen with --backend {self.settings.backend} or FLUX_DEMO_BACKEND."
+            return f"Chosen with {self.settings.named_by('backend')}: {self.settings.backend}."
         if not route.passed_over:
             return "The first choice, and it can run this mode."
         return f"The first that can run this mode; not possible: {', '.join(each.title for each in route.passed_over)}."

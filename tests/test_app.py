@@ -236,7 +236,7 @@ def test_a_port_that_is_taken_is_said_in_words():
     ("words", "sentence"),
     [
         (("--port", "70000"), "is not a valid port"),
-        (("--outputs", __file__), "cannot be kept in the outputs folder"),
+        (("--outputs", __file__), "not a directory). Choose another one with --outputs."),
         (("--port", "0"), "is not a valid port"),
         (("--host", "nowhere.invalid"), "is not an address of this machine"),
         (("--host", "192.0.2.1"), "is not an address of this machine"),

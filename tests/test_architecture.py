@@ -14,7 +14,7 @@ PACKAGE = ROOT / "flux_demo"
 HEAVY = ("torch", "diffusers", "transformers", "cv2", "numpy", "gradio")
 LAYERS = (  # from the ground up; a module imports from its own layer and from those before it
     ("version", "errors", "display", "streams"),
-    ("failures", "progress", "notebook", "background", "libraries", "seeds", "request"),
+    ("failures", "progress", "notebook", "background", "libraries", "seeds", "request", "folders"),
     ("modes",),
     ("settings", "environment", "listening", "mini_vocabulary"),
     ("hub", "hub_errors", "hub_parts", "tensor_files", "layouts"),

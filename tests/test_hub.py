@@ -214,7 +214,13 @@ def test_a_folder_that_cannot_be_written_to_is_said_without_its_path(ask, tmp_pa
     (tmp_path / "file").touch()
     with Hub({"us/model": FILES}) as server:
         (kind, message), _ = ask(server.url, "fetch", HF_HUB_CACHE=str(tmp_path / "file" / "hub"))
-    assert kind == "DownloadFailed" and "HF_HOME or HF_HUB_CACHE" in message and str(tmp_path) not in message
+    assert (
+        kind == "DownloadFailed"
+        and "HF_HUB_CACHE names, because" in message
+        and "(not a directory)" in message
+        and str(tmp_path) not in message
+    )
+    assert server.asked == []
     assert message.rstrip(".").count(". ") == 1
 
 

@@ -48,3 +48,13 @@ def test_zero_gpu_has_two_sizes():
     assert Settings.from_env({}).zero_size == "large"
     with pytest.raises(InvalidRequest, match="large or xlarge"):
         Settings.from_env({"FLUX_DEMO_ZEROGPU": "huge"})
+
+
+def test_messages_name_what_the_person_used():
+    assert Settings.from_env({"FLUX_DEMO_OUTPUTS": "a"}).named_by("outputs") == "FLUX_DEMO_OUTPUTS"
+    assert Settings.from_env({"FLUX_DEMO_OUTPUTS": "a"}, outputs="b", backend=None).named_by("outputs") == "--outputs"
+    assert Settings.from_env({}, {"outputs": "-o"}, outputs="b").named_by("outputs") == "-o"
+    for given, name in (({"auth": "nobody"}, "--auth"), ({"backend": "abacus"}, "--backend")):
+        with pytest.raises(InvalidRequest, match=name) as refusal:
+            Settings.from_env({}, **given)
+        assert "FLUX_DEMO" not in str(refusal.value)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import platform
-import shutil
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
+from flux_demo import folders
 from flux_demo.backends.cards import Card
 from flux_demo.backends.local_models import LocalModels
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import BackendUnavailable, FluxDemoError
-from flux_demo.hub import cache_folder
+from flux_demo.hub import cache_folder, cache_problem
 from flux_demo.modes import ESTIMATOR_REPO, MODES, Mode
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
@@ -32,6 +31,7 @@ def check(args: argparse.Namespace, terminal: Terminal) -> int:
         "libraries": _libraries(),
         "machine": _machine(studio.settings),
         "outputs_refusal": _outputs_refusal(studio),
+        "downloads_refusal": cache_problem(),
         **_estimator(studio),
         "modes": {mode.name: _mode(studio, mode) for mode in MODES.values()},
     }
@@ -93,7 +93,7 @@ def _machine(settings: Settings) -> dict[str, Any]:
         "processors": processors(),
         "memory_bytes": machine.memory_bytes or None,
         "disk_free_bytes": free_for_downloads(),
-        "outputs_free_bytes": _free(settings.outputs_folder),
+        "outputs_free_bytes": folders.free_bytes(settings.outputs_folder),
         "gpu": machine.card and _gpu(machine.card),
         "torch_for_cuda": machine.cuda_torch,
     }
@@ -111,19 +111,8 @@ def _gpu(card: Card) -> dict[str, Any]:
 
 
 def free_for_downloads() -> int | None:
-    """Free bytes on the disk where Hugging Face keeps its files; None if the system does not say."""
-    return _free(cache_folder())
-
-
-def _free(folder: Path) -> int | None:
-    """Free bytes on the disk where the folder is, or would be created."""
-    for place in (folder.absolute(), *folder.absolute().parents):
-        if place.is_dir():
-            try:
-                return shutil.disk_usage(place).free
-            except OSError:
-                return None
-    return None
+    """Free bytes on the disk where Hugging Face keeps its files; None if nothing can be kept there, or the system does not say."""
+    return None if cache_problem() else folders.free_bytes(cache_folder())
 
 
 def _text(report: Mapping[str, Any]) -> str:
@@ -137,7 +126,7 @@ def _text(report: Mapping[str, Any]) -> str:
         f"flux_demo {report['version']}, Python {report['python']}",
         ", ".join(f"{name} {version or 'missing'}" for name, version in libraries.items()),
         ", ".join(parts),
-        *filter(None, [report["outputs_refusal"]]),
+        *filter(None, [report["outputs_refusal"], report["downloads_refusal"]]),
         _estimator_line(report["estimator"], report["estimator_refusal"]),
     ]
     for name, mode in report["modes"].items():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from flux_demo import folders
 from flux_demo.errors import InvalidRequest
 from flux_demo.gallery import write_whole
 
@@ -83,5 +83,5 @@ def reserve(target: Path) -> bool:
 
 
 def _refusal(target: Path, error: OSError) -> InvalidRequest:
-    why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or "the disk refuses it").lower()
-    return InvalidRequest(f"{target.name!r} cannot be written: {why}. Free some space, or give -o another path.")
+    why = "the disk is full" if error.errno in folders.FULL else (error.strerror or "the disk refuses it").lower()
+    return InvalidRequest(f"{target.name!r} cannot be written: {why}. {folders.advice(error, 'give -o another path')}")

@@ -17,6 +17,7 @@ from gradio.data_classes import FileData
 from gradio.route_utils import API_PREFIX
 from gradio.utils import get_upload_folder
 
+from flux_demo import folders
 from flux_demo.errors import GenerationFailed, InvalidPicture
 from flux_demo.request import ControlMap
 
@@ -107,7 +108,7 @@ def publish_kept(image: Path) -> str:
     except OSError as error:
         raise GenerationFailed(
             f"The image is finished and kept in the outputs folder as {image.name}, but it cannot be shown: the temporary folder "
-            f"cannot be written to ({(error.strerror or 'unknown reason').lower()}). Free some space there, or set GRADIO_TEMP_DIR to another folder."
+            f"cannot be written to ({(error.strerror or 'unknown reason').lower()}). {folders.advice(error, 'set GRADIO_TEMP_DIR to another folder')}"
         ) from error
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from flux_demo import folders
 from flux_demo.errors import GenerationFailed
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.modes import MODES
@@ -109,7 +110,7 @@ class Album:
         except OSError as error:
             raise GenerationFailed(
                 f"The image is finished and kept in the outputs folder as {image.name}, but it cannot be put into the history: "
-                f"the disk cannot be written to ({(error.strerror or 'unknown reason').lower()}). Free some space there, and drop the image here."
+                f"the disk cannot be written to ({(error.strerror or 'unknown reason').lower()}). {folders.advice(error, 'correct that')[:-1]}, and drop the image here."
             ) from error
 
     def _remember(self, key: str, entry: Entry) -> None:

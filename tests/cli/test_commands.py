@@ -124,7 +124,7 @@ def test_a_wrong_setting_is_refused_in_words(monkeypatch, capsys):
 def test_a_folder_that_cannot_keep_images_is_said_before_generating(place, monkeypatch, capsys):
     monkeypatch.setenv("FLUX_DEMO_OUTPUTS", "photo.jpg")
     said = refusal(capsys, "text", "a cat", "--backend", "mini")
-    assert "cannot be kept" in said
+    assert "cannot be kept" in said and said.endswith("Choose another one with FLUX_DEMO_OUTPUTS.\n")
     run(["check"])
     assert f"\n{said}" in capsys.readouterr().out
 

@@ -151,6 +151,14 @@ def test_the_free_space_is_that_of_the_caches_own_disk(place, variable):
     assert abs(int(free) - shutil.disk_usage("/dev/shm").free) < 2**28
 
 
+def test_a_cache_that_cannot_be_is_said_and_its_free_space_is_not(place):
+    for command in ("check", "fetch text"):
+        done = shell(f"unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE; HF_HOME=/dev/null $FD {command}", place)
+        said = (done.stdout + done.stderr).decode()
+        assert "HF_HOME names, because no file can be made there (not a directory)" in said
+        assert " free" not in said and "Traceback" not in said
+
+
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "SSL_CERT_FILE"])
 def test_the_command_line_refuses_the_environment_that_the_page_refuses(place, variable, monkeypatch, capsys):
     monkeypatch.setenv(variable, "socks4://nowhere")
