@@ -56,7 +56,8 @@ def start(asked: argparse.Namespace):
     host, port = _address(asked)
     allow_unfiltered = asked.allow_unfiltered or settings.allow_unfiltered
     settings = replace(settings, public=is_public(asked, settings), allow_unfiltered=allow_unfiltered)
-    environment.prepare(own_hosts=(host,))
+    for note in environment.prepare(own_hosts=(host,)):
+        _print(note, sys.stderr)
     environment.prepare_page()
     from flux_demo.studio import Studio
 

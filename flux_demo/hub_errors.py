@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flux_demo import folders
+from flux_demo.environment import hub_address, through_proxy
 from flux_demo.errors import UNVERIFIED, Cancelled, DownloadFailed, causes
 
-TOKEN_PAGE = "https://huggingface.co/settings/tokens"
+HUB = "https://huggingface.co"
+TOKEN_PAGE = f"{HUB}/settings/tokens"
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
@@ -81,4 +83,7 @@ def sentence_for(error: BaseException, name: str) -> str:
         return f"Hugging Face's answer for {name} cannot be read: it is not compressed as it says. Try again later, or without a proxy in between."
     if status is not None:
         return f"Hugging Face answered with error {status} for {name}. Try again later: it continues where it stopped."
-    return f"Hugging Face cannot be reached for {name}. Check the network and try again: it continues where it stopped."
+    address = hub_address()
+    way = (" at the address in HF_ENDPOINT" if address else "") + through_proxy(address or HUB)
+    checked = "the variable and the network" if way else "the network"
+    return f"Hugging Face cannot be reached{way} for {name}. Check {checked}, and try again: it continues where it stopped."

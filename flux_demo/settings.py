@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flux_demo.errors import InvalidRequest
+from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.modes import ESTIMATOR_REPO, MODES
 
 # Every backend, in the order in which ``auto`` tries them, with the function that makes it from settings ("module:function").
@@ -48,7 +48,7 @@ def _switch(name: str, purpose: str):
 
 def _is_on(name: str, value: str) -> bool:
     if value.lower() not in ON + OFF:
-        raise InvalidRequest(f"{name} is neither on nor off. Set it to 1, or leave it out.")
+        raise InvalidRequest(f"{name} is {shortened(value)}, which is neither on nor off. Set it to 1, or leave it out.")
     return value.lower() in ON
 
 

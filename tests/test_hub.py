@@ -253,9 +253,17 @@ def test_every_failure_is_two_sentences(ask):
         answers["cannot be read"] = ask(server.url, "missing")[0]
         server.error = 503
         answers["error 503"] = ask(server.url, "missing")[0]
-    answers["cannot be reached"] = ask(server.url, "missing")[0]  # the server is gone
+    answers["cannot be reached at the address in HF_ENDPOINT"] = ask(server.url, "missing")[0]  # the server is gone
+    proxied = dict(HTTP_PROXY="http://secret@127.0.0.1:9", http_proxy="http://secret@127.0.0.1:9", NO_PROXY="", no_proxy="")
+    answers["in HF_ENDPOINT through the proxy in http_proxy"] = ask("http://hub.invalid", "missing", **proxied)[0]
     for expected, (kind, message) in answers.items():
-        assert kind == "DownloadFailed" and expected in message and "Traceback" not in message and str(ROOT) not in message
+        assert (
+            kind == "DownloadFailed"
+            and expected in message
+            and "Traceback" not in message
+            and "secret" not in message
+            and str(ROOT) not in message
+        )
         assert message.rstrip(".").count(". ") == 1, message
 
 

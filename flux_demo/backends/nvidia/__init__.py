@@ -17,7 +17,7 @@ from flux_demo.backends.nvidia import own_service
 from flux_demo.backends.nvidia.address import address_problem, base_url, clear_text_problem, is_loopback, poll_url
 from flux_demo.backends.nvidia.answers import read_image
 from flux_demo.backends.nvidia.container import Container, missing_variant, probe
-from flux_demo.backends.nvidia.errors import HOSTED, KEY_PAGE, MAP_TOO_LARGE, NIM, Service, detail_of, failure, faults_of, quoted
+from flux_demo.backends.nvidia.errors import ELSEWHERE, HOSTED, KEY_PAGE, MAP_TOO_LARGE, NIM, Service, detail_of, failure, faults_of, quoted
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, Pace
 from flux_demo.backends.nvidia.payload import NVIDIAS, dials, hosted_body, nim_body
 from flux_demo.backends.nvidia.schema import Limits
@@ -25,6 +25,7 @@ from flux_demo.errors import BackendUnavailable, FluxDemoError, GenerationFailed
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
 from flux_demo.request import Dials, DrawnImage, GenerationRequest
+from flux_demo.settings import HOSTED_URL
 
 if TYPE_CHECKING:
     from flux_demo.backends.nvidia.client import Answer, Connection
@@ -60,7 +61,7 @@ class Hosted(Backend):
         self.set_up = bool(self._key)
         self._url = settings.hosted_url
         self._chosen = settings.backend == self.name
-        self._connection = _LazyConnection(HOSTED, self._url, pace)
+        self._connection = _LazyConnection(HOSTED if self._url == HOSTED_URL else ELSEWHERE, self._url, pace)
 
     def refusal(self, mode: Mode) -> Refusal | None:
         problem = self._problem(mode)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flux_demo.backends.nvidia.secrecy import gives_away
@@ -66,6 +66,10 @@ HOSTED = Service(
     },
 )
 MAP_TOO_LARGE = "The proxy in front of your NIM found the map too large. Allow request bodies of 10 MB there, or choose a smaller size."
+# At another address than NVIDIA's own.
+ELSEWHERE = replace(
+    HOSTED, check_connection="Correct FLUX_DEMO_HOSTED_URL, or leave it unset; if it is right, check this machine's internet connection."
+)
 NOT_ENABLED = (
     f"FLUX.1-dev is not enabled for the account that NVIDIA_API_KEY belongs to. Open {KEY_PAGE} with that account, or use another key."
 )
