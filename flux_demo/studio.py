@@ -276,8 +276,10 @@ class Studio:
 
 
 def _why_no_estimator(name: str) -> str:
-    from flux_demo.model_files import ESTIMATOR_FILES, is_local
+    from flux_demo.model_files import ESTIMATOR_FILES, estimator_problem, is_local
 
+    if problem := estimator_problem(name):
+        return problem
     if not is_local(name):
         return f"{name}, which FLUX_DEMO_DEPTH_ESTIMATOR names, is not on this machine. Run `python -m flux_demo fetch estimator`."
     return (

@@ -28,7 +28,7 @@ from flux_demo.errors import (
     causes,
 )
 from flux_demo.hub_errors import HUB, TOKEN_PAGE, is_garbled
-from flux_demo.model_files import is_local
+from flux_demo.model_files import is_local, model_problem
 from flux_demo.modes import DEFAULT_SIZES, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
 from flux_demo.recipe import Recipe
@@ -117,8 +117,8 @@ class Providers(Backend):
     def _problem(self, mode: Mode, signed_in: bool = True) -> str | None:
         if mode.control is not None:
             return ONLY_TEXT
-        if is_local(self._model):
-            return NOT_ON_THE_HUB
+        if problem := NOT_ON_THE_HUB if is_local(self._model) else model_problem(mode, self._model):
+            return problem
         if self._provider != "auto" and self._provider not in PROVIDERS:
             return (
                 f"{self._provider!r} is not a provider that this program knows. Set FLUX_DEMO_HF_PROVIDER to auto, {', '.join(PROVIDERS)}."

@@ -9,17 +9,21 @@ from importlib import metadata
 from typing import Any
 
 from flux_demo import folders
+from flux_demo.backends import Refusal
 from flux_demo.backends.cards import Card
 from flux_demo.backends.local_models import LocalModels
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import BackendUnavailable, FluxDemoError
-from flux_demo.hub import cache_folder, cache_problem
+from flux_demo.hub import cache_folder, cache_problem, local_folder
+from flux_demo.model_files import COMPONENTS, model_problem
 from flux_demo.modes import ESTIMATOR_REPO, MODES, Mode
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.version import VERSION
 
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "huggingface_hub", "gradio", "opencv-python-headless", "pillow", "numpy")
+
+HALF = "The folder in FLUX_DEMO_COMPONENTS is incomplete. Name one in diffusers' layout with text encoders, VAE and scheduler."
 
 
 def check(args: argparse.Namespace, terminal: Terminal) -> int:
@@ -32,6 +36,7 @@ def check(args: argparse.Namespace, terminal: Terminal) -> int:
         "machine": _machine(studio.settings),
         "outputs_refusal": _outputs_refusal(studio),
         "downloads_refusal": cache_problem(),
+        "models_refusals": _models_refusals(studio.settings),
         **_estimator(studio),
         "modes": {mode.name: _mode(studio, mode) for mode in MODES.values()},
     }
@@ -65,6 +70,16 @@ def _outputs_refusal(studio: Studio) -> str | None:
     except FluxDemoError as error:
         return str(error)
     return None
+
+
+def _models_refusals(settings: Settings) -> list[str]:
+    """What is wrong with the models' settings themselves, whatever the machine is."""
+    problems = [model_problem(mode, settings.model(mode.name)) for mode in MODES.values()]
+    if settings.components:
+        found = LocalModels(settings).components()
+        whole = local_folder(settings.components, COMPONENTS) is not None
+        problems.append(found.reason if isinstance(found, Refusal) else None if whole else HALF)
+    return [*filter(None, problems)]
 
 
 def _estimator(studio: Studio) -> dict[str, str | None]:
@@ -126,7 +141,7 @@ def _text(report: Mapping[str, Any]) -> str:
         f"flux_demo {report['version']}, Python {report['python']}",
         ", ".join(f"{name} {version or 'missing'}" for name, version in libraries.items()),
         ", ".join(parts),
-        *filter(None, [report["outputs_refusal"], report["downloads_refusal"]]),
+        *filter(None, [report["outputs_refusal"], report["downloads_refusal"], *report["models_refusals"]]),
         _estimator_line(report["estimator"], report["estimator_refusal"]),
     ]
     for name, mode in report["modes"].items():
