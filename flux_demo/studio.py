@@ -23,6 +23,7 @@ from flux_demo.maps.photo import open_photo
 from flux_demo.modes import ESTIMATOR_REPO, MAP_LIMITS, MATCH, MODES, Control, Mode, find_mode
 from flux_demo.notebook import steps_shown
 from flux_demo.progress import OnStatus, OnStep
+from flux_demo.reading import parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.settings import ASSETS, Settings, expanded
 from flux_demo.version import VERSION
@@ -107,7 +108,7 @@ class Studio:
         return ControlMap(control.kind, draw(fitted, estimator, **values), values, fit, estimator.title)
 
     def as_map(self, mode: str, picture: Photo, size: Size | str = MATCH, fit: str = "crop") -> ControlMap:
-        """Take a ready-made map as it is: RGB and fitted, never redrawn, greyed or thresholded.
+        """Take a ready-made map as it is: RGB and fitted, never redrawn, greyed or thresholded; transparency is laid on white, as in a photo.
 
         With size "match" a map keeps every pixel where the mode's route can generate its size.
         """
@@ -116,7 +117,7 @@ class Studio:
         check_fit(fit)
         control = _control(find_mode(mode))
         image = open_photo(picture)
-        if size == MATCH and self._can_generate(mode, image.size):
+        if parse_size(size) in (None, MATCH) and self._can_generate(mode, image.size):
             size = Size(*image.size)
         if not (isinstance(size, Size) and image.size == (size.width, size.height)):
             fitted = self._fit(mode, image, size, fit)
@@ -238,10 +239,8 @@ class Studio:
     def _fit(self, mode: str, photo: Image, size: Size | str, fit: str) -> Fitted:
         from flux_demo.maps.fit import fit as fit_photo
 
-        if size == MATCH:
-            size = self.matching_size(mode, photo)
-        elif not isinstance(size, Size):
-            size = Size.parse(size)
+        size = parse_size(size) or MATCH
+        size = size if isinstance(size, Size) else self.matching_size(mode, photo)
         MAP_LIMITS.check(size)
         return fit_photo(photo, size, fit)
 

@@ -16,7 +16,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and from t
     ("version", "errors", "display", "streams"),
     ("failures", "progress", "notebook", "background", "libraries", "seeds", "request", "folders"),
     ("modes",),
-    ("settings", "environment", "listening", "mini_vocabulary"),
+    ("settings", "environment", "listening", "mini_vocabulary", "reading"),
     ("hub", "hub_errors", "hub_parts", "tensor_files", "layouts"),
     ("checkpoints",),
     ("model_files",),

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from flux_demo.errors import shortened
+from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.gallery import GeneratedImage
 from flux_demo.maps.photo import open_photo
 from flux_demo.modes import MODES, Mode, Option
@@ -172,7 +172,16 @@ def _given_map(studio: Studio, mode: Mode, uploaded: Any) -> ControlMap:
     """A map as it was uploaded. One that the route cannot follow is refused by its header, before it is decoded."""
     assert mode.control
     limits = studio.route(mode.name).dials.size_limits
-    return ControlMap(mode.control.kind, open_photo(received(uploaded), lambda width, height: limits.check(Size(width, height))))
+
+    def check(width: int, height: int) -> None:
+        try:
+            limits.check(Size(width, height))
+        except InvalidRequest as error:
+            raise InvalidRequest(
+                f"The map has {width}x{height} pixels, and so would the image. {error} Scale or crop the map, for example to {limits.nearest(width, height)}."
+            ) from error
+
+    return ControlMap(mode.control.kind, open_photo(received(uploaded), check))
 
 
 def _size_text(size: Any) -> str:
