@@ -9,8 +9,10 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping, MutableMapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from flux_demo import folders
 from flux_demo.errors import InvalidRequest, shortened
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -39,6 +41,9 @@ UNREADABLE = (
 WHOLE_NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
 GRADIO_WHOLE_NUMBERS = ("GRADIO_NUM_PORTS", "GRADIO_NODE_NUM_PORTS", "GRADIO_NUM_WORKERS", "GRADIO_ANALYTICS_MAX_EVENTS", "GRADIO_DEBUG")
 
+LIMIT, ROOT = "GRADIO_DEFAULT_CONCURRENCY_LIMIT", "GRADIO_ROOT_PATH"
+COMPILED = "TORCHINDUCTOR_CACHE_DIR"  # which torch makes while diffusers is imported, whatever is compiled
+
 
 def prepare(environ: MutableMapping[str, str] = os.environ, own_hosts: Iterable[str] = ()) -> list[str]:
     """Libraries are quiet and leave cores to others, their proxies can be read, and nothing that listens on this machine is asked through a proxy.
@@ -63,6 +68,9 @@ def prepare(environ: MutableMapping[str, str] = os.environ, own_hosts: Iterable[
     _check_whole_numbers(environ, WHOLE_NUMBERS)
     _check_certificates(environ)
     _check_endpoint(environ)
+    named = environ.get(COMPILED)
+    if named and not os.path.isdir(named) and (why := folders.problem(Path(named))):
+        raise InvalidRequest(f"{COMPILED} names a folder that cannot be made, because {why}. Correct it, or unset it.")
     proxied = any(environ.get(variable) for name in PROXIES for variable in (name, name.upper()))
     return [UNREADABLE.format(entry) for entry in lost] if proxied else []
 
@@ -70,6 +78,13 @@ def prepare(environ: MutableMapping[str, str] = os.environ, own_hosts: Iterable[
 def prepare_page(environ: MutableMapping[str, str] = os.environ) -> None:
     """What only Gradio reads. Raises InvalidRequest naming the variable."""
     _check_whole_numbers(environ, GRADIO_WHOLE_NUMBERS)
+    if environ.get(LIMIT, "").lower() != "none":
+        _check_whole_numbers(environ, [LIMIT])
+    root = environ.get(ROOT, "")
+    if root and not re.fullmatch(r"(https?://[^\s/?#]+)?(/[^\s?#]*)?", root):
+        raise InvalidRequest(
+            f"{ROOT} is {shortened(root)}, and it takes a path or an address. Write it as /flux or as https://example.org/flux, or unset it."
+        )
 
 
 def direct_host(entry: str) -> str | None:
@@ -189,4 +204,4 @@ def named_compiler(environ: Mapping[str, str] = os.environ) -> str | None:
 
 def keep_compiled_code(folder: str | os.PathLike, environ: MutableMapping[str, str] = os.environ) -> None:
     """Let torch.compile keep what it makes there, if the person has not said where: its own place is emptied at a restart."""
-    environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.fspath(folder))
+    environ.setdefault(COMPILED, os.fspath(folder))

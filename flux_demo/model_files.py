@@ -61,10 +61,10 @@ def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
     if what not in MODES:
         raise InvalidRequest(f"{what!r} cannot be fetched. Fetch one of {', '.join(MODES)}, estimator or filter.")
     name = settings.model(what)
+    if is_file_name(name):  # which may come later
+        return settings.components or MODES["text"].repo, COMPONENTS
     if problem := model_problem(MODES[what], name):
         raise InvalidRequest(problem)
-    if is_file_name(name):
-        return settings.components or MODES["text"].repo, COMPONENTS
     if is_lora_name(name):
         return name, LORA_FILES
     if what == "text" or expanded(name).is_dir() or local_folder(settings.model("text"), SHARED) is None:
@@ -75,7 +75,10 @@ def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
 
 def model_problem(mode: Mode, name: str) -> str | None:
     """Why a mode's setting cannot name a model, here or elsewhere, in two sentences; None if it may."""
-    why = None if is_file_name(name) else _names_no_model(name)
+    if is_file_name(name):
+        why = None if expanded(name).exists() else "it names a file that does not exist"
+    else:
+        why = _names_no_model(name)
     return why and f"{mode.model_variable} cannot be used: {why}. Name a .gguf or .safetensors file, a folder, or a model on Hugging Face."
 
 

@@ -248,8 +248,10 @@ def test_an_address_that_cannot_be_is_said_in_words(words, sentence):
 
 
 def test_a_wrong_setting_is_said_in_words(monkeypatch):
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "nowhere.invalid")
+    assert "'nowhere.invalid' is not an address of this machine. Give GRADIO_SERVER_NAME 127.0.0.1" in refusal()
     monkeypatch.setenv("FLUX_DEMO_BACKEND", "abacus")
-    assert "'abacus' is not a backend" in refusal()
+    assert "'abacus' is not a backend. Set FLUX_DEMO_BACKEND" in refusal()
 
 
 @pytest.mark.parametrize("words", [("--backend", "abacus"), ("--port", "http"), ("--nonsense",)], ids=" ".join)

@@ -152,3 +152,31 @@ def test_a_host_that_is_asked_through_the_proxy_although_it_is_named_is_said(ent
 )
 def test_the_variable_with_the_proxy_is_named_where_one_is_asked(url, variables, said):
     assert environment.through_proxy(url, prepared(**variables)) == (f" through the proxy in {said}" if said else "")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        (
+            "GRADIO_ROOT_PATH",
+            ["foo", "foo bar", "https://", "ftp://a.example", "/a b", "/a?b"],
+            ["/", "/flux", "https://a.example:8/flux/", "http://a"],
+        ),
+        ("GRADIO_DEFAULT_CONCURRENCY_LIMIT", ["foo", "1.5"], ["", "2", "None"]),
+        ("GRADIO_NUM_PORTS", ["foo"], ["", "7"]),
+    ],
+)
+def test_what_would_end_the_page_in_gradio_is_a_sentence(name, wrong, right):
+    for value in wrong:
+        with pytest.raises(InvalidRequest, match=f"^{name} is {value!r}".replace("?", "[?]")) as refusal:
+            environment.prepare_page({name: value})
+        assert str(refusal.value).count(". ") == 1
+    for value in right:
+        environment.prepare_page({name: value})
+
+
+def test_a_folder_for_compiled_code_that_cannot_be_is_said_and_one_that_can_is_not_made(tmp_path):
+    with pytest.raises(InvalidRequest, match="TORCHINDUCTOR_CACHE_DIR names a folder that cannot be made"):
+        prepared(TORCHINDUCTOR_CACHE_DIR=__file__)
+    prepared(TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
