@@ -79,7 +79,7 @@ def prepare_page(environ: MutableMapping[str, str] = os.environ) -> None:
     """What only Gradio reads. Raises InvalidRequest naming the variable."""
     _check_whole_numbers(environ, GRADIO_WHOLE_NUMBERS)
     if environ.get(LIMIT, "").lower() != "none":
-        _check_whole_numbers(environ, [LIMIT])
+        _check_whole_numbers(environ, [LIMIT], least=1)
     root = environ.get(ROOT, "")
     if root and not re.fullmatch(r"(https?://[^\s/?#]+)?(/[^\s?#]*)?", root):
         raise InvalidRequest(
@@ -125,14 +125,15 @@ def _proxy(variable: str, value: str) -> str:
     return f"{scheme}://{rest}"
 
 
-def _check_whole_numbers(environ: MutableMapping[str, str], names: Iterable[str]) -> None:
+def _check_whole_numbers(environ: Mapping[str, str], names: Iterable[str], least: int = 0) -> None:
     for name in names:
         value = environ.get(name, "")
         try:
-            if value:
-                int(value)
-        except ValueError as error:
-            raise InvalidRequest(f"{name} is {value[:40]!r}, and it takes a whole number. Correct it, or unset it.") from error
+            usable = not value or int(value) >= least
+        except ValueError:
+            usable = False
+        if not usable:
+            raise InvalidRequest(f"{name} is {value[:40]!r}, and it takes a whole number from {least} up. Correct it, or unset it.")
 
 
 def _check_endpoint(environ: Mapping[str, str]) -> None:
@@ -161,9 +162,9 @@ def _check_certificates(environ: MutableMapping[str, str]) -> None:
         if environ.get(name):
             with open(environ[name], "ab"):
                 pass
-    except OSError as error:  # ssl.SSLError is one
-        why = (error.strerror or "it cannot be read").lower()
-        raise InvalidRequest(f"{name} names a file that cannot be used: {why}. Correct it, or unset it.") from error
+    except OSError as error:  # ssl.SSLError is one, whose words are OpenSSL's own
+        why = "it holds no certificates" if isinstance(error, ssl.SSLError) else (error.strerror or "it cannot be read").lower()
+        raise InvalidRequest(f"{name} names a file that cannot be used ({why}). Correct it, or unset it.") from error
 
 
 def cuda_visible_devices(environ: Mapping[str, str] = os.environ) -> str | None:

@@ -27,6 +27,12 @@ def translated_errors(name: str) -> Iterator[None]:
         raise DownloadFailed(sentence_for(error, name)) from error
 
 
+def way_to_hub() -> str:
+    """How the Hub is reached, as a clause that names the variables which decide it; empty where none does."""
+    address = hub_address()
+    return (" at the address in HF_ENDPOINT" if address else "") + through_proxy(address or HUB)
+
+
 def is_garbled(error: BaseException) -> bool:
     """Whether an answer arrived whole and cannot be unpacked. The library's transport is httpx or httpx2, by its version."""
     return type(error).__module__.startswith("httpx") and type(error).__name__ == "DecodingError"
@@ -83,7 +89,6 @@ def sentence_for(error: BaseException, name: str) -> str:
         return f"Hugging Face's answer for {name} cannot be read: it is not compressed as it says. Try again later, or without a proxy in between."
     if status is not None:
         return f"Hugging Face answered with error {status} for {name}. Try again later: it continues where it stopped."
-    address = hub_address()
-    way = (" at the address in HF_ENDPOINT" if address else "") + through_proxy(address or HUB)
+    way = way_to_hub()
     checked = "the variable and the network" if way else "the network"
     return f"Hugging Face cannot be reached{way} for {name}. Check {checked}, and try again: it continues where it stopped."

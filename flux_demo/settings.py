@@ -5,6 +5,7 @@ Hugging Face's own variables (``HF_HOME`` and others) are read by its library; t
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -26,6 +27,7 @@ ZERO_SIZES = ("large", "xlarge")  # GPUs that a ZeroGPU Space can borrow
 DEVICES = ("auto", "cpu")  # where local FLUX runs: auto is the GPU
 ONLY_BY_NAME = frozenset({"providers"})  # never part of ``auto``: what costs somebody money is chosen by name
 ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+NOT_HERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)  # EINVAL: a character that Windows has no file names with
 ASSETS = Path(__file__).resolve().parent.parent / "assets"  # what is shipped: the mini, examples, the page's style
 HOSTED_URL = "https://ai.api.nvidia.com/v1/genai/black-forest-labs/flux.1-dev"
 
@@ -44,6 +46,19 @@ def _variable(name: str, default: str | None, purpose: str, secret: bool = False
 
 def _switch(name: str, purpose: str):
     return field(default=False, metadata={"variable": Variable(name, None, purpose)})
+
+
+def _check_place(variable: str, name: str) -> None:
+    """Raise InvalidRequest for a name that the system does not even look up: one that is too long, or in a folder that this user may not read."""
+    try:
+        os.stat(expanded(name))
+    except OSError as error:
+        if error.errno not in NOT_HERE:
+            raise InvalidRequest(
+                f"{variable} names a place that cannot be read ({(error.strerror or '').lower()}). Correct it, or leave it out."
+            ) from error
+    except ValueError as error:  # a NUL
+        raise InvalidRequest(f"{variable} is not the name of a file or a folder. Correct it, or leave it out.") from error
 
 
 def _is_on(name: str, value: str) -> bool:
@@ -107,9 +122,12 @@ class Settings:
             )
         if self.device not in DEVICES:
             raise InvalidRequest(f"{self.device!r} is not a device. Set FLUX_DEMO_DEVICE to {' or '.join(DEVICES)}, or leave it out.")
-
         if self.zero_size not in ZERO_SIZES:
             raise InvalidRequest(f"{self.zero_size!r} is not a size of ZeroGPU. Set FLUX_DEMO_ZEROGPU to {' or '.join(ZERO_SIZES)}.")
+        for mode, name in self.models.items():
+            _check_place(MODES[mode].model_variable, name)
+        for field_name in ("components", "depth_estimator"):
+            _check_place(self.named_by(field_name), getattr(self, field_name) or "")
 
     def named_by(self, name: str) -> str:
         """The option or the variable by which a person sets a field: what they used."""

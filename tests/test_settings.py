@@ -58,3 +58,11 @@ def test_messages_name_what_the_person_used():
         with pytest.raises(InvalidRequest, match=name) as refusal:
             Settings.from_env({}, **given)
         assert "FLUX_DEMO" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("variable", ["FLUX_DEMO_TEXT_MODEL", "FLUX_DEMO_CANNY_MODEL", "FLUX_DEMO_COMPONENTS", "FLUX_DEMO_DEPTH_ESTIMATOR"])
+@pytest.mark.parametrize("name", ["a" * 300, "/" + "a" * 300, "a/" * 3000])
+def test_a_name_that_no_disk_takes_is_refused_by_its_variable(variable, name):
+    with pytest.raises(InvalidRequest, match=f"^{variable} names a place that cannot be read .file name too long") as refusal:
+        Settings.from_env({variable: name})
+    assert "aaaa" not in str(refusal.value)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from flux_demo import background
 from flux_demo.backends import Backend, Refusal, another_size
-from flux_demo.environment import hub_address, through_proxy
 from flux_demo.errors import (
     UNVERIFIED,
     BackendUnavailable,
@@ -27,7 +26,7 @@ from flux_demo.errors import (
     Unreachable,
     causes,
 )
-from flux_demo.hub_errors import HUB, TOKEN_PAGE, is_garbled
+from flux_demo.hub_errors import TOKEN_PAGE, is_garbled, way_to_hub
 from flux_demo.model_files import is_local, model_problem
 from flux_demo.modes import DEFAULT_SIZES, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
@@ -247,8 +246,7 @@ def _failure(provider: str, error: Exception, visitors_pay: bool) -> FluxDemoErr
         return _not_served(provider)
     broken = isinstance(error, UnidentifiedImageError) or is_garbled(error)
     if not broken and (isinstance(error, OSError) or type(error).__module__.startswith("httpx")):
-        way = through_proxy(hub_address() or HUB)
-        return Unreachable(f"{who} cannot be reached{way}, or broke off. Check the network, and try again in a minute.")
+        return Unreachable(f"{who} cannot be reached{way_to_hub()}, or broke off. Check the network, and try again in a minute.")
     return GenerationFailed(f"{who} sent something that is not a whole image. Try again, or choose another FLUX_DEMO_HF_PROVIDER.")
 
 

@@ -246,7 +246,8 @@ def test_visitors_who_pay_are_not_told_to_change_the_owners_token(router, chosen
 
 def test_no_network_is_said(router, chosen, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(Unreachable, match="cannot be reached"):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(Unreachable, match="cannot be reached at the address in HF_ENDPOINT"):
         ask(chosen)
 
 
