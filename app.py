@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def start(asked: argparse.Namespace):
     """Build the page, put it on its address, and load the models behind it. Raises FluxDemoError."""
-    settings = Settings.from_env(backend=asked.backend, outputs=asked.outputs, auth=asked.auth)
+    settings = Settings.from_env(backend=asked.backend, outputs=asked.outputs or None, auth=asked.auth)
     host, port = _address(asked)
     allow_unfiltered = asked.allow_unfiltered or settings.allow_unfiltered
     settings = replace(settings, public=is_public(asked, settings), allow_unfiltered=allow_unfiltered)

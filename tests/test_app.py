@@ -259,3 +259,8 @@ def test_what_the_parser_refuses_exits_2(words):
     done = subprocess.run([sys.executable, "app.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "usage: python app.py" in done.stderr
+
+
+def test_an_empty_folder_for_outputs_counts_as_not_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLUX_DEMO_OUTPUTS", __file__)
+    assert "Choose another one with FLUX_DEMO_OUTPUTS." in refusal("--outputs", "")

@@ -27,8 +27,11 @@ def checked(output: str | None, photo: str | None = None) -> Path | None:
         raise InvalidRequest(f"{target.name!r} does not end in .png, and images are written as PNG. Give -o a name that does.")
     if not os.path.isdir(target.parent):
         raise InvalidRequest(f"There is no folder {str(target.parent)!r} to write to. Create it first, or give -o another path.")
-    if not os.access(target if os.path.exists(target) else target.parent, os.W_OK) or not os.access(target.parent, os.W_OK):
-        raise InvalidRequest(f"{str(target)!r} cannot be written: permission is missing. Give -o another path.")
+    why = folders.problem(target.parent)
+    if not why and os.path.exists(target) and not os.access(target, os.W_OK):
+        why = "permission is missing"
+    if why:
+        raise InvalidRequest(f"{str(target)!r} cannot be written: {why}. Give -o another path.")
     keep_photo(photo, [target])
     return target
 

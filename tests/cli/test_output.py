@@ -170,3 +170,12 @@ def test_an_empty_edge_map_is_said(place, capsys):
     Image.new("RGB", (64, 64), "teal").save("plain.png")
     assert run(["map", "canny", "plain.png", "--size", "128x128"]) == 0
     assert "black everywhere" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self"), reason="Linux has a folder where nothing can be made, whoever asks")
+@pytest.mark.parametrize("words", [("text", "a cube"), ("map", "canny", "photo.jpg"), ("grid", "text", "a cube", "--vary", "seed=1,2")])
+def test_a_place_where_no_file_can_be_made_is_refused_before_anything_is_generated(place, capsys, words):
+    assert run([*words, "--backend", "mini", "-o", "/proc/image.png"]) == 3
+    said = capsys.readouterr().err
+    assert said == "'/proc/image.png' cannot be written: no file can be made there (no such file or directory). Give -o another path.\n"
+    assert not (place / "outputs").exists()
