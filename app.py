@@ -56,7 +56,8 @@ def start(asked: argparse.Namespace):
     host, port = _address(asked)
     allow_unfiltered = asked.allow_unfiltered or settings.allow_unfiltered
     settings = replace(settings, public=is_public(asked, settings), allow_unfiltered=allow_unfiltered)
-    environment.prepare(own_hosts=(host,))
+    for note in environment.prepare(own_hosts=(host,)):
+        _print(note, sys.stderr)
     environment.prepare_page()
     from flux_demo.studio import Studio
 
@@ -126,7 +127,7 @@ def _host(asked: argparse.Namespace) -> str | None:
 
 def _address(asked: argparse.Namespace) -> tuple[str, int]:
     """Host and port: the options, else Gradio's own variables, as on Spaces, else Gradio's defaults. Raises InvalidRequest."""
-    host = listening.read_host(_host(asked))
+    host = listening.read_host(_host(asked), "--host" if asked.host is not None else "GRADIO_SERVER_NAME")
     port, name = (asked.port, "--port") if asked.port is not None else (os.environ.get("GRADIO_SERVER_PORT"), "GRADIO_SERVER_PORT")
     port = listening.read_port(host, port, name)
     # Gradio reads both when it is imported, and asks for a free port by IPv4 only.

@@ -69,7 +69,7 @@
     // What cannot be a seed is marked at once, and the style sheet says what can.
     const checkSeed = (field) => {
         const text = field.value.trim();
-        field.ariaInvalid = !/^\d{0,10}$/.test(text) || Number(text) > 4294967295;
+        field.ariaInvalid = !/^(\+?\d{1,10})?$/.test(text) || Number(text) > 4294967295;
     };
     document.addEventListener("input", ({ target }) => target.matches?.(".seed input") && checkSeed(target));
 

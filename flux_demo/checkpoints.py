@@ -7,11 +7,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from flux_demo.layouts import COMFYUI_PREFIXES, NORMS, Part, expected_names, rows_of, to_diffusers
-from flux_demo.tensor_files import GGUF_NUMBERS, TensorFile, UnreadableFile, read_header
+from flux_demo.tensor_files import GGUF_NUMBERS, FileState, TensorFile, UnreadableFile, read_header, state_of
 
 SUFFIXES = (".safetensors", ".gguf")
 FLUX_AXES = (16, 56, 56)  # of the rotary embedding: no tensor tells them
@@ -74,11 +75,29 @@ def is_file_name(name: str) -> bool:
 
 
 def inspect(path: Path) -> Checkpoint:
-    """What the file holds. Raises NotUsable for everything but a whole FLUX.1 [dev] transformer or a control LoRA for one."""
+    """What the file holds. Raises NotUsable for everything but a whole FLUX.1 [dev] transformer or a control LoRA for one.
+
+    Found out once as long as the file does not change: each plan, and each look at the page, asks again.
+    """
     try:
-        file = read_header(path)
+        found = _inspected(state_of(path))
     except UnreadableFile as error:
         raise NotUsable(str(error)) from error
+    if isinstance(found, Checkpoint):
+        return found
+    raise NotUsable(found)
+
+
+@lru_cache(maxsize=16)
+def _inspected(state: FileState) -> Checkpoint | str:
+    """The checkpoint, or why the file cannot be used, as a clause. Raises UnreadableFile."""
+    try:
+        return _checkpoint(read_header(state.path))
+    except NotUsable as error:
+        return str(error)
+
+
+def _checkpoint(file: TensorFile) -> Checkpoint:
     names = set(file.tensors)
     prefix = next(prefix for prefix in COMFYUI_PREFIXES if any(name.startswith(prefix) for name in names))
     own = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}

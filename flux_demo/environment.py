@@ -9,9 +9,11 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping, MutableMapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from flux_demo.errors import InvalidRequest
+from flux_demo import folders
+from flux_demo.errors import InvalidRequest, shortened
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -29,33 +31,60 @@ DEFAULTS = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "1000",
 }
+# Hugging Face's library takes an empty one for the current folder; here it counts as not set. The first that is set counts.
+HUB_FOLDERS = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
+ENDPOINT = "HF_ENDPOINT"
+UNREADABLE = (
+    "NO_PROXY names {}, which the libraries cannot read, so that host is asked through the proxy. Write its network address instead."
+)
 # Read with int() when the library is imported.
 WHOLE_NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
 GRADIO_WHOLE_NUMBERS = ("GRADIO_NUM_PORTS", "GRADIO_NODE_NUM_PORTS", "GRADIO_NUM_WORKERS", "GRADIO_ANALYTICS_MAX_EVENTS", "GRADIO_DEBUG")
 
+LIMIT, ROOT = "GRADIO_DEFAULT_CONCURRENCY_LIMIT", "GRADIO_ROOT_PATH"
+COMPILED = "TORCHINDUCTOR_CACHE_DIR"  # which torch makes while diffusers is imported, whatever is compiled
 
-def prepare(environ: MutableMapping[str, str] = os.environ, own_hosts: Iterable[str] = ()) -> None:
+
+def prepare(environ: MutableMapping[str, str] = os.environ, own_hosts: Iterable[str] = ()) -> list[str]:
     """Libraries are quiet and leave cores to others, their proxies can be read, and nothing that listens on this machine is asked through a proxy.
 
-    ``own_hosts`` are further addresses of this program. Raises InvalidRequest naming the variable that no library could read.
+    ``own_hosts`` are further addresses of this program. Returns what the person should know, in sentences. Raises InvalidRequest naming the variable
+    that no library could read.
     """
     for name, value in DEFAULTS.items():
         environ.setdefault(name, value)
+    for name in (*HUB_FOLDERS, ENDPOINT):
+        if not environ.get(name, "x").strip():
+            del environ[name]
     for name in PROXIES:
         for variable in (name, name.upper()):
             if environ.get(variable):
                 environ[variable] = _proxy(variable, environ[variable].strip())
-    direct = [*environ.get("no_proxy", "").split(","), *environ.get("NO_PROXY", "").split(",")]
+    direct = [entry for name in ("no_proxy", "NO_PROXY") for entry in environ.get(name, "").split(",") if entry.strip()]
+    lost = dict.fromkeys(shortened(entry.strip()) for entry in direct if direct_host(entry) is None)
     # Either case is read by some library and not by others, and the lower one hides the upper one: both say the same from here on.
     entries = dict.fromkeys(filter(None, (*map(direct_host, direct), *LOOPBACK, *own_hosts)))
     environ["no_proxy"] = environ["NO_PROXY"] = ",".join(entries)
     _check_whole_numbers(environ, WHOLE_NUMBERS)
     _check_certificates(environ)
+    _check_endpoint(environ)
+    named = environ.get(COMPILED)
+    if named and not os.path.isdir(named) and (why := folders.problem(Path(named))):
+        raise InvalidRequest(f"{COMPILED} names a folder that cannot be made, because {why}. Correct it, or unset it.")
+    proxied = any(environ.get(variable) for name in PROXIES for variable in (name, name.upper()))
+    return [UNREADABLE.format(entry) for entry in lost] if proxied else []
 
 
 def prepare_page(environ: MutableMapping[str, str] = os.environ) -> None:
     """What only Gradio reads. Raises InvalidRequest naming the variable."""
     _check_whole_numbers(environ, GRADIO_WHOLE_NUMBERS)
+    if environ.get(LIMIT, "").lower() != "none":
+        _check_whole_numbers(environ, [LIMIT], least=1)
+    root = environ.get(ROOT, "")
+    if root and not re.fullmatch(r"(https?://[^\s/?#]+)?(/[^\s?#]*)?", root):
+        raise InvalidRequest(
+            f"{ROOT} is {shortened(root)}, and it takes a path or an address. Write it as /flux or as https://example.org/flux, or unset it."
+        )
 
 
 def direct_host(entry: str) -> str | None:
@@ -96,14 +125,27 @@ def _proxy(variable: str, value: str) -> str:
     return f"{scheme}://{rest}"
 
 
-def _check_whole_numbers(environ: MutableMapping[str, str], names: Iterable[str]) -> None:
+def _check_whole_numbers(environ: Mapping[str, str], names: Iterable[str], least: int = 0) -> None:
     for name in names:
         value = environ.get(name, "")
         try:
-            if value:
-                int(value)
-        except ValueError as error:
-            raise InvalidRequest(f"{name} is {value[:40]!r}, and it takes a whole number. Correct it, or unset it.") from error
+            usable = not value or int(value) >= least
+        except ValueError:
+            usable = False
+        if not usable:
+            raise InvalidRequest(f"{name} is {value[:40]!r}, and it takes a whole number from {least} up. Correct it, or unset it.")
+
+
+def _check_endpoint(environ: Mapping[str, str]) -> None:
+    if (value := environ.get(ENDPOINT)) is None:
+        return
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and value.isprintable() and " " not in value
+    except ValueError:  # a malformed bracket or port
+        usable = False
+    if not usable:
+        raise InvalidRequest(f"{ENDPOINT} is not the address of a server. Write it as https://HOST, or unset it.")
 
 
 def _check_certificates(environ: MutableMapping[str, str]) -> None:
@@ -120,9 +162,9 @@ def _check_certificates(environ: MutableMapping[str, str]) -> None:
         if environ.get(name):
             with open(environ[name], "ab"):
                 pass
-    except OSError as error:  # ssl.SSLError is one
-        why = (error.strerror or "it cannot be read").lower()
-        raise InvalidRequest(f"{name} names a file that cannot be used: {why}. Correct it, or unset it.") from error
+    except OSError as error:  # ssl.SSLError is one, whose words are OpenSSL's own
+        why = "it holds no certificates" if isinstance(error, ssl.SSLError) else (error.strerror or "it cannot be read").lower()
+        raise InvalidRequest(f"{name} names a file that cannot be used ({why}). Correct it, or unset it.") from error
 
 
 def cuda_visible_devices(environ: Mapping[str, str] = os.environ) -> str | None:
@@ -135,6 +177,27 @@ def cuda_device_order(environ: Mapping[str, str] = os.environ) -> str | None:
     return environ.get("CUDA_DEVICE_ORDER")
 
 
+def hub_cache_variable(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Which variable says where Hugging Face's library keeps downloads; None where none is set. The first of them counts."""
+    return next((name for name in HUB_FOLDERS if name in environ), None)
+
+
+def hub_address(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Where Hugging Face's library asks, if not at huggingface.co."""
+    return environ.get(ENDPOINT)
+
+
+def through_proxy(url: str, environ: Mapping[str, str] = os.environ) -> str:
+    """How an address is reached, as a clause that names the variable with the proxy; empty where it is asked directly."""
+    parts = urlsplit(url)
+    hosts = (f".{parts.hostname}", f".{parts.netloc.rpartition('@')[2]}")  # an entry may have a port
+    direct = [entry for entry in environ.get("no_proxy", "").split(",") if entry]
+    if any(entry == "*" or host.endswith(f".{entry.removeprefix('.')}") for entry in direct for host in hosts):
+        return ""
+    names = (variable for name in (f"{parts.scheme}_proxy", "all_proxy") for variable in (name, name.upper()))
+    return next((f" through the proxy in {name}" for name in names if environ.get(name)), "")
+
+
 def named_compiler(environ: Mapping[str, str] = os.environ) -> str | None:
     """The C++ compiler that torch.compile is told to call, if any."""
     return environ.get("CXX") or None
@@ -142,4 +205,4 @@ def named_compiler(environ: Mapping[str, str] = os.environ) -> str | None:
 
 def keep_compiled_code(folder: str | os.PathLike, environ: MutableMapping[str, str] = os.environ) -> None:
     """Let torch.compile keep what it makes there, if the person has not said where: its own place is emptied at a restart."""
-    environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.fspath(folder))
+    environ.setdefault(COMPILED, os.fspath(folder))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from flux_demo import display
+from flux_demo import display, folders
 from flux_demo.errors import GenerationFailed, InvalidRequest
 from flux_demo.recipe import CHUNK, PARAMETERS, Recipe, recipe_of
 from flux_demo.request import DrawnImage, GenerationRequest
@@ -71,25 +70,19 @@ class GeneratedImage:
 class Gallery:
     """A folder of images, made when the first one is kept."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, named_by: str = "FLUX_DEMO_OUTPUTS"):
         self.folder = folder
+        self._named_by = named_by  # the variable or option that a person chooses it with
         self._swept = False
 
     def check(self, pixels: int = 0) -> None:
         """Raise InvalidRequest when an image of so many pixels could not be kept: asked before it is generated. Makes nothing."""
-        try:
-            place = self.folder.absolute()
-            with suppress(FileNotFoundError):
-                os.lstat(place)  # raises OSError for a name that no disk takes
-            while not os.path.lexists(place):
-                place = place.parent
-            able = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-            full = able and shutil.disk_usage(place).free < pixels * BYTES_PER_PIXEL
-        except (OSError, ValueError):  # a name that is too long, a disk that has gone
-            able = full = False
-        if not able or full:
-            why = Text("its disk is full" if full else "it is not a folder, or permission is missing")
-            raise InvalidRequest("Images cannot be kept in the outputs folder: {why}. Name another one in FLUX_DEMO_OUTPUTS.", why=why)
+        why = folders.problem(self.folder)
+        if not why and (free := folders.free_bytes(self.folder)) is not None and free < pixels * BYTES_PER_PIXEL:
+            why = Text("its disk is full")
+        if why:
+            sentence = "Images cannot be kept in the outputs folder: {why}. Choose another one with {option}."
+            raise InvalidRequest(sentence, why=why, option=self._named_by)
 
     def save(self, drawn: DrawnImage, request: GenerationRequest, backend: str, seconds: float) -> GeneratedImage:
         """Keep an image with its recipe inside, under a name of its own. Raises GenerationFailed when the disk refuses."""
@@ -107,10 +100,7 @@ class Gallery:
                     write_png(drawn.image, file, texts)
                 path = _give_name(part, self.folder, stem)
         except OSError as error:
-            raise GenerationFailed(
-                f"The image is finished but cannot be kept: {error.strerror or 'the folder refuses it'}. "
-                "Free some space, or name another folder in FLUX_DEMO_OUTPUTS."
-            ) from error
+            raise self._failed("The image is finished but cannot be kept: {why}. {advice}", error) from error
         return GeneratedImage(path, request, recipe, seconds, drawn.notes)
 
     def adopt(self, png: Path, name: str) -> Path:
@@ -122,10 +112,11 @@ class Gallery:
                 part.write_bytes(png.read_bytes())
                 return _give_name(part, self.folder, f"{now:%Y%m%d-%H%M%S}-{name}")
         except OSError as error:
-            raise GenerationFailed(
-                f"The image cannot be kept: {error.strerror or 'the folder refuses it'}. "
-                "Free some space, or name another folder in FLUX_DEMO_OUTPUTS."
-            ) from error
+            raise self._failed("The image cannot be kept: {why}. {advice}", error) from error
+
+    def _failed(self, sentence: str, error: OSError) -> GenerationFailed:
+        advice = folders.advice(error, "Choose another folder with {option}.", option=self._named_by)
+        return GenerationFailed(sentence, why=error.strerror or Text("the folder refuses it"), advice=advice)
 
     def _sweep(self) -> None:
         """Remove, once, what a killed program left half written."""

@@ -14,7 +14,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from flux_demo import background
+from flux_demo import background, folders
+from flux_demo.environment import hub_cache_variable
 from flux_demo.errors import Cancelled, DownloadFailed
 from flux_demo.hub_errors import translated_errors
 from flux_demo.hub_parts import SUFFIX, fetch_large
@@ -108,6 +109,17 @@ def cache_folder() -> Path:
     return expanded(constants.HF_HUB_CACHE)
 
 
+def cache_problem() -> str | None:
+    """Why nothing can be downloaded into the folder, in two sentences; None if something can."""
+    why = folders.problem(cache_folder())
+    variable = hub_cache_variable()
+    blamed = f", which {variable} names," if variable else ""
+    return why and (
+        f"Nothing can be downloaded into the folder of Hugging Face's files{blamed} because {why}. "
+        f"Set {variable or 'HF_HOME'} to a folder that can be written to."
+    )
+
+
 def _home(name: str) -> Path:
     return cache_folder() / f"models--{name.replace('/', '--')}"
 
@@ -116,6 +128,8 @@ def missing(name: str, patterns: Sequence[str], token: str | None = None) -> Dow
     """What a fetch would download. Asks the Hub. Raises DownloadFailed."""
     if expanded(name).is_dir():
         raise DownloadFailed("This model is a local folder, so there is nothing to fetch. Copy the missing files into it.")
+    if problem := cache_problem():
+        raise DownloadFailed(problem)
     from huggingface_hub import snapshot_download
 
     with translated_errors(name):

@@ -7,10 +7,12 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from flux_demo import folders
+from flux_demo.environment import hub_address, through_proxy
 from flux_demo.errors import UNVERIFIED, Cancelled, DownloadFailed, causes
 
-TOKEN_PAGE = "https://huggingface.co/settings/tokens"
-FULL = (errno.ENOSPC, errno.EDQUOT)
+HUB = "https://huggingface.co"
+TOKEN_PAGE = f"{HUB}/settings/tokens"
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
@@ -23,6 +25,17 @@ def translated_errors(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # HTTP, network, disk and validation errors
         raise DownloadFailed(sentence_for(error, name)) from error
+
+
+def way_to_hub() -> str:
+    """How the Hub is reached, as a clause that names the variables which decide it; empty where none does."""
+    address = hub_address()
+    return (" at the address in HF_ENDPOINT" if address else "") + through_proxy(address or HUB)
+
+
+def is_garbled(error: BaseException) -> bool:
+    """Whether an answer arrived whole and cannot be unpacked. The library's transport is httpx or httpx2, by its version."""
+    return type(error).__module__.startswith("httpx") and type(error).__name__ == "DecodingError"
 
 
 def sentence_for(error: BaseException, name: str) -> str:
@@ -60,7 +73,7 @@ def sentence_for(error: BaseException, name: str) -> str:
             f"The token lacks the permission to read {name}. "
             f"Give it access to public gated repositories on {TOKEN_PAGE}, or set HF_TOKEN to a token that may read everything."
         )
-    if any(link.errno in FULL for link in of_the_system):
+    if any(link.errno in folders.FULL for link in of_the_system):
         return (
             f"The disk is full, and {name} is not complete yet. "
             "Free some space, or set HF_HOME or HF_HUB_CACHE to a larger disk, and fetch again: it continues where it stopped."
@@ -72,6 +85,10 @@ def sentence_for(error: BaseException, name: str) -> str:
         )
     if is_in_chain(ssl.SSLCertVerificationError):
         return UNVERIFIED
+    if any(map(is_garbled, chain)):
+        return f"Hugging Face's answer for {name} cannot be read: it is not compressed as it says. Try again later, or without a proxy in between."
     if status is not None:
         return f"Hugging Face answered with error {status} for {name}. Try again later: it continues where it stopped."
-    return f"Hugging Face cannot be reached for {name}. Check the network and try again: it continues where it stopped."
+    way = way_to_hub()
+    checked = "the variable and the network" if way else "the network"
+    return f"Hugging Face cannot be reached{way} for {name}. Check {checked}, and try again: it continues where it stopped."

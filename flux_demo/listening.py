@@ -17,10 +17,15 @@ ALL = {"0.0.0.0": "localhost", "::": "::1"}  # what one opens in a browser for "
 BLOCKED = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # such as IPv6 where it is turned off
 
 
-def read_host(host: str | None) -> str:
-    """An address without brackets. Raises InvalidRequest for one that this machine does not have."""
+def read_host(host: str | None, name: str = "--host") -> str:
+    """An address without brackets. ``name`` is where it comes from. Raises InvalidRequest for one that this machine does not have."""
     host = without_brackets(host)
-    _addresses(host, 0)
+    try:
+        _addresses(host, 0)
+    except InvalidRequest as error:
+        raise InvalidRequest(
+            f"{host[:80]!r} is not an address of this machine. Give {name} 127.0.0.1, or 0.0.0.0 for all addresses."
+        ) from error
     return host
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flux_demo.checkpoints import is_file_name
-from flux_demo.errors import InvalidRequest
+from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.hub import cached, local_folder, same_files, shards_of
 from flux_demo.modes import MODES, Mode
 from flux_demo.settings import ASSETS, Settings, expanded
@@ -53,20 +53,62 @@ def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
     Raises InvalidRequest, DownloadFailed.
     """
     if what == "estimator":
+        if problem := estimator_problem(settings.depth_estimator):
+            raise InvalidRequest(problem)
         return settings.depth_estimator, ESTIMATOR_FILES
     if what == "filter":
         return FILTER_REPO, FILTER_FILES
     if what not in MODES:
         raise InvalidRequest(f"{what!r} cannot be fetched. Fetch one of {', '.join(MODES)}, estimator or filter.")
     name = settings.model(what)
-    if is_file_name(name):
+    if is_file_name(name):  # which may come later
         return settings.components or MODES["text"].repo, COMPONENTS
+    if problem := model_problem(MODES[what], name):
+        raise InvalidRequest(problem)
     if is_lora_name(name):
         return name, LORA_FILES
     if what == "text" or expanded(name).is_dir() or local_folder(settings.model("text"), SHARED) is None:
         return name, WHOLE
     shares = not expanded(settings.model("text")).is_dir() and same_files(name, settings.model("text"), SHARED, settings.hf_token)
     return name, OWN if shares else WHOLE
+
+
+def model_problem(mode: Mode, name: str) -> str | None:
+    """Why a mode's setting cannot name a model, here or elsewhere, in two sentences; None if it may."""
+    if is_file_name(name):
+        why = None if expanded(name).exists() else "it names a file that does not exist"
+    else:
+        why = _names_no_model(name)
+    return why and f"{mode.model_variable} cannot be used: {why}. Name a .gguf or .safetensors file, a folder, or a model on Hugging Face."
+
+
+def estimator_problem(name: str) -> str | None:
+    """The same for the model that estimates depth."""
+    why = _names_no_model(name)
+    return (
+        why
+        and f"FLUX_DEMO_DEPTH_ESTIMATOR cannot be used: {why}. Name another folder or a model on Hugging Face, or leave the variable out."
+    )
+
+
+def _names_no_model(name: str) -> str | None:
+    """Why neither a folder nor a model on the Hub can have that name, as a clause."""
+    given = expanded(name)
+    if given.is_dir():
+        return None
+    if given.exists():
+        return "it names a file that is not a model"
+    if looks_like_path(name):
+        return "it names a folder that does not exist"
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+        named = "/" in name  # a word alone is rather a file or a folder that is not here
+    except HFValidationError:
+        named = False
+    return None if named else f"{shortened(name)} is neither a file nor a folder here, nor the name of a model on Hugging Face (OWNER/NAME)"
 
 
 def is_local(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ def parse_seed(text: str | None) -> int | None:
     text = "" if text is None else str(text).strip()
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_SEED))):
+    if not re.fullmatch(r"\+?[0-9]{1,10}", text):
         check_seed(text)
     seed = int(text)
     check_seed(seed)

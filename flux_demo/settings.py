@@ -5,13 +5,14 @@ Hugging Face's own variables (``HF_HOME`` and others) are read by its library; t
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flux_demo.errors import InvalidRequest
+from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.modes import ESTIMATOR_REPO, MODES
 
 # Every backend, in the order in which ``auto`` tries them, with the function that makes it from settings ("module:function").
@@ -27,6 +28,7 @@ ZERO_SIZES = ("large", "xlarge")  # GPUs that a ZeroGPU Space can borrow
 DEVICES = ("auto", "cpu")  # where local FLUX runs: auto is the GPU
 ONLY_BY_NAME = frozenset({"providers"})  # never part of ``auto``: what costs somebody money is chosen by name
 ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+NOT_HERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)  # EINVAL: a character that Windows has no file names with
 ASSETS = Path(__file__).resolve().parent.parent / "assets"  # what is shipped: the mini, examples, the page's style
 HOSTED_URL = "https://ai.api.nvidia.com/v1/genai/black-forest-labs/flux.1-dev"
 
@@ -47,9 +49,22 @@ def _switch(name: str, purpose: str):
     return field(default=False, metadata={"variable": Variable(name, None, purpose)})
 
 
+def _check_place(variable: str, name: str) -> None:
+    """Raise InvalidRequest for a name that the system does not even look up: one that is too long, or in a folder that this user may not read."""
+    try:
+        os.stat(expanded(name))
+    except OSError as error:
+        if error.errno not in NOT_HERE:
+            raise InvalidRequest(
+                f"{variable} names a place that cannot be read ({(error.strerror or '').lower()}). Correct it, or leave it out."
+            ) from error
+    except ValueError as error:  # a NUL
+        raise InvalidRequest(f"{variable} is not the name of a file or a folder. Correct it, or leave it out.") from error
+
+
 def _is_on(name: str, value: str) -> bool:
     if value.lower() not in ON + OFF:
-        raise InvalidRequest(f"{name} is neither on nor off. Set it to 1, or leave it out.")
+        raise InvalidRequest(f"{name} is {shortened(value)}, which is neither on nor off. Set it to 1, or leave it out.")
     return value.lower() in ON
 
 
@@ -93,23 +108,35 @@ class Settings:
         "FLUX_DEMO_ALLOW_UNFILTERED", "1: they may see FLUX's images without the content filter, as `--allow-unfiltered`"
     )
 
+    # Of each field that an option set, that option's name.
+    options: Mapping[str, str] = field(default_factory=dict, compare=False)
+
     def __post_init__(self) -> None:
         if self.backend not in ("auto", *BACKENDS):
             raise InvalidRequest(
-                f"{self.backend!r} is not a backend. Set FLUX_DEMO_BACKEND or --backend to one of auto, {', '.join(BACKENDS)}."
+                f"{self.backend!r} is not a backend. Set {self.named_by('backend')} to one of auto, {', '.join(BACKENDS)}."
             )
         if self.auth is not None and not all(self.login or ("",)):
             raise InvalidRequest(
-                "The login of the page cannot be read. Write --auth or FLUX_DEMO_AUTH as USER:PASSWORD, neither of them empty."
+                f"The login of the page cannot be read. Write {self.named_by('auth')} as USER:PASSWORD, neither of them empty."
             )
         if not self.outputs.strip():
-            raise InvalidRequest("The outputs folder has no name. Give one to -o, --outputs or FLUX_DEMO_OUTPUTS, or leave it out.")
+            raise InvalidRequest(f"The outputs folder has no name. Give one to {self.named_by('outputs')}, or leave it out.")
         if self.device not in DEVICES:
             raise InvalidRequest(f"{self.device!r} is not a device. Set FLUX_DEMO_DEVICE to {' or '.join(DEVICES)}, or leave it out.")
         if self.preset not in (None, *PRESETS):
             raise InvalidRequest(f"{self.preset!r} is not a preset. Set FLUX_DEMO_PRESET to {' or '.join(PRESETS)}, or leave it out.")
         if self.zero_size not in ZERO_SIZES:
             raise InvalidRequest(f"{self.zero_size!r} is not a size of ZeroGPU. Set FLUX_DEMO_ZEROGPU to {' or '.join(ZERO_SIZES)}.")
+        for mode, name in self.models.items():
+            _check_place(MODES[mode].model_variable, name)
+        for field_name in ("components", "depth_estimator"):
+            _check_place(self.named_by(field_name), getattr(self, field_name) or "")
+
+    def named_by(self, name: str) -> str:
+        """The option or the variable by which a person sets a field: what they used."""
+        variables = {row.name: row.metadata["variable"].name for row in fields(self) if row.metadata}
+        return self.options.get(name) or variables[name]
 
     @property
     def visitors_pay(self) -> bool:
@@ -123,8 +150,11 @@ class Settings:
         return None if self.auth is None else (user.strip(), password)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
-        """Read the environment; an empty variable counts as not set. What is ``given`` and not None stands in its place. Raises InvalidRequest."""
+    def from_env(cls, environ: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None, **given: Any) -> Settings:
+        """Read the environment; an empty variable counts as not set. What is ``given`` and not None stands in its place. Raises InvalidRequest.
+
+        ``options`` are the names of the options that gave it, where they are not ``--backend`` for ``backend``.
+        """
         environ = os.environ if environ is None else environ
 
         def read(name: str) -> str:
@@ -136,8 +166,9 @@ class Settings:
         for row in fields(cls):
             if row.default is False and row.name in chosen:
                 chosen[row.name] = _is_on(row.metadata["variable"].name, chosen[row.name])
-        chosen |= {name: value for name, value in given.items() if value is not None}
-        return cls(**chosen, models={mode: name for mode, name in models.items() if name})
+        chosen |= (given := {name: value for name, value in given.items() if value is not None})
+        names = {name: f"--{name}" for name in given} | {name: option for name, option in (options or {}).items() if name in given}
+        return cls(**chosen, options=names, models={mode: name for mode, name in models.items() if name})
 
     @classmethod
     def variables(cls) -> list[Variable]:

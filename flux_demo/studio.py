@@ -24,6 +24,7 @@ from flux_demo.maps.photo import open_photo
 from flux_demo.modes import ESTIMATOR_REPO, MAP_LIMITS, MATCH, MODES, Control, Mode, find_mode
 from flux_demo.notebook import steps_shown
 from flux_demo.progress import OnStatus, OnStep
+from flux_demo.reading import parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.settings import ASSETS, Settings, expanded
 from flux_demo.texts import Text, listed
@@ -60,7 +61,7 @@ class Studio:
     def from_settings(cls, settings: Settings | None = None) -> Studio:
         """A studio as the settings say; None reads the environment. Raises InvalidRequest for an impossible setting."""
         settings = settings or Settings.from_env()
-        return cls(settings, all_backends(settings), Gallery(settings.outputs_folder))
+        return cls(settings, all_backends(settings), Gallery(settings.outputs_folder, settings.named_by("outputs")))
 
     def route(self, mode: str) -> Route:
         """Where the mode runs and why. Chosen once and kept, so that it never changes behind the person's back.
@@ -108,7 +109,7 @@ class Studio:
         return ControlMap(control.kind, draw(fitted, estimator, **values), values, fit, estimator.title, fitted.notes)
 
     def as_map(self, mode: str, picture: Photo, size: Size | str = MATCH, fit: str = "crop") -> ControlMap:
-        """Take a ready-made map as it is: RGB and fitted, never redrawn, greyed or thresholded.
+        """Take a ready-made map as it is: RGB and fitted, never redrawn, greyed or thresholded; transparency is laid on white, as in a photo.
 
         With size "match" a map keeps every pixel where the mode's route can generate its size.
         """
@@ -117,7 +118,7 @@ class Studio:
         check_fit(fit)
         control = _control(find_mode(mode))
         image = open_photo(picture)
-        if size == MATCH and self._can_generate(mode, image.size):
+        if parse_size(size) in (None, MATCH) and self._can_generate(mode, image.size):
             size = Size(*image.size)
         if not (isinstance(size, Size) and image.size == (size.width, size.height)):
             fitted = self._fit(mode, image, size, fit)
@@ -237,10 +238,8 @@ class Studio:
     def _fit(self, mode: str, photo: Image, size: Size | str, fit: str) -> Fitted:
         from flux_demo.maps.fit import fit as fit_photo
 
-        if size == MATCH:
-            size = self.matching_size(mode, photo)
-        elif not isinstance(size, Size):
-            size = Size.parse(size)
+        size = parse_size(size) or MATCH
+        size = size if isinstance(size, Size) else self.matching_size(mode, photo)
         MAP_LIMITS.check(size)
         return fit_photo(photo, size, fit)
 
@@ -268,7 +267,7 @@ class Studio:
         """Why the mode runs where it runs, in one sentence."""
         route = self.route(mode)
         if self.settings.backend != "auto":
-            return Text("Chosen with --backend {name} or FLUX_DEMO_BACKEND.", name=self.settings.backend)
+            return Text("Chosen with {option}: {name}.", option=self.settings.named_by("backend"), name=self.settings.backend)
         if not route.passed_over:
             return "The first choice, and it can run this mode."
         return Text(
@@ -277,8 +276,10 @@ class Studio:
 
 
 def _why_no_estimator(name: str) -> str:
-    from flux_demo.model_files import ESTIMATOR_FILES, is_local
+    from flux_demo.model_files import ESTIMATOR_FILES, estimator_problem, is_local
 
+    if problem := estimator_problem(name):
+        return problem
     if not is_local(name):
         return f"{name}, which FLUX_DEMO_DEPTH_ESTIMATOR names, is not on this machine. Run `python -m flux_demo fetch estimator`."
     return (

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 MAX_HEADER = 100_000_000  # bytes: what safetensors itself takes at most
 MAX_TENSORS = 100_000
@@ -86,28 +86,49 @@ class TensorFile:
     tensors: Mapping[str, StoredTensor]
 
 
-def read_header(path: Path) -> TensorFile:
-    """The file's tensors. Raises UnreadableFile. Read once as long as the file does not change."""
+class FileState(NamedTuple):
+    """A file as it is now: what was found in it holds as long as this is the same."""
+
+    path: Path
+    size: int  # bytes
+    changed: int  # nanoseconds
+
+
+def state_of(path: Path) -> FileState:
+    """Raises UnreadableFile."""
     try:
         stat = path.stat()
     except OSError as error:
         raise UnreadableFile("it cannot be opened") from error
-    return _read_header(path, stat.st_size, stat.st_mtime_ns)
+    return FileState(path, stat.st_size, stat.st_mtime_ns)
+
+
+def read_header(path: Path) -> TensorFile:
+    """The file's tensors. Raises UnreadableFile. Read once as long as the file does not change."""
+    found = _read_header(state_of(path))
+    if isinstance(found, TensorFile):
+        return found
+    raise UnreadableFile(found)
 
 
 @lru_cache(maxsize=64)
-def _read_header(path: Path, size: int, _changed: int) -> TensorFile:
+def _read_header(state: FileState) -> TensorFile | str:
+    """The file's tensors, or why it is none of weights, as a clause; so that is found once too. Raises UnreadableFile if it cannot be opened."""
     try:
-        with path.open("rb") as file:
-            is_gguf = file.read(4) == b"GGUF"
-            file.seek(0)
-            tensors = _gguf(file, size) if is_gguf else _safetensors(file, size)
-    except UnreadableFile:
-        raise
+        return _tensors(state.path, state.size)
     except OSError as error:
-        raise UnreadableFile("it cannot be opened") from error
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error, OverflowError, RecursionError) as error:
-        raise UnreadableFile("it is damaged, or not a file of weights") from error
+        raise UnreadableFile("it cannot be opened") from error  # now: who may read it can change without the file
+    except UnreadableFile as error:
+        return str(error)
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error, OverflowError, RecursionError):
+        return "it is damaged, or not a file of weights"
+
+
+def _tensors(path: Path, size: int) -> TensorFile:
+    with path.open("rb") as file:
+        is_gguf = file.read(4) == b"GGUF"
+        file.seek(0)
+        tensors = _gguf(file, size) if is_gguf else _safetensors(file, size)
     if not tensors:
         raise UnreadableFile("it holds no weights")
     if max(tensor.offset + tensor.size for tensor in tensors.values()) > size:

@@ -1,7 +1,7 @@
 """Hugging Face's Hub and router on loopback, as much of them as Inference Providers need: which provider serves a model, and two
 providers' forms, fal-ai's (an address of the picture) and Together's (the picture itself).
 
-Words in a prompt call for what happens now and then: __401__ to __504__, __gated__, __black__, __small__, __broken__, __html__, __empty__.
+Words in a prompt call for what happens now and then: __401__ to __504__, __gated__, __black__, __small__, __broken__, __gzip__, __html__, __empty__.
 """
 
 import base64
@@ -56,6 +56,8 @@ class Router(Wire):
             return Reply(int(status[1]), {"error": f"a sentence of the service about {TOKEN}"})
         if "__gated__" in prompt:
             return Reply(403, {"error": "gated"}, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"})
+        if "__gzip__" in prompt:
+            return Reply(body=b"this was never compressed" * 9, headers={"Content-Encoding": "gzip"})
         if "__html__" in prompt:
             return Reply(body="<html>proxy page</html>")
         return forms[path](asked)

@@ -33,6 +33,7 @@ class Hub:
         self.without_permission: str | None = None  # a token that may not read gated models, though its account may
         self.cut_after: dict[str, int] = {}  # file -> bytes after which the connection breaks, once
         self.error: int | None = None  # the status of every answer
+        self.garbled = False  # what is listed is said to be compressed, and is not
         self.slow_s = 0.0  # pause before each 16 KiB of a file
         self.signed = False  # files are fetched by links, of which each works once: an answer that breaks off is a link that has expired
         self.sent = 0  # bytes of files
@@ -142,6 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        if self.hub.garbled:
+            self.send_header("Content-Encoding", "gzip")
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)

@@ -236,7 +236,7 @@ def test_a_port_that_is_taken_is_said_in_words():
     ("words", "sentence"),
     [
         (("--port", "70000"), "is not a valid port"),
-        (("--outputs", __file__), "cannot be kept in the outputs folder"),
+        (("--outputs", __file__), "not a directory). Choose another one with --outputs."),
         (("--port", "0"), "is not a valid port"),
         (("--host", "nowhere.invalid"), "is not an address of this machine"),
         (("--host", "192.0.2.1"), "is not an address of this machine"),
@@ -248,8 +248,10 @@ def test_an_address_that_cannot_be_is_said_in_words(words, sentence):
 
 
 def test_a_wrong_setting_is_said_in_words(monkeypatch):
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "nowhere.invalid")
+    assert "'nowhere.invalid' is not an address of this machine. Give GRADIO_SERVER_NAME 127.0.0.1" in refusal()
     monkeypatch.setenv("FLUX_DEMO_BACKEND", "abacus")
-    assert "'abacus' is not a backend" in refusal()
+    assert "'abacus' is not a backend. Set FLUX_DEMO_BACKEND" in refusal()
 
 
 @pytest.mark.parametrize("words", [("--backend", "abacus"), ("--port", "http"), ("--nonsense",)], ids=" ".join)
@@ -257,3 +259,8 @@ def test_what_the_parser_refuses_exits_2(words):
     done = subprocess.run([sys.executable, "app.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "usage: python app.py" in done.stderr
+
+
+def test_an_empty_folder_for_outputs_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLUX_DEMO_OUTPUTS", str(tmp_path))
+    assert refusal("--outputs", "") == "The outputs folder has no name. Give one to --outputs, or leave it out.\n"

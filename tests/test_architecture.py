@@ -14,9 +14,9 @@ PACKAGE = ROOT / "flux_demo"
 HEAVY = ("torch", "diffusers", "transformers", "cv2", "numpy", "gradio")
 LAYERS = (  # from the ground up; a module imports from its own layer and from those before it
     ("version", "texts", "errors", "display", "streams"),
-    ("failures", "progress", "notebook", "background", "libraries", "seeds", "prompts", "request"),
+    ("failures", "progress", "notebook", "background", "libraries", "seeds", "prompts", "request", "folders"),
     ("modes",),
-    ("settings", "environment", "listening", "mini_vocabulary"),
+    ("settings", "environment", "listening", "mini_vocabulary", "reading"),
     ("hub", "hub_errors", "hub_parts", "tensor_files", "layouts"),
     ("checkpoints",),
     ("model_files",),

@@ -1,12 +1,18 @@
 """What a file is, told from its tensors: every file that cannot be used is refused by a clause of its own, before anything is loaded."""
 
+import shutil
 import struct
+from pathlib import Path
 
 import gguf
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from flux_demo.checkpoints import NotUsable, inspect, why_not
+from flux_demo.engine.sizes import sizes_of
+from flux_demo.model_files import MINI, mini_files
+from flux_demo.modes import MODES
 from flux_demo.tensor_files import UnreadableFile, read_header
 from tests.engine.formats import control_lora, in_bfl_layout, save, save_gguf, weights_of
 from tests.engine.tiny import build
@@ -116,3 +122,57 @@ def test_a_header_is_read_again_after_the_file_changed(tiny, tmp_path):
     assert not inspect(file).follows_map
     save(file, in_bfl_layout(weights_of(tiny, "canny")))
     assert inspect(file).follows_map
+
+
+def reads_of(monkeypatch, folder):
+    """The files below the folder, once for each time that one is opened."""
+    opened, original = [], Path.open
+
+    def watched(path, *args, **kwargs):
+        if path.is_relative_to(folder):
+            opened.append(path)
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", watched)
+    return opened
+
+
+def test_a_file_is_read_once_until_it_changes_whatever_it_is(tiny, tmp_path, monkeypatch):
+    text, canny = in_bfl_layout(weights_of(tiny)), in_bfl_layout(weights_of(tiny, "canny"))
+    opened = reads_of(monkeypatch, tmp_path)
+    file = tmp_path / "file.safetensors"
+    seen = []
+    for reads, weights in enumerate((text, canny, FILES["fill"][0](text, canny), text), 1):
+        save(file, weights)
+        seen.append([(why_not(file, follows_map=False), why_not(file, follows_map=True)) for _ in range(3)])
+        assert opened == [file] * reads
+    file.write_bytes(file.read_bytes()[:-100])
+    opened.clear()
+    seen.append([(why_not(file, follows_map=False), why_not(file, follows_map=True)) for _ in range(3)])
+    assert len(opened) == 1
+    assert all(answers == answers[:1] * 3 for answers in seen)
+    usable = [[why is None for why in answers[0]] for answers in seen]
+    assert usable == [[True, False], [False, True], [False, False], [True, False], [False, False]]
+    assert "Fill" in seen[2][0][0] and "incomplete" in seen[4][0][0]
+
+
+def test_a_file_that_comes_back_is_seen(tiny, tmp_path):
+    file = save(tmp_path / "file.safetensors", in_bfl_layout(weights_of(tiny)))
+    inspect(file)
+    moved = file.rename(tmp_path / "moved.safetensors")
+    with pytest.raises(NotUsable, match="cannot be opened"):
+        inspect(file)
+    moved.rename(file)
+    inspect(file)
+
+
+def test_the_sizes_of_a_model_are_added_up_once_until_one_of_its_files_changes(tmp_path, monkeypatch):
+    shutil.copytree(MINI, tmp_path / "mini")
+    files = mini_files(MODES["text"], tmp_path / "mini")
+    opened = reads_of(monkeypatch, tmp_path)
+    before = [sizes_of(files) for _ in range(3)]
+    assert before[0] is before[1] is before[2]
+    assert len(opened) == len(set(opened)) == 4  # the transformer, both text encoders and the VAE
+    weights = load_file(file := files.shared / "text_encoder_2" / "model.safetensors")
+    save_file(weights | {"more": torch.zeros(1024, 1024)}, file)
+    assert sizes_of(files).t5 > before[0].t5

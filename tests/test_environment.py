@@ -105,6 +105,12 @@ def test_every_proxy_is_usable_or_refused_in_words(value):
         {"SSL_CERT_FILE": __file__},
         {"SSLKEYLOGFILE": "/nowhere/keys"},
         {"HF_HUB_ETAG_TIMEOUT": "soon"},
+        {"HF_HUB_DOWNLOAD_TIMEOUT": "-1"},
+        {"SSL_CERT_FILE": "/"},
+        {"HF_ENDPOINT": "foo"},
+        {"HF_ENDPOINT": "https://"},
+        {"HF_ENDPOINT": "ftp://mirror.example.org"},
+        {"HF_ENDPOINT": "http://[::1"},
     ],
     ids=str,
 )
@@ -112,9 +118,68 @@ def test_what_would_end_a_library_at_its_import_is_a_sentence(variables):
     (name,) = variables
     with pytest.raises(InvalidRequest, match=f"^{name} ") as refusal:
         prepared(**variables)
-    assert str(refusal.value).count(". ") == 1
+    said = str(refusal.value)
+    assert said.count(". ") == 1 and "_ssl.c" not in said
 
 
 def test_what_the_person_said_is_not_replaced():
     for name, value in (("TRANSFORMERS_VERBOSITY", "debug"), ("OMP_WAIT_POLICY", "ACTIVE")):
         assert prepared(**{name: value})[name] == value
+
+
+def test_an_empty_variable_counts_as_not_set():
+    empty = dict.fromkeys((*environment.HUB_FOLDERS, "HF_ENDPOINT"), " ")
+    assert not prepared(**empty).keys() & empty.keys()
+
+
+@pytest.mark.parametrize("entry", ["münchen.example", "xn--mnchen-3ya.example", "a b"])
+def test_a_host_that_is_asked_through_the_proxy_although_it_is_named_is_said(entry):
+    notes = environment.prepare({"HTTPS_PROXY": "http://proxy:1", "NO_PROXY": f"fine.example,{entry},"})
+    assert len(notes) == 1 and f"NO_PROXY names {entry!r}" in notes[0]
+    assert environment.prepare({"NO_PROXY": entry}) == []  # nothing is asked through a proxy
+
+
+@pytest.mark.parametrize(
+    ("url", "variables", "said"),
+    [
+        ("https://a.example/v1", {"HTTPS_PROXY": "p"}, "HTTPS_PROXY"),
+        ("https://a.example", {"https_proxy": "p", "ALL_PROXY": "q"}, "https_proxy"),
+        ("http://a.example", {"HTTPS_PROXY": "p", "all_proxy": "q"}, "all_proxy"),
+        ("http://a.example", {"HTTPS_PROXY": "p"}, None),
+        ("https://a.b.example", {"HTTPS_PROXY": "p", "NO_PROXY": ".b.example"}, None),
+        ("https://b.example:8", {"HTTPS_PROXY": "p", "NO_PROXY": "b.example:8"}, None),
+        ("https://ab.example", {"HTTPS_PROXY": "p", "NO_PROXY": "b.example"}, "HTTPS_PROXY"),
+        ("https://[::1]:8", {"HTTPS_PROXY": "p"}, None),
+        ("https://a.example", {"HTTPS_PROXY": "p", "no_proxy": "*"}, None),
+    ],
+)
+def test_the_variable_with_the_proxy_is_named_where_one_is_asked(url, variables, said):
+    assert environment.through_proxy(url, prepared(**variables)) == (f" through the proxy in {said}" if said else "")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        (
+            "GRADIO_ROOT_PATH",
+            ["foo", "foo bar", "https://", "ftp://a.example", "/a b", "/a?b"],
+            ["/", "/flux", "https://a.example:8/flux/", "http://a"],
+        ),
+        ("GRADIO_DEFAULT_CONCURRENCY_LIMIT", ["foo", "1.5", "0"], ["", "2", "None"]),
+        ("GRADIO_NUM_PORTS", ["foo"], ["", "7"]),
+    ],
+)
+def test_what_would_end_the_page_in_gradio_is_a_sentence(name, wrong, right):
+    for value in wrong:
+        with pytest.raises(InvalidRequest, match=f"^{name} is {value!r}".replace("?", "[?]")) as refusal:
+            environment.prepare_page({name: value})
+        assert str(refusal.value).count(". ") == 1
+    for value in right:
+        environment.prepare_page({name: value})
+
+
+def test_a_folder_for_compiled_code_that_cannot_be_is_said_and_one_that_can_is_not_made(tmp_path):
+    with pytest.raises(InvalidRequest, match="TORCHINDUCTOR_CACHE_DIR names a folder that cannot be made"):
+        prepared(TORCHINDUCTOR_CACHE_DIR=__file__)
+    prepared(TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()

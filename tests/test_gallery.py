@@ -66,6 +66,23 @@ def test_a_folder_that_refuses_is_known_before(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux has a folder where nothing can be made, and whose disk has no room")
+def test_the_reason_is_the_systems_own_and_not_a_lack_of_space(tmp_path, request_, picture):
+    for folder, said in ((Path("/proc/foo"), "no such file or directory"), (Path("/dev/null"), "not a directory")):
+        with pytest.raises(InvalidRequest, match=f"{said}.*Choose another one with -o[.]$") as refusal:
+            Gallery(folder, "-o").check(10**6)
+        assert "full" not in str(refusal.value)
+        with pytest.raises(GenerationFailed, match="(?i)choose another folder with -o[.]$") as failure:
+            Gallery(folder, "-o").save(picture, request_, "mini", 1)
+        assert "space" not in str(failure.value)
+
+
+def test_asking_leaves_nothing_behind(tmp_path):
+    Gallery(tmp_path).check(10)
+    Gallery(tmp_path / "new").check(10)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_known_before(tmp_path):
     with pytest.raises(InvalidRequest, match="disk is full"):
         Gallery(tmp_path).check(pixels=2**62)

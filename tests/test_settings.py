@@ -50,7 +50,7 @@ def test_secrets_stay_out_of_its_text():
 def test_a_switch_is_on_off_or_refused():
     assert Settings.from_env({"FLUX_DEMO_ALLOW_UNFILTERED": "1"}).allow_unfiltered
     assert not Settings.from_env({"FLUX_DEMO_ALLOW_UNFILTERED": "False"}).allow_unfiltered
-    with pytest.raises(InvalidRequest, match="FLUX_DEMO_ALLOW_UNFILTERED is neither on nor off"):
+    with pytest.raises(InvalidRequest, match="FLUX_DEMO_ALLOW_UNFILTERED is 'maybe', which is neither on nor off"):
         Settings.from_env({"FLUX_DEMO_ALLOW_UNFILTERED": "maybe"})
 
 
@@ -58,3 +58,21 @@ def test_zero_gpu_has_two_sizes():
     assert Settings.from_env({}).zero_size == "large"
     with pytest.raises(InvalidRequest, match="large or xlarge"):
         Settings.from_env({"FLUX_DEMO_ZEROGPU": "huge"})
+
+
+def test_messages_name_what_the_person_used():
+    assert Settings.from_env({"FLUX_DEMO_OUTPUTS": "a"}).named_by("outputs") == "FLUX_DEMO_OUTPUTS"
+    assert Settings.from_env({"FLUX_DEMO_OUTPUTS": "a"}, outputs="b", backend=None).named_by("outputs") == "--outputs"
+    assert Settings.from_env({}, {"outputs": "-o"}, outputs="b").named_by("outputs") == "-o"
+    for given, name in (({"auth": "nobody"}, "--auth"), ({"backend": "abacus"}, "--backend")):
+        with pytest.raises(InvalidRequest, match=name) as refusal:
+            Settings.from_env({}, **given)
+        assert "FLUX_DEMO" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("variable", ["FLUX_DEMO_TEXT_MODEL", "FLUX_DEMO_CANNY_MODEL", "FLUX_DEMO_COMPONENTS", "FLUX_DEMO_DEPTH_ESTIMATOR"])
+@pytest.mark.parametrize("name", ["a" * 300, "/" + "a" * 300, "a/" * 3000])
+def test_a_name_that_no_disk_takes_is_refused_by_its_variable(variable, name):
+    with pytest.raises(InvalidRequest, match=f"^{variable} names a place that cannot be read .file name too long") as refusal:
+        Settings.from_env({variable: name})
+    assert "aaaa" not in str(refusal.value)

@@ -15,7 +15,7 @@ from flux_demo.errors import BackendUnavailable
 from flux_demo.modes import Mode
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.recipe import Recipe
-from flux_demo.request import Dials, DrawnImage, GenerationRequest
+from flux_demo.request import Dials, DrawnImage, GenerationRequest, Size, SizeLimits
 from flux_demo.settings import BACKENDS, ONLY_BY_NAME, Settings
 
 
@@ -125,6 +125,12 @@ def choose(backends: Sequence[Backend], mode: Mode) -> Route:
             return Route(backend, backend.dials(mode), tuple(passed_over))
         passed_over.append(PassedOver(backend.name, backend.title, refusal, backend.set_up))
     raise NoRoute(mode, passed_over)
+
+
+def another_size(limits: SizeLimits, refused: Size) -> str | None:
+    """What to choose where a service did not generate a size that it takes, as a clause; None where it takes no other."""
+    others = [str(size) for size in limits.sizes if size != refused]
+    return f"Choose another size, such as {' or '.join(others[:2])}" if others else None
 
 
 def all_backends(settings: Settings) -> list[Backend]:

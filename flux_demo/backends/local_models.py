@@ -20,8 +20,8 @@ from flux_demo.model_files import (
     is_lora_name,
     lacking,
     local_files,
-    looks_like_path,
     lora_file,
+    model_problem,
     quantised_folder,
     wrong_kind,
 )
@@ -43,6 +43,8 @@ class LocalModels:
     def find(self, mode: Mode) -> ModelFiles | Refusal:
         """The mode's files, or why it has none that can be used. Quick: reads headers only."""
         name = self.settings.model(mode.name)
+        if problem := model_problem(mode, name):
+            return Refusal(problem)
         if is_file_name(name):
             return self._single_file(mode, expanded(name))
         if (own := lora_file(name)) is not None:
@@ -72,7 +74,7 @@ class LocalModels:
         checkpoint = inspect(file)
         if checkpoint.is_lora:
             return self._with_lora(mode, file, file.name)
-        components = self._components()
+        components = self.components()
         if isinstance(components, Refusal):
             return components
         files = ModelFiles(checkpoint.title, components, file, components / "scheduler")
@@ -103,7 +105,7 @@ class LocalModels:
             )
         return replace(base, model=f"{base.model} + {title} at {LORA_SCALE}", lora=file)
 
-    def _components(self) -> Path | Refusal:
+    def components(self) -> Path | Refusal:
         """The folder with text encoders, VAE and scheduler for a single file."""
         text, variable = self.settings.model("text"), "FLUX_DEMO_COMPONENTS"
         if named := self.settings.components:
@@ -124,7 +126,7 @@ class LocalModels:
 
     def _model(self, mode: Mode, name: str) -> ModelFiles | Refusal:
         files = local_files(mode.name, self.settings)
-        if expanded(name).is_dir() or looks_like_path(name):
+        if expanded(name).is_dir():
             return self._folder_refusal(mode, files) or files or Refusal("The model's files changed just now. Try again.")
         if files is None:
             return Refusal(self._missing(mode, name), fetch=mode.name)
@@ -150,8 +152,6 @@ class LocalModels:
     def _folder_refusal(self, mode: Mode, files: ModelFiles | None) -> Refusal | None:
         variable = mode.model_variable
         folder = expanded(self.settings.model(mode.name))
-        if not folder.is_dir():
-            return Refusal(f"The folder in {variable} does not exist. Name a folder in diffusers' layout, or a model on Hugging Face.")
         own = ModelFiles(folder.name, folder, folder / "transformer", folder / "scheduler")
         if gaps := lacking(files or own):
             return Refusal(f"The folder in {variable} is incomplete: {gaps[0]} is missing. Copy the model again, in diffusers' layout.")

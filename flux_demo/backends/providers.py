@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from flux_demo import background
-from flux_demo.backends import Backend, Refusal
+from flux_demo.backends import Backend, Refusal, another_size
 from flux_demo.errors import (
     UNVERIFIED,
     BackendUnavailable,
@@ -26,8 +26,8 @@ from flux_demo.errors import (
     Unreachable,
     causes,
 )
-from flux_demo.hub_errors import TOKEN_PAGE
-from flux_demo.model_files import is_local
+from flux_demo.hub_errors import TOKEN_PAGE, is_garbled, way_to_hub
+from flux_demo.model_files import is_local, model_problem
 from flux_demo.modes import DEFAULT_SIZES, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
 from flux_demo.recipe import Recipe
@@ -117,8 +117,8 @@ class Providers(Backend):
     def _problem(self, mode: Mode, signed_in: bool = True) -> str | None:
         if mode.control is not None:
             return ONLY_TEXT
-        if is_local(self._model):
-            return NOT_ON_THE_HUB
+        if problem := NOT_ON_THE_HUB if is_local(self._model) else model_problem(mode, self._model):
+            return problem
         if self._provider != "auto" and self._provider not in PROVIDERS:
             return (
                 f"{self._provider!r} is not a provider that this program knows. Set FLUX_DEMO_HF_PROVIDER to auto, {', '.join(PROVIDERS)}."
@@ -202,9 +202,9 @@ class Providers(Backend):
             extra_body=dict(PROVIDERS[name].extra(request)),
         )
         if image.size != (request.size.width, request.size.height):
-            raise GenerationFailed(
-                f"{name} generated {image.width}x{image.height} instead of {request.size}. Choose 1024x1024, or another FLUX_DEMO_HF_PROVIDER."
-            )
+            advice = another_size(SQUARE if not PROVIDERS[name].any_size else WIDE, request.size)
+            remedy = f"{advice}, or another FLUX_DEMO_HF_PROVIDER." if advice else "Set FLUX_DEMO_HF_PROVIDER to another one."
+            raise GenerationFailed(f"{name} generated {image.width}x{image.height} instead of {request.size}. {remedy}")
         image = image.convert("RGB")  # decodes: a broken picture shows here
         if all(high == 0 for _, high in image.getextrema()):
             raise ContentRefused(
@@ -245,8 +245,9 @@ def _failure(provider: str, error: Exception, visitors_pay: bool) -> FluxDemoErr
         return Unreachable(f"{who} did not answer in time. The model may be starting there: try again in a minute.")
     if isinstance(error, ValueError) and not isinstance(error, UnicodeError) and "not supported" in str(error):
         return _not_served(provider)
-    if isinstance(error, OSError) and not isinstance(error, UnidentifiedImageError) or type(error).__module__.startswith("httpx"):
-        return Unreachable(f"{who} cannot be reached, or broke off. Check the network, and try again in a minute.")
+    broken = isinstance(error, UnidentifiedImageError) or is_garbled(error)
+    if not broken and (isinstance(error, OSError) or type(error).__module__.startswith("httpx")):
+        return Unreachable(f"{who} cannot be reached{way_to_hub()}, or broke off. Check the network, and try again in a minute.")
     return GenerationFailed(f"{who} sent something that is not a whole image. Try again, or choose another FLUX_DEMO_HF_PROVIDER.")
 
 
@@ -264,6 +265,7 @@ STATUSES: dict[int, tuple[type[FluxDemoError], str]] = {
     404: (BackendUnavailable, "{who} does not serve the model at present. Set FLUX_DEMO_HF_PROVIDER to another one, or to auto."),
     408: (Unreachable, "{who} did not answer in time. Try again in a minute."),
     410: (BackendUnavailable, "{who} no longer serves the model. Set FLUX_DEMO_HF_PROVIDER to another one, or to auto."),
+    413: (InvalidRequest, "{who} found the request too large. Shorten the prompt."),
     422: (InvalidRequest, "{who} does not take these values. Choose a default size and other steps, or another FLUX_DEMO_HF_PROVIDER."),
     429: (Unreachable, "{who} has too many requests of this account at once. Try again in a minute."),
     **{

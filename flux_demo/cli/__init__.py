@@ -42,7 +42,8 @@ def _run(arguments: list[str], terminal: Terminal) -> int:
         from flux_demo.cli.commands import run_command
 
         terminal.silence_libraries()
-        environment.prepare()
+        for note in environment.prepare():
+            terminal.say(note)
         return run_command(args, terminal)
     except NotUnderstood as error:
         return terminal.fail(str(error), NOT_UNDERSTOOD, before=error.usage)

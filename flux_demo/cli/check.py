@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import argparse
 import platform
-import shutil
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
+from flux_demo import folders
+from flux_demo.backends import Refusal
 from flux_demo.backends.cards import Card
 from flux_demo.backends.local_models import LocalModels
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import BackendUnavailable, FluxDemoError
-from flux_demo.hub import cache_folder
+from flux_demo.hub import cache_folder, cache_problem, local_folder
+from flux_demo.model_files import COMPONENTS, model_problem
 from flux_demo.modes import ESTIMATOR_REPO, MODES, Mode
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.version import VERSION
 
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "huggingface_hub", "gradio", "opencv-python-headless", "pillow", "numpy")
+
+HALF = "The folder in FLUX_DEMO_COMPONENTS is incomplete. Name one in diffusers' layout with text encoders, VAE and scheduler."
 
 
 def check(args: argparse.Namespace, terminal: Terminal) -> int:
@@ -32,6 +35,8 @@ def check(args: argparse.Namespace, terminal: Terminal) -> int:
         "libraries": _libraries(),
         "machine": _machine(studio.settings),
         "outputs_refusal": _outputs_refusal(studio),
+        "downloads_refusal": cache_problem(),
+        "models_refusals": _models_refusals(studio.settings),
         **_estimator(studio),
         "modes": {mode.name: _mode(studio, mode) for mode in MODES.values()},
     }
@@ -67,6 +72,16 @@ def _outputs_refusal(studio: Studio) -> str | None:
     return None
 
 
+def _models_refusals(settings: Settings) -> list[str]:
+    """What is wrong with the models' settings themselves, whatever the machine is."""
+    problems = [model_problem(mode, settings.model(mode.name)) for mode in MODES.values()]
+    if settings.components:
+        found = LocalModels(settings).components()
+        whole = local_folder(settings.components, COMPONENTS) is not None
+        problems.append(found.reason if isinstance(found, Refusal) else None if whole else HALF)
+    return [*filter(None, problems)]
+
+
 def _estimator(studio: Studio) -> dict[str, str | None]:
     try:
         return {"estimator": studio.estimator().title, "estimator_refusal": None}
@@ -93,7 +108,7 @@ def _machine(settings: Settings) -> dict[str, Any]:
         "processors": processors(),
         "memory_bytes": machine.memory_bytes or None,
         "disk_free_bytes": free_for_downloads(),
-        "outputs_free_bytes": _free(settings.outputs_folder),
+        "outputs_free_bytes": folders.free_bytes(settings.outputs_folder),
         "gpu": machine.card and _gpu(machine.card),
         "torch_for_cuda": machine.cuda_torch,
     }
@@ -111,19 +126,8 @@ def _gpu(card: Card) -> dict[str, Any]:
 
 
 def free_for_downloads() -> int | None:
-    """Free bytes on the disk where Hugging Face keeps its files; None if the system does not say."""
-    return _free(cache_folder())
-
-
-def _free(folder: Path) -> int | None:
-    """Free bytes on the disk where the folder is, or would be created."""
-    for place in (folder.absolute(), *folder.absolute().parents):
-        if place.is_dir():
-            try:
-                return shutil.disk_usage(place).free
-            except OSError:
-                return None
-    return None
+    """Free bytes on the disk where Hugging Face keeps its files; None if nothing can be kept there, or the system does not say."""
+    return None if cache_problem() else folders.free_bytes(cache_folder())
 
 
 def _text(report: Mapping[str, Any]) -> str:
@@ -137,7 +141,7 @@ def _text(report: Mapping[str, Any]) -> str:
         f"flux_demo {report['version']}, Python {report['python']}",
         ", ".join(f"{name} {version or 'missing'}" for name, version in libraries.items()),
         ", ".join(parts),
-        *filter(None, [report["outputs_refusal"]]),
+        *filter(None, [report["outputs_refusal"], report["downloads_refusal"], *report["models_refusals"]]),
         _estimator_line(report["estimator"], report["estimator_refusal"]),
     ]
     for name, mode in report["modes"].items():

@@ -16,6 +16,7 @@ from flux_demo.errors import DownloadFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
 from flux_demo.maps.notes import EMPTY, said_with
 from flux_demo.modes import MATCH, Control, Mode, find_mode
+from flux_demo.reading import parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive
 from flux_demo.settings import Settings
@@ -31,9 +32,7 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     request = GenerationRequest(mode.name, args.prompt, seed=args.seed, steps=args.steps, guidance=args.guidance, preset=args.preset)
     requests = consecutive(request, args.count, MOST)
     targets = _targets(args, args.photo if mode.control else None)
-    size = _size(args.size)
-    if size == MATCH and mode.control is None:
-        raise InvalidRequest(f"The {mode.name} mode has no photo whose shape the size could match. Give --size as WIDTHxHEIGHT.")
+    size = parse_size(args.size, mode)
     studio = Studio.from_settings(Settings.from_env(backend=args.backend))
     studio.gallery.check()
     route = studio.route(mode.name)
@@ -141,10 +140,6 @@ def recipe(args: argparse.Namespace, terminal: Terminal) -> int:
     return 0 if terminal.result(json.dumps(values, indent=2, ensure_ascii=not takes_any_text()), values) else 3
 
 
-def _size(text: str | None) -> Size | str | None:
-    return Size.parse(text) if text is not None and text != MATCH else text
-
-
 def _map(studio: Studio, args: argparse.Namespace, mode: Mode, control: Control, terminal: Terminal) -> ControlMap:
     """The map of the photo that the arguments name, with what the person may not expect of it said."""
     drawn = _drawn_or_given(studio, args, mode, control, terminal)
@@ -157,7 +152,7 @@ def _drawn_or_given(studio: Studio, args: argparse.Namespace, mode: Mode, contro
     """The map drawn with the options in the arguments; or the photo itself with ``--as-map``."""
     from flux_demo.maps.photo import looks_like_map, open_photo
 
-    size = _size(args.size) or MATCH
+    size = parse_size(args.size) or MATCH
     photo = open_photo(args.photo)
     options = {option.name: getattr(args, option.name) for option in control.options}
     options = {name: value for name, value in options.items() if value is not None}

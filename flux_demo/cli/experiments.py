@@ -132,7 +132,7 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
 
 def batch(args: argparse.Namespace, terminal: Terminal) -> int:
     """batch: one result per line as it is done, its path or with --json an object, and a record in the outputs folder."""
-    studio = Studio.from_settings(Settings.from_env(backend=args.backend, outputs=args.output))
+    studio = Studio.from_settings(Settings.from_env(backend=args.backend, outputs=args.output, options={"outputs": "-o"}))
     studio.gallery.check()
     record = studio.gallery.folder / f"{Path(args.file).stem}.results.jsonl"
     seeds = _seeds(record)

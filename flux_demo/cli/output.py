@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from flux_demo import folders
 from flux_demo.errors import InvalidRequest
 from flux_demo.gallery import write_whole
 
@@ -29,8 +29,11 @@ def checked(output: str | None, photo: str | None = None) -> Path | None:
         raise InvalidRequest(f"{target.name!r} does not end in .png, and images are written as PNG. Give -o a name that does.")
     if not os.path.isdir(target.parent):
         raise InvalidRequest(f"There is no folder {str(target.parent)!r} to write to. Create it first, or give -o another path.")
-    if not os.access(target if os.path.exists(target) else target.parent, os.W_OK) or not os.access(target.parent, os.W_OK):
-        raise InvalidRequest(f"{str(target)!r} cannot be written: permission is missing. Give -o another path.")
+    why = folders.problem(target.parent)
+    if not why and os.path.exists(target) and not os.access(target, os.W_OK):
+        why = "permission is missing"
+    if why:
+        raise InvalidRequest(f"{str(target)!r} cannot be written: {why}. Give -o another path.")
     keep_photo(photo, [target])
     return target
 
@@ -85,5 +88,5 @@ def reserve(target: Path) -> bool:
 
 
 def _refusal(target: Path, error: OSError) -> InvalidRequest:
-    why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or "the disk refuses it").lower()
-    return InvalidRequest(f"{target.name!r} cannot be written: {why}. Free some space, or give -o another path.")
+    why = "the disk is full" if error.errno in folders.FULL else (error.strerror or "the disk refuses it").lower()
+    return InvalidRequest(f"{target.name!r} cannot be written: {why}. {folders.advice(error, 'Give -o another path.')}")

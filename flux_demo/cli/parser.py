@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 from collections.abc import Iterable
 from os.path import expanduser, isfile  # of text: as a Path, neither an empty name nor ./ would be left
@@ -14,6 +13,7 @@ from flux_demo.experiments.axes import axis_names
 from flux_demo.experiments.cells import ASK_ABOVE
 from flux_demo.maps.fit import FITS
 from flux_demo.modes import MODES, Control, Mode
+from flux_demo.reading import parse_number
 from flux_demo.seeds import MAX_SEED
 from flux_demo.settings import BACKENDS
 from flux_demo.version import VERSION
@@ -77,20 +77,15 @@ def _with_negative_values(arguments: list[str]) -> list[str]:
 
 
 def number(text: str) -> int | float:
-    """Any number, however large: the request decides whether it can be used."""
-    if "_" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
     try:
-        return int(text)
+        return parse_number(text)
     except ValueError:
-        pass
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if math.isnan(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def number_or_none(text: str) -> int | float | None:
+    """The same of a seed, which may be empty, as on the page."""
+    return number(text) if text.strip() else None
 
 
 def _parser(as_json: bool) -> argparse.ArgumentParser:
@@ -158,7 +153,9 @@ def _add_settings(parser: argparse.ArgumentParser, mode: Mode) -> None:
         _map_options(parser, mode.control)
         parser.add_argument("--as-map", action="store_true", help="PHOTO is already the map: it is fitted to the size and never redrawn")
     _size(parser, is_map=mode.control is not None)
-    parser.add_argument("--seed", type=number, metavar="N", help=f"0 to {MAX_SEED}; the same seed gives the same image (default: random)")
+    parser.add_argument(
+        "--seed", type=number_or_none, metavar="N", help=f"0 to {MAX_SEED}; the same seed gives the same image (default: random)"
+    )
     parser.add_argument(
         "--steps",
         type=number,

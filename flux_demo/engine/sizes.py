@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from flux_demo.checkpoints import inspect
 from flux_demo.engine.memory import GIB, Sizes
 from flux_demo.layouts import share_of
-from flux_demo.model_files import ModelFiles, weight_files
-from flux_demo.tensor_files import StoredTensor, read_header
+from flux_demo.model_files import SHARED_WEIGHTS, ModelFiles, weight_files
+from flux_demo.tensor_files import FileState, StoredTensor, read_header, state_of
 
 BF16, FLOAT32 = 2, 4  # bytes of a value
 MOSTLY = 0.98  # of the weights' bytes: a few norms may be stored otherwise
@@ -24,7 +25,16 @@ def is_modulation(name: str) -> bool:
 
 
 def sizes_of(files: ModelFiles, width: int = BF16) -> Sizes:
-    """The sizes of a mode's model where a value takes ``width`` bytes. Raises ValueError for files that cannot be read."""
+    """The sizes of a mode's model where a value takes ``width`` bytes. Raises ValueError for files that cannot be read.
+
+    Added up once as long as none of the files changes: each plan, and each look at the page, asks again.
+    """
+    places = (files.transformer, *(files.shared / name for name in SHARED_WEIGHTS))
+    return _sizes(files, width, tuple(state_of(file) for place in places for file in _files(place)))
+
+
+@lru_cache(maxsize=16)
+def _sizes(files: ModelFiles, width: int, _states: tuple[FileState, ...]) -> Sizes:
     body, modulation, blocks, kinds = 0.0, 0.0, Counter[str](), Counter[str]()
     for name, tensor, share in _weights(files.transformer):
         size = share * (tensor.size if tensor.quantised else width * tensor.values)
@@ -51,13 +61,17 @@ def sizes_of(files: ModelFiles, width: int = BF16) -> Sizes:
     )
 
 
+def _files(place: Path) -> Sequence[Path]:
+    return [place] if place.is_file() else weight_files(place)
+
+
 SMALL_LAYERS = 0.1  # GiB; of the transformer, and what libraries round up
 
 
 def _weights(place: Path) -> Iterator[tuple[str, StoredTensor, float]]:
     """Name, tensor, and how much of the tensor the weight is."""
     if place.is_dir():
-        for file in weight_files(place):
+        for file in _files(place):
             yield from ((name, tensor, 1.0) for name, tensor in read_header(file).tensors.items())
         return
     checkpoint = inspect(place)
@@ -67,4 +81,4 @@ def _weights(place: Path) -> Iterator[tuple[str, StoredTensor, float]]:
 
 
 def _folder_bytes(folder: Path, width: int) -> int:
-    return sum(width * tensor.values for file in weight_files(folder) for tensor in read_header(file).tensors.values())
+    return sum(width * tensor.values for file in _files(folder) for tensor in read_header(file).tensors.values())

@@ -12,15 +12,16 @@ from typing import Any
 
 from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.maps.fit import FITS
-from flux_demo.modes import MATCH, Mode
+from flux_demo.modes import Mode
 from flux_demo.prompts import MAX_PROMPT, is_blank
-from flux_demo.request import Size, python_number
+from flux_demo.reading import parse_size
+from flux_demo.request import python_number
 from flux_demo.seeds import parse_seed
 from flux_demo.settings import expanded
 
 MAX_VALUES = 10_000  # of one axis
 REQUEST_AXES = ("seed", "steps", "guidance", "size", "prompt", "preset", "model")
-RANGE = re.compile(r"(?P<first>-?[\d.]*\d)\.\.(?P<last>-?[\d.]*\d)(?:/(?P<step>-?[\d.]*\d))?")
+RANGE = re.compile(r"(?P<first>-?[\d.]*\d)\.\.(?P<last>-?[\d.]*\d)(?:/(?P<step>-?[\d.]*\d))?", re.ASCII)
 CHOICE = re.compile(r"\{([^{}]*\|[^{}]*)\}")
 
 
@@ -108,11 +109,11 @@ def _parse(mode: Mode, name: str, values: Any) -> Axis:
     if not isinstance(values, str | Iterable):
         raise InvalidRequest(f"The axis {name} is {shortened(values)}. Give a list of values, or a text such as 1,2,3.")
     if not isinstance(values, str):
-        return Axis.of(name, [Size.parse(value) if name == "size" and value != MATCH else value for value in values])
+        return Axis.of(name, [parse_size(value, mode) if name == "size" else value for value in values])
     if name == "prompt":
         return _prompts(values)
     if name == "size":
-        return Axis.of(name, [MATCH if word == MATCH and mode.control else Size.parse(word) for word in _words(name, values)])
+        return Axis.of(name, [parse_size(word, mode) for word in _words(name, values)])
     if name in ("preset", "model"):
         return Axis.of(name, _words(name, values))
     if name == "fit":
@@ -156,7 +157,7 @@ def _decimal(name: str, text: str) -> Decimal:
         value = Decimal(text)
     except InvalidOperation:
         value = Decimal("NaN")
-    if not value.is_finite() or abs(value) > 10**12 or "_" in text:
+    if not value.is_finite() or abs(value) > 10**12 or "_" in text or not text.isascii():
         raise InvalidRequest(f"{text[:40]!r} is not a number that {name} can take. Write numbers as 1,2,3, or a range as 1..4 or 10..30/5.")
     return value
 

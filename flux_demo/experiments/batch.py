@@ -18,8 +18,10 @@ from flux_demo.errors import FluxDemoError, InvalidRequest, shortened
 from flux_demo.experiments.finished import Finished
 from flux_demo.experiments.rows import TEXTS, read
 from flux_demo.gallery import GeneratedImage
+from flux_demo.maps.source import refuse_address
 from flux_demo.modes import MATCH, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep
+from flux_demo.reading import parse_size
 from flux_demo.recipe import PAINTED, RARE
 from flux_demo.request import ControlMap, GenerationRequest, Size, python_number
 from flux_demo.seeds import parse_seed, random_seed
@@ -159,6 +161,7 @@ def _map(studio: Studio, ask: _Ask, folder: Path) -> ControlMap | None:
     if values.get("sample") is not None:
         return None
     size: Size | str = ask.request.size or MATCH
+    refuse_address(str(values.get("map") or values.get("photo") or ""))  # before it becomes a name in the list's folder
     if values.get("map") is not None:
         drawn = studio.as_map(ask.mode.name, folder / expanded(values["map"]), size, values.get("fit") or "crop")
     elif values.get("photo") is not None:
@@ -235,6 +238,8 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 def _value(name: Any, value: Any) -> Any:
     """A field as JSON would have it: paths and sizes as text, and of a table's rows neither NaN for an empty cell nor 7.0 for 7."""
     value = python_number(value)
+    if name == "size" and isinstance(value, str) and not value.strip():
+        return None
     if isinstance(value, os.PathLike | Size):
         return str(value)
     if isinstance(value, float) and math.isnan(value):
@@ -277,7 +282,8 @@ def _check_names(mode: Mode, values: Mapping[str, Any]) -> None:
 def _size(values: Mapping[str, Any]) -> Size | None:
     sides = values.get("width"), values.get("height")
     if sides == (None, None):
-        return None if values.get("size") in (None, MATCH) else Size.parse(values["size"])
+        size = parse_size(values.get("size"))
+        return size if isinstance(size, Size) else None
     if "size" in values or None in sides:
         raise InvalidRequest("The size is incomplete, or given twice. Write width and height, or size as WIDTHxHEIGHT.")
     return Size(*sides)  # type: ignore[arg-type]

@@ -75,7 +75,11 @@ def axes_of(asked: Asked, vary: Any, given: Sequence[str]) -> tuple[tuple[Axis, 
     if not axes:
         raise InvalidRequest("A grid varies something, and nothing was named. Add for example --vary seed=1,2,3,4.")
     if len(axes) > MAX_AXES:
-        raise InvalidRequest(f"A grid has at most {MAX_AXES} axes, and these are {len(axes)}. Make two grids of it.")
+        named = ", ".join(axis.name for axis in axes)
+        raise InvalidRequest(
+            f"A grid has at most {MAX_AXES} axes (across, down and from sheet to sheet), and {len(axes)} settings vary here: {named}. "
+            "Give one of them a single value, as --seed 7, and make a grid for each of its values."
+        )
     if asked.prompt is None and not any(axis.name == "prompt" for axis in axes):
         raise InvalidRequest("The grid has no prompt. Give one, or vary it: --vary 'prompt=a {red|blue} cube'.")
     if asked.as_map and (drawn := {option.name for option in asked.mode.control.options} & set(names) if asked.mode.control else set()):

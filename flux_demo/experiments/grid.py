@@ -16,6 +16,7 @@ from flux_demo.experiments.sheet import Tile, sheets
 from flux_demo.gallery import GeneratedImage
 from flux_demo.modes import MATCH, Mode
 from flux_demo.progress import OnStatus, OnStep
+from flux_demo.reading import parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
 
 if TYPE_CHECKING:
@@ -150,9 +151,10 @@ class Grid:
 
     def _sized(self, size: Size | str | None, model: str | None) -> Size | None:
         """The size of a cell: a map's follows the photo where none is named."""
+        size = parse_size(size, self.asked.mode)
         if self._photo is not None and size in (None, MATCH):
             return self._studios.of(model).matching_size(self.asked.mode.name, self._photo, as_map=self.asked.as_map)
-        return Size.parse(size) if isinstance(size, str) else size
+        return size if isinstance(size, Size) else None
 
     def _complete(self, request: GenerationRequest, model: str | None) -> GenerationRequest:
         route = self._studios.of(model).route(request.mode)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flux_demo.errors import InvalidRequest, shortened
+from flux_demo.reading import parse_number
 from flux_demo.settings import expanded
 
 MAX_BYTES = 256 * 2**20  # of a list
@@ -100,7 +101,9 @@ def _typed(name: str, cell: str) -> Any:
     """A CSV cell as JSON would have it; texts stay as they are."""
     if name in TEXTS or name == "seed":
         return cell if name == "prompt" else cell.strip()
-    try:
-        return json.loads(cell.strip().lower())
-    except ValueError:
-        return cell
+    for read_as in (parse_number, json.loads):
+        try:
+            return read_as(cell.strip().lower())
+        except ValueError:
+            continue
+    return cell

@@ -263,4 +263,5 @@ def open_png_text(source: str | os.PathLike | bytes | BinaryIO) -> dict[str, str
     except InvalidPicture:
         raise
     except Exception as error:  # as in open_photo
-        raise InvalidPicture(f"The image cannot be opened: {reason(source, error, READ)}. Choose the PNG file as it was saved.") from error
+        why = "The image cannot be opened: {reason}. Choose the PNG file as it was saved."
+        raise InvalidPicture(why, reason=reason(source, error, READ)) from error

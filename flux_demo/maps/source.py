@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,15 @@ def read(source: Any) -> bytes:
     return data
 
 
+def refuse_address(name: str) -> None:
+    """Raise InvalidPicture for an address in place of a path. ``Path`` has taken one of its slashes."""
+    if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", name):  # and not C:/
+        remedy = (
+            "Write the path alone, without file://" if found[1].lower() == "file" else "Download the image, and give the path of the file"
+        )
+        raise InvalidPicture(f"Nothing is fetched from an address: images are read from files on this machine. {remedy}.")
+
+
 def not_a_photo(given: Any) -> InvalidPicture:
     """The refusal of what is neither a file nor an image."""
     if given is None:
@@ -41,8 +51,7 @@ def _of_file(path: Path) -> bytes:
         if not path.is_file():  # a device or a pipe could be read for ever
             if path.is_dir():
                 raise InvalidPicture(f"{str(path.name or path)[:80]!r} is a folder. Give the image file itself.")
-            if path.parts[:1] in (("http:",), ("https:",)):
-                raise InvalidPicture("Nothing is fetched from an address. Download the image, and give the path of the file.")
+            refuse_address(path.as_posix())
             if path.exists():
                 raise InvalidPicture(f"{str(path)[:80]!r} is a device or a pipe, and not a file. Give the path of an image file.")
             raise InvalidPicture(f"There is no image file {path.name[:80]!r}. Check the name and try again.")

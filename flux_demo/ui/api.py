@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from flux_demo.errors import shortened
+from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.gallery import GeneratedImage
 from flux_demo.maps.notes import notes_of, said_with
 from flux_demo.maps.photo import open_photo
@@ -176,7 +176,15 @@ def _given_map(studio: Studio, mode: Mode, uploaded: Any) -> ControlMap:
     """A map as it was uploaded. One that the route cannot follow is refused by its header, before it is decoded."""
     assert mode.control
     limits = studio.route(mode.name).dials.size_limits
-    image = open_photo(received(uploaded), lambda width, height: limits.check(Size(width, height)))
+
+    def check(width: int, height: int) -> None:
+        try:
+            limits.check(Size(width, height))
+        except InvalidRequest as error:
+            why = "The map has {size} pixels, and so would the image. {reason} Scale or crop the map, for example to {nearest}."
+            raise InvalidRequest(why, size=f"{width}x{height}", reason=error.text, nearest=limits.nearest(width, height)) from error
+
+    image = open_photo(received(uploaded), check)
     return ControlMap(mode.control.kind, image, notes=notes_of(image, Size(*image.size), "crop"))
 
 

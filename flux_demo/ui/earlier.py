@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from flux_demo.errors import InvalidRequest
+from flux_demo.modes import MATCH
+from flux_demo.reading import parse_size
 from flux_demo.request import Size
 from flux_demo.seeds import parse_seed
 from flux_demo.ui import html
@@ -47,7 +49,7 @@ def _same_seed(seed: int | None, fields: Mapping[str, Any]) -> bool:
 def _same_size(size: Size, asked: Any) -> bool:
     """Whether the size is the one that is asked for; one that is to match a photo is part of the map."""
     try:
-        return asked in (None, "", "match") or Size.parse(asked) == size
+        return parse_size(asked) in (None, MATCH, size)
     except InvalidRequest:
         return False
 

@@ -17,6 +17,7 @@ from gradio.data_classes import FileData
 from gradio.route_utils import API_PREFIX
 from gradio.utils import get_upload_folder
 
+from flux_demo import folders
 from flux_demo.errors import GenerationFailed, InvalidPicture
 from flux_demo.request import ControlMap
 
@@ -105,11 +106,9 @@ def publish_kept(image: Path) -> str:
     try:
         return publish(image)
     except OSError as error:
-        why = (
-            "The image is finished and kept in the outputs folder as {name}, but it cannot be shown: the temporary folder cannot be written to ({why}). "
-            "Free some space there, or set GRADIO_TEMP_DIR to another folder."
-        )
-        raise GenerationFailed(why, name=image.name, why=(error.strerror or "unknown reason").lower()) from error
+        why = "The image is finished and kept in the outputs folder as {name}, but it cannot be shown: the temporary folder cannot be written to ({why}). {advice}"
+        reason, advice = (error.strerror or "unknown reason").lower(), folders.advice(error, "Set GRADIO_TEMP_DIR to another folder.")
+        raise GenerationFailed(why, name=image.name, why=reason, advice=advice) from error
 
 
 def keep_map(control: ControlMap, drawn_from: DrawnFrom, note: str = "") -> ShownMap:

@@ -10,6 +10,7 @@ import gradio as gr
 from flux_demo.errors import InvalidRequest
 from flux_demo.modes import MATCH, MODES, Control, Mode, Option
 from flux_demo.prompts import MAX_PROMPT
+from flux_demo.reading import parse_number, parse_size
 from flux_demo.seeds import parse_seed
 from flux_demo.studio import Studio
 from flux_demo.texts import Text, listed
@@ -34,10 +35,10 @@ def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[s
     readers: dict[str, Callable[[str], Any]] = {
         "prompt": str,
         "seed": lambda text: str(parse_seed(text)),
-        "count": lambda text: int(_within(int(text), {"minimum": 1, "maximum": MOST_AT_ONCE})),
+        "count": lambda text: _within(_whole(text), {"minimum": 1, "maximum": MOST_AT_ONCE}),
         "size": lambda text: _size(studio, mode, text),
-        "steps": lambda text: _within(int(text), state["steps"]),
-        "guidance": lambda text: _within(float(text), state["guidance"]),
+        "steps": lambda text: _within(_whole(text), state["steps"]),
+        "guidance": lambda text: _within(parse_number(text), state["guidance"]),
         "preset": {name: name for _, name in state["preset"]["choices"]}.__getitem__,
     }
     if mode.control:
@@ -96,14 +97,21 @@ def linked_defaults(studio: Studio, mode: Mode) -> dict[str, Any]:
 def _option(option: Option, text: str) -> float | bool:
     if option.is_switch:
         return {"true": True, "false": False}[text]
-    value = _within(float(text), {"minimum": option.minimum, "maximum": option.maximum})
-    return int(value) if value.is_integer() else value
+    value = _within(parse_number(text), {"minimum": option.minimum, "maximum": option.maximum})
+    return int(value) if float(value).is_integer() else value
 
 
 def _size(studio: Studio, mode: Mode, text: str) -> str:
-    if text == MATCH and mode.control is None:
-        raise InvalidRequest("This mode has no photo whose shape the size could match.")
+    parse_size(text, mode)
     return str(checked_size(studio, mode, text) or MATCH)
+
+
+def _whole(text: str) -> int:
+    """Raises ValueError for a number that is not whole."""
+    number = parse_number(text)
+    if not isinstance(number, int):
+        raise ValueError(text)
+    return number
 
 
 def _within(number: float, slider: Mapping[str, Any]) -> float:

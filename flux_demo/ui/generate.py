@@ -9,6 +9,7 @@ from flux_demo.errors import Cancelled
 from flux_demo.modes import MODES, Mode
 from flux_demo.progress import Step
 from flux_demo.prompts import check_prompt
+from flux_demo.reading import parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive, parse_seed
 from flux_demo.texts import Text, sentences
@@ -229,7 +230,7 @@ def request_of(
         seed=parse_seed(seed),
         steps=whole(steps),
         guidance=guidance,
-        size=None if size in (None, "", "match") else Size.parse(size),
+        size=chosen if isinstance(chosen := parse_size(size), Size) else None,
         control=control,
         sample=sample,
         preset=None if preset in (None, "") else preset,

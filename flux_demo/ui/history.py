@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from flux_demo import folders
 from flux_demo.errors import GenerationFailed
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.modes import MODES
@@ -23,7 +24,7 @@ from flux_demo.ui.visitor_store import Kept, VisitorStore
 
 NOT_LISTED = (
     "The image is finished and kept in the outputs folder as {name}, but it cannot be put into the history: the disk cannot be written to ({why}). "
-    "Free some space there, and drop the image here."
+    "{advice} Then drop the image here."
 )
 MANY = 500  # entries, from which on those without a file are looked for
 THUMB = 176  # pixels of a thumbnail's longer side, twice what the page shows
@@ -111,7 +112,8 @@ class Album:
         try:
             self.visitors.add(key, image, recipe, Path(shown.path) if shown else None)
         except OSError as error:
-            raise GenerationFailed(NOT_LISTED, name=image.name, why=(error.strerror or "unknown reason").lower()) from error
+            why, advice = (error.strerror or "unknown reason").lower(), folders.advice(error, "Make it writable.")
+            raise GenerationFailed(NOT_LISTED, name=image.name, why=why, advice=advice) from error
 
     def _remember(self, key: str, entry: Entry) -> None:
         assert entry.name

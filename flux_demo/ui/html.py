@@ -12,6 +12,7 @@ from typing import Any
 
 from gradio.i18n import I18nData
 
+from flux_demo import folders
 from flux_demo.backends import PassedOver, Route
 from flux_demo.engine.presets import PRESETS
 from flux_demo.errors import FluxDemoError
@@ -25,8 +26,9 @@ RECENT = 20  # prompts to go back to
 LICENSE_PAGE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md"
 ON_THE_MINI = "Demo model: mini FLUX, simple shapes only. <span>Use the real FLUX.1</span>"  # one text: the frontend translates one
 BUG = "Something went wrong inside the program, and this run has ended. Try again; if it happens again, the server's log names the place."
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-FULL = "A disk cannot be written to ({why}). Free some space, or set GRADIO_TEMP_DIR and FLUX_DEMO_OUTPUTS to folders on another one."
+NO_ROOM = (*folders.FULL, errno.EROFS)
+FULL = "A disk cannot be written to ({why}). {advice}"
+OTHER_FOLDERS = "Set GRADIO_TEMP_DIR and FLUX_DEMO_OUTPUTS to folders on another disk."
 
 STILL_PREVIEWED = "You can still preview the map."
 CANNOT_STOP = "A request cannot be cancelled once it has been sent."
@@ -47,7 +49,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, FluxDemoError):
         return said(error.text)
     if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return said(FULL, why=os.strerror(error.errno).lower())
+        return said(FULL, why=os.strerror(error.errno).lower(), advice=folders.advice(error, OTHER_FOLDERS))
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     log.error("%s at %s", type(error).__name__, " > ".join(f"{Path(frame.filename).stem}:{frame.lineno}" for frame in frames))
     return said(BUG)

@@ -197,6 +197,8 @@ def test_what_is_missing_is_said_before_anything_is_sent(chosen, change, sentenc
         ("__504__", Unreachable, "not working"),
         ("__418__", GenerationFailed, "error 418"),
         ("__gated__", BackendUnavailable, "accepted its licence"),
+        ("__413__", InvalidRequest, "too large. Shorten the prompt"),
+        ("__gzip__", GenerationFailed, "not a whole image"),
         ("__html__", GenerationFailed, "not a whole image"),
         ("__empty__", GenerationFailed, "not a whole image"),
     ],
@@ -213,7 +215,7 @@ def test_every_refusal_has_its_sentence(router, chosen, provider, word, kind, se
     ("word", "kind", "sentence"),
     [
         ("__black__", ContentRefused, "entirely black"),
-        ("__small__", GenerationFailed, "256x256 instead of 512x256"),
+        ("__small__", GenerationFailed, "256x256 instead of 512x256. Choose another size, such as 1024x1024 or 1344x768"),
         ("__broken__", GenerationFailed, "not a whole image|broke off"),
     ],
 )
@@ -244,7 +246,8 @@ def test_visitors_who_pay_are_not_told_to_change_the_owners_token(router, chosen
 
 def test_no_network_is_said(router, chosen, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(Unreachable, match="cannot be reached"):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(Unreachable, match="cannot be reached at the address in HF_ENDPOINT"):
         ask(chosen)
 
 

@@ -152,6 +152,14 @@ def test_the_free_space_is_that_of_the_caches_own_disk(place, variable):
     assert abs(int(free) - shutil.disk_usage("/dev/shm").free) < 2**28
 
 
+def test_a_cache_that_cannot_be_is_said_and_its_free_space_is_not(place):
+    for command in ("check", "fetch text"):
+        done = shell(f"unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE; HF_HOME=/dev/null $FD {command}", place)
+        said = (done.stdout + done.stderr).decode()
+        assert "HF_HOME names, because no file can be made there (not a directory)" in said
+        assert " free" not in said and "Traceback" not in said
+
+
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "SSL_CERT_FILE"])
 def test_the_command_line_refuses_the_environment_that_the_page_refuses(place, variable, monkeypatch, capsys):
     monkeypatch.setenv(variable, "socks4://nowhere")
@@ -221,3 +229,12 @@ def test_what_became_of_each_photo_of_a_list_is_said_with_its_line(place, photo,
     assert run(["batch", "list.jsonl", "--backend", "mini"]) == 0
     said = capsys.readouterr().err
     assert said.count("The file has several frames or pages") == said.count("To fit 128x128: 38% cropped left and right.") == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self"), reason="Linux has a folder where nothing can be made, whoever asks")
+@pytest.mark.parametrize("words", [("text", "a cube"), ("map", "canny", "photo.jpg"), ("grid", "text", "a cube", "--vary", "seed=1,2")])
+def test_a_place_where_no_file_can_be_made_is_refused_before_anything_is_generated(place, capsys, words):
+    assert run([*words, "--backend", "mini", "-o", "/proc/image.png"]) == 3
+    said = capsys.readouterr().err
+    assert said == "'/proc/image.png' cannot be written: no file can be made there (no such file or directory). Give -o another path.\n"
+    assert not (place / "outputs").exists()

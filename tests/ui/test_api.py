@@ -140,7 +140,9 @@ def test_near_beyond_far_is_refused_in_words(client, photo_file):
 
 def test_a_map_of_an_illegal_size_is_refused_in_words(client, photo, tmp_path):
     photo.resize((250, 128)).save(tmp_path / "map.png")
-    assert "240" in refused(client, "a red cube", handle_file(tmp_path / "map.png"), steps=1, api_name="/canny")
+    said = refused(client, "a red cube", handle_file(tmp_path / "map.png"), steps=1, api_name="/canny")
+    assert "240" in said and said.startswith("The map has 250x128 pixels, and so would the image.")
+    assert "Scale or crop the map, for example to 336x192." in said
 
 
 def test_a_map_that_the_route_cannot_follow_is_refused_before_it_is_decoded(client, tmp_path):

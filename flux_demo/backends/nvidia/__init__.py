@@ -17,7 +17,7 @@ from flux_demo.backends.nvidia import own_service
 from flux_demo.backends.nvidia.address import address_problem, base_url, clear_text_problem, is_loopback, poll_url
 from flux_demo.backends.nvidia.answers import read_image
 from flux_demo.backends.nvidia.container import Container, missing_variant, probe
-from flux_demo.backends.nvidia.errors import HOSTED, KEY_PAGE, NIM, Service, detail_of, failure, faults_of, quoted
+from flux_demo.backends.nvidia.errors import ELSEWHERE, HOSTED, KEY_PAGE, MAP_TOO_LARGE, NIM, Service, detail_of, failure, faults_of, quoted
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, Pace
 from flux_demo.backends.nvidia.payload import NVIDIAS, dials, hosted_body, nim_body
 from flux_demo.backends.nvidia.schema import Limits
@@ -26,6 +26,7 @@ from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
 from flux_demo.request import Dials, DrawnImage, GenerationRequest
 from flux_demo.seeds import MAX_SEED
+from flux_demo.settings import HOSTED_URL
 from flux_demo.texts import Text
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Hosted(Backend):
         self.set_up = bool(self._key)
         self._url = settings.hosted_url
         self._chosen = settings.backend == self.name
-        self._connection = _LazyConnection(HOSTED, self._url, pace)
+        self._connection = _LazyConnection(HOSTED if self._url == HOSTED_URL else ELSEWHERE, self._url, pace)
 
     def refusal(self, mode: Mode) -> Refusal | None:
         problem = self._problem(mode)
@@ -102,7 +103,7 @@ class Hosted(Backend):
                 else "Change the prompt and generate again."
             )
             raise failure(HOSTED, answer.status, answer.body, secret=self._key, advice=advice)
-        return _drawn(request, answer.body, HOSTED, self.model_name(mode), "NVIDIA's filter: passed")
+        return _drawn(request, answer.body, HOSTED, NVIDIAS, self.model_name(mode), "NVIDIA's filter: passed")
 
     def close(self) -> None:
         self._connection.close()
@@ -181,11 +182,11 @@ class Nim(Backend):
             raise self._failure(mode, answer)
         self._missing.pop(mode.name, None)
         if not container.limits.models:
-            return _drawn(request, answer.body, NIM, self.model_name(mode), "your NIM's filter: passed")
+            return _drawn(request, answer.body, NIM, container.limits, self.model_name(mode), "your NIM's filter: passed")
         model, safety, preset, plan, retried = (
             own_service.said(answer.headers, name) for name in ("model", "safety", "preset", "plan", "retried")
         )
-        drawn = _drawn(request, answer.body, NIM, model or self.model_name(mode), safety)
+        drawn = _drawn(request, answer.body, NIM, container.limits, model or self.model_name(mode), safety)
         notes = (*drawn.notes, *own_service.said_lines(answer.headers, "notes"), *([RETRIED] if retried else []))
         return replace(drawn, preset=preset, plan=plan, notes=notes)
 
@@ -210,6 +211,8 @@ class Nim(Backend):
         status, body = answer.status, answer.body
         if worded := own_service.refusal(answer, "detail"):
             return OWN_ERRORS.get(status, GenerationFailed)(worded)
+        if status == 413 and mode.control is not None:
+            return GenerationFailed(MAP_TOO_LARGE)
         if status != 422:
             return failure(NIM, status, body)
         detail = detail_of(body)
@@ -244,9 +247,9 @@ class _LazyConnection:
             self._connection = None
 
 
-def _drawn(request: GenerationRequest, body: bytes, service: Service, model: str, safety: str | None) -> DrawnImage:
+def _drawn(request: GenerationRequest, body: bytes, service: Service, limits: Limits, model: str, safety: str | None) -> DrawnImage:
     assert request.size is not None
-    image, seed, images = read_image(body, request.size, service)
+    image, seed, images = read_image(body, request.size, service, limits.sizes)
     notes = (Text("{service} sent {count} images; this is the first one.", service=service.name, count=images),) if images > 1 else ()
     said_seed = {"service": service.name, "seed": shortened(seed), "asked": request.seed}
     if type(seed) is int and 0 <= seed <= MAX_SEED:

@@ -12,9 +12,11 @@ import json
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flux_demo.backends import another_size
 from flux_demo.backends.nvidia.errors import Service
+from flux_demo.backends.nvidia.schema import SIZE_LIMITS
 from flux_demo.errors import ContentRefused, GenerationFailed
-from flux_demo.request import Size
+from flux_demo.request import Size, SizeLimits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,12 +34,15 @@ class Answered(NamedTuple):
     images: int = 1  # how many it sent
 
 
-def read_image(body: bytes, size: Size, service: Service) -> Answered:
-    """The image that was asked for. Raises ContentRefused or GenerationFailed."""
+def read_image(body: bytes, size: Size, service: Service, limits: SizeLimits = SIZE_LIMITS) -> Answered:
+    """The image that was asked for. Raises ContentRefused or GenerationFailed.
+
+    ``limits`` are the sizes that the service takes: another of them is advised where it did not generate this one.
+    """
     if body.startswith(b"PK\x03\x04"):
-        return _from_archive(body, size, service)
+        return _from_archive(body, size, service, limits)
     if _kind(body):
-        return Answered(_open(body, size, service), None)
+        return Answered(_open(body, size, service, limits), None)
     artifact, *others = _artifacts(body, service)
     reason = artifact.get("finishReason", artifact.get("finish_reason"))
     if reason == "CONTENT_FILTERED":
@@ -47,10 +52,11 @@ def read_image(body: bytes, size: Size, service: Service) -> Answered:
         )
     if reason != "SUCCESS":
         raise GenerationFailed(f"{service.name} did not say that the image is finished. {service.later}")
-    return Answered(_open(_decoded(artifact.get("base64"), service), size, service), artifact.get("seed"), 1 + len(others))
+    image = _open(_decoded(artifact.get("base64"), service), size, service, limits)
+    return Answered(image, artifact.get("seed"), 1 + len(others))
 
 
-def _from_archive(body: bytes, size: Size, service: Service) -> Answered:
+def _from_archive(body: bytes, size: Size, service: Service, limits: SizeLimits) -> Answered:
     """Results above 5 MiB come as a zip of the answer itself, the image, or both. The answer is read first, for its finishReason."""
     import zipfile
 
@@ -66,7 +72,7 @@ def _from_archive(body: bytes, size: Size, service: Service) -> Answered:
         raise GenerationFailed(f"{service.name} sent a broken archive instead of an image. {service.later}") from error
     for content in sorted(contents, key=lambda content: not content.lstrip().startswith(b"{")):
         if content.lstrip().startswith(b"{") or _kind(content):
-            answered = read_image(content, size, service)
+            answered = read_image(content, size, service, limits)
             return answered._replace(images=max(answered.images, sum(_kind(each) is not None for each in contents)))
     raise GenerationFailed(f"{service.name} sent an archive without an image. {service.later}")
 
@@ -100,7 +106,7 @@ def _kind(content: bytes) -> str | None:
     return next((kind for magic, kind in MAGIC.items() if content.startswith(magic)), None)
 
 
-def _open(content: bytes, size: Size, service: Service) -> Image:
+def _open(content: bytes, size: Size, service: Service, limits: SizeLimits) -> Image:
     from PIL import Image as PIL_Image
 
     kind = _kind(content)
@@ -113,7 +119,8 @@ def _open(content: bytes, size: Size, service: Service) -> Image:
     except Exception as error:  # Pillow raises errors of many kinds for broken files
         raise GenerationFailed(f"{service.name} sent an image that arrived broken. {service.later}") from error
     if image is None:
+        advice = another_size(limits, size)
         raise GenerationFailed(
-            f"{service.name} sent {sides[0]}x{sides[1]} pixels instead of {size}. Choose another size, for example 1024x1024."
+            f"{service.name} sent {sides[0]}x{sides[1]} pixels instead of {size}. {f'{advice}.' if advice else service.later}"
         )
     return image

@@ -21,6 +21,7 @@ from urllib.parse import urljoin, urlsplit
 from flux_demo.backends.nvidia.errors import Service
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, MAX_RETRY_AFTER_S, RETRIED, START_OVER, Pace, Waiting, pause_before_retry
 from flux_demo.background import HEARTBEAT_S
+from flux_demo.environment import through_proxy
 from flux_demo.errors import UNVERIFIED, BackendUnavailable, GenerationFailed, Unreachable
 from flux_demo.progress import OnStatus, Phase, Status
 from flux_demo.texts import Text
@@ -53,6 +54,7 @@ class Connection:
 
         self.service = service
         self.pace = pace
+        self._proxies = proxies
         try:
             self._client = httpx.AsyncClient(
                 timeout=httpx.Timeout(pace.read, connect=pace.connect),
@@ -90,6 +92,10 @@ class Connection:
         except TimeoutError as error:
             raise Unreachable(f"{self.service.name} did not finish within {whole_s:g} seconds. {self.service.later}") from error
 
+    def through(self, url: str) -> str:
+        """How an address is reached, as a clause."""
+        return through_proxy(url) if self._proxies else ""
+
     async def ask(
         self,
         method: str,
@@ -116,14 +122,23 @@ class Connection:
                 return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))
         except httpx.ConnectTimeout as error:
             raise Unreachable(
-                f"{self.service.name} did not accept a connection within {self.pace.connect:g} seconds. {self.service.check_connection}"
+                f"{self.service.name} did not accept a connection{self.through(url)} within {self.pace.connect:g} seconds. "
+                f"{self.service.check_connection}"
             ) from error
         except httpx.TimeoutException as error:
             raise Unreachable(f"{self.service.name} sent nothing for {self.pace.read:g} seconds. {self.service.later}") from error
         except httpx.ConnectError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise Unreachable(UNVERIFIED) from error
-            raise Unreachable(f"{self.service.name} cannot be reached. {self.service.check_connection}") from error
+            raise Unreachable(f"{self.service.name} cannot be reached{self.through(url)}. {self.service.check_connection}") from error
+        except httpx.ProxyError as error:
+            raise Unreachable(
+                f"{self.service.name} cannot be reached{self.through(url)}, which refuses. Correct the variable, or ask whoever runs the proxy."
+            ) from error
+        except httpx.DecodingError as error:  # compressed although it was not asked for, and broken
+            raise GenerationFailed(
+                f"{self.service.name} sent an answer that cannot be read: it is not compressed as it says. {self.service.later}"
+            ) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unreachable(
                 f"The connection to {self.service.who} broke off before the answer was complete. {self.service.later}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flux_demo.backends.nvidia.client import Connection
 
 MAX_SCHEMA = 4 * 2**20  # bytes
-UNREACHABLE = "Nothing answers at FLUX_DEMO_NIM_URL. Start the container, or correct the address."
+UNREACHABLE = "Nothing answers at FLUX_DEMO_NIM_URL{}. Start the container, or correct the address."
 NOT_READY = (
     "Your NIM is still starting: the first start downloads the weights and takes 20 minutes or more. "
     'Wait until its log says "Pipeline warmup: done", and try again.'
@@ -57,7 +57,7 @@ def probe(connection: Connection, url: str, on_wait: Callable[[], None]) -> Cont
     try:
         return connection.run(_probe(connection, url), on_wait, 2 * probe_s)
     except FluxDemoError:
-        return Container(problem=UNREACHABLE)
+        return Container(problem=UNREACHABLE.format(connection.through(url)))
 
 
 async def _probe(connection: Connection, url: str) -> Container:

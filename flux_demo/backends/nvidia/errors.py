@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flux_demo.backends.nvidia.secrecy import gives_away
@@ -65,6 +65,11 @@ HOSTED = Service(
         504: (Unreachable, "No machine at NVIDIA was free in time. Try again in a minute, or choose another backend."),
     },
 )
+MAP_TOO_LARGE = "The proxy in front of your NIM found the map too large. Allow request bodies of 10 MB there, or choose a smaller size."
+# At another address than NVIDIA's own.
+ELSEWHERE = replace(
+    HOSTED, check_connection="Correct FLUX_DEMO_HOSTED_URL, or leave it unset; if it is right, check this machine's internet connection."
+)
 NOT_ENABLED = (
     f"FLUX.1-dev is not enabled for the account that NVIDIA_API_KEY belongs to. Open {KEY_PAGE} with that account, or use another key."
 )
@@ -94,7 +99,7 @@ NIM = Service(
         ),
         413: (
             GenerationFailed,
-            "The proxy in front of your NIM found the map too large. Allow request bodies of 10 MB there, or choose a smaller size.",
+            "The proxy in front of your NIM found the request too large. Shorten the prompt, or allow larger request bodies there.",
         ),
         429: (Unreachable, "Your NIM is busy with other images. Try again in a minute."),
         500: (Unreachable, "Your NIM failed several times while generating the image. Check the container's log and try again."),

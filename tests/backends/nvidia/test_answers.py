@@ -3,6 +3,7 @@
 import gzip
 import json
 import zipfile
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
@@ -13,7 +14,7 @@ from flux_demo.backends.nvidia.errors import HOSTED
 from flux_demo.errors import ContentRefused, GenerationFailed, Unreachable
 from flux_demo.gallery import Gallery
 from flux_demo.recipe import read_recipe
-from flux_demo.request import GenerationRequest, Size
+from flux_demo.request import GenerationRequest, Size, SizeLimits
 from flux_demo.studio import Studio
 from stand_ins.nvidia import answer
 from stand_ins.nvidia_images import encoded
@@ -90,7 +91,6 @@ def test_a_broken_answer_has_its_sentence_and_the_next_request_works(request, se
     [
         Reply(200, json.dumps(answer(WHOLE, 1)), cut=300),  # the connection is cut within the body
         Reply(200, b"", headers={"Content-Length": "500"}, cut=0),
-        Reply(200, b"this was never compressed" * 9, headers={"Content-Encoding": "gzip"}),
         Reply(200, b"x", headers={"Broken\0Header": "1"}),
     ],
 )
@@ -100,6 +100,24 @@ def test_a_broken_connection_has_its_sentence_and_the_next_request_works(hosted,
     with pytest.raises(Unreachable, match="broke off"):
         generate(backend)
     generate(backend)
+
+
+def test_an_answer_that_is_not_compressed_as_it_says_cannot_be_read(hosted, stand_in, generate):
+    backend = hosted()
+    stand_in.replies.append(Reply(200, b"this was never compressed" * 9, headers={"Content-Encoding": "gzip"}))
+    with pytest.raises(GenerationFailed, match="NVIDIA sent an answer that cannot be read") as caught:
+        generate(backend)
+    assert not isinstance(caught.value, Unreachable)  # the connection was whole
+    generate(backend)
+
+
+def test_the_size_that_is_advised_is_another_one_that_the_service_takes():
+    wrong = json.dumps(answer(encoded(Image.new("RGB", (512, 512))), 1)).encode()
+    few = SizeLimits(range(256, 1025, 64), 1024**2, (Size(1024, 1024), Size(256, 512)))
+    with pytest.raises(GenerationFailed, match="instead of 1024x1024. Choose another size, such as 256x512[.]$"):
+        read_image(wrong, Size(1024, 1024), HOSTED, few)
+    with pytest.raises(GenerationFailed, match="instead of 1024x1024. Try again in a minute"):
+        read_image(wrong, Size(1024, 1024), HOSTED, replace(few, sizes=(Size(1024, 1024),)))
 
 
 def test_an_endless_answer_is_not_read_to_its_end(hosted, stand_in, generate):

@@ -235,6 +235,14 @@ def test_each_error_has_its_sentence_and_the_next_request_works(nim, stand_in, g
     generate(backend)
 
 
+def test_a_request_that_is_too_large_has_a_map_only_where_one_was_sent(nim, stand_in, generate, edge_map):
+    stand_in.replies.extend([Reply(413)] * 2)
+    with pytest.raises(GenerationFailed, match="the request too large. Shorten the prompt"):
+        generate(nim())
+    with pytest.raises(GenerationFailed, match="the map too large. .*choose a smaller size"):
+        generate(nim(), "canny", control=edge_map)
+
+
 def test_its_filter_withholds_images_too(nim, generate):
     with pytest.raises(ContentRefused, match="Your NIM withheld the image"):
         generate(nim(), prompt="__filter_black__")

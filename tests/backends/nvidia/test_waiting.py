@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from flux_demo.backends.nvidia import Hosted
+from flux_demo.backends.nvidia import Hosted, Nim
 from flux_demo.errors import Cancelled, Unreachable
 from flux_demo.modes import MODES
 from flux_demo.progress import Phase
@@ -152,7 +152,7 @@ def test_an_image_that_is_never_finished_ends_in_a_worded_error(hosted, stand_in
 def test_a_service_that_is_not_there_is_a_worded_error(stand_in, hosted, generate):
     backend = hosted()
     stand_in.__exit__()
-    with pytest.raises(Unreachable, match="cannot be reached"):
+    with pytest.raises(Unreachable, match="NVIDIA cannot be reached. Correct FLUX_DEMO_HOSTED_URL, or leave it unset"):
         generate(backend)
     with StandIn(stand_in.port) as stand_in.again:
         generate(backend)
@@ -198,3 +198,19 @@ def test_the_thread_of_a_dropped_backend_ends(stand_in, settings):
     del backend
     thread.join(5)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_proxy_that_is_in_the_way_is_named_and_not_shown(stand_in, settings, open_backend, generate, monkeypatch, refuses):
+    stand_in.answer = lambda request: Reply(403)
+    proxy = stand_in.origin if refuses else "http://127.0.0.1:9"
+    for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.replace("://", "://me:secret@"))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    hosted = open_backend(Hosted, replace(settings, backend="hosted", nvidia_api_key=GOOD_KEY))
+    with pytest.raises(Unreachable, match="cannot be reached through the proxy in HTTPS_PROXY") as caught:
+        generate(hosted)
+    assert "secret" not in str(caught.value) and "FLUX_DEMO_HOSTED_URL" not in str(caught.value)  # which nobody set
+    nim = open_backend(Nim, replace(settings, nim_url="http://gpu.invalid:8000"))
+    assert "FLUX_DEMO_NIM_URL through the proxy in HTTP_PROXY" in nim.refusal(MODES["text"]).reason

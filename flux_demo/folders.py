@@ -1,0 +1,54 @@
+"""Folders in which files are to be kept, whether they exist yet or not: why none can be, and how much room there is."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from flux_demo.texts import Text
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def problem(folder: Path) -> str | None:
+    """Why no file can be made in the folder, as a clause in the system's words; None if one can. Leaves nothing behind.
+
+    It tries: of a folder such as /proc/new the permissions say nothing, and its disk has no room to speak of.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)):
+            return None
+    except OSError as error:
+        return f"no file can be made there ({(error.strerror or 'the system does not say why').lower()})"
+    except ValueError:  # a NUL in the name
+        return "its name is not one that a folder can have"
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Free bytes on the disk where the folder is, or would be created; None if it cannot be, or the system does not say."""
+    try:
+        place = _existing(folder)
+        return shutil.disk_usage(place).free if place.is_dir() else None
+    except (OSError, ValueError):
+        return None
+
+
+def advice(error: OSError, otherwise: str, **values: Any) -> Text:
+    """What to do about a file that could not be written: a sentence. Space is freed only where it is what is missing."""
+    remedy = Text(otherwise, **values)
+    return Text("Free some space there. If you cannot: {remedy}", remedy=remedy) if error.errno in FULL else remedy
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above that exists. Raises OSError for a name that no disk takes."""
+    place = folder.absolute()
+    with suppress(FileNotFoundError, NotADirectoryError):
+        os.lstat(place)
+    while not os.path.lexists(place):
+        place = place.parent
+    return place

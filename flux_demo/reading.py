@@ -1,0 +1,41 @@
+"""Numbers and sizes as people type them: one reader for the page, its API, links, the command line, lists and grids.
+
+Only the digits 0 to 9 count, as in ``parse_seed`` and ``Size.parse``; ``int`` and ``float`` alone would read those of every script.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from flux_demo.errors import InvalidRequest
+from flux_demo.modes import MATCH, Mode
+from flux_demo.request import Size
+
+
+def parse_number(text: str) -> int | float:
+    """Any number, however large: the request decides whether it can be used. Raises ValueError."""
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    try:
+        return int(text)
+    except ValueError:
+        value = float(text)
+    if math.isnan(value):
+        raise ValueError(text)
+    return value
+
+
+def parse_size(text: Any, mode: Mode | None = None) -> Size | str | None:
+    """A size, "match", or None for an empty text, which is a size that was left out. Raises InvalidRequest.
+
+    With a ``mode``, "match" is refused where that has no photo.
+    """
+    if isinstance(text, Size):
+        return text
+    word = "" if text is None else str(text).strip()
+    if word == MATCH and mode and mode.control is None:
+        raise InvalidRequest(
+            f"The {mode.name} mode has no photo whose shape the size could match. Give the size as WIDTHxHEIGHT, or leave it out."
+        )
+    return word if word == MATCH else Size.parse(word) if word else None
