@@ -27,17 +27,16 @@ def launch_options() -> dict[str, Any]:
     """What ``page.launch`` needs besides an address. Raises FluxDemoError when a file of the page is missing."""
     _shipped(FRONTEND)
     from flux_demo.ui.blocks import served
-    from flux_demo.ui.languages import languages, style
+    from flux_demo.ui.languages import of_the_browser, style
     from flux_demo.ui.theme import theme
 
-    translated = languages()
     first_scripts = "\n".join(_shipped(ASSETS / name).read_text(encoding="utf-8") for name in ("opening.js", "words.js"))
     return {
         "theme": theme(),
-        "css": style(translated),
+        "css": style(),
         "css_paths": [_shipped(ASSETS / "style.css")],
         "js": _shipped(ASSETS / "page.js").read_text(encoding="utf-8"),
-        "i18n": translated,
+        "i18n": of_the_browser(),
         "footer_links": [],
         "run_history": False,  # else every input and picture is kept in the visitor's browser
         "ssr_mode": False,

@@ -1,19 +1,26 @@
-"""The page's HTML document: Gradio's, with our script before all of Gradio's, and with our own words where a link to the page is previewed."""
+"""The page's HTML document: Gradio's, with our script before all of Gradio's, and with our own words where a link to the page is previewed.
 
+It holds the texts of all languages and every component's properties, 600 KB, and no browser keeps it. Gradio compresses only what has a file's name.
+"""
+
+import gzip
 import re
 from html import escape
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 
 Message = dict[str, Any]
 
 DESCRIPTION = "Images from text, edges and depth: on your own GPU, from NVIDIA, or on any laptop."
+LEVEL = 4  # of gzip's 9: a fifth of the size in 5 ms; 9 takes 13 ms and saves another hundredth
 PREVIEWED = re.compile(rb'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>')  # Gradio's: its own name, and an image from another host
 
 
 class Document:
-    """ASGI middleware that puts ``script`` and our words first into the head of Gradio's document, and leaves everything else as it is."""
+    """ASGI middleware that puts ``script`` and our words first into the head of Gradio's document, compresses that where the browser
+    takes it, and leaves everything else as it is.
+    """
 
     def __init__(self, app: Any, title: str, script: str) -> None:
         self.app = app
@@ -33,6 +40,11 @@ class Document:
                 given = message.get("body", b"")
                 body = self._changed(given)
                 headers = MutableHeaders(scope=start)
+                if body is not given and not message.get("more_body") and "content-encoding" not in headers:
+                    headers.add_vary_header("Accept-Encoding")
+                    if "gzip" in Headers(scope=scope).get("accept-encoding", ""):
+                        headers["content-encoding"] = "gzip"
+                        body = gzip.compress(body, LEVEL, mtime=0)
                 if "content-length" in headers:
                     headers["content-length"] = str(int(headers["content-length"]) + len(body) - len(given))
                 await send(start)

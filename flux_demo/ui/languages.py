@@ -1,7 +1,8 @@
 """The page's texts in the visitor's language, as data: one file of `assets/languages` for each that Gradio's frontend knows, named so.
 
-The code has the English text, which is the key of its translations; `mark` lets the browser look each of them up, and shows the
-key itself where its language has none. What the program says in answer to an event is translated here, see said.py.
+The code has the English text, which is the key of its translations. Those under "browser" go along with every page: `mark` lets the browser
+look each of them up, and shows the key itself where its language has none. Those under "server" are what the program says in answer to an
+event, and are translated here, see said.py.
 """
 
 import json
@@ -14,6 +15,7 @@ from flux_demo.errors import FluxDemoError
 from flux_demo.settings import ASSETS
 
 FOLDER = ASSETS / "languages"
+PARTS = ("browser", "server")  # of a file, by who looks the texts up
 SHOWN = ("label", "info", "placeholder", "value")  # where texts stand; a value only on buttons, elsewhere it is the visitor's
 STYLED = {  # what the style sheet shows in place of a panel that is empty, and what a script asks
     "--no-map": "The map appears here",
@@ -49,14 +51,19 @@ NAMES = (  # of Gradio's parts, which it does not look up at all; words.js excha
 )
 
 
-def languages() -> gr.I18n:
-    """Every language there is a file for. Raises FluxDemoError for a file that is not an object of texts."""
-    return gr.I18n(**{path.stem: _with_gradios(_read(path)) for path in sorted(FOLDER.glob("*.json"))})
+def languages() -> dict[str, dict[str, str]]:
+    """All texts of every language there is a file for. Raises FluxDemoError for a file that is not as ``PARTS`` has it."""
+    return {language: words["browser"] | words["server"] for language, words in _files().items()}
+
+
+def of_the_browser() -> gr.I18n:
+    """The texts that the browser looks up. Raises FluxDemoError as ``languages`` does."""
+    return gr.I18n(**{language: _with_gradios(words["browser"]) for language, words in _files().items()})
 
 
 def mark(page: gr.Blocks) -> None:
     """Let the browser look up each text of the page that any language translates."""
-    known = {key for words in languages().translations.values() for key in words}
+    known = {key for words in of_the_browser().translations.values() for key in words}
     for block in page.blocks.values():
         for name in SHOWN:
             text = getattr(block, name, None)
@@ -64,10 +71,10 @@ def mark(page: gr.Blocks) -> None:
                 setattr(block, name, str(I18nData(text)))
 
 
-def style(translated: gr.I18n) -> str:
+def style() -> str:
     """The style sheet's own texts in every language."""
     rules = []
-    for language, words in translated.translations.items():
+    for language, words in languages().items():
         texts = "; ".join(f"{name}: {json.dumps(words[text], ensure_ascii=False)}" for name, text in STYLED.items() if text in words)
         rules.append(f":lang({language}) {{ {texts} }}")
     return "\n".join(rules)
@@ -77,11 +84,19 @@ def _with_gradios(words: dict[str, str]) -> dict[str, str]:
     return words | {name: words[text] for name, text in OF_GRADIO.items() if text in words}
 
 
-def _read(path: Path) -> dict[str, str]:
+def _files() -> dict[str, dict[str, dict[str, str]]]:
+    return {path.stem: _read(path) for path in sorted(FOLDER.glob("*.json"))}
+
+
+def _read(path: Path) -> dict[str, dict[str, str]]:
     try:
         words = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FluxDemoError(f"assets/languages/{path.name} cannot be read: {error}. Fix it, or delete it.") from error
-    if not isinstance(words, dict) or not all(isinstance(word, str) for word in words.values()):
-        raise FluxDemoError(f"assets/languages/{path.name} is not an object of texts, English to translated. Fix it, or delete it.")
+    parts = [words.get(part) for part in PARTS] if isinstance(words, dict) and len(words) == len(PARTS) else [None]
+    if not all(isinstance(part, dict) and all(isinstance(word, str) for word in part.values()) for part in parts):
+        raise FluxDemoError(
+            f"assets/languages/{path.name} does not have the objects {' and '.join(PARTS)}, each of texts, English to translated. "
+            "Fix it, or delete it."
+        )
     return words

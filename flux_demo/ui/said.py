@@ -71,4 +71,4 @@ def _words(language: str) -> dict[str, str]:
 
 @cache
 def _translations() -> dict[str, dict[str, str]]:
-    return languages().translations
+    return languages()

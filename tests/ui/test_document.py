@@ -25,6 +25,17 @@ def test_the_document_begins_with_our_words_and_our_script(address, accepted):
     assert answer.text[-20:].rstrip().endswith("</html>")
 
 
+def test_the_document_is_compressed_where_that_can_be_read(address):
+    with httpx.Client(base_url=address, trust_env=False, timeout=30) as web:
+        sizes = {}
+        for accepted in ("gzip, br", "identity"):
+            with web.stream("GET", "", headers={"accept-encoding": accepted}) as answer:
+                sizes[accepted] = len(b"".join(answer.iter_raw()))
+                assert sizes[accepted] == int(answer.headers["content-length"]) and "accept-encoding" in answer.headers["vary"].lower()
+                assert answer.headers.get("content-encoding") == ("gzip" if accepted != "identity" else None)
+    assert sizes["gzip, br"] < 0.3 * sizes["identity"]
+
+
 def answered(kind, *bodies):
     """What arrives of a document that comes in these parts."""
     sent = []
@@ -38,7 +49,7 @@ def answered(kind, *bodies):
     async def keep(message):
         sent.append(message)
 
-    finished(Document(app, "A & B", "first()")({"type": "http"}, None, keep))
+    finished(Document(app, "A & B", "first()")({"type": "http", "headers": []}, None, keep))
     start, *parts = sent
     return dict(start["headers"]), b"".join(part["body"] for part in parts)
 
