@@ -156,11 +156,11 @@ class Studio:
     def grid(self, mode: str, prompt: str | None, vary: Mapping[str, Any] | Iterable[str], photo: Any = None, **given: Any) -> Grid:
         """Check every cell of a grid; iterating it generates, or finds in the gallery, cell by cell.
 
-        ``vary``: one to three axes, ``{"guidance": [2.5, 3.5], "seed": "1..4"}``; ``given``: see ``experiments.grid.planned``.
+        ``vary``: one to three axes, ``{"guidance": [2.5, 3.5], "seed": "1..4"}``; ``given``: see ``experiments.grid.plan_grid``.
         """
-        from flux_demo.experiments.grid import planned
+        from flux_demo.experiments.grid import plan_grid
 
-        return planned(self, find_mode(mode), prompt, vary, photo, **given)
+        return plan_grid(self, find_mode(mode), prompt, vary, photo, **given)
 
     def batch(self, requests: Iterable[Any] | str | os.PathLike, **given: Any) -> Iterator[BatchLine]:
         """Generate a list, a file or dicts with a recipe's fields, and yield each line as it is done; see ``experiments.batch.run``."""

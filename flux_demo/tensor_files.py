@@ -113,7 +113,7 @@ def read_header(path: Path) -> TensorFile:
 
 @lru_cache(maxsize=64)
 def _read_header(state: FileState) -> TensorFile | str:
-    """The file's tensors, or why it is none of weights, as a clause; so that is found once too. Raises UnreadableFile if it cannot be opened."""
+    """The file's tensors, or a clause that says why it does not hold weights: that too is found only once. Raises UnreadableFile if it cannot be opened."""
     try:
         return _tensors(state.path, state.size)
     except OSError as error:

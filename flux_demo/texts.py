@@ -1,4 +1,4 @@
-"""Texts that are English everywhere but on the page, which says them in the visitor's language: ui/said.py."""
+"""Texts that are English everywhere but on the page, which says them in the visitor's language: ui/translation.py."""
 
 from collections.abc import Iterable
 from typing import Any

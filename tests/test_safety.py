@@ -76,8 +76,8 @@ class FilteredMini(Mini):
     notice = property(lambda self: self.rules.notice)
     shows_previews = property(lambda self: self.rules.shows_previews)
 
-    def judged(self, image):
-        return self.rules.judged(image)
+    def verdict(self, image):
+        return self.rules.verdict(image)
 
 
 def generate(settings, on_step=None):

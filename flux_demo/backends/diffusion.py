@@ -65,7 +65,7 @@ class Weights(Protocol):
     def model_name(self, mode: Mode) -> str | None:
         """The model that its files will say; None when they are not all here."""
 
-    def planned(self, mode: Mode, cache: ModelCache | None) -> str | None:
+    def plan_sentence(self, mode: Mode, cache: ModelCache | None) -> str | None:
         """How memory is used for the mode, in a sentence: in the cache that there is, if its model fits there, or as far as can be told before
         it is loaded.
         """
@@ -79,10 +79,10 @@ class Weights(Protocol):
     def loading_title(self, mode: Mode) -> str:
         """What is being loaded, within a sentence: a model's name, never a path."""
 
-    def judged(self, image: Image) -> str | None:
+    def verdict(self, image: Image) -> str | None:
         """What the content filter says of a finished image; None where none is needed. Raises ContentRefused when it is withheld."""
 
-    def ran_out(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
+    def out_of_memory(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
         """What to say after memory ran out; the next cache has a tighter plan."""
 
 
@@ -134,22 +134,22 @@ class Diffusion(Backend):
         return self._loading_text if loading is not None and not loading.done() else None
 
     def plan(self, mode: Mode) -> str | None:
-        return self._weights.planned(mode, self._cache)
+        return self._weights.plan_sentence(mode, self._cache)
 
     def warm_up(self, mode: Mode) -> None:
-        with self._models_to_myself(_ignore), self._device_errors_in_words():
+        with self._exclusive_models(_ignore), self._wording_device_errors():
             self._load(mode, _ignore)
 
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
         if self.on_cpu:
             background.use_processor()
-        with self._models_to_myself(on_status), self._device_errors_in_words():
+        with self._exclusive_models(on_status), self._wording_device_errors():
             self._load(find_mode(request.mode), on_status)
             return self._generate(request, on_step, on_status)
 
     def close(self) -> None:
         with self._models_lock:
-            self._let_go()
+            self._release()
 
     def _generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
         from flux_demo.engine.pipeline import generate
@@ -163,10 +163,10 @@ class Diffusion(Backend):
         with _preset(pipeline, request) as (preset, notes):
             image = generate(pipeline, request, shown, on_status)
         drawn = own_engine.drawn_image(image, request, pipeline, files.model, self._cache.plan, preset, notes)
-        return replace(drawn, safety=self._weights.judged(image))
+        return replace(drawn, safety=self._weights.verdict(image))
 
     @contextmanager
-    def _models_to_myself(self, on_status: OnStatus) -> Iterator[None]:
+    def _exclusive_models(self, on_status: OnStatus) -> Iterator[None]:
         """One user of the models at a time: a run may meet a warm-up. Whoever waits is told so, and can be stopped."""
         while not self._models_lock.acquire(timeout=background.HEARTBEAT_S):
             on_status(Status(Phase.LOADING, self.loading or "Waiting for the models"))
@@ -177,7 +177,7 @@ class Diffusion(Backend):
             self._models_lock.release()
 
     @contextmanager
-    def _device_errors_in_words(self) -> Iterator[None]:
+    def _wording_device_errors(self) -> Iterator[None]:
         """Let go of everything when memory ran out or the GPU failed, and say what to do."""
         try:
             yield
@@ -190,16 +190,16 @@ class Diffusion(Backend):
                 raise
             # The caller still holds the error, and its traceback every tensor of the calls that failed.
             traceback.clear_frames(error.__traceback__)
-        worded = self._weights.ran_out(self._cache, failure) if failure.ran_out else failure.kind(failure.sentence)
+        worded = self._weights.out_of_memory(self._cache, failure) if failure.ran_out else failure.kind(failure.sentence)
         with suppress(RuntimeError):  # a GPU that has failed refuses this too
-            self._let_go()
+            self._release()
         raise worded
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._loading = None
-        self._let_go_of_models()
+        self._release_models()
 
-    def _let_go_of_models(self) -> None:
+    def _release_models(self) -> None:
         from flux_demo.engine.allocators import free_memory
 
         self._cache = None
@@ -230,7 +230,7 @@ class Diffusion(Backend):
     def _read(self, mode: Mode) -> None:
         files = self._weights.files(mode, self._say)
         if self._cache is not None and not self._weights.suits(self._cache, files):
-            self._let_go_of_models()
+            self._release_models()
         if self._cache is None:
             self._cache = self._weights.model_cache(files)
         self._cache.load(files, self._say)

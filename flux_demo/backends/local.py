@@ -109,7 +109,7 @@ class Local:
             files = with_texts_files(files, self._settings)
         return files
 
-    def judged(self, image: Image) -> str:
+    def verdict(self, image: Image) -> str:
         installed = self._installed_filter()
         if installed is None and not self.shows_previews:  # the files were deleted after the page had started
             raise ContentRefused(f"The image is finished and not shown, because {NO_FILTER[0].lower()}{NO_FILTER[1:]}")
@@ -133,7 +133,7 @@ class Local:
         found = self._models.find(mode)
         return None if isinstance(found, Refusal) else found.model
 
-    def planned(self, mode: Mode, cache: ModelCache | None) -> str | None:
+    def plan_sentence(self, mode: Mode, cache: ModelCache | None) -> str | None:
         files = self._models.find(mode)
         try:
             if cache and (isinstance(files, Refusal) or self.suits(cache, files)):
@@ -175,7 +175,7 @@ class Local:
             raise OutOfMemory(_why_none(machine, sizes_of(files)))
         return ModelCache(gpu_plan, torch.device("cuda", index), torch.bfloat16, FLUX_TOKENS, self._pinning)
 
-    def ran_out(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
+    def out_of_memory(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
         """Remember the plan that was too roomy, and say what the next run does."""
         of = "main memory" if failure.ran_out == MAIN_MEMORY else "GPU's memory"
         if self.on_cpu:

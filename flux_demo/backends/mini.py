@@ -57,7 +57,7 @@ class Mini:
     def model_name(self, mode: Mode) -> str:
         return mini_files(mode, self._folder).model
 
-    def planned(self, mode: Mode, cache: ModelCache | None) -> str:
+    def plan_sentence(self, mode: Mode, cache: ModelCache | None) -> str:
         return CPU_PLAN.sentence
 
     def suits(self, cache: ModelCache, files: ModelFiles) -> bool:
@@ -73,8 +73,8 @@ class Mini:
     def loading_title(self, mode: Mode) -> str:
         return "the mini"
 
-    def judged(self, image: Image) -> None:
+    def verdict(self, image: Image) -> None:
         """Nothing to filter: the mini generates simple scenes of solids."""
 
-    def ran_out(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
+    def out_of_memory(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
         return OutOfMemory("The main memory ran out. Close other programs or choose a smaller size, and try again.")

@@ -187,7 +187,7 @@ class ZeroGpu(Backend):
 
         events = background.follow(work, "zero")
         drawn = background.run_out(events, tell)
-        return replace(drawn, safety=self._weights.judged(drawn.image))
+        return replace(drawn, safety=self._weights.verdict(drawn.image))
 
     def _ask(self, request: GenerationRequest, report: background.Reporter[Status | Step]) -> DrawnImage:
         """Call the GPU and report what it says; once nobody follows any more, it ends at its next step."""

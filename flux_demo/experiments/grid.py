@@ -237,7 +237,7 @@ def _opened(asked: Asked, photo: Any) -> Image | None:
     return open_photo(Path(photo) if isinstance(photo, str) else photo)
 
 
-def planned(
+def plan_grid(
     studio: Studio,
     mode: Mode,
     prompt: str | None,

@@ -20,8 +20,8 @@ from flux_demo.ui.document import Document
 from flux_demo.ui.files import AsSent, received
 from flux_demo.ui.guard import Guard
 from flux_demo.ui.hosts import Hosts
-from flux_demo.ui.said import language_of
 from flux_demo.ui.sessions import LeanSessions
+from flux_demo.ui.translation import language_of
 from flux_demo.ui.visitors import Caller, Listeners, client_of, current, token_of
 
 MAX_TEXT = 20_000  # characters of one string; a prompt may have 10,000

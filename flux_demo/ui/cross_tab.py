@@ -21,9 +21,9 @@ from flux_demo.ui.generate import BUSY, SHOWN_BY_A_RUN, ended
 from flux_demo.ui.history import Entry, actions, displayed_names
 from flux_demo.ui.history_events import bind_history
 from flux_demo.ui.restore import across, from_other_program, opened
-from flux_demo.ui.said import in_language, language, spoken
 from flux_demo.ui.services import Services
 from flux_demo.ui.tab_state import tab_state, takes_photos
+from flux_demo.ui.translation import in_language, language, spoken
 from flux_demo.ui.workshop import VIEWED
 
 FORM = ("prompt", "seed", "steps", "guidance", "size", "preset", "sample", "fit", "as_map", "photo")

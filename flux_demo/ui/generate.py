@@ -22,10 +22,10 @@ from flux_demo.ui.number_fields import check_not_empty
 from flux_demo.ui.partial import forget, partial_before, partial_entry, remember
 from flux_demo.ui.preview import drawn_from, map_to_follow
 from flux_demo.ui.run import MOST_AT_ONCE, Run, StillRunning
-from flux_demo.ui.said import DONE, STOPPED_AT, STOPPED_AT_OF_SEVERAL, said
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.strip import strip_shown
+from flux_demo.ui.translation import DONE, STOPPED_AT, STOPPED_AT_OF_SEVERAL, translate
 from flux_demo.ui.visitor_store import is_key
 from flux_demo.ui.workshop import MAP
 
@@ -261,11 +261,11 @@ def _end_of(services: Services, visitor: str, run: Run, last: Entry | None, know
     if (step := run.stopped_at) is None or step.preview is None:
         return IDLE | back | {"status": html.says("Stopped.")}
     if len(run.requests) == 1:
-        status = html.says(said(STOPPED_AT, done=step.done, of=step.of))
+        status = html.says(translate(STOPPED_AT, done=step.done, of=step.of))
     else:
         title = f" ({MODES[run.request.mode].title})" if run.request.mode != run.tab else ""  # of a comparison
         images = f"{len(run.requests)}{title}"
-        status = html.says(said(STOPPED_AT_OF_SEVERAL, done=step.done, of=step.of, number=len(run.images) + 1, images=images))
+        status = html.says(translate(STOPPED_AT_OF_SEVERAL, done=step.done, of=step.of, number=len(run.images) + 1, images=images))
     partial = partial_entry(services.studio, run, step, run.maps.get(run.request.mode))
     remember(services.album.visitors, visitor, run.tab, partial)
     return IDLE | _displayed(run, partial, known) | {"status": status}

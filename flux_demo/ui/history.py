@@ -19,7 +19,7 @@ from flux_demo.progress import Step
 from flux_demo.recipe import Recipe
 from flux_demo.ui import html
 from flux_demo.ui.files import AsSent, DrawnFrom, ShownMap, address, new_file, publish_kept, received, still_kept, unpublish
-from flux_demo.ui.said import IMAGE_OF, PREVIEW, said
+from flux_demo.ui.translation import IMAGE_OF, PREVIEW, translate
 from flux_demo.ui.visitor_store import Kept, VisitorStore
 
 NOT_LISTED = (
@@ -205,7 +205,7 @@ def nothing_displayed() -> dict[str, Any]:
 
 def picture_of(entry: Entry | None) -> dict[str, Any]:
     """The image alone; an empty panel without one, or when it was deleted in another window."""
-    alt_text = said(IMAGE_OF, prompt=entry.recipe.prompt[:300]) if entry else said("The image")
+    alt_text = translate(IMAGE_OF, prompt=entry.recipe.prompt[:300]) if entry else translate("The image")
     return gr.update(value=still_kept(entry.path) if entry else None, alt_text=alt_text, elem_classes=PANEL)
 
 
@@ -220,7 +220,7 @@ def preview_of(step: Step) -> dict[str, Any]:
         step.preview.save(path, format="PNG", compress_level=1)
     except OSError:
         return gr.skip()
-    return gr.update(value=str(path), alt_text=said(PREVIEW), elem_classes=[*PANEL, "previewing"])
+    return gr.update(value=str(path), alt_text=translate(PREVIEW), elem_classes=[*PANEL, "previewing"])
 
 
 def history_shown(history: list[Entry]) -> dict[str, Any]:

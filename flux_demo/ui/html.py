@@ -20,7 +20,19 @@ from flux_demo.modes import MODES, Mode
 from flux_demo.recipe import PAINTED, Recipe
 from flux_demo.request import Size
 from flux_demo.texts import Text, listed
-from flux_demo.ui.said import FETCHED, LEFT, MORE_UNKNOWN_WORDS, ONE_STEP, PARTIAL, SEED, STEP, STEP_OF_SEVERAL, STEPS, UNKNOWN_WORDS, said
+from flux_demo.ui.translation import (
+    FETCHED,
+    LEFT,
+    MORE_UNKNOWN_WORDS,
+    ONE_STEP,
+    PARTIAL,
+    SEED,
+    STEP,
+    STEP_OF_SEVERAL,
+    STEPS,
+    UNKNOWN_WORDS,
+    translate,
+)
 
 RECENT = 20  # prompts to go back to
 LICENSE_PAGE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md"
@@ -47,17 +59,17 @@ def sentence(error: BaseException) -> str:
     may hold a path or a key.
     """
     if isinstance(error, FluxDemoError):
-        return said(error.text)
+        return translate(error.text)
     if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return said(FULL, why=os.strerror(error.errno).lower(), advice=folders.advice(error, OTHER_FOLDERS))
+        return translate(FULL, why=os.strerror(error.errno).lower(), advice=folders.advice(error, OTHER_FOLDERS))
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     log.error("%s at %s", type(error).__name__, " > ".join(f"{Path(frame.filename).stem}:{frame.lineno}" for frame in frames))
-    return said(BUG)
+    return translate(BUG)
 
 
 def says(text: str, kind: str = "quiet") -> str:
     """One line of the status, in the caller's language; ``kind`` is quiet, busy or problem."""
-    return f'<p class="say {kind}">{escape(said(text))}</p>' if text else '<p class="say"></p>'
+    return f'<p class="say {kind}">{escape(translate(text))}</p>' if text else '<p class="say"></p>'
 
 
 def script_says(text: str, kind: str = "quiet") -> str:
@@ -79,11 +91,11 @@ def map_note(texts: Mapping[str, str], sha256: str, painted_on: str, keeps: Sequ
 def step_of(done: int, of: int, seconds_left: float | None = None, number: int = 1, images: int = 1) -> str:
     """A step count with its bar and the time that is left, for all images. The browser reads the numbers for the title of its tab."""
     share = 100 * done / max(of, 1)
-    line = said(STEP_OF_SEVERAL if images > 1 else STEP, done=done, of=of, number=number, images=images)
+    line = translate(STEP_OF_SEVERAL if images > 1 else STEP, done=done, of=of, number=number, images=images)
     if seconds_left is not None and done < of:
-        line = said(LEFT, step=line, time=_duration(seconds_left * (1 + (images - number) * of / (of - done))))
+        line = translate(LEFT, step=line, time=_duration(seconds_left * (1 + (images - number) * of / (of - done))))
     return (
-        f'<p class="say busy step">{escape(line)}</p><div class="bar" role="progressbar" aria-label="{escape(said("Steps"))}" aria-valuemin="0" '
+        f'<p class="say busy step">{escape(line)}</p><div class="bar" role="progressbar" aria-label="{escape(translate("Steps"))}" aria-valuemin="0" '
         f'aria-valuemax="{of}" aria-valuenow="{done}"><div style="width:{share:.1f}%"></div></div>'
     )
 
@@ -91,9 +103,9 @@ def step_of(done: int, of: int, seconds_left: float | None = None, number: int =
 def byte_of(done: int, total: int) -> str:
     """A byte count with its bar."""
     share = 100 * done / max(total, 1)
-    line = said(FETCHED, done=f"{done / 1e9:.2f}", total=f"{total / 1e9:.2f}")
+    line = translate(FETCHED, done=f"{done / 1e9:.2f}", total=f"{total / 1e9:.2f}")
     return (
-        f'<p class="say busy">{escape(line)}</p><div class="bar" role="progressbar" aria-label="{escape(said("Download"))}" '
+        f'<p class="say busy">{escape(line)}</p><div class="bar" role="progressbar" aria-label="{escape(translate("Download"))}" '
         f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}"><div style="width:{share:.1f}%"></div></div>'
     )
 
@@ -101,20 +113,20 @@ def byte_of(done: int, total: int) -> str:
 def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None = None) -> str:
     """One line saying what draws and what is being loaded there, with the reasons folded below it."""
     if route is None:
-        return f'<p class="where">{escape(said(STILL_PREVIEWED)) if mode.control else ""}</p>'
-    now = f' <em role="status">· {escape(said(loading))}</em>' if loading else ""
-    reasons = f"<p>{escape(said(reason))}</p>" if not route.passed_over else f"<dl>{''.join(map(_reason, route.passed_over))}</dl>"
+        return f'<p class="where">{escape(translate(STILL_PREVIEWED)) if mode.control else ""}</p>'
+    now = f' <em role="status">· {escape(translate(loading))}</em>' if loading else ""
+    reasons = f"<p>{escape(translate(reason))}</p>" if not route.passed_over else f"<dl>{''.join(map(_reason, route.passed_over))}</dl>"
     if route.backend.name == "mini":
         return f'<details class="where"><summary>{I18nData(ON_THE_MINI)}{now}</summary>{reasons}</details>'
     if plan := route.backend.plan(mode):
-        reasons += f"<p>{escape(said(plan))}</p>"
-    terms = f'<p class="where">{escape(said(route.backend.notice))}</p>' if route.backend.notice else ""
+        reasons += f"<p>{escape(translate(plan))}</p>"
+    terms = f'<p class="where">{escape(translate(route.backend.notice))}</p>' if route.backend.notice else ""
     if not route.dials.can_stop:
-        terms += f'<p class="where">{escape(said(CANNOT_STOP))}</p>'
+        terms += f'<p class="where">{escape(translate(CANNOT_STOP))}</p>'
     if not route.runs_mini(mode):
         page = LICENSE_PAGE.replace("FLUX.1-dev", mode.repo.rpartition("/")[2])
         link = f'<a href="{page}" target="_blank" rel="noopener noreferrer">FLUX.1 [dev] Non-Commercial License</a>'
-        terms += f'<p class="where">{escape(said(LICENSED)).replace("{license}", link)}</p>'
+        terms += f'<p class="where">{escape(translate(LICENSED)).replace("{license}", link)}</p>'
     return f'<details class="where"><summary>{I18nData(runs_on(route.backend.title))}{now}</summary>{reasons}</details>{terms}'
 
 
@@ -126,8 +138,8 @@ def runs_on(title: str) -> str:
 def refusal(passed: Sequence[PassedOver]) -> str:
     """Why a mode cannot run, in place of the run button."""
     if len(passed) == 1:
-        return f'<p class="refusal">{_marked(said(passed[0].refusal.reason))}</p>'
-    return f'<div class="refusal"><p>{escape(said(NOTHING_RUNS))}</p><dl>{"".join(map(_reason, passed))}</dl></div>'
+        return f'<p class="refusal">{_marked(translate(passed[0].refusal.reason))}</p>'
+    return f'<div class="refusal"><p>{escape(translate(NOTHING_RUNS))}</p><dl>{"".join(map(_reason, passed))}</dl></div>'
 
 
 def presets(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -137,7 +149,7 @@ def presets(names: Sequence[str]) -> list[tuple[str, str]]:
 
 def sample_note(count: int) -> str:
     """Why only the service's own sample images can be chosen."""
-    return f'<p class="explains">{escape(said(SAMPLES_ONLY, count=count))}</p>'
+    return f'<p class="explains">{escape(translate(SAMPLES_ONLY, count=count))}</p>'
 
 
 def heading(text: str) -> str:
@@ -152,7 +164,7 @@ def explanation(text: str) -> str:
 
 def image_head(note: str = "", during_a_run: bool = False) -> str:
     """The heading over the image, with a note when it is not of what the form says now; ``during_a_run`` it is not that of the run."""
-    small = f" <small{' class=during' if during_a_run else ''}>{escape(said(note))}</small>" if note else ""
+    small = f" <small{' class=during' if during_a_run else ''}>{escape(translate(note))}</small>" if note else ""
     return f"<h2>{I18nData('Image')}{small}</h2>"
 
 
@@ -160,15 +172,15 @@ def caption(recipe: Recipe, title: str) -> str:
     """The line under an image."""
     size = Size(recipe.width, recipe.height)
     facts = (
-        said(PARTIAL, done=recipe.stopped_at, of=recipe.steps or "?") if recipe.stopped_at is not None else "",
-        said(SEED, seed=recipe.seed) if recipe.seed is not None else "",
+        translate(PARTIAL, done=recipe.stopped_at, of=recipe.steps or "?") if recipe.stopped_at is not None else "",
+        translate(SEED, seed=recipe.seed) if recipe.seed is not None else "",
         f"{recipe.seconds:.1f} s" if recipe.stopped_at is None else "",
         spoken(size),
-        said(ONE_STEP if recipe.steps == 1 else STEPS, steps=recipe.steps)
+        translate(ONE_STEP if recipe.steps == 1 else STEPS, steps=recipe.steps)
         if recipe.steps is not None and recipe.stopped_at is None
         else "",
-        said(title),
-        said(recipe.safety or ""),
+        translate(title),
+        translate(recipe.safety or ""),
     )
     return f'<p class="caption">{" · ".join(escape(fact) for fact in facts if fact)}</p>'
 
@@ -209,27 +221,27 @@ def unknown_words(prompt: str) -> str:
     if not (words := unknown(prompt)):
         return ""
     named = listed(Text("“{word}”", word=word[:30]) for word in words[:3])
-    line = said(MORE_UNKNOWN_WORDS if len(words) > 3 else UNKNOWN_WORDS, words=named)
+    line = translate(MORE_UNKNOWN_WORDS if len(words) > 3 else UNKNOWN_WORDS, words=named)
     return (
-        f'<details class="say hint"><summary>{escape(line)} <span>{escape(said("What it knows"))}</span></summary>'
-        f"<p>{escape(said(what_it_knows()))}</p></details>"
+        f'<details class="say hint"><summary>{escape(line)} <span>{escape(translate("What it knows"))}</span></summary>'
+        f"<p>{escape(translate(what_it_knows()))}</p></details>"
     )
 
 
 def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
     rows = [
-        (said("Prompt"), recipe.prompt),
-        (said("Model"), recipe.model),
-        (said("Guidance"), "" if recipe.guidance is None else f"{recipe.guidance:g}"),
-        (said("Preset"), recipe.preset or ""),
-        (said("Plan"), said(recipe.plan or "")),
-        (said("Safety"), said(recipe.safety or "")),
-        (said("Created"), recipe.created.replace("T", " ").replace("+00:00", " UTC")),
+        (translate("Prompt"), recipe.prompt),
+        (translate("Model"), recipe.model),
+        (translate("Guidance"), "" if recipe.guidance is None else f"{recipe.guidance:g}"),
+        (translate("Preset"), recipe.preset or ""),
+        (translate("Plan"), translate(recipe.plan or "")),
+        (translate("Safety"), translate(recipe.safety or "")),
+        (translate("Created"), recipe.created.replace("T", " ").replace("+00:00", " UTC")),
     ]
     if recipe.control:
         options = [_spoken_option(recipe.mode, name, value) for name, value in recipe.control.options.items()]
-        facts = [*options, said((recipe.control.fit or "").capitalize()), recipe.control.estimator]
-        rows.append((said("Map"), said(listed(facts)) or said("given as it is")))
+        facts = [*options, translate((recipe.control.fit or "").capitalize()), recipe.control.estimator]
+        rows.append((translate("Map"), translate(listed(facts)) or translate("given as it is")))
     return [(name, value) for name, value in rows if value]
 
 
@@ -237,14 +249,14 @@ def _spoken_option(mode: str, name: str, value: Any) -> str:
     """What a map was drawn with, by the field's label; of a switch that is off, nothing."""
     control = MODES[mode].control if mode in MODES else None
     labels = {option.name: option.label for option in control.options} if control else {}
-    label = said("painted by hand" if name == PAINTED else labels.get(name, name))
+    label = translate("painted by hand" if name == PAINTED else labels.get(name, name))
     if isinstance(value, bool):
         return label if value else ""
     return f"{label} {value}"
 
 
 def _reason(passed: PassedOver) -> str:
-    return f"<dt>{escape(said(passed.title))}</dt><dd>{_marked(said(passed.refusal.reason))}</dd>"
+    return f"<dt>{escape(translate(passed.title))}</dt><dd>{_marked(translate(passed.refusal.reason))}</dd>"
 
 
 def _marked(text: str) -> str:

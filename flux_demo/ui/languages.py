@@ -2,7 +2,7 @@
 
 The code has the English text, which is the key of its translations. Those under "browser" go along with every page: `mark` lets the browser
 look each of them up, and shows the key itself where its language has none. Those under "server" are what the program says in answer to an
-event, and are translated here, see said.py.
+event, and are translated here, see translation.py.
 """
 
 import json

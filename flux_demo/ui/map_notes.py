@@ -9,7 +9,7 @@ from flux_demo.request import ControlMap
 from flux_demo.texts import sentences
 from flux_demo.ui import html
 from flux_demo.ui.files import Look
-from flux_demo.ui.said import said
+from flux_demo.ui.translation import translate
 
 NEARLY_NONE, NEARLY_ALL = 0.005, 0.4  # shares of pixels of which a map says little
 DARK = 24  # of 255: greys up to here look black
@@ -39,14 +39,14 @@ def described(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: L
     """Size, how the photo was fitted, what estimated the depth, and whether the photo looks like a map already."""
     ratio = facts.width / facts.height
     how, values = shape_note(ratio, control.size.width / control.size.height, fit)
-    parts = [said(SIZE_AND_FIT, size=html.spoken(control.size), fit=said(how, **values))]
+    parts = [translate(SIZE_AND_FIT, size=html.spoken(control.size), fit=translate(how, **values))]
     if facts.several:
-        parts.append(said(FIRST_OF_SEVERAL))
+        parts.append(translate(FIRST_OF_SEVERAL))
     if control.estimator:
         by_mini = control.estimator == "mini"
-        parts.append(said(BY_MINI) if by_mini else said(ESTIMATED_BY, estimator=control.estimator))
+        parts.append(translate(BY_MINI) if by_mini else translate(ESTIMATED_BY, estimator=control.estimator))
     if control.is_empty:
-        parts.append(said(EMPTY))
+        parts.append(translate(EMPTY))
     if as_map:
         parts += _unlike(facts, control)
     elif control.is_empty:
@@ -54,28 +54,28 @@ def described(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: L
     elif control.kind == "canny":
         parts.append(_edge_note(control))
     elif _share_above(control, DARK) < NEARLY_NONE:
-        parts.append(said(BLACK_INVERTED if control.options.get("invert") else BLACK))
+        parts.append(translate(BLACK_INVERTED if control.options.get("invert") else BLACK))
     if look:
-        parts.append(said(LOOKS_INVERTED if look == "inverted" else LOOKS_LIKE_A_MAP))
+        parts.append(translate(LOOKS_INVERTED if look == "inverted" else LOOKS_LIKE_A_MAP))
     if facts.carries_recipe:
-        parts.append(said(GENERATED_HERE))
-    return said(sentences(*parts))
+        parts.append(translate(GENERATED_HERE))
+    return translate(sentences(*parts))
 
 
 def _edge_note(control: ControlMap) -> str:
     """The per cent of edge pixels, and what to do when the map is nearly empty or nearly full."""
     share = _share_above(control, 0)
-    counted = said(EDGE_PIXELS, share=f"{share:.1%}")
+    counted = translate(EDGE_PIXELS, share=f"{share:.1%}")
     if share < NEARLY_NONE:
-        return said(sentences(counted, said(NO_EDGES)))
-    return said(sentences(counted, said(ALL_EDGES))) if share > NEARLY_ALL else counted
+        return translate(sentences(counted, translate(NO_EDGES)))
+    return translate(sentences(counted, translate(ALL_EDGES))) if share > NEARLY_ALL else counted
 
 
 def _unlike(facts: Facts, control: ControlMap) -> list[str]:
     """A word about a ready-made map that does not look like one. It is followed all the same."""
     if control.kind == "canny":
-        return [] if facts.looks_like == "canny" else [said(UNLIKE_EDGES)]
-    return [] if _is_grey(control) else [said(UNLIKE_DEPTH)]
+        return [] if facts.looks_like == "canny" else [translate(UNLIKE_EDGES)]
+    return [] if _is_grey(control) else [translate(UNLIKE_DEPTH)]
 
 
 def _is_grey(control: ControlMap) -> bool:

@@ -23,13 +23,13 @@ from flux_demo.ui.partial import remember_unwatched
 from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers, photo_map
 from flux_demo.ui.prompt_meter import measure
 from flux_demo.ui.run import MAX_RUNS, Run, Runs
-from flux_demo.ui.said import REUSES_SEED, TAKES_RANDOM_SEED, said
 from flux_demo.ui.services import Services
 from flux_demo.ui.session import bind_session
 from flux_demo.ui.size_field import bind_size
 from flux_demo.ui.strokes import CHANGED_BY_A_STROKE, PAINT_IS_IN_MAP_JS, stroke_handler, view_handler
 from flux_demo.ui.tab import build_tab
 from flux_demo.ui.tab_state import find_route
+from flux_demo.ui.translation import REUSES_SEED, TAKES_RANDOM_SEED, translate
 from flux_demo.ui.turns import Turns
 from flux_demo.ui.visitor_store import VisitorStore
 from flux_demo.ui.workshop import VIEWED
@@ -212,7 +212,7 @@ def _hint(studio: Studio, mode: Mode) -> Any:
 
 def _reuse_seed(*, last: Entry | None) -> dict[str, Any]:
     seed = str(last.recipe.seed) if last and last.recipe.seed is not None else ""
-    return {"seed": seed, "status": html.says(said(REUSES_SEED, seed=seed) if seed else "")}
+    return {"seed": seed, "status": html.says(translate(REUSES_SEED, seed=seed) if seed else "")}
 
 
 def _random_seed() -> dict[str, Any]:

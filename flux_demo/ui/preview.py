@@ -23,10 +23,10 @@ from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, re
 from flux_demo.ui.map_notes import Facts, described
 from flux_demo.ui.number_fields import check_not_empty
 from flux_demo.ui.painted import KEPT, keep_paint, painted_before
-from flux_demo.ui.said import said
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import map_note, takes_photos
+from flux_demo.ui.translation import translate
 from flux_demo.ui.visitors import current
 from flux_demo.ui.workshop import MAP, PAINT, in_sight, note_under, problem_under, seen, with_paint
 
@@ -251,7 +251,7 @@ def wanting(wanted: str | None) -> str:
 
 
 def _compared(shown: ShownMap, wanted: str | None) -> str:
-    return said(SAME_MAP if shown.sha256 == wanted else ANOTHER_MAP) if wanted else ""
+    return translate(SAME_MAP if shown.sha256 == wanted else ANOTHER_MAP) if wanted else ""
 
 
 @lru_cache(maxsize=256)

@@ -8,8 +8,8 @@ from flux_demo.model_files import FLUX_TOKENS, MINI, MINI_TOKENS, SHARED
 from flux_demo.modes import MODES, Mode
 from flux_demo.prompts import is_blank
 from flux_demo.studio import Studio
-from flux_demo.ui.said import IGNORED, ONE_IGNORED, TOKENS, said
 from flux_demo.ui.tab_state import find_route
+from flux_demo.ui.translation import IGNORED, ONE_IGNORED, TOKENS, translate
 
 CUT_SHOWN = 60  # characters of the part that is not read
 
@@ -26,12 +26,12 @@ def measure(studio: Studio, mode: Mode, prompt: str) -> str:
         return ""
     ends, tokens = counted
     if tokens <= reads:
-        return said(TOKENS, tokens=tokens, reads=reads)
+        return translate(TOKENS, tokens=tokens, reads=reads)
     cut = prompt[ends[reads - 2] :].strip()  # the last place is the end token's
     shown = cut if len(cut) <= CUT_SHOWN else cut[: CUT_SHOWN - 1] + "…"
     if tokens - reads == 1:
-        return said(ONE_IGNORED, reads=reads, cut=shown)
-    return said(IGNORED, reads=reads, ignored=tokens - reads, cut=shown)
+        return translate(ONE_IGNORED, reads=reads, cut=shown)
+    return translate(IGNORED, reads=reads, ignored=tokens - reads, cut=shown)
 
 
 @lru_cache(maxsize=64)

@@ -20,8 +20,8 @@ from flux_demo.ui.files import publish, received, still_kept
 from flux_demo.ui.filling import usable
 from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.preview import draw, drawn_from, note_of, wanting
-from flux_demo.ui.said import said
 from flux_demo.ui.tab_state import find_route, takes_photos
+from flux_demo.ui.translation import translate
 from flux_demo.ui.workshop import MAP, note_under, seen
 
 RESTORED = "Settings restored."
@@ -82,7 +82,7 @@ def _map_of(studio: Studio, mode: Mode, entry: Entry, history: Sequence[Entry], 
     wanted = None if painted else control.sha256  # no photo gives a painted map again, so none is compared with it
     with suppress(FluxDemoError):
         shown = draw(studio, mode, drawn_from(mode, photo, size, fit, as_map, options))
-        note = note_under(shown, said(PAINT_IS_GONE)) if painted else note_of(shown, wanted)
+        note = note_under(shown, translate(PAINT_IS_GONE)) if painted else note_of(shown, wanted)
         return form | seen(MAP, shown) | {"shown": shown, "wanted": wanted, "map_note": note}
     note = html.says(PAINTING_IS_GONE) if painted else wanting(wanted)
     return form | seen(MAP, None) | {"photo": None, "shown": None, "wanted": wanted, "map_note": note}

@@ -21,7 +21,7 @@ from flux_demo.texts import sentences
 from flux_demo.ui import html
 from flux_demo.ui.events import Form
 from flux_demo.ui.files import ShownMap, keep_map, new_file, received, still_kept
-from flux_demo.ui.said import said
+from flux_demo.ui.translation import translate
 
 MAP, OVER, COLOUR, PAINT = "map", "over", "colour", "paint"
 TITLES = {MAP: "Map", OVER: "On photo", COLOUR: "Colour", PAINT: "Paint"}
@@ -132,7 +132,7 @@ def with_paint(shown: ShownMap, painter: Any, painting: str | None) -> ShownMap:
     if painted.sha256 == under.sha256:  # all of it is undone
         return under
     return replace(
-        keep_map(painted, shown.drawn_from, said(SAID_OF_PAINT)),
+        keep_map(painted, shown.drawn_from, translate(SAID_OF_PAINT)),
         keeps=shown.keeps,
         painted_on=replace(under, painted_on=None, edited_before=()),
     )
@@ -167,9 +167,9 @@ def to_paint(shown: ShownMap) -> dict[str, Any]:
 
 def note_under(shown: ShownMap, more: str = "") -> str:
     """The line under a map in each view."""
-    texts = {"any": said(sentences(shown.note, more)), PAINT: said(ABOUT_PAINT)}
+    texts = {"any": translate(sentences(shown.note, more)), PAINT: translate(ABOUT_PAINT)}
     if shown.drawn_from.photo is None:
-        texts[OVER] = said(NOTHING_BELOW)
+        texts[OVER] = translate(NOTHING_BELOW)
     return _note(shown, texts)
 
 
@@ -177,7 +177,7 @@ def problem_under(shown: ShownMap | None, text: str) -> str:
     """What went wrong, below the map that stays."""
     if shown is None:
         return html.says(text, "problem")
-    return _note(shown, {"any": said(text)}, "problem")
+    return _note(shown, {"any": translate(text)}, "problem")
 
 
 def _note(shown: ShownMap, texts: Mapping[str, str], kind: str = "quiet") -> str:

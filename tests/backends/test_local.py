@@ -46,33 +46,33 @@ def test_a_gpu_that_ran_out_of_memory_is_offered_the_next_tighter_plan(settings)
     tighter = memory.plan(23 * GIB, 64 * GIB, below=roomy)
     tightest = memory.plan(0 + 4 * GIB, 64 * GIB)
     assert (roomy.name, tighter.name, tightest.kept) == ("body", "streamed", 0)
-    assert tighter.sentence in str(weights.ran_out(SimpleNamespace(plan=roomy), GPU_FULL))
-    assert "no plan uses less" in str(weights.ran_out(SimpleNamespace(plan=tightest), GPU_FULL))
+    assert tighter.sentence in str(weights.out_of_memory(SimpleNamespace(plan=roomy), GPU_FULL))
+    assert "no plan uses less" in str(weights.out_of_memory(SimpleNamespace(plan=tightest), GPU_FULL))
 
 
 def test_the_tighter_plan_that_is_offered_is_one_that_main_memory_allows(settings):
     weights = Local(settings, Machine(BIG.card, cuda_torch=True, memory_bytes=16 * GIB))
     model_cache = SimpleNamespace(plan=memory.plan(23 * GIB, 16 * GIB))
-    assert "47% of the model stays on the GPU" in str(weights.ran_out(model_cache, GPU_FULL))  # main memory cannot hold the whole
-    assert "47% of the model stays on the GPU" in weights.planned(MODES["text"], None)
+    assert "47% of the model stays on the GPU" in str(weights.out_of_memory(model_cache, GPU_FULL))  # main memory cannot hold the whole
+    assert "47% of the model stays on the GPU" in weights.plan_sentence(MODES["text"], None)
 
 
 def test_each_mode_has_the_plan_of_its_own_files(folder, tmp_path):
     weights = Local(Settings(models={"text": str(split(folder, tmp_path / "flux", "text"))}), card(total_bytes=12 * GIB))
-    small, large = (weights.planned(MODES[mode], None) for mode in ("text", "canny"))
+    small, large = (weights.plan_sentence(MODES[mode], None) for mode in ("text", "canny"))
     assert small.startswith("All three modes") and large.startswith("32% of the model stays")
     loaded = SimpleNamespace(plan=weights._plan(weights._machine, memory.FLUX))
-    assert weights.planned(MODES["text"], loaded) == loaded.plan.sentence  # where it is loaded already
+    assert weights.plan_sentence(MODES["text"], loaded) == loaded.plan.sentence  # where it is loaded already
 
 
 def test_a_damaged_file_has_no_plan_and_takes_no_other_modes(folder, tmp_path):
     flux = split(folder, tmp_path / "flux", "text")
     weights = Local(Settings(models={"text": str(flux), "canny": str(split(folder, tmp_path / "canny", "canny"))}), BIG)
-    whole = weights.planned(MODES["canny"], None)
+    whole = weights.plan_sentence(MODES["canny"], None)
     shard = flux / "transformer" / "diffusion_pytorch_model.safetensors"
     shard.write_bytes(shard.read_bytes()[:-100])
-    assert weights.planned(MODES["text"], None) is None and weights.refusal(MODES["text"]) is not None
-    assert weights.planned(MODES["canny"], None) == whole is not None
+    assert weights.plan_sentence(MODES["text"], None) is None and weights.refusal(MODES["text"]) is not None
+    assert weights.plan_sentence(MODES["canny"], None) == whole is not None
 
 
 def test_a_plan_that_another_model_ran_out_with_is_forgotten_where_nothing_is_tighter(settings, folder, tmp_path, monkeypatch):
@@ -124,15 +124,17 @@ def test_a_card_that_torch_has_no_code_for_is_refused_and_a_slow_one_is_named(se
 
 def test_memory_that_is_free_counts_and_not_what_the_card_has(settings):
     assert "2 GB of GPU memory is free" in reason(card(free_bytes=3 * GIB))
-    busy, idle = (Local(settings, card(free_bytes=free * GIB)).planned(MODES["text"], None) for free in (13, 24))
-    assert busy == memory.plan(13 * GIB - CONTEXT_BYTES, 64 * GIB).sentence != idle == Local(settings, BIG).planned(MODES["text"], None)
+    busy, idle = (Local(settings, card(free_bytes=free * GIB)).plan_sentence(MODES["text"], None) for free in (13, 24))
+    assert (
+        busy == memory.plan(13 * GIB - CONTEXT_BYTES, 64 * GIB).sentence != idle == Local(settings, BIG).plan_sentence(MODES["text"], None)
+    )
 
 
 def test_of_several_gpus_the_plan_names_the_one_that_is_taken(settings):
-    several = Local(settings, card(among=2)).planned(MODES["text"], None)
+    several = Local(settings, card(among=2)).plan_sentence(MODES["text"], None)
     assert (
         several
-        == f"{Local(settings, BIG).planned(MODES['text'], None)} Of several GPUs it runs on the NVIDIA Test, which had the most free memory."
+        == f"{Local(settings, BIG).plan_sentence(MODES['text'], None)} Of several GPUs it runs on the NVIDIA Test, which had the most free memory."
     )
 
 
@@ -156,7 +158,7 @@ def test_models_go_to_the_card_that_was_said_and_later_plans_forget_what_they_ta
     weights = Local(settings)
     weights.model_cache(files)
     assert (
-        weights.planned(MODES["text"], None) == memory.plan(21 * GIB, 64 * GIB).sentence
+        weights.plan_sentence(MODES["text"], None) == memory.plan(21 * GIB, 64 * GIB).sentence
     )  # with what was free, and not with the one GiB that is left
 
 

@@ -24,8 +24,8 @@ from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.texts import Text, listed, sentences
 from flux_demo.ui import build, examples, html, languages
-from flux_demo.ui.said import in_language, language_of, said
 from flux_demo.ui.size_field import RATIOS
+from flux_demo.ui.translation import in_language, language_of, translate
 from tests.conftest import RecordingBackend
 from tests.starting import ROOT
 from tests.test_recipe import RECIPE
@@ -120,7 +120,7 @@ def said_in_the_code():
 
 
 def test_what_is_said_can_be_translated():
-    """Each text that is handed to ``said`` or to what calls it is a whole one that the languages have; of errors, all are English."""
+    """Each text that is handed to ``translate`` or to what calls it is a whole one that the languages have; of errors, all are English."""
     untranslated = []
     for path in sorted((ROOT / "flux_demo/ui").glob("*.py")):
         module = importlib.import_module(f"flux_demo.ui.{path.stem}")
@@ -132,7 +132,7 @@ def test_what_is_said_can_be_translated():
                     name == "I18nData" and isinstance(place.args[0], ast.Constant)
                 )
                 words = BROWSERS["de"] if looked_up else WORDS["de"]
-                if looked_up or name in ("said", "says", "image_head"):
+                if looked_up or name in ("translate", "says", "image_head"):
                     untranslated += [f"{path.name}:{place.lineno} {text}" for text in texts_in(place.args[0], module) if text not in words]
     assert untranslated == []
 
@@ -174,9 +174,9 @@ def test_sentences_and_lists_are_joined_as_the_language_does_it():
     )
     assert str(told) == "Image Stopped. What cannot be used here is left out: Seed, {, Size."
     with in_language("ja"):
-        assert said(told) == "画像停止しました。ここで使えないものは省かれます：シード、{、サイズ。"
+        assert translate(told) == "画像停止しました。ここで使えないものは省かれます：シード、{、サイズ。"
     with in_language("de"):
-        assert said(told) == "Bild Gestoppt. Was hier nicht verwendet werden kann, entfällt: Seed, {, Größe."
+        assert translate(told) == "Bild Gestoppt. Was hier nicht verwendet werden kann, entfällt: Seed, {, Größe."
 
 
 def texts_in(node, module):

@@ -133,7 +133,7 @@ class Connection:
             raise Unreachable(f"{self.service.name} cannot be reached{self.through(url)}. {self.service.check_connection}") from error
         except httpx.ProxyError as error:
             raise Unreachable(
-                f"{self.service.name} cannot be reached{self.through(url)}, which refuses. Correct the variable, or ask whoever runs the proxy."
+                f"{self.service.name} cannot be reached{self.through(url)}, which refuses the connection. Correct the variable, or ask whoever runs the proxy."
             ) from error
         except httpx.DecodingError as error:  # compressed although it was not asked for, and broken
             raise GenerationFailed(

@@ -25,7 +25,7 @@ IMAGE_OF, PREVIEW = "Image generated from the prompt: {prompt}", "A preview of t
 REUSES_SEED, TAKES_RANDOM_SEED = "The next image reuses seed {seed}.", "The next image takes a random seed."
 
 
-def said(text: str, **values: Any) -> str:
+def translate(text: str, **values: Any) -> str:
     """A text in the caller's language, English where there is no translation, with its values filled in."""
     return _in(_words(language()), Text(text, **values) if values else text)
 
