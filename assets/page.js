@@ -96,20 +96,31 @@
         return text.slice(1, 4) === "PNG" && /(tEXt|iTXt|zTXt)flux_demo\0/.test(text);
     };
     const closeNote = () => shown("#restore-note button.close-note")[0]?.click();
-    // Of a file that is no image, Gradio would speak in its own words; as one that says it is, it gets the server's.
-    const asImage = (file) => file.type.startsWith("image/") ? file : new File([file], file.name, { type: "image/png" });
+    // Of a file that is no image, Gradio would speak in its own words; under the name of one, it gets the server's.
+    const isImage = ({ type }) => /^image\/(?!svg)/.test(type); // Gradio's panel would take an SVG, which is no photo
+    const asImage = (file) => isImage(file) ? file : new File([file], `${file.name}.png`, { type: "image/png" });
     const receive = async (given) => {
         if (!given) return;
         const start = await given.slice(0, 2 ** 25).arrayBuffer().catch(() => null); // as much as the server takes
         const file = asImage(start ? given : new File(["unreadable"], given.name)); // such as a folder; the server says that it is no image
         closeNote();
-        const photo = inSight(".own .box")?.querySelector("input[type=file]");
-        const clear = inSight(".own .box .icon-button-wrapper button");
-        if (!photo && !clear || start && carriesRecipe(start)) return give(restoring(), file);
-        if (photo) return give(photo, file);
-        clear.click(); // the file field comes back with the empty panel
-        setTimeout(() => give(inSight(".own .box")?.querySelector("input[type=file]"), file), 200);
+        if (!inSight(".own .box") || start && carriesRecipe(start)) return give(restoring(), file);
+        latest = file;
+        for (let tries = 0; latest === file && tries < 300; tries += 1) {
+            const photo = inSight(".own .box")?.querySelector("input[type=file]");
+            if (photo) return give(photo, file);
+            inSight(".own .box .icon-button-wrapper button")?.click(); // the file field comes back with the empty panel
+            await new Promise((next) => setTimeout(next, 100)); // neither is there while the file before is on its way
+        }
     };
+    let latest = null;
+    document.addEventListener("change", (event) => {
+        const file = event.target.matches?.(".own .box input[type=file], .pictures-head input[type=file]") && event.target.files[0];
+        if (file && event.target === restoring()) closeNote();
+        if (!file || isImage(file)) return;
+        event.stopImmediatePropagation();
+        give(event.target, asImage(file));
+    }, true);
     const isFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
     document.addEventListener("dragover", (event) => {
         if (!isFile(event)) return;

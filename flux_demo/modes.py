@@ -52,7 +52,7 @@ class Control:
             option, value = known[name], python_number(value)
             if option.is_switch:
                 if not isinstance(value, bool):
-                    raise InvalidRequest(f"{name} is {shortened(value)}, and it is a switch. Give true or false.")
+                    raise InvalidRequest("{name} is {value}, and it is a switch. Give true or false.", name=name, value=shortened(value))
             elif isinstance(value, bool) or not isinstance(value, int | float) or not option.minimum <= value <= option.maximum:
                 why = "{name} is {value}, which the {kind} map cannot use. Give a number from {least} to {most}."
                 least, most = f"{option.minimum:g}", f"{option.maximum:g}"

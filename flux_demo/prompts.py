@@ -21,7 +21,7 @@ def is_blank(text: str) -> bool:
 def check_prompt(prompt: Any) -> None:
     """Raise InvalidRequest unless this is 1 to 10,000 characters of text, one of them visible."""
     if not isinstance(prompt, str):
-        raise InvalidRequest(f"The prompt is {shortened(prompt)}, which is not text. Describe the image in a few words.")
+        raise InvalidRequest("The prompt is {value}, which is not text. Describe the image in a few words.", value=shortened(prompt))
     if is_blank(prompt) and "\0" not in prompt:
         raise InvalidRequest("The prompt is empty. Describe the image in a few words.")
     if len(prompt) > MAX_PROMPT:

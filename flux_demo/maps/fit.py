@@ -37,7 +37,9 @@ class Fitted:
 def check_fit(how: Any) -> None:
     """Raise InvalidRequest unless this is one of FITS."""
     if not isinstance(how, str) or how not in FITS:
-        raise InvalidRequest(f"{shortened(how)} is not a way to fit a photo. Choose {', '.join(FITS[:-1])} or {FITS[-1]}.")
+        raise InvalidRequest(
+            "{fit} is not a way to fit a photo. Choose {fits}.", fit=shortened(how), fits=f"{', '.join(FITS[:-1])} or {FITS[-1]}"
+        )
 
 
 def middle(width: int, height: int, size: Size) -> tuple[int, int, int, int]:

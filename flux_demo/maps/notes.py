@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flux_demo.request import ControlMap, Size
+from flux_demo.texts import Text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,7 +39,7 @@ def notes_of(photo: Image, size: Size, fit: str) -> tuple[str, ...]:
     """What the person may not expect of a photo, as ``open_photo`` gives it, that is brought to that size."""
     frames = (FIRST_OF_SEVERAL,) if photo.info.get(SEVERAL) else ()
     text, values = shape_note(photo.width / photo.height, size.width / size.height, fit)
-    return frames if text == WHOLE else (*frames, TO_FIT.format(size=size, fit=text.format(**values)))
+    return frames if text == WHOLE else (*frames, Text(TO_FIT, size=size, fit=Text(text, **values)))
 
 
 def said_with(control: ControlMap | None) -> tuple[str, ...]:

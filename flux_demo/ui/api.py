@@ -19,10 +19,12 @@ from flux_demo.parameters import settings_in
 from flux_demo.progress import Step
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.studio import Studio
+from flux_demo.texts import sentences
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, keep_map, publish_kept, received
 from flux_demo.ui.generate import request_of
 from flux_demo.ui.run import MAX_RUNS, follow
+from flux_demo.ui.translation import translate
 from flux_demo.ui.visitor_store import VisitorStore
 
 NOT_FROM_A_FORM = DrawnFrom(None, None, None, False, ())
@@ -169,7 +171,7 @@ def _run(studio: Studio, visitors: VisitorStore, request: GenerationRequest) -> 
 def _tell(notes: Sequence[str]) -> None:
     """Say what a program should know beside the result. It arrives as one status of the job, with the text as its log."""
     if notes:
-        gr.Warning(" ".join(notes))
+        gr.Warning(translate(sentences(*notes)))
 
 
 def _given_map(studio: Studio, mode: Mode, uploaded: Any) -> ControlMap:

@@ -193,6 +193,4 @@ def _bind_example_photos(form: Form) -> None:
     def choose(event: gr.SelectData) -> str:
         return paths[event.index]
 
-    form["example_photos"].select(
-        choose, None, form["photo"], queue=False, trigger_mode="multiple", show_progress="hidden", api_visibility="private"
-    )
+    form["example_photos"].select(choose, None, form["photo"], trigger_mode="multiple", show_progress="hidden", api_visibility="private")

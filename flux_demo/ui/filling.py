@@ -9,7 +9,7 @@ import gradio as gr
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.modes import MATCH, MODES, Control, Mode, Option
-from flux_demo.prompts import MAX_PROMPT
+from flux_demo.prompts import MAX_PROMPT, check_prompt
 from flux_demo.reading import parse_number, parse_size
 from flux_demo.seeds import parse_seed
 from flux_demo.studio import Studio
@@ -33,7 +33,7 @@ def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[s
     """The values as the tab's fields hold them, and the labels of those that cannot be used where the mode runs."""
     state = settings_state(find_route(studio, mode), mode)
     readers: dict[str, Callable[[str], Any]] = {
-        "prompt": str,
+        "prompt": _prompt,
         "seed": lambda text: str(parse_seed(text)),
         "count": lambda text: _within(_whole(text), {"minimum": 1, "maximum": MOST_AT_ONCE}),
         "size": lambda text: _size(studio, mode, text),
@@ -104,6 +104,13 @@ def _option(option: Option, text: str) -> float | bool:
 def _size(studio: Studio, mode: Mode, text: str) -> str:
     parse_size(text, mode)
     return str(checked_size(studio, mode, text) or MATCH)
+
+
+def _prompt(text: str) -> str:
+    """Raises InvalidRequest for what is no prompt; none at all may be typed yet."""
+    if text:
+        check_prompt(text)
+    return text
 
 
 def _whole(text: str) -> int:

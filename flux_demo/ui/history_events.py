@@ -89,8 +89,7 @@ def _bind_images(services: Services, flat: Form) -> None:
         show,
         [flat["history"], flat["visitor"], *(flat[f"{mode}__{each}"] for mode in MODES for each in ("last", "known", "run_state"))],
         [flat[name] for name in chosen],
-        queue=False,
-        trigger_mode="multiple",  # "always_last" would repeat the data of the first event
+        trigger_mode="multiple",  # one after the other in Gradio's queue; "always_last" would repeat the data of the first event
         show_progress="hidden",
         api_visibility="private",
     )

@@ -143,6 +143,30 @@ def test_a_broken_photo_that_is_dropped_on_another_leaves_that_one_where_it_was(
     page.locator("#map-canny img").wait_for()
 
 
+def test_a_drawing_that_is_dropped_on_a_photo_leaves_that_one_where_it_was(visit, photo_file, tmp_path):
+    drawing = tmp_path / "drawing.svg"
+    drawing.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"><circle cx="32" cy="32" r="9"/></svg>')
+    page = visit(tab="Canny")
+    give_photo(page, "canny", photo_file)
+    drawn = source(page, "#map-canny")
+    hand_over(page, "drop", drawing, kind="image/svg+xml")
+    note = page.locator("#tab-canny .note")
+    note.get_by_text("The previous photo is back.").wait_for()
+    note.get_by_text("the file is an SVG drawing").wait_for()
+    assert served(page, "#photo-canny") == photo_file.read_bytes() and source(page, "#map-canny") == drawn
+
+
+def test_a_file_that_is_chosen_and_no_image_gets_our_sentence(visit, tmp_path):
+    text = tmp_path / "note.txt"
+    text.write_text("a red cube")
+    page = visit(tab="Canny")
+    page.locator("#photo-canny input[type=file]").set_input_files(text)
+    page.locator("#tab-canny .note").get_by_text("The image cannot be opened").wait_for()
+    page.locator(".pictures-head input[type=file]").set_input_files(text)
+    page.locator("#restore-note").get_by_text("The image cannot be opened").wait_for()
+    expect(page.get_by_text("Invalid file type")).to_have_count(0)
+
+
 def test_a_broken_photo_gets_a_sentence_and_takes_the_old_map_away(visit, photo_file, tmp_path):
     broken = tmp_path / "cut.png"
     broken.write_bytes(photo_file.read_bytes()[:900])

@@ -49,8 +49,16 @@ def read_everywhere(page, tmp_path):
         found.update(page.evaluate(READ))
 
     def run(mode, button=".run"):
+        page.evaluate(
+            """(mode) => {  // a short run may be over before anybody asks
+                const stop = document.querySelector(`#tab-${mode} button.stop`);
+                window.begun = false;
+                new MutationObserver(() => { window.begun ||= !stop.disabled; }).observe(stop, { attributes: true });
+            }""",
+            mode,
+        )
         part(f"button{button}").click()
-        page.wait_for_function("(mode) => document.querySelector(`#tab-${mode} button.stop`).disabled === false", arg=mode)
+        page.wait_for_function("window.begun")
         look()
         page.wait_for_function("(mode) => document.querySelector(`#tab-${mode} button.run`).disabled === false", arg=mode)
         look()

@@ -5,18 +5,19 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.driving import prompt_field, run, served, set_steps
+from tests.ui.driving import hand_over, prompt_field, run, served, set_steps
+from tests.waiting import wait_until
 
 
 @contextmanager
-def answers_held(page, words):
+def answers_held(page, words, to="**/run/predict*"):
     """Requests whose body has these words wait until the end of the block; gives those that have come."""
     held = []
-    page.route("**/run/predict*", lambda route: held.append(route) if words in (route.request.post_data or "") else route.continue_())
+    page.route(to, lambda route: held.append(route) if words in (route.request.post_data or "") else route.continue_())
     yield held
     for route in held:
         route.continue_()
-    page.unroute("**/run/predict*")
+    page.unroute(to)
 
 
 @pytest.fixture
@@ -36,12 +37,13 @@ def test_the_image_that_was_chosen_last_is_shown(two_images):
     page = two_images
     newer, older = page.locator("#history button:has(img)").all()
     newest = served(page, "#picture-text")
-    with answers_held(page, '"index":'):
+    with answers_held(page, '"index":', "**/queue/join*") as held:
         older.click()
         newer.click()
-        page.wait_for_timeout(300)
-    expect(page.locator("#tab-text .answer h2")).to_have_text("Image")
-    assert served(page, "#picture-text") == newest
+        while len(held) < 2:
+            page.wait_for_timeout(20)
+    page.wait_for_timeout(1000)  # both answers are there
+    assert (served(page, "#picture-text") == newest) is True
 
 
 def test_a_question_that_was_answered_with_no_is_asked_again(two_images):
@@ -82,3 +84,15 @@ def test_what_was_typed_follows_through_tabs_that_are_passed_quickly(visit):
         page.get_by_role("tab", name="Depth", exact=True).click()
         page.wait_for_timeout(300)
     expect(prompt_field(page)).to_have_value("a red cube")
+
+
+def test_of_two_photos_that_are_dropped_at_once_the_last_one_counts(visit, photo, tmp_path):
+    first, last = tmp_path / "first.png", tmp_path / "last.png"
+    photo.save(first)
+    photo.rotate(180).save(last)
+    page = visit(tab="Canny")
+    for path in (first, last):
+        hand_over(page, "drop", path)
+    page.wait_for_function("document.querySelector('#photo-canny img')")
+    wait_until(lambda: served(page, "#photo-canny") == last.read_bytes())
+    expect(page.locator("#restore-note .say:visible")).to_have_count(0)
