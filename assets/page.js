@@ -81,6 +81,12 @@
         label.ariaExpanded = label.parentElement.classList.toggle("unfolded");
     }, true);
 
+    // Which thumbnail was clicked, for ui/thumbs.py: before Gradio's gallery tells of it.
+    document.addEventListener("click", (event) => {
+        const thumb = event.target.closest?.(".thumbs button:has(img)");
+        if (thumb) thumb.closest(".thumbs").dataset.chosen = thumb.querySelector("img").src;
+    }, true);
+
     // A PNG with a recipe restores its settings, wherever it is dropped or pasted; any other picture becomes the photo of the tab in sight,
     // and in the text tab the answer offers the other tabs. Words win in a text field.
     const give = (input, file) => {
@@ -99,6 +105,7 @@
     // Of a file that is no image, Gradio would speak in its own words; under the name of one, it gets the server's.
     const isImage = ({ type }) => /^image\/(?!svg)/.test(type); // Gradio's panel would take an SVG, which is no photo
     const asImage = (file) => isImage(file) ? file : new File([file], `${file.name}.png`, { type: "image/png" });
+    let latest = null;
     const receive = async (given) => {
         if (!given) return;
         const start = await given.slice(0, 2 ** 25).arrayBuffer().catch(() => null); // as much as the server takes
@@ -113,7 +120,6 @@
             await new Promise((next) => setTimeout(next, 100)); // neither is there while the file before is on its way
         }
     };
-    let latest = null;
     document.addEventListener("change", (event) => {
         const file = event.target.matches?.(".own .box input[type=file], .pictures-head input[type=file]") && event.target.files[0];
         if (file && event.target === restoring()) closeNote();

@@ -23,6 +23,7 @@ from flux_demo.ui.history_events import bind_history
 from flux_demo.ui.restore import across, from_other_program, opened
 from flux_demo.ui.services import Services
 from flux_demo.ui.tab_state import tab_state, takes_photos
+from flux_demo.ui.thumbs import at_address, bind_choice
 from flux_demo.ui.translation import in_language, language, spoken
 from flux_demo.ui.workshop import VIEWED
 
@@ -99,7 +100,7 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, pa
     for mode, form in forms.items():
         _bind_back(studio, mode, flat, values)
         if form.get("example_paths"):
-            _bind_example_photos(form)
+            _bind_example_photos(everywhere | form)
         fetching = bind(
             [form["fetch"].click],
             fetch_handler(studio, MODES[mode]),
@@ -190,7 +191,8 @@ def _bind_back(studio: Studio, mode: str, flat: Form, values: list[str]) -> None
 def _bind_example_photos(form: Form) -> None:
     paths = form["example_paths"]
 
-    def choose(event: gr.SelectData) -> str:
-        return paths[event.index]
+    def choose(*, chosen: Any) -> dict[str, Any]:
+        at = at_address(paths, chosen)
+        return {} if at is None else {"photo": paths[at]}
 
-    form["example_photos"].select(choose, None, form["photo"], trigger_mode="multiple", show_progress="hidden", api_visibility="private")
+    bind_choice(form["example_photos"], choose, form, ["photo"])

@@ -21,6 +21,7 @@ from flux_demo.ui.languages import STYLED
 from flux_demo.ui.partial import forget
 from flux_demo.ui.services import Services
 from flux_demo.ui.strip import delete_strip, strip_without
+from flux_demo.ui.thumbs import at_address, bind_choice
 from flux_demo.ui.visitor_store import is_key
 
 ONE_GONE, ALL_GONE = (
@@ -62,37 +63,27 @@ def bind_history(services: Services, flat: Form) -> None:
 
 
 def _bind_images(services: Services, flat: Form) -> None:
-    chosen = ["tabs", "restore_note", *_may_be_gone()]
+    def show(*, chosen: Any, history: list[Entry], visitor: Any, **states: Any) -> dict[str, Any]:
+        at = at_address((entry.thumb or entry.path for entry in history), chosen)
+        if at is None:
+            return {}
+        entry = history[at]
+        if not still_kept(entry.path):
+            return _gone(services, visitor, states, ONE_GONE)
+        mode = entry.recipe.mode
+        answer = {f"{mode}__{name}": value for name, value in displayed_in(mode, entry, states[f"{mode}__known"]).items()}
+        run = services.runs.find(visitor, mode)
+        if run and not run.done.is_set() and states[f"{mode}__run_state"] in BUSY:  # it is this window that tells of it
+            run.shows_previews = False
+            answer[f"{mode}__image_head"] = html.image_head(MEANWHILE, during_a_run=True)
+            answer[f"{mode}__preview"] = gr.update(visible=True)
+        else:
+            answer[f"{mode}__status"] = html.says("")  # which was of another image
+        return answer | {"tabs": gr.Tabs(selected=mode)}
 
-    def show(event: gr.SelectData, history: list[Entry], visitor: Any, *states: Any) -> list[Any]:
-        lasts, forms, run_states = (dict(zip(MODES, states[at::3], strict=True)) for at in range(3))
-        entry = history[event.index] if isinstance(event.index, int) and 0 <= event.index < len(history) else None
-        answer: dict[str, Any] = {}
-        if entry and still_kept(entry.path):
-            mode = entry.recipe.mode
-            answer = {f"{mode}__{name}": value for name, value in displayed_in(mode, entry, forms[mode]).items()} | {
-                "tabs": gr.Tabs(selected=mode)
-            }
-            run = services.runs.find(visitor, mode)
-            if run and not run.done.is_set() and run_states[mode] in BUSY:  # it is this window that tells of it
-                run.shows_previews = False
-                answer[f"{mode}__image_head"] = html.image_head(MEANWHILE, during_a_run=True)
-                answer[f"{mode}__preview"] = gr.update(visible=True)
-            else:
-                answer[f"{mode}__status"] = html.says("")  # which was of another image
-        elif entry:
-            running = {f"{each}__run_state": run_state for each, run_state in run_states.items()}
-            answer = _gone(services, visitor, {f"{each}__last": last for each, last in lasts.items()} | running, ONE_GONE)
-        return [answer.get(name, gr.skip()) for name in chosen]
-
-    flat["gallery"].select(
-        show,
-        [flat["history"], flat["visitor"], *(flat[f"{mode}__{each}"] for mode in MODES for each in ("last", "known", "run_state"))],
-        [flat[name] for name in chosen],
-        trigger_mode="multiple",  # one after the other in Gradio's queue; "always_last" would repeat the data of the first event
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    known = tuple(f"{mode}__known" for mode in MODES)
+    shown = ["tabs", "restore_note", *_may_be_gone()]
+    bind_choice(flat["gallery"], show, flat, shown, (*_states(), *known))
 
     def archive(*, visitor: Any, **states: Any) -> dict[str, Any]:
         if not is_key(visitor):

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.driving import hand_over, prompt_field, run, served, set_steps
+from tests.ui.driving import hand_over, prompt_field, run, seed_field, served, set_steps
 from tests.waiting import wait_until
 
 
@@ -22,28 +22,37 @@ def answers_held(page, words, to="**/run/predict*"):
 
 @pytest.fixture
 def two_images(visit):
-    """A page whose visitor has two images: of seed 1, and before it of seed 2, the newer one."""
+    """A page whose visitor has two images: the newer one of seed 2, and one of seed 1."""
     page = visit()
     prompt_field(page).fill("a red cube")
     set_steps(page, 1)
-    for count in (1, 2):
-        run(page)
-        expect(page.locator("#history img")).to_have_count(count)
-        expect(page.get_by_role("button", name="Generate", exact=True).locator("visible=true")).to_be_enabled()
+    for seed in (1, 2):
+        _make(page, seed)
     return page
+
+
+def _make(page, seed):
+    """Make one image more, of this seed, and wait for it and for Generate."""
+    seed_field(page).fill(str(seed))
+    run(page)
+    expect(page.locator("#history img")).to_have_count(seed)
+    expect(page.locator("#caption-text")).to_contain_text(f"Seed {seed}")
+    expect(page.get_by_role("button", name="Generate", exact=True).locator("visible=true")).to_be_enabled()
 
 
 def test_the_image_that_was_chosen_last_is_shown(two_images):
     page = two_images
-    newer, older = page.locator("#history button:has(img)").all()
-    newest = served(page, "#picture-text")
+    _make(page, 3)
+    third, second, first = page.locator("#history button:has(img)").all()
     with answers_held(page, '"index":', "**/queue/join*") as held:
-        older.click()
-        newer.click()
-        while len(held) < 2:
+        second.click()
+        while not held:
             page.wait_for_timeout(20)
-    page.wait_for_timeout(1000)  # both answers are there
-    assert (served(page, "#picture-text") == newest) is True
+        third.click()
+        first.click()
+    expect(page.locator("#caption-text")).to_contain_text("Seed 1")
+    page.wait_for_timeout(500)  # no other one takes its place
+    expect(page.locator("#caption-text")).to_contain_text("Seed 1")
 
 
 def test_a_question_that_was_answered_with_no_is_asked_again(two_images):
