@@ -14,7 +14,8 @@ class Schedule:
     clutter: int  # how many cluttered scenes are rendered
     encoded: dict[tuple[int, int], int]  # how many of these become latents, each also mirrored
     steps: dict[str, int]  # by stage
-    batch: dict[str, int]  # by stage, but for the transformers'
+    batch: dict[str, int]  # by stage, but for the transformers'; of prefer_text, pairs
+    preferences: int  # how many prompts the stage of this name generates images for
     batch_factor: int = 1  # multiplies the transformers' batches, see batches.Share; 0 for batches of two
 
 
@@ -39,12 +40,14 @@ SCHEDULES = {
                 "distil_canny",
                 "distil_depth",
                 "refine_text",
+                "prefer_text",
                 "vae_decoder",
                 "judge",
             ),
             2,
         ),
-        batch={"vae": 2, "text": 2, "estimator": 2, "judge": 2},
+        batch={"vae": 2, "text": 2, "estimator": 2, "judge": 2, "prefer_text": 2},
+        preferences=1,
     ),
     "cpu": Schedule(
         scenes=_counts(5750, 1000),
@@ -60,10 +63,12 @@ SCHEDULES = {
             "distil_canny": 90,
             "distil_depth": 90,
             "refine_text": 1500,
+            "prefer_text": 700,
             "vae_decoder": 1500,
             "judge": 1750,
         },
-        batch={"vae": 8, "text": 48, "estimator": 8, "judge": 16},
+        batch={"vae": 8, "text": 48, "estimator": 8, "judge": 16, "prefer_text": 6},
+        preferences=800,
     ),
     "gpu": Schedule(
         scenes=_counts(12000, 1000),
@@ -80,9 +85,11 @@ SCHEDULES = {
             "distil_canny": 1500,
             "distil_depth": 1500,
             "refine_text": 1500,
+            "prefer_text": 700,
             "vae_decoder": 6000,
             "judge": 3000,
         },
-        batch={"vae": 32, "text": 128, "estimator": 64, "judge": 128},
+        batch={"vae": 32, "text": 128, "estimator": 64, "judge": 128, "prefer_text": 48},
+        preferences=4000,
     ),
 }

@@ -61,16 +61,30 @@ def objects(image: np.ndarray, background: Background) -> list[np.ndarray]:
 
 
 def fits(mask: np.ndarray, shape: str) -> bool:
-    """Whether the outline of an object is that of the shape. The limits lie well between renders of the shape and of others."""
+    """Whether the outline of an object is that of the shape."""
+    return defect(mask, shape) < 1
+
+
+def defect(mask: np.ndarray, shape: str) -> float:
+    """How far the outline of an object is from that of the shape: 1 at the limits, which lie well between renders of the shape and of others."""
     if shape == "sphere":
-        return unevenness(mask) < 0.055
+        return unevenness(mask) / 0.055
     if shape == "cone":
         sides, tip = taper(mask)
-        return sides < 0.03 and tip < 0.15
+        return max(sides / 0.03, tip / 0.15)
     if shape == "cylinder":
         sides, narrowest = uprightness(mask)
-        return sides < 0.02 and narrowest > 0.88
-    return hexagon_overlap(mask) > 0.94 and extent(mask) > 0.72
+        return max(sides / 0.02, (1 - narrowest) / 0.12)
+    return max((1 - hexagon_overlap(mask)) / 0.06, (1 - extent(mask)) / 0.28)
+
+
+def paint(image: np.ndarray, mask: np.ndarray, light: str) -> str:
+    """The one of `HUES` that an object has: the closest to its mean chromaticity, in the sun or in the shade."""
+    sun, ambient = (np.array(materials.LIGHTS[light][part]) for part in ("sun", "ambient"))
+    paints = np.array([materials.PAINTS[hue] for hue in HUES])
+    seen = chromaticity(image[mask].astype(np.float32).mean(0))
+    distances = np.minimum(*(((chromaticity(paints * lit) - seen) ** 2).sum(-1) for lit in (ambient, sun + ambient)))
+    return HUES[int(distances.argmin())]
 
 
 def unevenness(mask: np.ndarray) -> float:

@@ -96,7 +96,7 @@ class Trainer:
             raise Refused(f"There are no latents in {run.work} yet. Run the stage `latents` first.")
         self.shares = [replace(share, batch=max(2, share.batch * batch_factor // distributed.world_size())) for share in available]
         self.pools = [Pool(run.work, share.size, stage.modes, run.device, stage.practised) for share in self.shares]
-        self.encoders = text_encoders(run)
+        self.encoders = text_encoders(run.work, run.device)
         self.empty = {length: self.encoders.encode([""], length) for length in {share.length for share in self.shares}}
         self.deviation = DEVIATION * export.latent_scale(run.work)["scaling_factor"]
         done = loop.reached(run.checkpoint(name))
@@ -165,12 +165,10 @@ class Trainer:
         self.averaged.update(self.model, step)
 
 
-def text_encoders(run: loop.Run) -> flow.TextEncoders:
-    loop.needed(run.work, "text")
-    found = export.assemble(run.work, "text_encoder", "text_encoder_2")
-    return flow.TextEncoders(
-        found["text_encoder"], found["text_encoder_2"], tokenizers.clip_tokenizer(), tokenizers.t5_tokenizer(), run.device
-    )
+def text_encoders(work: Path, device: str) -> flow.TextEncoders:
+    loop.needed(work, "text")
+    found = export.assemble(work, "text_encoder", "text_encoder_2")
+    return flow.TextEncoders(found["text_encoder"], found["text_encoder_2"], tokenizers.clip_tokenizer(), tokenizers.t5_tokenizer(), device)
 
 
 def load(model, checkpoint: Path) -> bool:

@@ -3,9 +3,10 @@
 Each stage leaves a checkpoint `STAGE.pt` in the work folder, which is outside the repository, and images to judge it by in
 `samples/`. A stage that has had its steps is skipped; with `--more` it starts a new round of steps from its own weights. The
 last stage, `export`, puts the weights into `assets/mini`. `shipped`, which runs only when it is named, goes the other way: it
-turns the shipped weights into checkpoints in an empty work folder, so that anyone can train them further. `refine_text` runs only
-when it is named, too: it goes on with the text network alone, for which no base is needed. For another round on scenes that the
-networks have not seen, give `--first-seed` with the stage `data` in a new work folder. The same commands serve CPU and CUDA.
+turns the shipped weights into checkpoints in an empty work folder, so that anyone can train them further. Three more stages run only
+when they are named. They go on with the text network alone, for which no base is needed: `refine_text` with rendered scenes, and
+`preferences` with `prefer_text` with the network's own images. For another round on scenes that the networks have not seen, give
+`--first-seed` with the stage `data` in a new work folder. The same commands serve CPU and CUDA.
 """
 
 import argparse
@@ -18,12 +19,26 @@ from pathlib import Path
 import torch
 
 from flux_demo.backends.machine import processors
-from training import Refused, data, distributed, export, judges, latents, loop, stage_estimator, stage_text, stage_transformer, stage_vae
+from training import (
+    Refused,
+    data,
+    distributed,
+    export,
+    judges,
+    latents,
+    loop,
+    preferences,
+    stage_estimator,
+    stage_preferences,
+    stage_text,
+    stage_transformer,
+    stage_vae,
+)
 from training.files import remove_parts, write
 from training.schedules import SCHEDULES, Schedule
 
 DEFAULT_WORK = Path.home() / ".cache" / "flux_demo" / "train"
-ONLY_WHEN_NAMED = ("shipped", "refine_text")
+ONLY_WHEN_NAMED = ("shipped", "refine_text", "preferences", "prefer_text")
 ASSETS = Path(__file__).parents[1] / "assets" / "mini"
 
 
@@ -48,6 +63,8 @@ def stages(
         "estimator": lambda: stage_estimator.train(run("estimator"), batch["estimator"]),
         "latents": lambda: latents.make(work, schedule.encoded, device, 1 if device == "cpu" else len(latents.KINDS)),
         **{stage: transformer(stage) for stage in stage_transformer.STAGES},
+        "preferences": lambda: preferences.make(work, device, schedule.preferences),
+        "prefer_text": lambda: stage_preferences.train(run("prefer_text"), batch["prefer_text"]),
         "vae_decoder": lambda: stage_vae.train(run("vae_decoder"), batch["vae"], only_decoder=True),
         "judge": lambda: judges.train(run("judge"), batch["judge"]),
         "export": lambda: export.export(work, target),
@@ -56,7 +73,7 @@ def stages(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", help="by default all but `shipped` and `refine_text`, in order")
+    parser.add_argument("stages", nargs="*", help=f"by default all but {', '.join(ONLY_WHEN_NAMED)}, in order")
     parser.add_argument("--schedule", choices=SCHEDULES, default="gpu" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="for checkpoints and rendered scenes")
     parser.add_argument("--target", type=Path, default=ASSETS, help="where `export` puts the weights")

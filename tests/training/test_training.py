@@ -220,8 +220,8 @@ def test_what_only_runs_when_it_is_named_does(tmp_path, monkeypatch):
     (left := tmp_path / PART.replace("*", "of a run that was killed")).touch()
     everything = ran()
     assert not left.exists()
-    assert everything[0] == "data" and everything[-1] == "export" and not {"shipped", "refine_text"} & set(everything)
-    assert ran("shipped", "refine_text") == ["shipped", "refine_text"]
+    assert everything[0] == "data" and everything[-1] == "export" and not {*train.ONLY_WHEN_NAMED} & set(everything)
+    assert ran(*train.ONLY_WHEN_NAMED) == [*train.ONLY_WHEN_NAMED]
 
 
 @pytest.mark.parametrize(

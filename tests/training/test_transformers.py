@@ -155,7 +155,7 @@ def test_a_control_is_given_as_the_pipelines_give_it(work):
 
 def test_batches_from_worker_processes_are_as_good(work):
     pool, share = Pool(work, latents.HALF, ("text", "canny")), Share(latents.HALF, 1.0, 40, 32)
-    encoders = stage_transformer.text_encoders(loop.Run(work, "cpu", 1))
+    encoders = stage_transformer.text_encoders(work, "cpu")
     batches = Batches([pool], [share], encoders.tokenize, drops=True, name="base", done=0)
     alone, beside = endless(batches, "cpu"), endless(batches, "cuda")
     own, first, second = next(alone), next(beside), next(beside)

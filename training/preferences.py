@@ -1,0 +1,128 @@
+"""Stage `preferences`: images of the text network's own, in pairs of one prompt, of which one has better outlines than the other.
+
+Outlines are measured as in silhouettes.py, so only what can be told apart there is asked for: one object or two, in colours that
+differ from floor and sky. Each file of WORK/preferences holds `prompts`, and `better` and `worse` latents, (N, tokens, 64) float16.
+"""
+
+import random
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training import Refused, captions, export, flow, sheets, silhouettes, stage_transformer
+from training.files import write
+from training.scenes import SHAPES, SQUARE, Scene, sample
+
+FIRST_SEED = 6_000_000  # of the scenes that prompts are about: neither trained on nor held out
+PROMPTS_PER_FILE, IMAGES_PER_PROMPT = 20, 4
+STEPS, GUIDANCE = 12, 3.5
+TWO_OBJECTS, WEIGHTS = 0.3, (3, 5, 1, 1)  # the share of prompts about two; how often each of SHAPES is asked for alone
+TOKENS = (SQUARE[0] * SQUARE[1] // 16**2, 64)  # the shape of an image's packed latents
+WRONG = 9.0  # the defect of an image with other objects or colours than its prompt
+CLEARLY = 0.3  # by so much the defects of a pair differ
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of images, each of one prompt."""
+
+    prompts: list[str]
+    better: Tensor  # (N, tokens, 64)
+    worse: Tensor
+
+
+def make(work: Path, device: str, prompts: int) -> None:
+    """Generate images until there are files for so many prompts. Raises Refused without a text network."""
+    files = [work / "preferences" / f"{number:05}.pt" for number in range(-(-prompts // PROMPTS_PER_FILE))]
+    missing = [path for path in files if not path.exists()]
+    if not missing:
+        return
+    generator = Generator(work, device)
+    for path in missing:
+        pairs = generator.pairs(int(path.stem), min(PROMPTS_PER_FILE, prompts))
+        content = {"prompts": pairs.prompts, "better": pairs.better.half(), "worse": pairs.worse.half()}
+        write(path, partial(torch.save, content))
+        print(f"preferences: {len(pairs.prompts)} pairs in {path}", flush=True)
+
+
+def load(work: Path) -> Pairs:
+    """All pairs. Raises Refused if there are none."""
+    files = [torch.load(path, map_location="cpu", weights_only=True) for path in sorted((work / "preferences").glob("*.pt"))]
+    prompts = [prompt for file in files for prompt in file["prompts"]]
+    if not prompts:
+        raise Refused(f"There are no pairs of images in {work} yet. Run the stage `preferences` first.")
+    better, worse = (torch.cat([file[which] for file in files]).float() for which in ("better", "worse"))
+    return Pairs(prompts, better, worse)
+
+
+class Generator:
+    """The best text network of a work folder."""
+
+    def __init__(self, work: Path, device: str):
+        _, stages, _ = export.NETWORKS["transformer"]
+        if not any((work / f"{stage}.pt").exists() for stage in stages):
+            raise Refused(f"There is no text network yet that could generate images. Train one of {', '.join(stages)} first.")
+        found = export.assemble(work, "transformer", "vae")
+        self.model, self.vae = (found[name].to(device).eval() for name in ("transformer", "vae"))
+        self.encoders, self.device = stage_transformer.text_encoders(work, device), device
+
+    def pairs(self, number: int, prompts: int) -> Pairs:
+        """The pairs that come of these prompts: of each, the best and the worst image, and the two between them, if they differ clearly."""
+        rng = random.Random(f"preferences {number}")
+        chosen: list[tuple[str, Tensor, Tensor]] = []
+        for at in range(prompts):
+            scene = asked_for(FIRST_SEED + number * PROMPTS_PER_FILE + at, rng)
+            caption = captions.caption(scene, rng)
+            latents = self._generate(caption.text, seed=number * PROMPTS_PER_FILE + at)
+            images = sheets.as_bytes(self._decoded(latents))
+            found = [defect(image, scene, caption) for image in images]
+            order = sorted(range(len(found)), key=found.__getitem__)
+            for good, bad in zip(order, reversed(order[len(order) // 2 :])):
+                if found[good] < 1 and found[bad] - found[good] > CLEARLY:
+                    chosen.append((caption.text, latents[good].cpu(), latents[bad].cpu()))
+        none = torch.empty(0, *TOKENS)
+        better, worse = (torch.stack([pair[which] for pair in chosen]) if chosen else none for which in (1, 2))
+        return Pairs([prompt for prompt, _, _ in chosen], better, worse)
+
+    def _generate(self, prompt: str, seed: int) -> Tensor:
+        noise = torch.randn(IMAGES_PER_PROMPT, *TOKENS, generator=torch.Generator().manual_seed(seed)).to(self.device)
+        prompts = self.encoders.encode([prompt] * IMAGES_PER_PROMPT)
+        guidance = torch.full((IMAGES_PER_PROMPT,), GUIDANCE, device=self.device)
+
+        def velocity_at(noisy: Tensor, time: Tensor) -> Tensor:
+            return flow.velocity(self.model, noisy, None, time, prompts, guidance, SQUARE)
+
+        return flow.generate(velocity_at, noise, STEPS)
+
+    @torch.inference_mode()
+    def _decoded(self, latents: Tensor) -> Tensor:
+        return stage_transformer.decode(self.vae, latents, SQUARE)
+
+
+def asked_for(seed: int, rng: random.Random) -> Scene:
+    """A scene of one object or two that silhouettes.py can tell from what is behind them."""
+    two = rng.random() < TWO_OBJECTS
+    scene = sample(seed, *SQUARE, count=2 if two else 1)
+    if (scene.floor, scene.light) == ("grassy", "sunset"):  # where grass has the chromaticities of paints
+        scene = replace(scene, light="noon")
+    hues = [hue for hue in silhouettes.HUES if (hue, scene.light) != ("blue", "night")]
+    objects = [replace(each, colour=hue) for each, hue in zip(scene.objects, rng.sample(hues, len(scene.objects)))]
+    if not two:
+        objects = [replace(objects[0], shape=rng.choices(SHAPES, WEIGHTS)[0])]
+    return replace(scene, objects=tuple(objects))
+
+
+def defect(image: np.ndarray, scene: Scene, caption: captions.Caption) -> float:
+    """The greatest defect of the outlines in an (H, W, 3) uint8 image, or `WRONG` where it does not show what the caption says."""
+    masks = silhouettes.objects(image, silhouettes.Background(scene.floor, scene.light))
+    masks.sort(key=lambda mask: np.nonzero(mask)[1].mean())  # from left to right, as the scene's objects are
+    hues = [silhouettes.paint(image, mask, scene.light) for mask in masks]
+    wanted = [each.colour for each in scene.objects]
+    if sorted(hues) != sorted(wanted) or all(caption.tells_position) and hues != wanted:
+        return WRONG
+    shapes = {each.colour: each.shape for each in scene.objects}
+    return max(silhouettes.defect(mask, shapes[hue]) for mask, hue in zip(masks, hues))
