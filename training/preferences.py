@@ -36,7 +36,10 @@ class Pairs:
 
 
 def make(work: Path, device: str, prompts: int) -> None:
-    """Generate images until there are files for so many prompts. Raises Refused without a text network."""
+    """Generate images until there are files for so many prompts. Raises Refused without a text network.
+
+    It can be stopped and run again. After a round of prefer_text, the files that are still missing come from its network.
+    """
     files = [work / "preferences" / f"{number:05}.pt" for number in range(-(-prompts // PROMPTS_PER_FILE))]
     missing = [path for path in files if not path.exists()]
     if not missing:
