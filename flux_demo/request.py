@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIDE_STEP = 16  # pixels; the VAE divides a side by 8, the transformer's patches by 2 more
-SIDES = re.compile(r"\s*(\d{1,10})\s*(?:px)?\s*[x×*,\s]\s*(\d{1,10})\s*(?:px)?\s*", re.ASCII | re.IGNORECASE)
+SIDES = re.compile(r"\s*(\d{1,20})\s*(?:px)?\s*[x×*,\s]\s*(\d{1,20})\s*(?:px)?\s*", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, order=True)
@@ -272,7 +272,7 @@ def _legal_neighbours(side: Any) -> str:
         return Text("Give a positive number, for example 1024.")
     below, above = side // SIDE_STEP * SIDE_STEP, -(-side // SIDE_STEP) * SIDE_STEP
     nearest = Text("The nearest are {below} and {above}.", below=below, above=above)
-    return nearest if below else Text("The smallest is {above}.", above=above)
+    return nearest if below else Text("The nearest is {above}.", above=above)
 
 
 def _sides(text: Any, example: str) -> tuple[int, int]:

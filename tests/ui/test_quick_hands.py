@@ -15,7 +15,7 @@ def answers_held(page, words, to="**/run/predict*"):
     held = []
     page.route(to, lambda route: held.append(route) if words in (route.request.post_data or "") else route.continue_())
     yield held
-    for route in held:
+    for route in reversed(held):  # in the order that is worst
         route.continue_()
     page.unroute(to)
 
@@ -74,7 +74,7 @@ def test_of_two_dropped_files_the_last_one_counts(two_images, tmp_path, photo_fi
     image.write_bytes(served(page, "#picture-text"))
     prompt_field(page).fill("another prompt")
     dropped = page.locator(".pictures-head input[type=file]")
-    with answers_held(page, '"event_data"') as held:
+    with answers_held(page, photo_file.name, "**/queue/join*") as held:
         dropped.set_input_files(photo_file)
         while not held:
             page.wait_for_timeout(20)
