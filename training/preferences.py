@@ -49,7 +49,7 @@ def make(work: Path, device: str, prompts: int) -> None:
         pairs = generator.pairs(int(path.stem), min(PROMPTS_PER_FILE, prompts))
         content = {"prompts": pairs.prompts, "better": pairs.better.half(), "worse": pairs.worse.half()}
         write(path, partial(torch.save, content))
-        print(f"preferences: {len(pairs.prompts)} pairs in {path}", flush=True)
+        print(f"preferences: {path}, pairs: {len(pairs.prompts)}", flush=True)
 
 
 def load(work: Path) -> Pairs:

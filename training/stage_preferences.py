@@ -6,12 +6,13 @@ one (Diffusion-DPO: Wallace et al. 2023, arXiv 2311.12908). On good images, the 
 
 import copy
 import random
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training import Refused, flow, loop, networks, preferences
+from training import Refused, distributed, flow, loop, networks, preferences
 from training.scenes import SQUARE
 from training.stage_transformer import load, text_encoders
 
@@ -31,7 +32,7 @@ def train(run: loop.Run, pairs: int) -> None:
 
 class Trainer:
     def __init__(self, run: loop.Run, pairs: int):
-        torch.manual_seed(5)
+        torch.manual_seed(5 + distributed.rank())
         self.count, self.device = pairs, run.device
         self.pairs = preferences.load(run.work)
         self.model = networks.transformer(control=False)
@@ -43,19 +44,21 @@ class Trainer:
         averaged = loop.Averaged(self.model, 0.99)
         self.adam = torch.optim.Adam([{"params": list(self.model.parameters()), "peak": RATE}], lr=RATE, betas=(0.9, 0.99))
         self.state = {"model": self.model, "averaged": averaged, "adam": self.adam}
-        self.random = random.Random(f"prefer_text {loop.reached(run.checkpoint('prefer_text'))}")
+        self.random = random.Random(f"prefer_text {loop.reached(run.checkpoint('prefer_text'))} {distributed.rank()}")
 
     def one_step(self, step: int, progress: float) -> dict[str, Tensor]:
         count, device = self.count, self.device
         chosen, kept = ([self.random.randrange(len(self.pairs.prompts)) for _ in range(many)] for many in (count, max(1, count // 2)))
+
+        def rows(draw: Callable[[int], Tensor]) -> Tensor:
+            """The same for both images of a pair, and others for the images to stay close on."""
+            of_pairs = draw(count)
+            return torch.cat((of_pairs, of_pairs, draw(len(kept))))
+
         clean = torch.cat((self.pairs.better[chosen], self.pairs.worse[chosen], self.pairs.better[kept])).to(device)
-        # Both images of a pair get the same noise at the same time.
-        noise, kept_noise = torch.randn(count, *clean.shape[1:], device=device), torch.randn(len(kept), *clean.shape[1:], device=device)
-        noise = torch.cat((noise, noise, kept_noise))
-        time, kept_time = (flow.random_times(many, SQUARE, device, NEARER_TO_NOISE) for many in (count, len(kept)))
-        time = torch.cat((time, time, kept_time))
-        guidance, kept_guidance = (torch.empty(many, device=device).uniform_(*GUIDANCE) for many in (count, len(kept)))
-        guidance = torch.cat((guidance, guidance, kept_guidance))
+        noise = rows(lambda many: torch.randn(many, *preferences.TOKENS, device=device))
+        time = rows(lambda many: flow.random_times(many, SQUARE, device, NEARER_TO_NOISE))
+        guidance = rows(lambda many: torch.empty(many, device=device).uniform_(*GUIDANCE))
         noisy = (1 - time[:, None, None]) * clean + time[:, None, None] * noise
         prompts = self.encoders.encode([self.pairs.prompts[index] for index in (*chosen, *chosen, *kept)])
         with torch.no_grad():
@@ -69,6 +72,7 @@ class Trainer:
         loss = CLOSENESS * moved - F.logsigmoid(margin).mean()
         self.model.zero_grad(set_to_none=True)
         loss.backward()
+        distributed.average_gradients(self.model)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.adam.step()
         self.state["averaged"].update(self.model, step)
