@@ -1,7 +1,7 @@
 """Stage `preferences`: images of the text network's own, in pairs of one prompt, of which one has better outlines than the other.
 
 Outlines are measured as in silhouettes.py, so only what can be told apart there is asked for: one object or two, in colours that
-differ from floor and sky. Each file of WORK/preferences holds `prompts`, and `better` and `worse` latents, (N, tokens, 64) float16.
+differ from floor and sky. The pairs lie in WORK/preferences.
 """
 
 import random
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import Refused, captions, export, flow, sheets, silhouettes, stage_transformer
+from training import Refused, captions, export, flow, networks, sheets, silhouettes, stage_transformer
 from training.files import write
 from training.scenes import SHAPES, SQUARE, Scene, sample
 
@@ -28,10 +28,10 @@ CLEARLY = 0.3  # by so much the defects of a pair differ
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of images, each of one prompt."""
+    """Pairs of images, each of one prompt: what a file holds."""
 
     prompts: list[str]
-    better: Tensor  # (N, tokens, 64)
+    better: Tensor  # (N, tokens, 64) float16, as `worse`
     worse: Tensor
 
 
@@ -47,30 +47,28 @@ def make(work: Path, device: str, prompts: int) -> None:
     generator = Generator(work, device)
     for path in missing:
         pairs = generator.pairs(int(path.stem), min(PROMPTS_PER_FILE, prompts))
-        content = {"prompts": pairs.prompts, "better": pairs.better.half(), "worse": pairs.worse.half()}
-        write(path, partial(torch.save, content))
+        write(path, partial(torch.save, vars(pairs)))
         print(f"preferences: {path}, pairs: {len(pairs.prompts)}", flush=True)
 
 
 def load(work: Path) -> Pairs:
     """All pairs. Raises Refused if there are none."""
-    files = [torch.load(path, map_location="cpu", weights_only=True) for path in sorted((work / "preferences").glob("*.pt"))]
-    prompts = [prompt for file in files for prompt in file["prompts"]]
+    files = [Pairs(**torch.load(path, map_location="cpu", weights_only=True)) for path in sorted((work / "preferences").glob("*.pt"))]
+    prompts = [prompt for file in files for prompt in file.prompts]
     if not prompts:
         raise Refused(f"There are no pairs of images in {work} yet. Run the stage `preferences` first.")
-    better, worse = (torch.cat([file[which] for file in files]).float() for which in ("better", "worse"))
-    return Pairs(prompts, better, worse)
+    return Pairs(prompts, torch.cat([file.better for file in files]), torch.cat([file.worse for file in files]))
 
 
 class Generator:
     """The best text network of a work folder."""
 
     def __init__(self, work: Path, device: str):
+        self.model = networks.transformer(control=False)
         _, stages, _ = export.NETWORKS["transformer"]
-        if not any((work / f"{stage}.pt").exists() for stage in stages):
-            raise Refused(f"There is no text network yet that could generate images. Train one of {', '.join(stages)} first.")
-        found = export.assemble(work, "transformer", "vae")
-        self.model, self.vae = (found[name].to(device).eval() for name in ("transformer", "vae"))
+        stage_transformer.start_from(self.model, work, "preferences", stages)
+        self.model.to(device).eval()
+        self.vae = export.assemble(work, "vae")["vae"].to(device).eval()
         self.encoders, self.device = stage_transformer.text_encoders(work, device), device
 
     def pairs(self, number: int, prompts: int) -> Pairs:
@@ -86,8 +84,8 @@ class Generator:
             order = sorted(range(len(found)), key=found.__getitem__)
             for good, bad in zip(order, reversed(order[len(order) // 2 :])):
                 if found[good] < 1 and found[bad] - found[good] > CLEARLY:
-                    chosen.append((caption.text, latents[good].cpu(), latents[bad].cpu()))
-        none = torch.empty(0, *TOKENS)
+                    chosen.append((caption.text, latents[good].half().cpu(), latents[bad].half().cpu()))
+        none = torch.empty(0, *TOKENS, dtype=torch.float16)
         better, worse = (torch.stack([pair[which] for pair in chosen]) if chosen else none for which in (1, 2))
         return Pairs([prompt for prompt, _, _ in chosen], better, worse)
 

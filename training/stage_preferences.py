@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training import Refused, distributed, flow, loop, networks, preferences
+from training import distributed, flow, loop, networks, preferences
 from training.scenes import SQUARE
-from training.stage_transformer import load, text_encoders
+from training.stage_transformer import start_from, text_encoders
 
 STARTS = ("refine_text", "distil_text")
 SHARPNESS = 200.0  # how much a difference of errors counts; at 1000, the loss rose within forty steps
@@ -36,8 +36,7 @@ class Trainer:
         self.count, self.device = pairs, run.device
         self.pairs = preferences.load(run.work)
         self.model = networks.transformer(control=False)
-        if not any(load(self.model, run.checkpoint(stage)) for stage in STARTS):
-            raise Refused(f"prefer_text has nothing to start from. Train one of {', '.join(STARTS)} first.")
+        start_from(self.model, run.work, "prefer_text", STARTS)
         self.reference = copy.deepcopy(self.model).to(run.device).eval().requires_grad_(False)
         self.model.to(run.device)
         self.encoders = text_encoders(run.work, run.device)
@@ -55,7 +54,7 @@ class Trainer:
             of_pairs = draw(count)
             return torch.cat((of_pairs, of_pairs, draw(len(kept))))
 
-        clean = torch.cat((self.pairs.better[chosen], self.pairs.worse[chosen], self.pairs.better[kept])).to(device)
+        clean = torch.cat((self.pairs.better[chosen], self.pairs.worse[chosen], self.pairs.better[kept])).to(device, torch.float32)
         noise = rows(lambda many: torch.randn(many, *preferences.TOKENS, device=device))
         time = rows(lambda many: flow.random_times(many, SQUARE, device, NEARER_TO_NOISE))
         guidance = rows(lambda many: torch.empty(many, device=device).uniform_(*GUIDANCE))

@@ -10,6 +10,7 @@ frozen weights tell what to add: v(guidance) − v(1), in one pass each.
 
 import copy
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,8 +78,7 @@ class Trainer:
         self.run, self.name, self.stage, self.modes = run, name, stage, stage.modes
         torch.manual_seed(3)
         model = networks.transformer(control=stage.modes != ("text",))
-        if not any(load(model, run.checkpoint(start)) for start in stage.start) and stage.guidance:
-            raise Refused(f"{name} has nothing to start from. Train one of {', '.join(stage.start)} first.")
+        start_from(model, run.work, name, stage.start, required=stage.guidance is not None)
         self.model = model.to(run.device)
         self.teacher = copy.deepcopy(model).eval() if stage.guidance else None
         self.probe = labels.LinearProbe().to(run.device)
@@ -169,6 +169,12 @@ def text_encoders(work: Path, device: str) -> flow.TextEncoders:
     loop.needed(work, "text")
     found = export.assemble(work, "text_encoder", "text_encoder_2")
     return flow.TextEncoders(found["text_encoder"], found["text_encoder_2"], tokenizers.clip_tokenizer(), tokenizers.t5_tokenizer(), device)
+
+
+def start_from(model, work: Path, name: str, stages: Sequence[str], required: bool = True) -> None:
+    """Load the averaged weights of the first of `stages` that has a checkpoint. Raises Refused if none has, and the stage `name` needs one."""
+    if not any(load(model, work / f"{stage}.pt") for stage in stages) and required:
+        raise Refused(f"{name} has nothing to start from. Train one of {', '.join(stages)} first.")
 
 
 def load(model, checkpoint: Path) -> bool:

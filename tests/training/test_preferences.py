@@ -75,7 +75,7 @@ def test_the_network_comes_to_prefer_the_better_images(work, monkeypatch):
         pairs = preferences.load(work)
         errors = []
         with torch.no_grad():
-            for clean in (pairs.better, pairs.worse):
+            for clean in (pairs.better.float(), pairs.worse.float()):
                 noisy = (1 - 0.7) * clean + 0.7 * noise
                 output = flow.velocity(model, noisy, None, time, prompts, guidance, scenes.SQUARE)
                 errors.append((output - (noise - clean)).square().mean())
@@ -100,7 +100,7 @@ def test_images_are_generated_once(work, monkeypatch):
     assert len(pairs.prompts) == 2 and pairs.better.shape == (2, *preferences.TOKENS)
     vae = export.assemble(work, "vae")["vae"]
     with torch.no_grad():
-        decoded = (stage_transformer.decode(vae, packed, scenes.SQUARE) for packed in (pairs.better, pairs.worse))
+        decoded = (stage_transformer.decode(vae, packed.float(), scenes.SQUARE) for packed in (pairs.better, pairs.worse))
         better, worse = (sheets.as_bytes(images).mean((1, 2, 3)) for images in decoded)
     assert (better < worse).all()  # the darker ones were called the better
     make()
@@ -110,7 +110,7 @@ def test_images_are_generated_once(work, monkeypatch):
 def test_what_is_missing_is_said(work, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
     known = stages(empty, SCHEDULES["quick"], "cpu", empty / "out")
-    with pytest.raises(Refused, match="no text network yet"):
+    with pytest.raises(Refused, match="preferences has nothing to start from. Train one of prefer_text, refine_text, distil_text first."):
         known["preferences"]()
     with pytest.raises(Refused, match="Run the stage `preferences` first"):
         known["prefer_text"]()
