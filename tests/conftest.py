@@ -34,7 +34,7 @@ hypothesis.settings.load_profile("here")
 
 
 # What belongs together in this order, and the rest after it: files that share a page and a browser follow each other, and the long ones come first.
-FIRST = ("ui/test_workshop.py", "ui/", "serve/", "test_app.py", "training/")
+FIRST = ("ui/test_painting.py", "ui/", "serve/", "test_app.py", "training/")
 
 
 def pytest_collection_modifyitems(items):

@@ -26,7 +26,7 @@ from flux_demo.ui.run import MAX_RUNS, Run, Runs
 from flux_demo.ui.services import Services
 from flux_demo.ui.session import bind_session
 from flux_demo.ui.size_field import bind_size
-from flux_demo.ui.strokes import CHANGED_BY_A_STROKE, PAINT_IS_IN_MAP_JS, stroke_handler, view_handler
+from flux_demo.ui.strokes import bind_strokes
 from flux_demo.ui.tab import build_tab
 from flux_demo.ui.tab_state import find_route
 from flux_demo.ui.translation import REUSES_SEED, TAKES_RANDOM_SEED, translate
@@ -178,11 +178,7 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
     offered = ["use_as_map", "use_inverted"]
     bind([form["use_as_map"].click], lambda: {"as_map": True} | offers(None), form, ["as_map", *offered], queue=False)
     bind([form["use_inverted"].click], inverted, form, ["photo", "as_map", "map_note", *offered])
-    views = [*VIEWED, "view", "shown", "map_note"]
-    chosen = bind([form["view"].input], view_handler(services, mode), form, views, trigger_mode="always_last")
-    chosen.then(None, None, None, js=PAINT_IS_IN_MAP_JS, api_visibility="private")
-    strokes = stroke_handler(services, mode)
-    bind([form["painter"].input], strokes, form, [*CHANGED_BY_A_STROKE], queue=False, trigger_mode="always_last")
+    bind_strokes(services, mode, form)
     lower, upper = [option for option in mode.control.options if not option.is_switch]
     both = [form[lower.name], form[upper.name]]
     for moved, up in zip(both, ("true", "false"), strict=True):

@@ -13,12 +13,13 @@ import gradio as gr
 from flux_demo.errors import InvalidPicture
 from flux_demo.modes import Mode
 from flux_demo.recipe import PAINTED
+from flux_demo.ui.events import Form, bind
 from flux_demo.ui.files import ShownMap
 from flux_demo.ui.painted import keep_paint
 from flux_demo.ui.preview import draw
 from flux_demo.ui.services import Services
 from flux_demo.ui.visitor_store import VisitorStore, is_key
-from flux_demo.ui.workshop import choose_view, note_under, to_paint, under_paint, with_paint
+from flux_demo.ui.workshop import VIEWED, choose_view, note_under, to_paint, under_paint, with_paint
 
 CHANGED_BY_A_STROKE = ("painter", "painting", "map", "shown", "map_note")
 # After the answer to the choice of a view: the editor gives its place to the map once that shows what was painted.
@@ -30,7 +31,20 @@ PAINT_IS_IN_MAP_JS = """async () => {
         if (!pane.querySelector(".view input[value=paint]:checked")) delete painter.dataset.ahead;
     }
 }"""
+# Before an event of the editor is sent: which page sends it, and when.
+MOMENT_JS = "(_, ...others) => [`${performance.timeOrigin} ${performance.now()}`, ...others]"
 _LOCKS = tuple(threading.Lock() for _ in range(64))
+_NEWEST: dict[tuple[str, str], tuple[str, float]] = {}  # by visitor and mode: the page and moment of the newest event that was handled
+_EDITORS = 1000  # so many are remembered: none is in use for longer than it takes to answer
+
+
+def bind_strokes(services: Services, mode: Mode, form: Form) -> None:
+    """Follow the editor's strokes and the choice between the views."""
+    form = form | {"moment": form["query"]}
+    in_order = {"js": MOMENT_JS, "trigger_mode": "always_last"}
+    chosen = bind([form["view"].input], view_handler(services, mode), form, [*VIEWED, "view", "shown", "map_note"], **in_order)
+    chosen.then(None, None, None, js=PAINT_IS_IN_MAP_JS, api_visibility="private")
+    bind([form["painter"].input], stroke_handler(services, mode), form, [*CHANGED_BY_A_STROKE], queue=False, **in_order)
 
 
 def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
@@ -56,11 +70,11 @@ def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, An
             keep_paint(visitors, visitor, mode, found)
         return answer
 
-    def stroke(*, visitor: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
+    def stroke(*, moment: Any = None, visitor: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
         if not is_key(visitor) or shown is None or painting is None:
             return {}
-        with _in_order(visitor, mode):
-            return handled(visitor, shown, painter, painting)
+        with _one_at_a_time(visitor, mode):
+            return handled(visitor, shown, painter, painting) if _is_newest(visitor, mode, moment) else {}
 
     return stroke
 
@@ -68,19 +82,42 @@ def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, An
 def view_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
     """The handler of the choice between the views. It may come before the last stroke's own event, which is for another map then."""
 
-    def chosen(*, visitor: Any, view: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
-        with _in_order(visitor, mode):
+    def chosen(
+        *, moment: Any = None, visitor: Any, view: Any, shown: ShownMap | None, painter: Any, painting: str | None
+    ) -> dict[str, Any]:
+        with _one_at_a_time(visitor, mode):
             answer = choose_view(view=view, shown=shown, painter=painter, painting=painting)
-            if (found := answer.get("shown")) and found is not shown:
-                keep_paint(services.album.visitors, visitor, mode, found)
+            if shown is not None and painting == shown.sha256 and _is_newest(visitor, mode, moment):
+                keep_paint(services.album.visitors, visitor, mode, answer.get("shown", shown))
             return answer
 
     return chosen
 
 
-def _in_order(visitor: Any, mode: Mode) -> threading.Lock:
-    """Held while an event of one editor is handled: of two that come at once, the paint of the later one is to be kept."""
+def _one_at_a_time(visitor: Any, mode: Mode) -> threading.Lock:
+    """Held while an event of one editor is handled."""
     return _LOCKS[hash((str(visitor), mode.name)) % len(_LOCKS)]
+
+
+def _is_newest(visitor: Any, mode: Mode, moment: Any) -> bool:
+    """Whether no event that the same page sent later was handled already: that one has the newer paint.
+
+    Gradio handles events in threads, and those of the queue wait: they overtake each other.
+    """
+    page, _, at = str(moment).partition(" ")
+    try:
+        sent = float(at)
+    except ValueError:  # from a program that does not say when
+        return True
+    editor = (str(visitor), mode.name)
+    newest = _NEWEST.get(editor)
+    if newest and newest[0] == page and newest[1] > sent:
+        return False
+    _NEWEST.pop(editor, None)
+    _NEWEST[editor] = (page, sent)
+    if len(_NEWEST) > _EDITORS:
+        _NEWEST.pop(next(iter(_NEWEST)), None)
+    return True
 
 
 def _keep_late(visitors: VisitorStore, visitor: str, mode: Mode, shown: ShownMap, painter: Any) -> None:

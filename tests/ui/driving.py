@@ -7,10 +7,13 @@ import io
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 
 from flux_demo.recipe import read_recipe
+
+WIDE = "256x128"  # of a photo of 640x400 crop keeps 640x320
 
 
 def finished(coroutine):
@@ -28,6 +31,11 @@ def served(page, selector):
     picture = page.locator(f"{selector} img")
     picture.wait_for()
     return page.request.get(picture.get_attribute("src")).body()
+
+
+def pixels(png):
+    with Image.open(io.BytesIO(png)) as opened:
+        return np.asarray(opened.convert("RGB"))
 
 
 def pixels_hash(png):
@@ -48,6 +56,41 @@ def changed(page, selector, before):
 def source(page, selector):
     page.locator(f"{selector} img").wait_for()
     return page.locator(f"{selector} img").evaluate("e => e.src")
+
+
+def view(page, name):
+    """Choose among the views of the map."""
+    page.get_by_role("radio", name=name, exact=True).locator("visible=true").check()
+
+
+def open_editor(page, name="Paint"):
+    """Choose Paint in the Depth tab; return the middle of the canvas."""
+    view(page, name)
+    canvas = page.locator("#painter-depth canvas").first
+    canvas.wait_for()
+    page.wait_for_function(
+        """() => {  // the map is there, which Gradio counts as a step to undo, and its zoom has been the same for half a second
+            const zoom = document.querySelector("#painter-depth .zoom-number")?.innerText ?? "";
+            if (zoom !== window.zoomBefore) [window.zoomBefore, window.zoomSince] = [zoom, Date.now()];
+            const undo = document.querySelector("#painter-depth button:has(svg[aria-label=undo])");
+            return undo && !undo.disabled && zoom.includes("%") && Date.now() - window.zoomSince > 500;
+        }"""
+    )
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def stroke(page, x, y):
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 30, y, steps=2)
+    page.mouse.up()
+
+
+def handled(page):
+    """Around a stroke: until the program has answered it."""
+    return page.expect_response(lambda response: "/run/" in response.url and "composite.png" in (response.request.post_data or ""))
 
 
 def open_settings(page):

@@ -11,9 +11,8 @@ from flux_demo.settings import ASSETS
 from flux_demo.ui import examples
 from flux_demo.ui.page import TITLE
 from tests.ui.conftest import SMALL
-from tests.ui.driving import give_photo, prompt_field, served
+from tests.ui.driving import give_photo, handled, open_editor, pixels, prompt_field, served, stroke, view
 from tests.ui.test_languages import WORDS
-from tests.ui.test_workshop import handled, open_editor, pixels, stroke, view
 from tests.waiting import wait_until
 
 # Whatever can be read or heard: texts, names, alternative texts, titles, placeholders, and what the style sheet shows.

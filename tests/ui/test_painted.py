@@ -180,6 +180,17 @@ def test_strokes_go_on_in_the_same_editor_after_a_run_or_another_view(shown, tmp
     assert left["shown"] == shown and painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
 
 
+@pytest.mark.parametrize("moment, is_kept", [("1 5.0", True), ("1 7.0", False), ("2 5.0", False), ("", False)])
+def test_an_undo_that_is_overtaken_by_what_was_painted_after_it_takes_nothing_back(shown, tmp_path, moment, is_kept):
+    """Which the page tells by its own clock; another page has another one, and a program may say nothing."""
+    visitors = VisitorStore(tmp_path)
+    services, undone = services_of(visitors), painted(shown, "black")
+    leave, stroked = view_handler(services, DEPTH), stroke_handler(services, DEPTH)
+    leave(moment="1 6.0", visitor=ME, view="map", shown=shown, painter=painted(shown, "white"), painting=shown.sha256)
+    stroked(moment=moment, visitor=ME, shown=shown, painter=undone, painting=shown.sha256)
+    assert (painted_before(visitors, ME, DEPTH, shown.drawn_from) is not None) is is_kept
+
+
 def test_an_editor_with_an_older_map_gets_the_one_that_is_shown(shown, tmp_path):
     answer = stroke_handler(services_of(VisitorStore(tmp_path)), DEPTH)(
         visitor=ME, shown=shown, painter=painted(shown, "white"), painting="0" * 64
