@@ -99,10 +99,10 @@ class Recipe:
             recipe = _checked(values)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InvalidRequest) as error:
             raise InvalidPicture(
-                "The recipe in this image is damaged or was written by another program. Fill in the form by hand."
+                "The recipe in this image is damaged or was written by another program. Enter its settings by hand."
             ) from error
         if contradiction := _contradiction(recipe):
-            raise InvalidPicture(f"The recipe in this image contradicts itself: {contradiction}. Fill in the form by hand.")
+            raise InvalidPicture(f"The recipe in this image contradicts itself: {contradiction}. Enter its settings by hand.")
         return recipe
 
 
@@ -155,7 +155,7 @@ def read_recipe(source: str | os.PathLike | bytes | BinaryIO) -> Recipe:
             "No flux_demo settings in this file: it has no recipe. Only PNG files that were generated here and not saved again elsewhere have one."
         )
     if len(texts[CHUNK]) > MAX_CHUNK:
-        raise InvalidPicture("The recipe in this image is far too long to be real. Fill in the form by hand.")
+        raise InvalidPicture("The recipe in this image is far too long to be real. Enter its settings by hand.")
     try:
         values = json.loads(texts[CHUNK])
     except (ValueError, RecursionError):

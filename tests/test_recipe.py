@@ -56,7 +56,7 @@ def test_a_recipe_survives_its_json():
     ],
 )
 def test_a_recipe_that_contradicts_itself_is_refused(changed, said):
-    with pytest.raises(InvalidPicture, match=f"contradicts itself: {said}. Fill in"):
+    with pytest.raises(InvalidPicture, match=f"contradicts itself: {said}. Enter its settings"):
         Recipe.from_dict(json.loads(replace(RECIPE, **changed).to_json()))
 
 

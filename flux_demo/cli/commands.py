@@ -14,7 +14,7 @@ from flux_demo.cli.notes import what_is_not_known
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import DownloadFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
-from flux_demo.maps.notes import EMPTY, said_with
+from flux_demo.maps.notes import EMPTY, estimator_note, said_with
 from flux_demo.modes import MATCH, Control, Mode, find_mode
 from flux_demo.reading import parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
@@ -169,7 +169,7 @@ def _drawn_or_given(studio: Studio, args: argparse.Namespace, mode: Mode, contro
     terminal.say_status("Drawing the map")
     drawn = studio.preview(mode.name, photo, size, args.fit or "crop", **options)
     if drawn.estimator:
-        terminal.say(f"Depth estimated by {drawn.estimator}.")
+        terminal.say(estimator_note(drawn.estimator))
     return drawn
 
 

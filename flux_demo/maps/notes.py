@@ -16,6 +16,7 @@ SEVERAL = "several frames"  # among the ``info`` of a photo that was opened: its
 
 EMPTY = "The map has the same colour everywhere, so the image follows nothing. Draw it with other settings, or choose another photo."
 FIRST_OF_SEVERAL = "The file has several frames or pages, and only the first is used."
+BY_MINI, ESTIMATED_BY = "Depth estimated by the mini.", "Depth estimated by {estimator}."
 SIZE_AND_FIT, TO_FIT = "{size}, {fit}.", "To fit {size}: {fit}."
 WHOLE = "the whole photo"
 CROPPED_SIDES, CROPPED_ENDS = "{share} cropped left and right", "{share} cropped top and bottom"
@@ -33,6 +34,11 @@ def shape_note(photo: float, picture: float, fit: str) -> tuple[str, Mapping[str
     if fit == "pad":
         return (BLACK_ENDS if wider > 1 else BLACK_SIDES), {}
     return (TALLER if wider > 1 else WIDER), {"share": f"{max(wider, 1 / wider) - 1:.0%}"}
+
+
+def estimator_note(estimator: str) -> Text:
+    """What a depth map was estimated by, as ``ControlMap.estimator`` has it."""
+    return Text(BY_MINI) if estimator == "mini" else Text(ESTIMATED_BY, estimator=estimator)
 
 
 def notes_of(photo: Image, size: Size, fit: str) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def received(value: Any) -> Path:
     """The path of an uploaded file. Raises InvalidPicture for anything that nobody uploaded."""
     path = value.get("path") if isinstance(value, dict) else getattr(value, "path", value)
     if not isinstance(path, str) or not path or "\0" in path:
-        raise InvalidPicture("No image was given. Choose or drop a PNG or JPEG file.")
+        raise InvalidPicture("No image was given. Add a PNG or JPEG file.")
     try:
         resolved = Path(path).resolve()
         known = resolved.is_relative_to(Path(get_upload_folder()).resolve()) and resolved.is_file()

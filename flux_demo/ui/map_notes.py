@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from PIL import ImageChops
 
-from flux_demo.maps.notes import EMPTY, FIRST_OF_SEVERAL, SIZE_AND_FIT, shape_note
+from flux_demo.maps.notes import EMPTY, FIRST_OF_SEVERAL, SIZE_AND_FIT, estimator_note, shape_note
 from flux_demo.request import ControlMap
 from flux_demo.texts import sentences
 from flux_demo.ui import html
@@ -15,7 +15,6 @@ NEARLY_NONE, NEARLY_ALL = 0.005, 0.4  # shares of pixels of which a map says lit
 DARK = 24  # of 255: greys up to here look black
 NEARLY_GREY = 12  # of 255, between two colours of a pixel; JPEG makes about that of a grey
 
-BY_MINI, ESTIMATED_BY = "Depth estimated by the mini.", "Depth estimated by {estimator}."
 EDGE_PIXELS = "{share} edge pixels."
 NO_EDGES, ALL_EDGES = "Nearly no edges: lower both thresholds.", "Nearly all edges: raise both thresholds."
 BLACK, BLACK_INVERTED = "Nearly all black: raise the far clip.", "Nearly all black: lower the near clip."
@@ -43,8 +42,7 @@ def described(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: L
     if facts.several:
         parts.append(translate(FIRST_OF_SEVERAL))
     if control.estimator:
-        by_mini = control.estimator == "mini"
-        parts.append(translate(BY_MINI) if by_mini else translate(ESTIMATED_BY, estimator=control.estimator))
+        parts.append(translate(estimator_note(control.estimator)))
     if control.is_empty:
         parts.append(translate(EMPTY))
     if as_map:

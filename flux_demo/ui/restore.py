@@ -38,7 +38,7 @@ def opened(dropped: Any, titles: Mapping[str, str]) -> Entry:
     path = received(dropped)
     recipe = read_recipe(path)
     if recipe.mode not in MODES:
-        why = "This image was generated in a mode that is not available here: {mode}. Fill in the form by hand."
+        why = "This image was generated in a mode that is not available here: {mode}. Enter its settings by hand."
         raise InvalidPicture(why, mode=repr(recipe.mode[:40]))
     return Entry(publish(path, "restored.png"), recipe, titles.get(recipe.backend, recipe.backend))
 

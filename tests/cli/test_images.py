@@ -110,7 +110,7 @@ def test_a_mode_follows_the_map_that_the_map_command_draws(mode, place, capsys):
     assert run([mode, "map.png", "a red ball", *QUICK, "--as-map", "-o", "from-map.png"]) == 0
     assert Image.open("from-photo.png").tobytes() == Image.open("from-map.png").tobytes()
     assert read_recipe("from-photo.png").control.sha256 == read_recipe("from-map.png").control.sha256
-    assert capsys.readouterr().err.count("Depth estimated by mini.") == 2 * (mode == "depth")  # of the map, and of the image
+    assert capsys.readouterr().err.count("Depth estimated by the mini.") == 2 * (mode == "depth")  # of the map, and of the image
 
 
 def test_a_photo_that_looks_like_a_map_gets_a_hint(place, capsys):
