@@ -33,14 +33,14 @@ for _ in range(3):
 
 
 def seconds_of(environ: dict[str, str]) -> list[float]:
-    """What each image takes but the first, which warms up."""
+    """Seconds per image, without the first, which is a warm-up."""
     done = subprocess.run([sys.executable, "-c", IMAGES], cwd=ROOT, env=environ, check=True, capture_output=True, text=True)
     return [float(line) for line in done.stdout.split()][1:]
 
 
 @contextmanager
 def busy(cores: int):
-    """Another program that keeps so many cores busy."""
+    """Keep `cores` cores busy with another program."""
     with ExitStack() as stack:
         for _ in range(cores):
             other = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True))
@@ -56,14 +56,16 @@ def main() -> None:
     ours = dict(stock)
     environment.prepare(ours)
     cores = max(1, (os.cpu_count() or 1) // 2)
-    result: dict[str, object] = {"rounds": asked.rounds, "busy_cores": cores}
+    result: dict[str, object] = {"busy_cores": cores}
     for name, count in (("quiet", 0), ("busy", cores)):
         seconds: dict[str, list[float]] = {"stock": [], "ours": []}
         with busy(count):
-            for _ in range(max(1, asked.rounds // (1 + count))):  # torch's own way takes its time there
+            rounds = max(1, asked.rounds // (1 + count))  # stock torch is very slow on a busy machine
+            for _ in range(rounds):
                 seconds["stock"] += seconds_of(stock)
                 seconds["ours"] += seconds_of(ours)
         medians = {side: statistics.median(values) for side, values in seconds.items()}
+        result[f"{name}_rounds"] = rounds
         result |= {f"{name}_{side}_seconds": round(value, 3) for side, value in medians.items()}
         result[f"{name}_ratio"] = round(medians["ours"] / medians["stock"], 3)
     record("busy", result | {"limits": LIMITS})

@@ -64,9 +64,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--warm-ups", type=int, default=2)
-    parser.add_argument(
-        "--cap", type=int, help="limit to so many GB of GPU memory: run the plan for such a card, and measure only its memory"
-    )
+    parser.add_argument("--cap", type=int, help="limit GPU memory to CAP GB: run the plan for such a card, and measure only its memory")
     parser.add_argument("--memory", choices=("stock", "engine"), help="measure only this one's memory, in this process, and print it")
     parser.add_argument("--table", action="store_true", help="print the README's table from the recorded results")
     given = parser.parse_args()
@@ -111,7 +109,7 @@ def measure_mode(subject: flux_subject.Subject, mode: str, given: argparse.Names
     again: dict[str, list[float]] = {"stock": [], "engine": []}
     for count in range(given.warm_ups + given.rounds):
         order = ("stock", "engine") if count % 2 else ("engine", "stock")
-        prompt = f"a red cube before a blue wall, take {count} of {mode}"
+        prompt = f"a red cube in front of a blue wall, take {count} of {mode}"
         timed = {which: runs[which](prompt, count) for which in order}
         assert timed["stock"].pop("image") == timed["engine"].pop("image"), f"{mode}: the two images differ"
         repeated = {which: runs[which](prompt, count + 1)["whole"] for which in order}

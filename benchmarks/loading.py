@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def peak_of(file: Path) -> float:
-    """GiB that a process holds at most which loads the file."""
+    """Peak GiB of a process that loads the file."""
     done = subprocess.run([sys.executable, "-c", LOAD, str(file)], cwd=ROOT, check=True, capture_output=True, text=True)
     return int(done.stdout) * 1024 / GIB
 

@@ -89,7 +89,8 @@ def count(plan: memory.Plan) -> dict[str, float]:
 
 
 def count_stock() -> float:
-    """The most GiB that the stock text pipeline takes, with everything on the device. The control pipeline reads a value from the device."""
+    """The most GiB that the stock text pipeline takes, with everything on the device. The stock control pipeline cannot run
+    here: it reads a value from the device."""
     with Gpu() as gpu:
         subject = flux_subject.build("flux", None, ("text",), gpu.device)
         gpu.begin()
@@ -103,7 +104,10 @@ def table() -> str:
     lines = ["| card | plan | counted at 1024x1024 | allowed for | main memory |", "|---|---|---|---|---|"]
     lines += [f"| {card} GB | {plan.sentence} | {figures(plan, result)} |" for card, plan in rows()]
     ratio = most(result["plans"]["body"]) / result["stock_gib"]
-    lines += ["", f"In the same count the stock pipeline comes to {result['stock_gib']:.1f} GiB; the plan for 24 GB is {ratio:.2f} of it."]
+    lines += [
+        "",
+        f"The stock text pipeline, counted in the same way but without a map, takes {result['stock_gib']:.1f} GiB; the plan for 24 GB takes {ratio:.2f} of that.",
+    ]
     return "\n".join(lines)
 
 

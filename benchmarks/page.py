@@ -22,7 +22,7 @@ from benchmarks.record import record
 from flux_demo.backends import Backend, all_backends
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.modes import MAP_LIMITS, Mode
-from flux_demo.request import Dials, DrawnImage, GenerationRequest
+from flux_demo.request import BackendOutput, Dials, GenerationRequest
 
 LIMITS = {
     "map_256_ms": 80,
@@ -73,7 +73,7 @@ class _Large(Backend):
     def dials(self, mode: Mode) -> Dials:
         return Dials(28, 3.5, range(1, 101), (1, 100), MAP_LIMITS)
 
-    def generate(self, request: GenerationRequest, on_step: Any, on_status: Any) -> DrawnImage:
+    def generate(self, request: GenerationRequest, on_step: Any, on_status: Any) -> BackendOutput:
         raise NotImplementedError
 
 
@@ -82,9 +82,9 @@ class _Timed(Gallery):
 
     seconds = 0.0
 
-    def save(self, drawn: DrawnImage, request: GenerationRequest, backend: str, seconds: float) -> GeneratedImage:
+    def save(self, output: BackendOutput, request: GenerationRequest, backend: str, seconds: float) -> GeneratedImage:
         self.seconds = seconds
-        return super().save(drawn, request, backend, seconds)
+        return super().save(output, request, backend, seconds)
 
 
 class Bench:

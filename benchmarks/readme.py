@@ -78,12 +78,12 @@ def overhead() -> str:
             f"{startup['limits']['page_ratio']} times",
         ),
         (
-            f"a slider's way to its map of 256x256, in Chromium; {page['bare_slider_ms']:.0f} ms from a slider to an image on a bare Gradio page{not_quiet}",
+            f"from a slider to its map of 256x256, in Chromium; {page['bare_slider_ms']:.0f} ms from a slider to an image on a bare Gradio page{not_quiet}",
             f"{page['map_256_ms']:.0f} ms",
             f"{page['limits']['map_256_ms']} ms",
         ),
         (
-            "a click's way to its image without the engine's own time, in Chromium; "
+            "from a click to its image, without the engine's own time, in Chromium; "
             f"{page['bare_click_ms']:.0f} ms from a click to an image on a bare Gradio page{not_quiet}",
             f"{page['click_to_image_beyond_the_engine_ms']:.0f} ms",
             f"{page['limits']['click_to_image_beyond_the_engine_ms']} ms",

@@ -44,7 +44,7 @@ def pin(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def round_up(size: int) -> int:
-    """Bytes that torch takes of pinned memory for so many."""
+    """Bytes of pinned memory that torch reserves for `size`."""
     return 1 << (size - 1).bit_length()
 
 

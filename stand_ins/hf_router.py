@@ -1,7 +1,8 @@
 """Hugging Face's Hub and router on loopback, as much of them as Inference Providers need: which provider serves a model, and two
 providers' forms, fal-ai's (an address of the picture) and Together's (the picture itself).
 
-Words in a prompt call for what happens now and then: __401__ to __504__, __gated__, __black__, __small__, __broken__, __gzip__, __html__, __empty__.
+Words in a prompt call for what happens now and then: __401__ to __504__, __gated__, __gzip__, __html__, __empty__; with Together also
+__black__, __small__, __broken__.
 """
 
 import base64

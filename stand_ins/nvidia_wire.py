@@ -21,7 +21,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str | None = None
     delay_s: float = 0.0  # before the first byte
-    cut: int | None = None  # the connection is cut after so many bytes of the body
+    cut: int | None = None  # the connection is cut after this many bytes of the body
     drip_s: float = 0.0  # pause after each byte of the body
 
 
@@ -39,7 +39,7 @@ class Recorded:
 
 
 class Wire:
-    """One port. ``answer`` makes the reply to a request; the queued ``replies`` go out first."""
+    """One port. ``answer`` makes the reply to a request; by default the next of the queued ``replies``."""
 
     def __init__(self, port: int = 0):
         self.replies: deque[Reply] = deque()
@@ -94,7 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
             body, kind = body.encode(), kind or "text/plain; charset=utf-8"
         elif not isinstance(body, bytes):
             body, kind = json.dumps(body).encode(), kind or "application/json"
-        self.wire.closing.wait(reply.delay_s) if reply.delay_s else None
+        if reply.delay_s:
+            self.wire.closing.wait(reply.delay_s)
         head = {"Date": formatdate(time.time(), usegmt=True), "Content-Length": str(len(body)), **reply.headers}
         if kind:
             head["Content-Type"] = kind

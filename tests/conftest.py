@@ -17,7 +17,7 @@ from flux_demo.backends import Backend, Refusal
 from flux_demo.libraries import collect_seldom
 from flux_demo.modes import MAP_LIMITS
 from flux_demo.progress import Phase, Status
-from flux_demo.request import Dials, DrawnImage
+from flux_demo.request import BackendOutput, Dials
 from flux_demo.settings import Settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by huggingface_hub at import: no test reaches for a hub by accident
@@ -33,7 +33,7 @@ hypothesis.settings.register_profile("here", deadline=None, database=None)
 hypothesis.settings.load_profile("here")
 
 
-# What belongs together in this order, and the rest after it: files that share a page and a browser follow each other, and the long ones come first.
+# Files that share a page and a browser run together, the longest first; the rest follow.
 FIRST = ("ui/test_painting.py", "ui/", "serve/", "test_app.py", "training/")
 
 
@@ -46,14 +46,14 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_assertrepr_compare(op, left, right):
-    """Files that differ: pytest would look for the likeness of their bytes for minutes."""
+    """Files that differ: pytest would compare their bytes for minutes."""
     if op == "==" and isinstance(left, bytes) and isinstance(right, bytes) and len(left) + len(right) > 1000:
         return ["the bytes differ", f"{len(left)} begin with {left[:40]!r}", f"{len(right)} begin with {right[:40]!r}"]
     return None
 
 
 def pytest_collection_finish():
-    """The libraries stay as long as the tests. No collection of garbage looks through them again, and the tests ask for hundreds."""
+    """Freeze the imported libraries, so that the hundreds of garbage collections that the tests ask for skip them."""
     gc.collect()
     gc.freeze()
 
@@ -82,7 +82,7 @@ def settings(tmp_path) -> Settings:
 
 @pytest.fixture
 def photo() -> Image.Image:
-    """A drawn RGB photo, 640x400: a bright room with a dark box and a red ball before it."""
+    """A drawn RGB photo, 640x400: a bright room with a dark box and a red ball in front of it."""
     picture = Image.new("RGB", (640, 400), (200, 205, 210))
     draw = ImageDraw.Draw(picture)
     draw.rectangle((0, 250, 640, 400), fill=(150, 130, 110))
@@ -124,7 +124,7 @@ class RecordingBackend(Backend):
         on_status(Status(Phase.ENCODING, "Mixing colours"))
         for step in range(request.steps):
             on_step(step + 1, request.steps, Image.new("RGB", (8, 8)))
-        return DrawnImage(Image.new("RGB", (request.size.width, request.size.height), "teal"), "flat", libraries={"pillow": "1"})
+        return BackendOutput(Image.new("RGB", (request.size.width, request.size.height), "teal"), "flat", libraries={"pillow": "1"})
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def free_port() -> int:
 
 @contextmanager
 def started(*words: str, python: tuple[str, ...] = (), **environment: str):
-    """The app in a process of its own, with the lines it printed until its page answered, and its address."""
+    """The app in a process of its own, its address, and the lines that it printed until its page answered."""
     command = [sys.executable, *python, "app.py", "--backend", "mini", *words]
     with subprocess.Popen(
         command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -36,7 +36,7 @@ class Batch:
 
 
 class Batches(IterableDataset):
-    """Each of a share, with its weight as chance, from the pool of its size. `drops` empties some captions and controls, so that the
+    """Endless batches, each of one share, drawn with a probability proportional to its weight, from the pool of its size. `drops` empties some captions and controls, so that the
     network also learns what to say without them. `name` and `done`, a stage and its step, are the seed.
     """
 

@@ -1,4 +1,5 @@
-"""Captions for scenes, a different one each time. Whatever a caption says is true; it may leave things out."""
+"""Captions for scenes, a different one each time. Colours, shapes, order, floor and light are true where a caption names them; words for a
+size, and stray ones, are noise."""
 
 import random
 from dataclasses import dataclass, replace

@@ -19,7 +19,7 @@ PATTERNS = ("plain", "clouds", "patches", "stripes", "checks", "grid", "spots")
 class Material:
     colours: np.ndarray  # (2, 3), RGB in 0-1
     pattern: str
-    scale: float  # waves a metre
+    scale: float  # multiplies the pattern's coordinates, in 1/m
     waves: np.ndarray  # (8, 3), directions and frequencies of the pattern's waves
     phases: np.ndarray  # (8,)
     grain: float  # strength of a fine noise
@@ -190,7 +190,7 @@ def _stand(clutter: Clutter, rng: np.random.Generator, x: float, z: float, size:
     elif form == "tree":
         add("cylinder", (0, 0.8, 0), (0.1, 0.9, 0.1))
         for _ in range(rng.integers(2, 8)):
-            add("ellipsoid", (*rng.normal(0, 0.35, 1), rng.uniform(1.3, 2.3), rng.normal(0, 0.35)), rng.uniform(0.25, 0.6, 3), of=other)
+            add("ellipsoid", (rng.normal(0, 0.35), rng.uniform(1.3, 2.3), rng.normal(0, 0.35)), rng.uniform(0.25, 0.6, 3), of=other)
     elif form == "stool":
         add("box", (0, 1.0, 0), (0.6, 0.07, 0.6))
         for i in range(4):

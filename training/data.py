@@ -56,7 +56,7 @@ def cluttered(seeds: Iterable[int], size: tuple[int, int]) -> np.ndarray:
 
 def render_all(work: Path, counts: dict[tuple[int, int], int], workers: int, first_seed: int = 0) -> None:
     """Render the scenes from `first_seed` on, `counts` of each size, that `work` does not have. Can be stopped and run again at any time.
-    It renders on processors only.
+    It renders on the CPU only.
 
     Raises ValueError for a first seed that `check_first_seed` refuses.
     """

@@ -120,7 +120,7 @@ def text_figures(mini: Mini, judge: judges.Judge, count: int) -> Figures:
 
 
 def silhouette_figures(mini: Mini, count: int) -> Figures:
-    """By outlines alone: shapes and single objects before each background, then each shape before all of them."""
+    """By outlines alone: shapes and single objects against each background, then each shape against all of them."""
     figures, by_shape = {}, {shape: [] for shape in scenes.SHAPES}
     for name, background in silhouettes.BACKGROUNDS.items():
         asked = silhouettes.requests(background, count)
@@ -132,7 +132,7 @@ def silhouette_figures(mini: Mini, count: int) -> Figures:
         figures[f"{name}, outline fits the shape (%)"] = 100 * _mean(fits)
         figures[f"{name}, one object alone (%)"] = 100 * _mean(len(masks) == 1 for masks in found)
     return figures | {
-        f"{shape}s, outline fits before all three, {len(fits)} images (%)": 100 * _mean(fits) for shape, fits in by_shape.items()
+        f"{shape}s, outline fits, all three backgrounds, {len(fits)} images (%)": 100 * _mean(fits) for shape, fits in by_shape.items()
     }
 
 

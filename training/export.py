@@ -32,9 +32,10 @@ def assemble(work: Path, *names: str) -> dict[str, nn.Module]:
     """The networks of these names, or every one, with the best weights in `work`, float32, by the name of its folder."""
     found = {}
     for name in names or NETWORKS:
-        torch.manual_seed(0)
         build, stages, key = NETWORKS[name]
-        found[name] = build()
+        with torch.random.fork_rng(devices=[]):  # a stage that calls this in the middle of its steps goes on with its own noise
+            torch.default_generator.manual_seed(0)
+            found[name] = build()
         load(found[name], work, *stages, key=key)
     if "vae" in found:
         stage_vae.fix_variance(found["vae"])

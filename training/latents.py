@@ -35,7 +35,8 @@ SCENES_PER_DRAWING = 8
 
 
 def make(work: Path, counts: dict[tuple[int, int], int], device: str, processes: int = 1) -> None:
-    """Encode what is missing: `counts` scenes of each size, each also mirrored. The scale is measured first, and only once.
+    """Encode each kind and size that has no file yet: `counts` scenes of each size, each also mirrored. A file never grows: to encode more
+    scenes, delete WORK/latents. The scale is measured first, and only once.
 
     A GPU would wait for the images of one process; `processes` work on as many kinds at a time. Raises Refused without a trained VAE
     and estimator, and see `check_scenes`.
@@ -115,7 +116,7 @@ def batches(
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows of `seeds`, and images (B, 3, H, W) in -1 … 1. Their order depends on the device, which says how many are made at once."""
     together = data.batch_on(device)
-    with ThreadPoolExecutor(processors()) as threads:  # OpenCV lets them run side by side
+    with ThreadPoolExecutor(processors()) as threads:  # OpenCV releases the GIL
         if kind.startswith("drawing"):
             drawings = range(count // SCENES_PER_DRAWING)
             for start in range(0, len(drawings), together):

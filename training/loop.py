@@ -73,8 +73,8 @@ def train(
     """Call `one_step(step, progress)` until the run ends, with progress from 0 to 1, starting from the stage's checkpoint if there is one.
 
     `one_step` returns what to print. `state` is what a checkpoint holds, by name; the learning rate of each optimiser in it
-    follows from the `peak` of its parameter groups. A stopped stage's progress goes on where it was; with `minutes`, what is left of it takes
-    its share of them. A stage that ended by the clock counts as having had all its steps.
+    follows from the `peak` of its parameter groups. A resumed stage continues at its saved progress; with `minutes`, the fraction
+    that is left gets that fraction of them. A stage that ended by the clock counts as having had all its steps.
     """
     path = run.checkpoint(stage)
     step = load(path, state)

@@ -46,7 +46,7 @@ class Rows:
 class Pool:
     """The latents of one size, on `device`. Each row that is chosen has one of `modes`.
 
-    `practised` has shapes, each with the share of rows that are chosen among the scenes with one object, of that shape.
+    `oversampled` pairs a shape with the share of rows that come from scenes whose only object has that shape.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Pool:
         size: tuple[int, int],
         modes: tuple[str, ...],
         device: str = "cpu",
-        practised: Sequence[tuple[str, float]] = (),
+        oversampled: Sequence[tuple[str, float]] = (),
     ):
         def read(name: str) -> np.ndarray | None:
             path = latents.file(work, name, size)
@@ -68,7 +68,7 @@ class Pool:
             raise Refused(f"There are no latents of {size[0]}x{size[1]} yet. Run the stage `latents` first.")
         kinds |= {kind: read(kind) for kind in ("estimated", "drawing", "drawing_edges") if len(kinds) > 1}
         self.seeds = seeds
-        self.practised = [(self._rows_with_one(shape), share) for shape, share in practised]
+        self.oversampled = [(self._rows_with_one(shape), share) for shape, share in oversampled]
         self.labels = torch.from_numpy(labels).to(device)
         self.latents = {kind: torch.from_numpy(rows).to(device) for kind, rows in kinds.items() if rows is not None}
 
@@ -99,7 +99,7 @@ class Pool:
 
     def _index(self, rng: random.Random) -> int:
         drawn = rng.random()
-        for rows, share in self.practised:
+        for rows, share in self.oversampled:
             if rows and drawn < share:
                 return rng.choice(rows)
             drawn -= share

@@ -1,4 +1,4 @@
-"""Stage `preferences`: images of the text network's own, in pairs of one prompt, of which one has better outlines than the other.
+"""Stage `preferences`: pairs of images that the text network generates from one prompt, one with better outlines than the other.
 
 Outlines are measured as in silhouettes.py, so only what can be told apart there is asked for: one object or two, in colours that
 differ from floor and sky. The pairs lie in WORK/preferences.
@@ -23,7 +23,7 @@ STEPS, GUIDANCE = 12, 3.5
 TWO_OBJECTS, WEIGHTS = 0.3, (3, 5, 1, 1)  # the share of prompts about two; how often each of SHAPES is asked for alone
 TOKENS = (SQUARE[0] * SQUARE[1] // 16**2, 64)  # the shape of an image's packed latents
 WRONG = 9.0  # the defect of an image with other objects or colours than its prompt
-CLEARLY = 0.3  # by so much the defects of a pair differ
+CLEARLY = 0.3  # the least difference between the defects of a pair
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Pairs:
 
 
 def make(work: Path, device: str, prompts: int) -> None:
-    """Generate images until there are files for so many prompts. Raises Refused without a text network.
+    """Generate images until there are files for `prompts` prompts. Raises Refused without a text network.
 
     It can be stopped and run again. After a round of prefer_text, the files that are still missing come from its network.
     """
@@ -72,7 +72,7 @@ class Generator:
         self.encoders, self.device = stage_transformer.text_encoders(work, device), device
 
     def pairs(self, number: int, prompts: int) -> Pairs:
-        """The pairs that come of these prompts: of each, the best and the worst image, and the two between them, if they differ clearly."""
+        """Pairs from these prompts: for each, the best and the worst image, and the two between them, where they differ clearly."""
         rng = random.Random(f"preferences {number}")
         chosen: list[tuple[str, Tensor, Tensor]] = []
         for at in range(prompts):

@@ -21,7 +21,7 @@ SMALLEST = 0.0015  # of the image's area; what is smaller is not an object
 
 @dataclass(frozen=True)
 class Background:
-    """A floor and a light before which objects of these colours can be told apart from everything else."""
+    """A floor and a light against which objects of these colours can be told apart from everything else."""
 
     floor: str
     light: str
@@ -45,7 +45,7 @@ BACKGROUNDS = {
 
 
 def requests(background: Background, count: int) -> list[tuple[str, str]]:
-    """`count` shapes and colours to ask for before this background: each shape equally often, the colours in turn."""
+    """`count` shapes and colours to ask for against this background: each shape equally often, the colours in turn."""
     return [(SHAPES[i % len(SHAPES)], background.colours[i // len(SHAPES) % len(background.colours)]) for i in range(count)]
 
 

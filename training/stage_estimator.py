@@ -1,7 +1,7 @@
 """Stage `estimator`: a small Depth Anything that estimates how near each pixel is; near is bright.
 
 It learns from the mini's own scenes and from cluttered ones, half and half: the first are what it is used on, and the second
-keep it from taking a photograph for one of them. As Depth Anything itself, it is judged up to a scale and a shift for each image.
+keep it from taking a photograph for one of them. Like Depth Anything, it is judged mostly up to a scale and a shift for each image.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Stage `prefer_text`: the text network learns from pairs of its own images which outlines are the better ones.
 
-Beside the frozen weights that it started from, the velocity's error on the better image of a pair shall grow less than that on the worse
-one (Diffusion-DPO: Wallace et al. 2023, arXiv 2311.12908). On good images, the network stays close to those weights.
+Relative to the frozen weights that it started from, the error of its velocity should grow less on the better image of a pair than on the
+worse one (Diffusion-DPO: Wallace et al. 2023, arXiv 2311.12908). On good images, the network stays close to those weights.
 """
 
 import copy
@@ -17,15 +17,15 @@ from training.scenes import SQUARE
 from training.stage_transformer import start_from, text_encoders
 
 STARTS = ("refine_text", "distil_text")
-SHARPNESS = 200.0  # how much a difference of errors counts; at 1000, the loss rose within forty steps
+BETA = 200.0  # how much a difference of errors counts; at 1000, the loss rose within forty steps
 CLOSENESS = 0.5  # at 5, outlines became no better
-RATE = 1.5e-5  # Adam's, for 6 pairs
+LEARNING_RATE = 1.5e-5  # Adam's, for 6 pairs
 NEARER_TO_NOISE = 0.5  # see flow.random_times
 GUIDANCE = (2.0, 5.0)
 
 
 def train(run: loop.Run, pairs: int) -> None:
-    """With so many pairs a step. Raises Refused without pairs, or without a network to start from."""
+    """Train with `pairs` pairs in each step. Raises Refused without pairs, or without a network to start from."""
     trainer = Trainer(run, pairs)
     loop.train(run, "prefer_text", trainer.state, trainer.one_step)
 
@@ -41,7 +41,9 @@ class Trainer:
         self.model.to(run.device)
         self.encoders = text_encoders(run.work, run.device)
         averaged = loop.Averaged(self.model, 0.99)
-        self.adam = torch.optim.Adam([{"params": list(self.model.parameters()), "peak": RATE}], lr=RATE, betas=(0.9, 0.99))
+        self.adam = torch.optim.Adam(
+            [{"params": list(self.model.parameters()), "peak": LEARNING_RATE}], lr=LEARNING_RATE, betas=(0.9, 0.99)
+        )
         self.state = {"model": self.model, "averaged": averaged, "adam": self.adam}
         self.random = random.Random(f"prefer_text {loop.reached(run.checkpoint('prefer_text'))} {distributed.rank()}")
 
@@ -66,7 +68,7 @@ class Trainer:
         target = noise - clean
         risen = (output - target).square().mean((1, 2)) - (before - target).square().mean((1, 2))
         better, worse = risen[:count], risen[count : 2 * count]
-        margin = SHARPNESS * (worse - better)
+        margin = BETA * (worse - better)
         moved = (output - before)[2 * count :].square().mean()
         loss = CLOSENESS * moved - F.logsigmoid(margin).mean()
         self.model.zero_grad(set_to_none=True)
@@ -75,4 +77,4 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.adam.step()
         self.state["averaged"].update(self.model, step)
-        return {"loss": loss.detach(), "right": (margin > 0).float().mean(), "better": better.detach().mean(), "moved": moved.detach()}
+        return {"loss": loss.detach(), "accuracy": (margin > 0).float().mean(), "better": better.detach().mean(), "moved": moved.detach()}

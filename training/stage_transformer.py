@@ -2,7 +2,7 @@
 
 One network learns all three modes at once, row by row: what it learns of solids and light where a map gives the outlines helps
 where there are only words. Rows of the text mode have a control of zeros, so the input columns for the control can be cut off without loss.
-A distilled transformer says in one pass what guidance needs two for. It learns from images, and a teacher's two passes tell what to add:
+A distilled transformer computes in one pass what classifier-free guidance needs two for. It learns from images, and a teacher's two passes tell what to add:
 noise − image + (strength − 1) · (v_with − v_without), where `STRENGTH` turns the app's guidance value into that strength. So it can draw
 better solids than its teacher. A refined one goes on from a distilled one without a base: it learns from images still, and its own
 frozen weights tell what to add: v(guidance) − v(1), in one pass each.
@@ -35,7 +35,7 @@ OUTER = ("x_embedder", "context_embedder", "proj_out", "norm_out", "time_text_em
 HALF_SIZE = (Share(latents.HALF, 1.0, 48, 32),)
 REAL_SIZES = tuple(Share(size, 6.0 if size == SQUARE else 1.0, 24, 64) for size in SIZES)
 BOTH = (Share(latents.HALF, 10.0, 48, 64), *REAL_SIZES)
-TWO_PASSES, ONE_PASS = "two passes", "one pass"  # with and without the prompt, or with the guidance value and with 1
+TWO_PASSES, ONE_PASS = "two passes", "one pass"  # with and without prompt and map, or at the guidance value and at 1
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,19 @@ class Stage:
     rates: tuple[float, float]  # peak learning rates for Muon and for Adam, with a batch factor of 1
     guidance: str | None = None
     nearer_to_noise: float = 0.0  # its training times, see flow.random_times: shapes are decided while much noise is left
-    practised: tuple[tuple[str, float], ...] = ()  # see Pool
+    oversampled: tuple[tuple[str, float], ...] = ()  # see Pool
 
 
-_LAST = {"start": ("base_real", "base"), "shares": BOTH, "rates": (0.004, 4e-4), "guidance": TWO_PASSES, "nearer_to_noise": 0.4}
-_WORST = (("cube", 0.3), ("sphere", 0.1))  # drawn worst. With half of the rows cubes, spheres and pairs became worse.
+_DISTIL = {"start": ("base_real", "base"), "shares": BOTH, "rates": (0.004, 4e-4), "guidance": TWO_PASSES, "nearer_to_noise": 0.4}
+_OVERSAMPLED = (("cube", 0.3), ("sphere", 0.1))  # drawn worst. With half of the rows cubes, spheres and pairs became worse.
 STAGES = {
     "base": Stage(ALL_MODES, ("shipped",), HALF_SIZE, (0.02, 2e-3)),
     "base_real": Stage(ALL_MODES, ("base",), REAL_SIZES, (0.008, 8e-4)),
-    "distil_text": Stage(("text",), practised=_WORST, **_LAST),
-    "distil_canny": Stage(("canny",), **_LAST),
-    "distil_depth": Stage(("depth",), **_LAST),
+    "distil_text": Stage(("text",), oversampled=_OVERSAMPLED, **_DISTIL),
+    "distil_canny": Stage(("canny",), **_DISTIL),
+    "distil_depth": Stage(("depth",), **_DISTIL),
     # At half of the above rates, its error rose by a fifth within a hundred steps.
-    "refine_text": Stage(("text",), ("distil_text",), REAL_SIZES, (0.0003, 3e-5), ONE_PASS, 0.4, _WORST),
+    "refine_text": Stage(("text",), ("distil_text",), REAL_SIZES, (0.0003, 3e-5), ONE_PASS, 0.4, _OVERSAMPLED),
 }
 
 
@@ -81,21 +81,23 @@ class Trainer:
         start_from(model, run.work, name, stage.start, required=stage.guidance is not None)
         self.model = model.to(run.device)
         self.teacher = copy.deepcopy(model).eval() if stage.guidance else None
-        self.probe = labels.LinearProbe().to(run.device)
-        self.probe.attach(self.model)
+        self.probe = None if self.teacher else labels.LinearProbe().to(run.device)  # a teacher shows what stands where by itself
         torch.manual_seed(100 + distributed.rank())
         self.averaged = loop.Averaged(self.model, 0.998)
         larger = max(1, batch_factor) ** RATE_EXPONENT
         muon_rate, adam_rate = (larger * rate for rate in stage.rates)
         self.optimisers = muon.optimisers(self.model, muon_rate, adam_rate, OUTER)
-        self.optimisers["adam"].add_param_group({"params": list(self.probe.parameters()), "peak": adam_rate})
-        self.state = {"model": self.model, "averaged": self.averaged, "reading": self.probe, **self.optimisers}
+        self.state = {"model": self.model, "averaged": self.averaged, **self.optimisers}
+        if self.probe:
+            self.probe.attach(self.model)
+            self.optimisers["adam"].add_param_group({"params": list(self.probe.parameters()), "peak": adam_rate})
+            self.state["reading"] = self.probe
 
         available = [share for share in stage.shares if latents.file(run.work, "picture", share.size).exists()]
         if not available:
             raise Refused(f"There are no latents in {run.work} yet. Run the stage `latents` first.")
         self.shares = [replace(share, batch=max(2, share.batch * batch_factor // distributed.world_size())) for share in available]
-        self.pools = [Pool(run.work, share.size, stage.modes, run.device, stage.practised) for share in self.shares]
+        self.pools = [Pool(run.work, share.size, stage.modes, run.device, stage.oversampled) for share in self.shares]
         self.encoders = text_encoders(run.work, run.device)
         self.empty = {length: self.encoders.encode([""], length) for length in {share.length for share in self.shares}}
         self.deviation = DEVIATION * export.latent_scale(run.work)["scaling_factor"]
@@ -120,8 +122,11 @@ class Trainer:
             target = noise - clean + added
         output = flow.velocity(self.model, noisy, control, time, prompts, guidance, size)
         error = (output - target).square().mean()
+        if self.probe is None:
+            self._update(error, step)
+            return {"loss": error.detach()}
         probe_loss = self.probe.loss(rows.labels)
-        self._update(error if self.teacher else error + PROBE_WEIGHT * probe_loss, step)
+        self._update(error + PROBE_WEIGHT * probe_loss, step)
         return {"loss": error.detach(), "probe": probe_loss.detach()}
 
     def save_samples(self, step: int) -> None:
@@ -154,10 +159,11 @@ class Trainer:
         return guidance, (slope * (guidance - 1))[:, None, None] * (least - without)
 
     def _update(self, loss: Tensor, step: int) -> None:
-        for network in (self.model, self.probe):
+        trained = [self.model, *([self.probe] if self.probe else [])]
+        for network in trained:
             network.zero_grad(set_to_none=True)
         loss.backward()
-        for network in (self.model, self.probe):
+        for network in trained:
             distributed.average_gradients(network)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers.values():

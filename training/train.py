@@ -1,12 +1,12 @@
 """Train the mini FLUX, stage by stage: `python -m training.train`. Stop it at any time; run it again, and it goes on.
 
-Each stage leaves a checkpoint `STAGE.pt` in the work folder, which is outside the repository, and images to judge it by in
-`samples/`. A stage that has had its steps is skipped; with `--more` it starts a new round of steps from its own weights. The
+Each stage that trains a network leaves a checkpoint `STAGE.pt` in the work folder, which is outside the repository, and most leave images to
+judge it by in `samples/`. A stage that has had its steps is skipped; with `--more` it starts a new round of steps from its own weights. The
 last stage, `export`, puts the weights into `assets/mini`. `shipped`, which runs only when it is named, goes the other way: it
 turns the shipped weights into checkpoints in an empty work folder, so that anyone can train them further. Three more stages run only
 when they are named. They go on with the text network alone, for which no base is needed: `refine_text` with rendered scenes, and
-`preferences` with `prefer_text` with the network's own images. For another round on scenes that the networks have not seen, give
-`--first-seed` with the stage `data` in a new work folder. The same commands serve CPU and CUDA.
+`preferences` and `prefer_text`, together, with the network's own images. For another round on scenes that the networks have not seen, give
+`--first-seed` with the stages `data` and `clutter` in a new work folder. The same commands serve CPU and CUDA.
 """
 
 import argparse
@@ -115,8 +115,8 @@ def main() -> None:
 
 
 def restart(work: Path, stage: str) -> None:
-    """Set the step and progress of a stage's checkpoint back, so that its weights are the start of a new round. What other stages left is
-    none, and stays as it is. Raises Refused where the stage would."""
+    """Set the step and progress of a stage's checkpoint back, so that its weights are the start of a new round. Stages
+    without such a checkpoint are left as they are. Raises Refused where the stage itself would."""
     if stage == "vae":
         stage_vae.check_nothing_encoded(work)
     path = work / f"{stage}.pt"

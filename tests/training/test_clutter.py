@@ -47,7 +47,7 @@ def test_what_stands_in_front_hides_what_is_behind_and_the_ground_reaches_the_ho
     assert np.array_equal(photographed.render(hidden, 63, 63)[1], depth)  # in whatever order
 
 
-def test_a_seed_is_one_scene_and_every_kind_of_scene_has_near_and_far():
+def test_a_seed_is_one_scene_with_near_and_far():
     first, again, other = data.cluttered([1, 1, 2], (64, 48))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     assert first.shape == (48, 64, 4) and first.dtype == np.uint8

@@ -63,7 +63,7 @@ def test_a_dent_is_a_defect(asked):
 
 
 def test_the_network_comes_to_prefer_the_better_images(work, monkeypatch):
-    monkeypatch.setattr(stage_preferences, "RATE", 3e-4)
+    monkeypatch.setattr(stage_preferences, "LEARNING_RATE", 3e-4)
 
     def preference() -> float:
         """By how much the error on the worse images is greater than that on the better ones."""

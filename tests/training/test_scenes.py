@@ -83,6 +83,9 @@ def test_left_is_left_and_the_objects_are_inside_the_image():
     for seed in range(6):
         scene = scenes.sample(seed, 192, 336)
         assert [each.x for each in scene.objects] == sorted(each.x for each in scene.objects)
+        columns = [np.nonzero(scenes.surfaces([scene], 48, 84)[0].numpy() == index)[1] for index in range(len(scene.objects))]
+        means = [float(each.mean()) for each in columns if len(each)]
+        assert means == sorted(means)
         _, depth = scenes.render([scene], 48, 84)
         _, leftmost_alone = scenes.render([replace(scene, objects=scene.objects[:1])], 48, 84)
         assert (depth <= leftmost_alone + 1e-4).all()

@@ -91,12 +91,12 @@ def test_one_pool_gives_rows_of_every_mode(work):
     assert Pool(work, latents.HALF, ("text",)).fetch(chosen[:1]).controls is None
 
 
-def test_a_share_of_the_rows_shows_what_is_practised(work):
+def test_a_share_of_the_rows_shows_what_is_oversampled(work):
     drawn = {row: latents.scene(seed, latents.HALF).objects for row, seed in enumerate(Pool(work, latents.HALF, ("text",)).seeds)}
     shape = next(objects[0].shape for objects in drawn.values() if len(objects) == 1)
     wanted = [row for row, objects in drawn.items() if [each.shape for each in objects] == [shape]]
     for share, least, most in ((1.0, 200, 200), (0.5, 70, 199)):
-        chosen = Pool(work, latents.HALF, ("text",), practised=[(shape, share)]).choose(200, random.Random(0))
+        chosen = Pool(work, latents.HALF, ("text",), oversampled=[(shape, share)]).choose(200, random.Random(0))
         assert least <= sum(row.index in wanted for row in chosen) <= most
 
 
