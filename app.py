@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-if os.environ.get("SPACES_ZERO_GPU"):  # set by Hugging Face on a ZeroGPU Space
+from flux_demo.settings import ON
+
+if os.environ.get("SPACES_ZERO_GPU", "").strip().lower() in ON:  # set by Hugging Face on a ZeroGPU Space
     import spaces  # noqa: F401  before torch, whose CUDA it replaces
 
 import argparse

@@ -51,8 +51,10 @@
     try {
         Object.assign(lately, JSON.parse(sessionStorage.getItem(storage)));
     } catch { /* the browser keeps nothing */ }
+    const LONGEST = 10_000;  // characters of a prompt; the program takes no longer text, and would not open a page that brings one
     const keep = (name, value) => {
         lately[name] = [value, Date.now()];
+        if (String(value).length > LONGEST) delete lately[name];
         try {
             sessionStorage.setItem(storage, JSON.stringify(lately));
         } catch { /* the browser keeps nothing */ }
@@ -60,7 +62,7 @@
     // By name each value, and how many seconds ago it was put in; clocks need not agree.
     window.doneLately = () => Object.fromEntries(Object.entries(lately).map(([name, [value, at]]) => [name, [value, (Date.now() - at) / 1000]]));
 
-    // The tab and the values of a person who is faster than the page count more than those that were remembered; ui/session.py brings them back.
+    // The tab and the values of a person who is faster than the page count more than those that were remembered; ui/opening.py brings them back.
     window.doneWhileOpening = { tab: null, typed: {}, over: false };
     document.addEventListener("click", (event) => {
         const tab = event.target.closest?.("#modes [role=tab]");

@@ -44,7 +44,7 @@ def start(work: Callable[[], Result], name: str) -> Future[Result]:
     return future
 
 
-def use_processor() -> None:
+def refuse_after_fork() -> None:
     """To be called before PyTorch works on the processor: note that its threads are of this process.
 
     Raises GenerationFailed in a process that was forked from another where they had started: they did not come along, and what waits for
@@ -105,7 +105,7 @@ class Reporter(Generic[Event]):
             return event
 
 
-def run_out(events: Generator[Event, None, Result], on_event: Callable[[Event], object]) -> Result:
+def consume(events: Generator[Event, None, Result], on_event: Callable[[Event], object]) -> Result:
     """Hand every event of a generator to ``on_event``, and return the generator's value. Whatever ``on_event`` raises closes it."""
     try:
         while True:

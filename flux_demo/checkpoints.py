@@ -91,10 +91,13 @@ def inspect(path: Path) -> Checkpoint:
 @lru_cache(maxsize=16)
 def _inspected(state: FileState) -> Checkpoint | str:
     """The checkpoint, or why the file cannot be used, as a clause. Raises UnreadableFile."""
+    file = read_header(state.path)
     try:
-        return _checkpoint(read_header(state.path))
+        return _checkpoint(file)
     except NotUsable as error:
         return str(error)
+    except (ValueError, IndexError, ZeroDivisionError):  # names without a number or a dot, shapes of zero
+        return "it is damaged: its weights have names or shapes that no FLUX.1 model has"
 
 
 def _checkpoint(file: TensorFile) -> Checkpoint:
@@ -165,7 +168,7 @@ def _transformer(file: TensorFile, weights: Mapping[str, Part], names: set[str])
     expected = expected_names(doubles, singles)
     missing = sorted(expected - set(weights))
     if missing and all("guidance_embedder" in name for name in missing):
-        raise NotUsable("it takes no guidance, as FLUX.1-schnell; a FLUX.1 [dev] model is needed")
+        raise NotUsable("it takes no guidance, like FLUX.1-schnell; a FLUX.1 [dev] model is needed")
     if missing or not doubles or not singles:
         other = _other_model(names)
         raise NotUsable(other if other != "it is not FLUX.1's transformer" else f"it is incomplete: {missing[0]} is missing")

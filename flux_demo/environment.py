@@ -8,7 +8,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -46,7 +48,7 @@ COMPILED = "TORCHINDUCTOR_CACHE_DIR"  # which torch makes while diffusers is imp
 
 
 def prepare(environ: MutableMapping[str, str] = os.environ, own_hosts: Iterable[str] = ()) -> list[str]:
-    """Libraries are quiet and leave cores to others, their proxies can be read, and nothing that listens on this machine is asked through a proxy.
+    """Make the libraries quiet and leave cores to others, check that they can read their proxies, and let nothing on this machine be asked through one.
 
     ``own_hosts`` are further addresses of this program. Returns what the person should know, in sentences. Raises InvalidRequest naming the variable
     that no library could read.
@@ -56,6 +58,7 @@ def prepare(environ: MutableMapping[str, str] = os.environ, own_hosts: Iterable[
     for name in (*HUB_FOLDERS, ENDPOINT):
         if not environ.get(name, "x").strip():
             del environ[name]
+    _take_system_proxies(environ)
     for name in PROXIES:
         for variable in (name, name.upper()):
             if environ.get(variable):
@@ -73,6 +76,18 @@ def prepare(environ: MutableMapping[str, str] = os.environ, own_hosts: Iterable[
         raise InvalidRequest(f"{COMPILED} names a folder that cannot be made, because {why}. Correct it, or unset it.")
     proxied = any(environ.get(variable) for name in PROXIES for variable in (name, name.upper()))
     return [UNREADABLE.format(entry) for entry in lost] if proxied else []
+
+
+def _take_system_proxies(environ: MutableMapping[str, str]) -> None:
+    """Name the proxies of Windows's or macOS's own settings in variables: once ``no_proxy`` is set, libraries look there no more."""
+    if sys.platform not in ("win32", "darwin") or any(environ.get(variable) for name in PROXIES for variable in (name, name.upper())):
+        return
+    from urllib.request import getproxies
+
+    for scheme, address in getproxies().items():
+        if f"{scheme}_proxy" in PROXIES:
+            with suppress(InvalidRequest):  # nobody could correct it by the name of a variable
+                environ[f"{scheme}_proxy"] = _proxy(f"{scheme}_proxy", address)
 
 
 def prepare_page(environ: MutableMapping[str, str] = os.environ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
-from flux_demo.errors import GenerationFailed, GpuFailed, causes
+from flux_demo.errors import GenerationFailed, GpuFailed, OutOfMemory, causes
 
 GPU_MEMORY, MAIN_MEMORY = "GPU memory", "main memory"
 
@@ -20,6 +20,10 @@ class Failure:
     errnos: tuple[int, ...] = ()
     ran_out: str | None = None  # of what: GPU_MEMORY or MAIN_MEMORY
     kind: type[GenerationFailed] = GenerationFailed  # what is raised, except where something ran out
+
+    @property
+    def raised(self) -> type[GenerationFailed]:
+        return OutOfMemory if self.ran_out else self.kind
 
     def worded(self, remedy: str) -> str:
         """What happened and what to do; ``remedy`` is for memory that ran out, where that depends on who needed it."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,11 @@ def problem(folder: Path) -> str | None:
     It tries: of a folder such as /proc/new the permissions say nothing, and its disk has no room to speak of.
     """
     try:
-        with tempfile.TemporaryFile(dir=_existing(folder)):
-            return None
+        # Not tempfile: on Windows it takes a folder without write permission for one in which every name is taken.
+        file = _existing(folder) / f".{secrets.token_hex(8)}"
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        file.unlink()
+        return None
     except OSError as error:
         return f"no file can be made there ({(error.strerror or 'the system does not say why').lower()})"
     except ValueError:  # a NUL in the name
@@ -45,10 +47,13 @@ def advice(error: OSError, otherwise: str, **values: Any) -> Text:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above that exists. Raises OSError for a name that no disk takes."""
+    """The folder, or the nearest one above that exists. Raises OSError for a name that no disk takes, and for a drive that is not there."""
     place = folder.absolute()
-    with suppress(FileNotFoundError, NotADirectoryError):
-        os.lstat(place)
-    while not os.path.lexists(place):
-        place = place.parent
-    return place
+    while True:
+        try:
+            os.lstat(place)
+            return place
+        except (FileNotFoundError, NotADirectoryError):
+            if place.parent == place:  # of Windows: Z:\\, or a server that is off
+                raise
+            place = place.parent

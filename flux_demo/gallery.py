@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from flux_demo import display, folders
 from flux_demo.errors import GenerationFailed, InvalidRequest
 from flux_demo.recipe import CHUNK, PARAMETERS, Recipe, recipe_of
-from flux_demo.request import DrawnImage, GenerationRequest
+from flux_demo.request import BackendOutput, GenerationRequest
 from flux_demo.texts import Text
 from flux_demo.version import VERSION
 
@@ -84,12 +84,12 @@ class Gallery:
             sentence = "Images cannot be kept in the outputs folder: {why}. Choose another one with {option}."
             raise InvalidRequest(sentence, why=why, option=self._named_by)
 
-    def save(self, drawn: DrawnImage, request: GenerationRequest, backend: str, seconds: float) -> GeneratedImage:
+    def save(self, output: BackendOutput, request: GenerationRequest, backend: str, seconds: float) -> GeneratedImage:
         """Keep an image with its recipe inside, under a name of its own. Raises GenerationFailed when the disk refuses."""
-        if drawn.seed is not None:
-            request = replace(request, seed=drawn.seed)
+        if output.seed is not None:
+            request = replace(request, seed=output.seed)
         now = datetime.datetime.now(datetime.UTC)
-        recipe = recipe_of(request, drawn, backend, seconds, now.isoformat(timespec="seconds"), VERSION)
+        recipe = recipe_of(request, output, backend, seconds, now.isoformat(timespec="seconds"), VERSION)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
@@ -97,11 +97,11 @@ class Gallery:
             texts = {CHUNK: recipe.to_json(), PARAMETERS: recipe.parameters()} | ORIGIN
             with _temporary(self.folder) as part:
                 with part.open("wb") as file:
-                    write_png(drawn.image, file, texts)
+                    write_png(output.image, file, texts)
                 path = _give_name(part, self.folder, stem)
         except OSError as error:
             raise self._failed("The image is finished but cannot be kept: {why}. {advice}", error) from error
-        return GeneratedImage(path, request, recipe, seconds, drawn.notes)
+        return GeneratedImage(path, request, recipe, seconds, output.notes)
 
     def adopt(self, png: Path, name: str) -> Path:
         """Copy a PNG with its recipe inside into the folder; its new path. Raises GenerationFailed when the disk refuses."""

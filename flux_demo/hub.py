@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,15 +19,13 @@ from flux_demo import background, folders
 from flux_demo.environment import hub_cache_variable
 from flux_demo.errors import Cancelled, DownloadFailed
 from flux_demo.hub_errors import translated_errors
-from flux_demo.hub_parts import SUFFIX, fetch_large
+from flux_demo.hub_parts import SUFFIX, clear, fetch_large
+from flux_demo.progress import OnBytes
 from flux_demo.settings import expanded
 
 TIMEOUT_S = 10.0  # for the Hub's answers; the files themselves may take as long as they need
 
 FILES = ("blobs/*", "snapshots/**/*")  # where the cache keeps a model's: in its snapshots where it can make no links
-
-OnBytes = Callable[[int, int], None]
-"""``on_bytes(done, total)`` while files are fetched. Raise Cancelled to stop."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def missing(name: str, patterns: Sequence[str], token: str | None = None) -> Dow
     if not files:
         raise DownloadFailed(f"{name} holds none of the files that are needed. Choose a model in diffusers' layout.")
     left = [file for file in files if file.will_download]
-    bytes_left = sum(file.file_size or 0 for file in left) - _bytes_in(_home(name), f"blobs/*{SUFFIX}")
+    bytes_left = sum(file.file_size or 0 for file in left) - _bytes_of_parts(name, patterns, token)
     return Download(name, sum(file.file_size or 0 for file in files), max(bytes_left, len(left)), len(left))
 
 
@@ -188,6 +187,22 @@ def hub_hashes(name: str, patterns: Sequence[str], token: str | None = None) -> 
     return {file: value or "" for file, value in files.items() if _matches(file, patterns)}
 
 
+def _bytes_of_parts(name: str, patterns: Sequence[str], token: str | None) -> int:
+    """What an earlier try brought of the files that match."""
+    parts = list((_home(name) / "blobs").glob(f"*{SUFFIX}"))
+    wanted = hub_hashes(name, patterns, token).values() if parts else ()
+    return sum(part.stat().st_size for part in parts if part.name.removesuffix(SUFFIX) in wanted)
+
+
+def _clear_parts(name: str, patterns: Sequence[str], token: str | None) -> None:
+    """Delete the parts of files that are complete now, and of older versions; those of this version's other files may be continued."""
+    blobs = _home(name) / "blobs"
+    if any(blobs.glob(f"*{SUFFIX}*")):
+        with suppress(DownloadFailed):
+            others = {*hub_hashes(name, ["*"], token).values()} - {*hub_hashes(name, patterns, token).values()}
+            clear(blobs, others)
+
+
 def _download(name: str, patterns: Sequence[str], token: str | None, stop: threading.Event) -> Path:
     from huggingface_hub import snapshot_download
 
@@ -197,7 +212,9 @@ def _download(name: str, patterns: Sequence[str], token: str | None, stop: threa
     bar = _silent_bar(stop)
     with translated_errors(name):
         fetch_large(name, ask(dry_run=True), _home(name) / "blobs", token, bar)
-        return Path(ask())
+        folder = Path(ask())
+    _clear_parts(name, patterns, token)
+    return folder
 
 
 def _silent_bar(stop: threading.Event) -> type:

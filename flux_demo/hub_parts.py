@@ -6,7 +6,7 @@ Its own functions do the transfer. Whatever goes wrong here is left to ``snapsho
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,14 +29,15 @@ def fetch_large(name: str, files: Iterable[Any], blobs: Path, token: str | None,
                 raise
             except Exception:  # a network that fails, a full disk
                 return
-    _clear(blobs)
 
 
-def _clear(blobs: Path) -> None:
-    """Delete the parts of older versions of the model, but for those that another process is fetching."""
+def clear(blobs: Path, spared: Container[str]) -> None:
+    """Delete the parts of files, but for those with these hashes, and those that another process is fetching."""
     from filelock import FileLock, Timeout
 
     for part in {path.with_name(path.name.removesuffix(".lock")) for path in blobs.glob(f"*{SUFFIX}*")}:
+        if part.name.removesuffix(SUFFIX) in spared:
+            continue
         with suppress(Timeout, OSError), FileLock(f"{part}.lock", timeout=0):
             part.unlink(missing_ok=True)
             Path(f"{part}.lock").unlink(missing_ok=True)

@@ -1,8 +1,9 @@
-"""How large libraries are imported and build models: with few searches for garbage, and those that models come from by one thread at a time.
+"""How large libraries are imported and build models: with garbage collection less often than by default, and those
+that models come from by one thread at a time.
 
-transformers and diffusers put another module into their own place while they are imported, and so do many of their packages. A thread
-that meets one of them just then goes on with what is thrown away, and finds none of the classes in it: the page loads its models in one
-thread, and a visitor's photo needs the depth model in another.
+transformers and diffusers put another module in their own place in sys.modules while they are imported, and so do many of their packages.
+A thread that imports one of them at that moment keeps the module that is thrown away, which has none of the classes: the page loads its
+models in one thread, and a visitor's photo needs the depth model in another.
 """
 
 import gc
@@ -17,7 +18,7 @@ _builds = threading.RLock()
 
 
 def collect_seldom() -> None:
-    """Let this process look for garbage after more objects than by default. For programs: a script decides this for itself."""
+    """Raise the garbage collector's threshold for this process. For programs: a script decides this for itself."""
     gc.set_threshold(COLLECT_AFTER)
 
 

@@ -78,6 +78,8 @@ def _is_free(host: str, port: int) -> bool:
             with _bound(family, address):
                 pass
     except PermissionError as error:
+        if port >= 1024:  # Windows keeps some for Hyper-V
+            return False
         raise InvalidRequest(f"This user may not use port {port}. Give --port a number from 1024 up.") from error
     except OSError as error:
         if error.errno != errno.EADDRINUSE:

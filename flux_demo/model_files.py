@@ -150,11 +150,13 @@ def local_files(mode: str, settings: Settings) -> ModelFiles | None:
     whole = local_folder(name, WHOLE)
     text = local_folder(settings.model("text"), SHARED) if mode != "text" else None
     same = listed_as_same(name, settings.model("text")) if text is not None else None
+    if text is not None and (listed := cached(name)) and listed.listing is not None and not listed.hashes(SHARED):
+        same = True  # its repository has none of its own
     shared = text if text is not None and (same or (whole is None and same is None)) else whole
     return ModelFiles(title, shared, own / "transformer", own / "scheduler") if shared else None
 
 
-def with_texts_files(files: ModelFiles, settings: Settings) -> ModelFiles:
+def with_shared_text_files(files: ModelFiles, settings: Settings) -> ModelFiles:
     """The same files, but with the text mode's encoders and VAE where those are equal byte for byte. Reads gigabytes the first time."""
     text = local_folder(settings.model("text"), SHARED)
     if text is None or text == files.shared or not _same_bytes(files.shared, text):

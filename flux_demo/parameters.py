@@ -20,7 +20,9 @@ NO_NEGATIVE_PROMPT = "Its negative prompt is left out: FLUX.1 [dev] takes none."
 LEFT_OUT = "What cannot be used here is left out: {names}."
 
 RANDOM = "-1"  # AUTOMATIC1111's seed for one
-SETTING = re.compile(r'\s*([\w ]+):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
+SETTING = re.compile(
+    r'(\w[\w ]{0,80}):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)'
+)  # a name is short: a long one would be tried from each letter on
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,14 @@ def parse_parameters(text: str) -> SharedSettings:
     *lines, last = text.strip().split("\n")
     if not last.lstrip().startswith("Steps:"):
         lines, last = [*lines, last], ""
-    prompt = "\n".join(lines).partition("\nNegative prompt:")[0].strip()[:MAX_PROMPT]
+    prompt, negative, _ = ("\n" + "\n".join(lines)).partition("\nNegative prompt:")  # without a prompt, it is the first line
     given = {name.strip().lower(): value.strip() for name, value in SETTING.findall(last)}
     given["guidance"] = given.get("distilled cfg scale", "")  # "cfg scale" is another quantity, which FLUX.1 [dev] does not have
     guidance = _number(given["guidance"])
     seed, steps, size = _whole(given.get("seed"), MAX_SEED), _whole(given.get("steps"), 1000), _size(given.get("size"))
     read = {"seed": seed, "size": size, "steps": steps, "guidance": guidance}
     unusable = tuple(name for name, value in read.items() if value is None and given.get(name) not in (None, "", RANDOM))
-    return SharedSettings(prompt, seed, steps, guidance, size, "\nNegative prompt:" in text, unusable)
+    return SharedSettings(prompt.strip()[:MAX_PROMPT], seed, steps, guidance, size, bool(negative), unusable)
 
 
 def _whole(text: str | None, largest: int) -> int | None:

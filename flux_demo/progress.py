@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+OnBytes = Callable[[int, int], None]
+"""``on_bytes(done, total)`` while files are fetched or read. Raise Cancelled to stop."""
+
+
 class Phase(StrEnum):
     """What a run is doing, in the order in which it happens."""
 

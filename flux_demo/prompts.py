@@ -8,7 +8,7 @@ from typing import Any
 from flux_demo.errors import InvalidRequest, shortened
 
 MAX_PROMPT = 10_000  # characters; NVIDIA's API takes no more, and FLUX reads 512 tokens of it
-UNSEEN = {"Cc", "Cf", "Zl", "Zp", "Zs"}  # Unicode's categories of controls, of what only formats, such as soft hyphens, and of spaces
+UNSEEN = {"Cc", "Cf", "Zl", "Zp", "Zs"}  # Unicode's categories of controls, of format characters such as soft hyphens, and of spaces
 # Fillers, blanks and joiners that Unicode counts as letters, symbols or marks; and variation selectors.
 BLANKS = {*"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0", *map(chr, range(0xFE00, 0xFE10)), *map(chr, range(0xE0100, 0xE01F0))}
 

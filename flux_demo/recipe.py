@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from flux_demo.errors import InvalidPicture, InvalidRequest, shortened
 from flux_demo.modes import MODES
 from flux_demo.prompts import MAX_PROMPT
-from flux_demo.request import DrawnImage, GenerationRequest, Size
+from flux_demo.request import BackendOutput, GenerationRequest, Size
 from flux_demo.seeds import MAX_SEED
 
 CHUNK = "flux_demo"  # the PNG text chunk's keyword
@@ -108,7 +108,7 @@ class Recipe:
 
 def recipe_of(
     request: GenerationRequest,
-    drawn: DrawnImage,
+    output: BackendOutput,
     backend: str,
     seconds: float,
     created: str,
@@ -124,20 +124,20 @@ def recipe_of(
         prompt=request.prompt,
         width=request.size.width,
         height=request.size.height,
-        seed=None if "seed" in drawn.unused else request.seed,
-        steps=None if "steps" in drawn.unused else request.steps,
-        guidance=None if "guidance" in drawn.unused else request.guidance,
-        model=drawn.model,
+        seed=None if "seed" in output.unused else request.seed,
+        steps=None if "steps" in output.unused else request.steps,
+        guidance=None if "guidance" in output.unused else request.guidance,
+        model=output.model,
         backend=backend,
-        preset=drawn.preset,
-        plan=drawn.plan,
+        preset=output.preset,
+        plan=output.plan,
         control=ControlRecipe(control.kind, dict(control.options), control.fit, control.sha256, control.estimator) if control else None,
         seconds=round(seconds, 2),
         created=created,
-        libraries=dict(drawn.libraries),
-        safety=drawn.safety,
+        libraries=dict(output.libraries),
+        safety=output.safety,
         sample=request.sample,
-        preset_asked=request.preset if drawn.preset not in (None, request.preset) else None,
+        preset_asked=request.preset if output.preset not in (None, request.preset) else None,
         stopped_at=stopped_at,
     )
 
@@ -187,7 +187,7 @@ def _checked(values: Mapping[str, Any]) -> Recipe:
 
 
 def _contradiction(recipe: Recipe) -> str | None:
-    """What cannot be true of a recipe together. A mode that is not known here may be a later version's."""
+    """Why the values of a recipe cannot all be true, as a clause; None if they can. A mode that is not known here may be a later version's."""
     if (mode := MODES.get(recipe.mode)) is None:
         return None
     follows = recipe.control.kind if recipe.control else None

@@ -1,4 +1,5 @@
-"""What is asked for and what a backend returns: frozen values that cannot be built invalid.
+"""What is asked for and what a backend returns: frozen values whose fields are checked when they are built. What depends on the mode
+or the route is checked by ``Studio.generate``.
 
 Standard library only. ``PIL.Image`` is the one image type between modules, and is imported only where a value holds one.
 """
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIDE_STEP = 16  # pixels; the VAE divides a side by 8, the transformer's patches by 2 more
-SIDES = re.compile(r"\s*(\d{1,20})\s*(?:px)?\s*[x×*,\s]\s*(\d{1,20})\s*(?:px)?\s*", re.ASCII | re.IGNORECASE)
+SIDES = re.compile(r"\s*(\d{1,20})(?:\s*px)?(?:\s*[x×*,]\s*|\s+)(\d{1,20})(?:\s*px)?\s*", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, order=True)
@@ -66,7 +67,7 @@ class SizeLimits:
         self.parse(str(size))
 
     def parse(self, text: str) -> Size:
-        """``Size.parse``, of what is possible here. Whatever is wrong with the text, the error has a size that is."""
+        """``Size.parse`` for a size that is possible here. Every error names one that is."""
         width, height = _sides(text, str(self.sizes[0]))
         for name, side in (("width", width), ("height", height)):
             if side not in self.sides:
@@ -248,7 +249,7 @@ class Dials:
 
 
 @dataclass(frozen=True)
-class DrawnImage:
+class BackendOutput:
     """What a backend made of a request, and how. The gallery turns it into a GeneratedImage."""
 
     image: Image  # RGB, the request's size

@@ -51,7 +51,7 @@ class Verdict:
 
 
 class Filter:
-    """The classifier, loaded at its first use and kept. Safe to call from several threads, one at a time."""
+    """The classifier, loaded at its first use and kept. Safe to call from several threads; it judges one image at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -59,7 +59,7 @@ class Filter:
         self._loaded: tuple[Any, Any, int] | None = None
 
     def judge(self, image: Image) -> Verdict:
-        """Look at an RGB image. Raises GenerationFailed when the classifier cannot be used: then nothing may be shown."""
+        """Look at an RGB image. Raises GenerationFailed when the classifier cannot be loaded: then nothing may be shown."""
         import torch
 
         with self._lock, torch.inference_mode():

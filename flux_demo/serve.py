@@ -1,6 +1,6 @@
 """FLUX as a service for many, on Ray Serve, that speaks as an NVIDIA NIM does: ``make serve`` on one machine, ``serve deploy`` on a cluster.
 
-``serve_door`` takes the requests, and ``serve_generator`` holds the models, once in each replica. The page and the command line use the service
+``serve_ingress`` takes the requests, and ``serve_generator`` holds the models, once in each replica. The page and the command line use the service
 through FLUX_DEMO_NIM_URL like any NIM.
 """
 
@@ -26,8 +26,8 @@ from flux_demo.errors import BackendUnavailable, FluxDemoError
 from flux_demo.listening import is_loopback, read_host, read_port, to_open
 from flux_demo.modes import MODES
 from flux_demo.safety import ACCEPTED
-from flux_demo.serve_door import PATIENCE_S, Service
 from flux_demo.serve_generator import Generator
+from flux_demo.serve_ingress import LOADING_TIMEOUT_S, Service
 from flux_demo.serve_schema import SERVED, Options
 from flux_demo.settings import ASSETS, BACKENDS, Settings
 
@@ -36,9 +36,9 @@ Event = int | Future[None]  # a signal, or the end of what one began
 ENDS = (signal.SIGINT, signal.SIGTERM)
 NAME = "flux_demo"  # of the application on Ray Serve
 OBJECT_STORE = 256 * 2**20  # bytes of shared memory; a picture has a few million
-HEALTH_S = 3.0  # between two looks whether a replica lives; one that died is replaced after the next
-STARTS = 3  # of replicas that may fail until a deployment fails; Ray's own is three for each replica, with longer and longer waits
-IDLE_S = 0.3  # between two looks of a replica that is shut down whether its image is finished
+HEALTH_S = 3.0  # between two checks whether a replica is alive; a dead one is replaced after the next check
+STARTS = 3  # failed ones of a replica after which a deployment fails; Ray's own is three for each replica, with longer and longer waits
+IDLE_S = 0.3  # between two checks, by a replica that is shutting down, whether its image is finished
 DRAIN_S = 600.0  # that an image under way has to finish when its replica, or the service, is shut down
 ONLY_GPUS = "FLUX_DEMO_DEVICE is cpu, and each replica of FLUX takes a GPU. Leave that setting out, or choose --backend mini."
 NOT_STARTED = "Ray could not start on this machine ({}). Fix that, and try again."
@@ -67,7 +67,7 @@ def application(options: Mapping[str, Any]) -> serve.Application:
         max_constructor_retry_count=STARTS,
         **amount,
     )
-    door = serve.deployment(
+    ingress = serve.deployment(
         Service,
         name="Service",
         ray_actor_options={"num_cpus": 0},
@@ -75,7 +75,7 @@ def application(options: Mapping[str, Any]) -> serve.Application:
         graceful_shutdown_timeout_s=DRAIN_S,
         graceful_shutdown_wait_loop_s=IDLE_S,
     )
-    return door.bind(generator.bind(chosen.to_dict()))
+    return ingress.bind(generator.bind(chosen.to_dict()))
 
 
 def start(options: Options, host: str = "127.0.0.1", port: int = 8000, cpus: int | None = None) -> None:
@@ -117,8 +117,8 @@ def deploy(options: Options, name: str = NAME, route_prefix: str = "/") -> None:
     Raises BackendUnavailable.
     """
     try:
-        door = serve.run(application(options.to_dict()), name=name, route_prefix=route_prefix)
-        refused: dict[str, str] = door.refused.remote().result(timeout_s=2 * PATIENCE_S)
+        ingress = serve.run(application(options.to_dict()), name=name, route_prefix=route_prefix)
+        refused: dict[str, str] = ingress.refused.remote().result(timeout_s=2 * LOADING_TIMEOUT_S)
     except Exception as error:  # Ray's own errors, and a RuntimeError with stack traces where no replica could be started
         raise BackendUnavailable(NOT_DEPLOYED) from error
     for reason in dict.fromkeys(refused.values()):
@@ -128,9 +128,9 @@ def deploy(options: Options, name: str = NAME, route_prefix: str = "/") -> None:
 
 def finish() -> None:
     """Let the service take no more requests, and wait until those that it took are answered, for DRAIN_S at most: Ray's own end waits for none."""
-    door, until = serve.get_app_handle(NAME), time.monotonic() + DRAIN_S
-    # Where the door is being replaced, the old one has requests of its own, and the new one has not been asked.
-    while not door.finish.remote().result(timeout_s=until - time.monotonic()) or _doors().get("STOPPING"):
+    ingress, until = serve.get_app_handle(NAME), time.monotonic() + DRAIN_S
+    # Where the ingress is being replaced, the old one has requests of its own, and the new one has not been asked.
+    while not ingress.finish.remote().result(timeout_s=until - time.monotonic()) or _ingress_replicas().get("STOPPING"):
         pass
 
 
@@ -145,7 +145,9 @@ def main(arguments: list[str] | None = None) -> int:
         backend = asked.backend or ("mini" if _why_not_local() else "local")
         if backend == "local" and (reason := _why_not_local()):
             raise BackendUnavailable(reason)
-        options = Options(backend, asked.replicas, asked.queue, not is_loopback(host), asked.allow_unfiltered)
+        settings = Settings.from_env()
+        public, unfiltered = settings.public or not is_loopback(host), settings.allow_unfiltered or asked.allow_unfiltered
+        options = Options(backend, asked.replicas, asked.queue, public, unfiltered)
         port = read_port(host, asked.port, "--port")  # Ray would share it with another service of its own
         start(options, host, port, None if backend == "local" else max(processors(), options.replica_range[1]))
     except FluxDemoError as error:
@@ -159,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     for number in (*ENDS, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, lambda number, frame: events.put(number))
-    if options.public and asked.allow_unfiltered and backend == "local":
+    if options.public and options.allow_unfiltered and backend == "local":
         print(ACCEPTED, flush=True)
     print(f"Running on {to_open(host, port)} with {backend}. Set FLUX_DEMO_NIM_URL to that for the page.", flush=True)
     deployer = ThreadPoolExecutor(1)
@@ -198,8 +200,8 @@ def _next(events: queue.SimpleQueue[Event]) -> Event:
             return events.get(timeout=1)
 
 
-def _doors() -> Mapping[str, int]:
-    """How many replicas of the door are in each of Serve's states."""
+def _ingress_replicas() -> Mapping[str, int]:
+    """How many replicas of the ingress are in each of Serve's states."""
     return serve.status().applications[NAME].deployments["Service"].replica_states
 
 

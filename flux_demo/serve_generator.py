@@ -33,7 +33,7 @@ class Generator:
         self._studio = Studio(settings, [backend], Gallery(settings.outputs_folder))  # its gallery is never used
         self._problems: dict[str, str] = {}  # why a mode cannot run; the constructor of a replica must not fail, or nobody could say why
         self._gpu_failed: GpuFailed | None = None
-        self._at_once = chosen.replica_range[1]
+        self._concurrency = chosen.replica_range[1]
         for mode in reversed(MODES.values()):  # the text mode last: where memory has room for one, it is the one that stays
             try:
                 self._studio.route(mode.name).backend.warm_up(mode)
@@ -46,12 +46,12 @@ class Generator:
             raise self._gpu_failed
 
     async def describe(self) -> dict[str, Any]:
-        """What can be asked: by NVIDIA's name of each mode that runs its dials and its model, and of each other one why it cannot."""
+        """By NVIDIA's names of the modes: the dials and the model of each one that runs, and why each other one cannot."""
         routes = [(mode, self._studio.route(mode.name)) for mode in MODES.values() if mode.nim not in self._problems]
         return {
             "modes": {mode.nim: route.dials.to_dict() for mode, route in routes},
             "models": {mode.nim: route.backend.model_name(mode) or route.backend.title for mode, route in routes},
-            "at_once": self._at_once,
+            "concurrency": self._concurrency,
             "refused": self._problems,
         }
 
@@ -75,7 +75,7 @@ class Generator:
             route = self._studio.route(mode.name)
             request = route.dials.complete(self._request(mode, asked, seed))
             began = time.perf_counter()
-            drawn = route.backend.generate(request, check, check)
+            output = route.backend.generate(request, check, check)
             seconds = time.perf_counter() - began
         except Cancelled:
             return {}
@@ -88,13 +88,13 @@ class Generator:
                 self._gpu_failed = error
             return {"status": 503 if isinstance(error, BackendUnavailable) else 500, "detail": str(error)}
         file = BytesIO()
-        drawn.image.save(file, "PNG", compress_level=1)
+        output.image.save(file, "PNG", compress_level=1)
         said = {
-            "model": drawn.model,
-            "safety": drawn.safety,
-            "preset": drawn.preset,
-            "plan": drawn.plan,
-            "notes": "\n".join((*drawn.notes, *said_with(request.control))),
+            "model": output.model,
+            "safety": output.safety,
+            "preset": output.preset,
+            "plan": output.plan,
+            "notes": "\n".join((*output.notes, *said_with(request.control))),
         }
         said["seconds"] = f"{seconds:.3f}"
         return {"reason": "SUCCESS", "image": file.getvalue(), "seed": seed, "said": said}

@@ -50,7 +50,7 @@ class Options:
 
 
 def request_model(
-    modes: Mapping[str, Mapping[str, Any]], models: Mapping[str, str], at_once: int, refused: Mapping[str, str]
+    modes: Mapping[str, Mapping[str, Any]], models: Mapping[str, str], concurrency: int, refused: Mapping[str, str]
 ) -> type[BaseModel]:
     """The schema of ``/v1/infer`` for these modes, each with its dials as ``Dials.to_dict`` gives them, and with the name of its model.
 
@@ -64,7 +64,7 @@ def request_model(
     guidance: dict[str, Any] = {"gt" if dials["guidance_open"] else "ge": low, "le": high}
     beyond = {
         "models": models,
-        "at_once": at_once,
+        "concurrency": concurrency,
         "refused": refused,
         "sizes": dials["sizes"],
         "max_pixels": dials["max_pixels"],

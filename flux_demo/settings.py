@@ -93,7 +93,7 @@ class Settings:
         "auto",
         "which of Hugging Face's Inference Providers; auto is the first on your account that takes every size and setting",
     )
-    zero_gpu: str | None = _variable("SPACES_ZERO_GPU", None, "`true` on a Space with ZeroGPU, set by Hugging Face there")
+    zero_gpu: bool = _switch("SPACES_ZERO_GPU", "`true` on a Space with ZeroGPU, set by Hugging Face there")
     zero_size: str = _variable("FLUX_DEMO_ZEROGPU", "large", "large: one mode on ZeroGPU; xlarge: all three, at twice the quota")
     space_id: str | None = _variable("SPACE_ID", None, "the name of the Space, set by Hugging Face there")
     oauth_client: str | None = _variable(
@@ -105,13 +105,17 @@ class Settings:
     hf_home: str | None = _variable("HF_HOME", None, "where Hugging Face keeps downloaded weights")
     public: bool = _switch("FLUX_DEMO_PUBLIC", "1: strangers reach the page, through a proxy of your own on this machine")
     allow_unfiltered: bool = _switch(
-        "FLUX_DEMO_ALLOW_UNFILTERED", "1: they may see FLUX's images without the content filter, as `--allow-unfiltered`"
+        "FLUX_DEMO_ALLOW_UNFILTERED", "1: strangers may see FLUX's images without the content filter, as `--allow-unfiltered`"
     )
 
     # Of each field that an option set, that option's name.
     options: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
+        for name in ("outputs", "components", "depth_estimator"):  # a script may give paths
+            if isinstance(getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(getattr(self, name)))
+        object.__setattr__(self, "models", {mode: os.fspath(name) for mode, name in self.models.items()})
         if self.backend not in ("auto", *BACKENDS):
             raise InvalidRequest(
                 f"{self.backend!r} is not a backend. Set {self.named_by('backend')} to one of auto, {', '.join(BACKENDS)}."
@@ -153,7 +157,7 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None, **given: Any) -> Settings:
         """Read the environment; an empty variable counts as not set. What is ``given`` and not None stands in its place. Raises InvalidRequest.
 
-        ``options`` are the names of the options that gave it, where they are not ``--backend`` for ``backend``.
+        ``options`` maps a field to the option that gave it, where that is not ``--`` and the field's name.
         """
         environ = os.environ if environ is None else environ
 

@@ -26,7 +26,7 @@ from flux_demo.notebook import steps_shown
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.reading import parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
-from flux_demo.settings import ASSETS, Settings, expanded
+from flux_demo.settings import Settings, expanded
 from flux_demo.texts import Text, listed
 from flux_demo.version import VERSION
 
@@ -148,10 +148,10 @@ class Studio:
         on_status = on_status or (lambda status: None)
         with steps_shown(on_step) as on_step, self._queues[route.backend.name].turn(on_status, client):
             started = time.perf_counter()
-            drawn = route.backend.generate(whole, on_step, on_status)
+            output = route.backend.generate(whole, on_step, on_status)
             seconds = time.perf_counter() - started
-        notes = dict.fromkeys((*drawn.notes, *said_with(whole.control)))  # a service of one's own may have said the same
-        return self.gallery.save(replace(drawn, notes=tuple(notes)), whole, route.backend.name, seconds)
+        notes = dict.fromkeys((*output.notes, *said_with(whole.control)))  # a service of one's own may have said the same
+        return self.gallery.save(replace(output, notes=tuple(notes)), whole, route.backend.name, seconds)
 
     def grid(self, mode: str, prompt: str | None, vary: Mapping[str, Any] | Iterable[str], photo: Any = None, **given: Any) -> Grid:
         """Check every cell of a grid; iterating it generates, or finds in the gallery, cell by cell.
@@ -181,14 +181,14 @@ class Studio:
             if self._estimator is None:
                 from flux_demo.hub import local_folder
                 from flux_demo.maps.depth import Estimator
-                from flux_demo.model_files import ESTIMATOR_FILES
+                from flux_demo.model_files import ESTIMATOR_FILES, MINI
 
                 name = self.settings.depth_estimator
                 folder = local_folder(name, ESTIMATOR_FILES)
                 if folder is None and name != ESTIMATOR_REPO:
                     raise BackendUnavailable(_why_no_estimator(name))
                 title = given.resolve().name if (given := expanded(name)).is_dir() else name
-                found = (folder, title) if folder is not None else (ASSETS / "mini" / "depth_estimator", "mini")
+                found = (folder, title) if folder is not None else (MINI / "depth_estimator", "mini")
                 self._estimator = Estimator(*found, may_use_gpu=not self.settings.zero_gpu)
             return self._estimator
 

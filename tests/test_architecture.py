@@ -28,7 +28,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and from t
     ("engine", "gallery", "safety"),
     ("backends", "experiments"),
     ("studio",),
-    ("", "cli", "ui", "serve_schema", "serve_generator", "serve_door", "serve"),
+    ("", "cli", "ui", "serve_schema", "serve_generator", "serve_ingress", "serve"),
     ("__main__",),
 )
 SOURCES = sorted(PACKAGE.rglob("*.py"))

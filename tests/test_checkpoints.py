@@ -67,6 +67,25 @@ def test_other_files_are_refused_by_what_they_are(tiny, tmp_path, name):
     assert words in why_not(file, follows_map=False) and str(tmp_path) not in why_not(file, follows_map=False)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"transformer_blocks.foo.attn.to_q.weight": torch.zeros(2, 2)},
+        {"transformer_blocks.0.attn.norm_q.weight": torch.zeros(0)},
+    ],
+    ids=["a block without a number", "an empty norm"],
+)
+def test_names_and_shapes_that_no_model_has_are_refused_in_words(tiny, tmp_path, odd):
+    file = save(tmp_path / "flux.safetensors", weights_of(tiny) | odd)
+    assert "it is damaged" in why_not(file, follows_map=False)
+
+
+def test_a_lora_with_a_name_that_no_layer_has_is_refused_in_words(tmp_path):
+    halves = [f"{layer}.lora_{half}.weight" for layer in ("x_embedder", "transformer_blocks.0.attn.to_q") for half in "AB"]
+    file = save(tmp_path / "flux.safetensors", dict.fromkeys((*halves, "scale"), torch.zeros(2, 2)))
+    assert "it is damaged" in why_not(file, follows_map=True)
+
+
 def test_the_mode_and_the_channels_must_agree(tiny, tmp_path):
     text = save(tmp_path / "canny.safetensors", in_bfl_layout(weights_of(tiny)))  # its name does not count
     canny = save_gguf(tmp_path / "dev.gguf", in_bfl_layout(weights_of(tiny, "canny")), gguf.GGMLQuantizationType.Q8_0)

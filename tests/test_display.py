@@ -3,7 +3,7 @@ import io
 from PIL import Image
 
 from flux_demo.gallery import Gallery
-from flux_demo.request import ControlMap, DrawnImage, GenerationRequest, Size
+from flux_demo.request import BackendOutput, ControlMap, GenerationRequest, Size
 
 
 def test_a_map_shows_its_exact_pixels(photo):
@@ -14,7 +14,7 @@ def test_a_map_shows_its_exact_pixels(photo):
 
 def test_an_image_shows_itself_with_its_recipe_folded_and_escaped(photo, tmp_path):
     request = GenerationRequest("text", "<script>alert('1')</script>", seed=7, steps=1, guidance=2.0, size=Size(64, 48))
-    image = Gallery(tmp_path).save(DrawnImage(photo.resize((64, 48)), "mini"), request, "mini", 1.0)
+    image = Gallery(tmp_path).save(BackendOutput(photo.resize((64, 48)), "mini"), request, "mini", 1.0)
     assert Image.open(io.BytesIO(image._repr_png_())).tobytes() == image.image.tobytes()
     html = image._repr_html_()
     assert "<script" not in html and "&lt;script" in html

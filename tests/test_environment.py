@@ -1,5 +1,8 @@
 """The environment as people have it: every library below can read what is left of it, and nothing else is changed."""
 
+import sys
+import urllib.request
+
 import httpx
 import httpx2
 import pytest
@@ -61,6 +64,18 @@ def test_a_proxy_that_no_library_reads_is_named_and_not_shown(proxy):
 def test_ipv6_in_no_proxy_is_understood_in_every_spelling(monkeypatch, entry):
     clients = clients_of(monkeypatch, prepared(ALL_PROXY="http://proxy:1", no_proxy=entry))
     assert goes_direct(clients, "http://[::1]:7860/")
+
+
+@pytest.mark.parametrize("platform", ["win32", "darwin", "linux"])
+def test_the_proxies_of_the_systems_own_settings_are_kept(monkeypatch, platform):
+    """Libraries look for them only where no variable names a proxy or an exception."""
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(
+        urllib.request, "getproxies", lambda: {"https": "http://proxy:8080", "http": "bad address", "ftp": "http://other:1"}
+    )
+    named = {name: value for name, value in prepared().items() if name.endswith("_proxy") and name != "no_proxy"}
+    assert named == ({} if platform == "linux" else {"https_proxy": "http://proxy:8080"})
+    assert prepared(HTTP_PROXY="http://mine:1").get("https_proxy") is None
 
 
 @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])

@@ -90,7 +90,7 @@ def test_another_backend_is_one_file_and_one_line(serve, tmp_path, monkeypatch):
             from PIL import Image
             from flux_demo.backends import Backend, Refusal
             from flux_demo.modes import MAP_LIMITS
-            from flux_demo.request import Dials, DrawnImage
+            from flux_demo.request import Dials, BackendOutput
 
             class Flat(Backend):
                 name, title = "flat", "One flat colour"
@@ -105,7 +105,7 @@ def test_another_backend_is_one_file_and_one_line(serve, tmp_path, monkeypatch):
                     return Dials(1, 1.0, range(1, 3), (1, 9), MAP_LIMITS)
 
                 def generate(self, request, on_step, on_status):
-                    return DrawnImage(Image.new("RGB", (request.size.width, request.size.height), "teal"), "flat")
+                    return BackendOutput(Image.new("RGB", (request.size.width, request.size.height), "teal"), "flat")
         """)
     )
     monkeypatch.syspath_prepend(tmp_path)

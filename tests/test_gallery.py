@@ -14,7 +14,7 @@ from PIL import Image
 from flux_demo.errors import GenerationFailed, InvalidRequest
 from flux_demo.gallery import Gallery, write_whole
 from flux_demo.recipe import read_recipe
-from flux_demo.request import ControlMap, DrawnImage, GenerationRequest, Size
+from flux_demo.request import BackendOutput, ControlMap, GenerationRequest, Size
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,7 +27,7 @@ def request_(photo):
 
 @pytest.fixture
 def picture(photo):
-    return DrawnImage(photo.resize((64, 48)), "mini", "exact", libraries={"torch": "2"})
+    return BackendOutput(photo.resize((64, 48)), "mini", "exact", libraries={"torch": "2"})
 
 
 def test_a_kept_picture_has_its_pixels_and_its_recipe(tmp_path, request_, picture):
@@ -118,11 +118,11 @@ import sys; sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from PIL import Image
 from flux_demo.gallery import Gallery
-from flux_demo.request import DrawnImage, GenerationRequest, Size
+from flux_demo.request import BackendOutput, GenerationRequest, Size
 gallery, image = Gallery(Path({str(tmp_path)!r})), Image.effect_noise((1024, 1024), 90).convert("RGB")
 request = GenerationRequest("text", "a", seed=1, steps=1, guidance=1.0, size=Size(1024, 1024))
 while True:
-    print(gallery.save(DrawnImage(image, "mini"), request, "mini", 1).path, flush=True)
+    print(gallery.save(BackendOutput(image, "mini"), request, "mini", 1).path, flush=True)
 """
     for delay in (0.0, 0.02, 0.05, 0.09):
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
@@ -137,7 +137,7 @@ while True:
     left = list(tmp_path.glob(".*"))
     for path in left:
         os.utime(path, (1, 1))  # long ago
-    control = DrawnImage(Image.new("RGB", (64, 48)), "mini")
+    control = BackendOutput(Image.new("RGB", (64, 48)), "mini")
     Gallery(tmp_path).save(control, GenerationRequest("text", "a", seed=1, steps=1, guidance=1.0, size=Size(64, 48)), "mini", 1)
     assert not list(tmp_path.glob(".*"))
 

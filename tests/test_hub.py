@@ -124,6 +124,22 @@ def test_a_part_that_does_not_fit_is_fetched_again(ask, tmp_path):
         assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
 
 
+def test_a_part_of_another_file_counts_for_nothing_and_stays_until_that_is_fetched(ask, tmp_path):
+    other = bytes(range(256)) * 8000
+    with Hub({"us/model": FILES | {"vae/b.safetensors": other}}) as server:
+        blobs = tmp_path / "home" / "hub" / "models--us--model" / "blobs"
+        blobs.mkdir(parents=True)
+        unfinished, old = (blobs / f"{name}.part" for name in (etag(other), "0" * 64))
+        unfinished.write_bytes(other[: len(other) // 2])
+        old.write_bytes(WEIGHTS)
+        assert ask(server.url, "missing")[0]["bytes_left"] == len(WEIGHTS) + 4
+        ask(server.url, "fetch")
+        assert unfinished.exists() and not old.exists()
+        assert ask(server.url, "missing", patterns=["vae/*"])[0]["bytes_left"] == len(other) - len(other) // 2
+        ask(server.url, "fetch", patterns=["vae/*"])
+        assert not unfinished.exists()
+
+
 def test_a_broken_connection_is_resumed(ask):
     with Hub({"us/model": FILES}) as server:
         server.cut_after["transformer/a.safetensors"] = len(WEIGHTS) // 2

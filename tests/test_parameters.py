@@ -21,6 +21,14 @@ def test_what_is_shared_is_read():
     assert parse_parameters(FORGE) == SharedSettings("a lighthouse, mist\nsecond line", 4294967295, 20, 3.5, Size(896, 1152), True)
 
 
+def test_spaces_without_end_are_read_in_no_time():
+    assert parse_parameters("a cat\nSteps: 1," + " " * 100_000 + "x").steps == 1  # a slow reading would not end today
+
+
+def test_without_a_prompt_the_negative_one_is_not_taken_for_it():
+    assert parse_parameters("Negative prompt: blurry\nSteps: 20") == SharedSettings("", steps=20, has_negative_prompt=True)
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [

@@ -1,6 +1,7 @@
 """What the README says is what the program does: its tables are compared with the program, its commands and programs are run."""
 
 import argparse
+import inspect
 import os
 import re
 import shlex
@@ -99,8 +100,9 @@ def test_every_variable_of_ours_that_is_named_is_read():
 
 
 def test_what_a_new_backend_defines_is_what_is_named():
-    must, may = re.search(r"that defines (.*?); (.*?) have defaults", TEXT, re.DOTALL).groups()
+    sets, must, may = re.search(r"that sets (.*?) and defines (.*?); (.*?) have defaults", TEXT, re.DOTALL).groups()
     public = {name for name in vars(Backend) if not name.startswith("_")}
+    assert set(re.findall(r"`(\w+)`", sets)) == {name for name in inspect.get_annotations(Backend) if name not in vars(Backend)}
     assert set(re.findall(r"`(\w+)`", must)) == Backend.__abstractmethods__
     assert set(re.findall(r"`(\w+)`", may)) == public - Backend.__abstractmethods__
 

@@ -54,7 +54,14 @@ def test_a_switch_is_on_off_or_refused():
         Settings.from_env({"FLUX_DEMO_ALLOW_UNFILTERED": "maybe"})
 
 
+def test_paths_are_taken_as_their_names(tmp_path):
+    settings = Settings(outputs=tmp_path / "o", models={"text": tmp_path / "a.gguf"}, components=tmp_path)
+    assert settings.outputs == str(tmp_path / "o") and settings.models == {"text": str(tmp_path / "a.gguf")}
+    assert settings.components == str(tmp_path)
+
+
 def test_zero_gpu_has_two_sizes():
+    assert Settings.from_env({"SPACES_ZERO_GPU": "true"}).zero_gpu and not Settings.from_env({"SPACES_ZERO_GPU": "0"}).zero_gpu
     assert Settings.from_env({}).zero_size == "large"
     with pytest.raises(InvalidRequest, match="large or xlarge"):
         Settings.from_env({"FLUX_DEMO_ZEROGPU": "huge"})

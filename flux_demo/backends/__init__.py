@@ -15,7 +15,7 @@ from flux_demo.errors import BackendUnavailable
 from flux_demo.modes import Mode
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.recipe import Recipe
-from flux_demo.request import Dials, DrawnImage, GenerationRequest, Size, SizeLimits
+from flux_demo.request import BackendOutput, Dials, GenerationRequest, Size, SizeLimits
 from flux_demo.settings import BACKENDS, ONLY_BY_NAME, Settings
 
 
@@ -52,7 +52,7 @@ class Backend(ABC):
 
     @property
     def notice(self) -> str | None:
-        """What to know before an image is generated here, as a sentence: who pays, or that nothing filters it. None where nothing is."""
+        """What to know before an image is generated here, as a sentence: who pays, or that nothing filters it. None if there is nothing to say."""
         return None
 
     @abstractmethod
@@ -64,7 +64,7 @@ class Backend(ABC):
         """What may be asked here in that mode, and what is taken by default."""
 
     @abstractmethod
-    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
+    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> BackendOutput:
         """Run a complete request. Raises FluxDemoError, and lets through what ``on_step`` and ``on_status`` raise."""
 
     def model_name(self, mode: Mode) -> str | None:
@@ -81,11 +81,11 @@ class Backend(ABC):
 
     @property
     def loading(self) -> str | None:
-        """What is being loaded at this moment, as a sentence; None where nothing is."""
+        """What is being loaded at this moment, as a sentence; None if nothing is."""
         return None
 
     def prepare(self) -> None:  # noqa: B027  most need nothing
-        """What has to be done on the main thread, before a page is there. Called once, before the first mode is asked about."""
+        """What has to be done on the main thread before a page is there. Called once by app.py, and not by the command line or in Python."""
 
     def warm_up(self, mode: Mode) -> None:  # noqa: B027  what has no models to load does nothing
         """Load what the mode needs, so that its first image need not wait. Takes as long as loading does. Raises FluxDemoError."""

@@ -24,7 +24,7 @@ from flux_demo.failures import Failure, failure_in_run
 from flux_demo.model_files import ModelFiles
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
-from flux_demo.request import Dials, DrawnImage, GenerationRequest, SizeLimits
+from flux_demo.request import BackendOutput, Dials, GenerationRequest, SizeLimits
 from flux_demo.settings import Settings
 from flux_demo.texts import Text
 
@@ -140,9 +140,9 @@ class Diffusion(Backend):
         with self._exclusive_models(_ignore), self._wording_device_errors():
             self._load(mode, _ignore)
 
-    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
+    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> BackendOutput:
         if self.on_cpu:
-            background.use_processor()
+            background.refuse_after_fork()
         with self._exclusive_models(on_status), self._wording_device_errors():
             self._load(find_mode(request.mode), on_status)
             return self._generate(request, on_step, on_status)
@@ -151,7 +151,7 @@ class Diffusion(Backend):
         with self._models_lock:
             self._release()
 
-    def _generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
+    def _generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> BackendOutput:
         from flux_demo.engine.pipeline import generate
         from flux_demo.engine.placement import tile
 
@@ -162,8 +162,8 @@ class Diffusion(Backend):
         shown = on_step if self._weights.shows_previews else lambda done, of, preview: on_step(done, of, None)
         with _preset(pipeline, request) as (preset, notes):
             image = generate(pipeline, request, shown, on_status)
-        drawn = own_engine.drawn_image(image, request, pipeline, files.model, self._cache.plan, preset, notes)
-        return replace(drawn, safety=self._weights.verdict(image))
+        output = own_engine.backend_output(image, request, pipeline, files.model, self._cache.plan, preset, notes)
+        return replace(output, safety=self._weights.verdict(image))
 
     @contextmanager
     def _exclusive_models(self, on_status: OnStatus) -> Iterator[None]:
@@ -258,4 +258,4 @@ def _preset(pipeline: Pipeline, request: GenerationRequest) -> Iterator[tuple[st
 
 
 def _ignore(status: Status) -> None:
-    """For callers who wait for nothing."""
+    """For callers that show no status."""

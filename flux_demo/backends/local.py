@@ -17,7 +17,7 @@ from flux_demo.engine.presets import COMPILED, why_not_compiled
 from flux_demo.engine.sizes import sizes_of
 from flux_demo.errors import BackendUnavailable, ContentRefused, GenerationFailed, OutOfMemory
 from flux_demo.failures import MAIN_MEMORY, Failure
-from flux_demo.model_files import FLUX_TOKENS, ModelFiles, with_texts_files
+from flux_demo.model_files import FLUX_TOKENS, ModelFiles, with_shared_text_files
 from flux_demo.modes import DEFAULT_SIZES, Mode
 from flux_demo.request import SizeLimits
 from flux_demo.safety import UNFILTERED, Filter, installed_filter
@@ -55,7 +55,7 @@ class Local:
         self.title = "FLUX on this machine's CPU" if self.on_cpu else "FLUX on this machine's GPU"
         self._given = machine  # None: look when it is needed
         self._before_loading: Machine | None = None  # how it was found when nothing of ours was in memory yet
-        self._too_roomy: memory.Plan | None = None  # the plan that ran out of memory
+        self._failed_plan: memory.Plan | None = None  # the plan that ran out of memory
         self._pinning = Pinning()
         self._filter: Filter | None = None  # kept once its files are here
 
@@ -82,7 +82,7 @@ class Local:
             return refused
         found = self._models.find(mode)
         if isinstance(found, Refusal):
-            return found
+            return (None if self.on_cpu else _room_refusal(machine)) or found
         if preset and (why := self.unusable_presets(mode).get(preset)):
             return Refusal(why)
         return self._memory_refusal(machine, found) or self._filter_refusal()
@@ -106,7 +106,7 @@ class Local:
             raise BackendUnavailable(files.reason)
         if mode.name != "text":
             say("Comparing the text encoders with those of the text mode")
-            files = with_texts_files(files, self._settings)
+            files = with_shared_text_files(files, self._settings)
         return files
 
     def verdict(self, image: Image) -> str:
@@ -144,8 +144,12 @@ class Local:
         return plan.sentence if plan else None
 
     def suits(self, cache: ModelCache, files: ModelFiles) -> bool:
-        """Whether the cache's plan has room for the model: another mode's file may be larger than the one it was made for."""
-        return sizes_of(files, self._width(cache.plan.precision)).transformer <= 1.02 * cache.plan.sizes.transformer
+        """Whether the cache's plan is right for the model: another mode's file may be larger than the one it was made for, or of another kind, and
+        what a LoRA was merged into needs main memory, as it is in no file.
+        """
+        model, planned = sizes_of(files, self._width(cache.plan.precision)), cache.plan.sizes
+        alike = model.quantised == planned.quantised and (model.kind == planned.kind or not model.quantised)
+        return alike and model.in_files >= planned.in_files and model.transformer <= 1.02 * planned.transformer
 
     def model_cache(self, files: ModelFiles) -> ModelCache:
         import torch
@@ -168,25 +172,25 @@ class Local:
         card = machine.card or Card(torch.cuda.get_device_name(index), total_bytes)
         self._before_loading = machine = replace(machine, card=replace(card, free_bytes=free_bytes + CONTEXT_BYTES))
         gpu_plan = self._plan(machine, sizes_of(files))
-        if gpu_plan is None and self._too_roomy:  # that was another model's plan, and this one has none that takes less
-            self._too_roomy = None
+        if gpu_plan is None and self._failed_plan:  # that was another model's plan, and this one has none that takes less
+            self._failed_plan = None
             gpu_plan = self._plan(machine, sizes_of(files))
         if gpu_plan is None:
             raise OutOfMemory(_why_none(machine, sizes_of(files)))
         return ModelCache(gpu_plan, torch.device("cuda", index), torch.bfloat16, FLUX_TOKENS, self._pinning)
 
     def out_of_memory(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
-        """Remember the plan that was too roomy, and say what the next run does."""
-        of = "main memory" if failure.ran_out == MAIN_MEMORY else "GPU's memory"
+        """Remember the plan that failed, if another one takes less of the memory that ran out, and say what the next run does."""
         if self.on_cpu:
-            return OutOfMemory("The main memory ran out. Close other programs, choose a smaller size, or use a smaller GGUF file.")
-        before, self._too_roomy = self._too_roomy, cache.plan if cache else self._too_roomy
-        tighter = self._plan(self._machine, self._too_roomy.sizes) if self._too_roomy else None
-        if tighter is None:
-            self._too_roomy = before  # a smaller image may still fit the tightest plan
-            remedy = "close other programs" if failure.ran_out == MAIN_MEMORY else "close other programs that use the GPU"
-            return OutOfMemory(f"The {of} ran out, and no plan uses less. Choose a smaller size, or {remedy}.")
-        return OutOfMemory(f"The {of} ran out. Run it again: a tighter plan is used from now on. {tighter.sentence}")
+            return OutOfMemory(failure.worded("Close other programs, choose a smaller size, or use a smaller GGUF file."))
+        before, self._failed_plan = self._failed_plan, cache.plan if cache else self._failed_plan
+        tighter = self._plan(self._machine, self._failed_plan.sizes) if self._failed_plan else None
+        in_main_memory = failure.ran_out == MAIN_MEMORY
+        if tighter is None or (in_main_memory and self._failed_plan and tighter.memory_bytes >= self._failed_plan.memory_bytes):
+            self._failed_plan = before  # a smaller image may still fit the tightest plan
+            remedy = "close other programs" if in_main_memory else "close other programs that use the GPU"
+            return OutOfMemory(failure.worded(f"No plan uses less: choose a smaller size, or {remedy}."))
+        return OutOfMemory(failure.worded(f"Run it again: a tighter plan is used from now on. {tighter.sentence}"))
 
     def _plan(self, machine: Machine, sizes: memory.Sizes) -> memory.Plan | None:
         if self.on_cpu:
@@ -196,7 +200,7 @@ class Local:
         plan = memory.plan(
             free_for_flux(machine.card),
             machine.memory_bytes,
-            below=self._too_roomy,
+            below=self._failed_plan,
             sizes=sizes,
             pinnable_bytes=machine.pinnable_bytes if self._pinning.works else 0,
             shared=machine.card.shares_memory,
@@ -219,7 +223,7 @@ class Local:
             sizes = sizes_of(files)
         except ValueError as error:
             return Refusal(f"{files.model} cannot be used: {error}. Fetch or copy the model again.")
-        if self._plan(machine, sizes) is not None or self._too_roomy:
+        if self._plan(machine, sizes) is not None or self._failed_plan:
             return None
         if self.on_cpu:
             return Refusal(memory.why_none_on_cpu(machine.memory_bytes, sizes))
@@ -239,10 +243,15 @@ class Local:
                 f"The {machine.card.name} cannot be used: the installed PyTorch was built without CUDA. "
                 "Install its CUDA build as https://pytorch.org/get-started/locally shows."
             )
-        # Nor for a smaller model: it would be streamed through as little memory.
-        if memory.plan(free_for_flux(machine.card), machine.memory_bytes, shared=machine.card.shares_memory) is None:
-            return Refusal(_why_none(machine, memory.FLUX))
         return None
+
+
+def _room_refusal(machine: Machine) -> Refusal | None:
+    """Why nothing should be fetched: there is no plan for FLUX's own files. Other files may be smaller."""
+    assert machine.card
+    if memory.plan(free_for_flux(machine.card), machine.memory_bytes, shared=machine.card.shares_memory) is None:
+        return Refusal(_why_none(machine, memory.FLUX))
+    return None
 
 
 def free_for_flux(card: Card) -> int:

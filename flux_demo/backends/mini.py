@@ -77,4 +77,4 @@ class Mini:
         """Nothing to filter: the mini generates simple scenes of solids."""
 
     def out_of_memory(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
-        return OutOfMemory("The main memory ran out. Close other programs or choose a smaller size, and try again.")
+        return OutOfMemory(failure.worded("Close other programs or choose a smaller size, and try again."))

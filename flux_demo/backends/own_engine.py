@@ -11,7 +11,7 @@ from flux_demo.backends import Refusal
 from flux_demo.engine.memory import Plan
 from flux_demo.engine.presets import PRESETS
 from flux_demo.modes import Mode
-from flux_demo.request import Dials, DrawnImage, GenerationRequest, SizeLimits
+from flux_demo.request import BackendOutput, Dials, GenerationRequest, SizeLimits
 from flux_demo.texts import Text
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ LIBRARIES = ("torch", "diffusers", "transformers")
 
 
 def missing_libraries() -> Refusal | None:
-    """A refusal naming the libraries that cannot be imported; None if all are here."""
+    """A refusal naming the first library that is not installed; None if all are here."""
     absent = [library for library in LIBRARIES if find_spec(library) is None]
     if not absent:
         return None
@@ -45,7 +45,7 @@ def dials(mode: Mode, size_limits: SizeLimits, unusable_presets: Mapping[str, st
     )
 
 
-def drawn_image(
+def backend_output(
     image: Image,
     request: GenerationRequest,
     pipeline: Pipeline,
@@ -54,13 +54,13 @@ def drawn_image(
     preset: str,
     notes: Sequence[str] = (),
     libraries: Sequence[str] = LIBRARIES,
-) -> DrawnImage:
+) -> BackendOutput:
     """An image with what its recipe says of the run."""
     assert request.size
     if ignored := pipeline.shared.encoders.tokens_ignored(request.prompt):
         one, several = "its last token was ignored", Text("its last {ignored} tokens were ignored", ignored=ignored)
         notes = (*notes, Text("The prompt is too long for the model: {what}.", what=Text(one) if ignored == 1 else several))
     versions = {library: version(library) for library in libraries}
-    return DrawnImage(
+    return BackendOutput(
         image, model, preset, plan.sentence_for(request.size.pixels, follows_map=request.control is not None), versions, notes=tuple(notes)
     )

@@ -1,4 +1,4 @@
-"""FLUX.1-dev through Hugging Face Inference Providers: text only, paid by the account whose token is used.
+"""FLUX.1-dev through Hugging Face Inference Providers: text only, billed to the account whose token is used.
 
 Never part of ``auto``: a token that is there for downloads must not begin to cost money. ``huggingface_hub.InferenceClient`` speaks each
 provider's form; what a provider does not take is known here, said in a note, and left out of the recipe.
@@ -31,7 +31,7 @@ from flux_demo.model_files import is_local, model_problem
 from flux_demo.modes import DEFAULT_SIZES, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
 from flux_demo.recipe import Recipe
-from flux_demo.request import Dials, DrawnImage, GenerationRequest, Size, SizeLimits
+from flux_demo.request import BackendOutput, Dials, GenerationRequest, Size, SizeLimits
 from flux_demo.texts import Text
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ SIGN_IN_AGAIN = (
     "Sign out at the top of the page, sign in again, and allow it."
 )
 ODD_TOKEN = f"HF_TOKEN is not a Hugging Face token: those begin with hf_. Copy it again from {TOKEN_PAGE}."
+NOBODY_SERVES_IT = (
+    "No provider that takes every size and setting serves the model at present. "
+    "Set FLUX_DEMO_HF_PROVIDER to one that https://huggingface.co/black-forest-labs/FLUX.1-dev lists, or choose another backend."
+)
 MAX_GUIDANCE = 10.0  # of the strictest of them
 READ_S = 120.0  # without a byte
 WHOLE_S = 600.0  # for one image
@@ -92,7 +96,7 @@ SQUARE = SizeLimits(range(1024, 1025, 16), 1024 * 1024, (Size(1024, 1024),))
 
 
 class Providers(Backend):
-    """One provider, chosen by name or the first that serves the model, on one account."""
+    """One provider: the one that is named, or the first that serves the model. Billed to the owner's account, or to that of a visitor who signed in."""
 
     name = "providers"
     concurrency = 4
@@ -155,7 +159,7 @@ class Providers(Backend):
         names = PROVIDERS if self._provider == "auto" else (self._provider,)
         return recipe.backend == self.name and recipe.model in [_at(self._model, name) for name in names]
 
-    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
+    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> BackendOutput:
         assert request.size is not None
         if problem := self._problem(find_mode(request.mode)):
             raise BackendUnavailable(problem)
@@ -166,16 +170,18 @@ class Providers(Backend):
         def wait() -> None:
             seconds = time.monotonic() - began
             if seconds > WHOLE_S:
-                raise Unreachable(f"{_spoken(name)} did not finish within {WHOLE_S:g} seconds. Try again, or choose another provider.")
-            on_status(Status(Phase.WAITING, Text("Waiting for {who}, {seconds} s", who=_spoken(name), seconds=int(seconds))))
+                raise Unreachable(
+                    f"{_provider_title(name)} did not finish within {WHOLE_S:g} seconds. Try again, or choose another provider."
+                )
+            on_status(Status(Phase.WAITING, Text("Waiting for {who}, {seconds} s", who=_provider_title(name), seconds=int(seconds))))
 
-        on_status(Status(Phase.WAITING, Text("Sending to {who}", who=_spoken(name))))
+        on_status(Status(Phase.WAITING, Text("Sending to {who}", who=_provider_title(name))))
         if name == "auto":
             name = background.wait_for(background.start(lambda: self._worded(lambda: self._first(token), name), "providers"), wait)
         work = background.start(lambda: self._worded(lambda: self._asked(request, name, token), name), "providers")
         image = background.wait_for(work, wait)
         libraries = {"huggingface_hub": version("huggingface_hub")}
-        return DrawnImage(image, _at(self._model, name), libraries=libraries, notes=_left_out(name), unused=PROVIDERS[name].ignores)
+        return BackendOutput(image, _at(self._model, name), libraries=libraries, notes=_left_out(name), unused=PROVIDERS[name].ignores)
 
     def _first(self, token: str) -> str:
         """The first provider, in the account's own order, that serves the model in every offered size and with every setting."""
@@ -185,7 +191,7 @@ class Providers(Backend):
         for row in info.inference_provider_mapping or ():
             if row.provider in PROVIDERS and PROVIDERS[row.provider].takes_all and row.status == "live" and row.task == "text-to-image":
                 return str(row.provider)
-        raise _not_served(self._model)
+        raise BackendUnavailable(NOBODY_SERVES_IT)
 
     def _asked(self, request: GenerationRequest, name: str, token: str) -> Image:
         from huggingface_hub import InferenceClient
@@ -226,7 +232,7 @@ def _failure(provider: str, error: Exception, visitors_pay: bool) -> FluxDemoErr
     from huggingface_hub import errors
     from PIL import UnidentifiedImageError
 
-    who = _spoken(provider)
+    who = _provider_title(provider)
     if isinstance(error, errors.OfflineModeIsEnabled):
         return BackendUnavailable("HF_HUB_OFFLINE keeps the Hugging Face library from the network. Unset it and start again.")
     if isinstance(error, errors.GatedRepoError):
@@ -244,7 +250,8 @@ def _failure(provider: str, error: Exception, visitors_pay: bool) -> FluxDemoErr
     if isinstance(error, TimeoutError | errors.InferenceTimeoutError):
         return Unreachable(f"{who} did not answer in time. The model may be starting there: try again in a minute.")
     if isinstance(error, ValueError) and not isinstance(error, UnicodeError) and "not supported" in str(error):
-        return _not_served(provider)
+        kind, sentence = STATUSES[404]
+        return kind(sentence.format(who=who))
     broken = isinstance(error, UnidentifiedImageError) or is_garbled(error)
     if not broken and (isinstance(error, OSError) or type(error).__module__.startswith("httpx")):
         return Unreachable(f"{who} cannot be reached{way_to_hub()}, or broke off. Check the network, and try again in a minute.")
@@ -267,7 +274,7 @@ STATUSES: dict[int, tuple[type[FluxDemoError], str]] = {
     410: (BackendUnavailable, "{who} no longer serves the model. Set FLUX_DEMO_HF_PROVIDER to another one, or to auto."),
     413: (InvalidRequest, "{who} found the request too large. Shorten the prompt."),
     422: (InvalidRequest, "{who} does not take these values. Choose a default size and other steps, or another FLUX_DEMO_HF_PROVIDER."),
-    429: (Unreachable, "{who} has too many requests of this account at once. Try again in a minute."),
+    429: (Unreachable, "{who} has too many requests from this account at once. Try again in a minute."),
     **{
         status: (Unreachable, "{who} is not working at the moment. Try again in a minute, or choose another FLUX_DEMO_HF_PROVIDER.")
         for status in (500, 502, 503, 504)
@@ -275,18 +282,12 @@ STATUSES: dict[int, tuple[type[FluxDemoError], str]] = {
 }
 
 
-def _not_served(name: str) -> BackendUnavailable:
-    return BackendUnavailable(
-        f"No provider that takes every size and setting serves the model at present ({name}). Set FLUX_DEMO_HF_PROVIDER to one that https://huggingface.co/black-forest-labs/FLUX.1-dev lists, or choose another backend."
-    )
-
-
 def _at(model: str, provider: str) -> str:
     """The model's name in recipes."""
     return f"{model} ({provider})"
 
 
-def _spoken(provider: str) -> str:
+def _provider_title(provider: str) -> str:
     return "Hugging Face" if provider == "auto" else provider
 
 

@@ -17,10 +17,10 @@ from flux_demo.texts import Text
 if TYPE_CHECKING:
     from flux_demo.backends import Backend
 
-MAX_OF_A_CLIENT = 3  # one run under way and two that wait
-MAX_OF_AN_ADDRESS = 24  # many people may share an address, and one person may pretend to be many
-MAX_IN_ALL = 48
-A_ROUND, AN_ADDRESS_ROUND = 1 / 8, 1 / 4  # how far one run carries on the rounds
+MAX_PER_CLIENT = 3  # one run under way and two that wait
+MAX_PER_ADDRESS = 24  # many people may share an address, and one person may pretend to be many
+MAX_TOTAL = 48
+A_ROUND, AN_ADDRESS_ROUND = 1 / 8, 1 / 4  # by how much each run advances the rounds
 MAX_PAUSE_S = 0.2  # between two reports of a run that waits; the next in line reports at every heartbeat
 
 
@@ -49,7 +49,7 @@ class RunQueue:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._runs: list[_Run] = []  # in the order in which they came
-        self._round = self._address_round = 0.0  # that have come
+        self._round = self._address_round = 0.0  # advanced by each run that comes
         self._lock = threading.Lock()
 
     @contextmanager
@@ -79,10 +79,10 @@ class RunQueue:
         if client is None:
             return
         theirs = [each.client for each in self._runs if each.client and each.client.address == client.address]
-        if theirs.count(client) >= MAX_OF_A_CLIENT:
+        if theirs.count(client) >= MAX_PER_CLIENT:
             why = "You already have {most} images under way or waiting. Wait until one is finished, or stop one."
-            raise Busy(why, most=MAX_OF_A_CLIENT)
-        if len(theirs) >= MAX_OF_AN_ADDRESS or len(self._runs) >= MAX_IN_ALL:
+            raise Busy(why, most=MAX_PER_CLIENT)
+        if len(theirs) >= MAX_PER_ADDRESS or len(self._runs) >= MAX_TOTAL:
             raise Busy("Too many images are waiting at the moment. Try again in a minute.")
 
     def _ahead(self, run: _Run) -> int:

@@ -24,7 +24,7 @@ from flux_demo.failures import failure_in_run
 from flux_demo.model_files import FLUX_TOKENS
 from flux_demo.modes import MODES, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status, Step
-from flux_demo.request import Dials, DrawnImage, GenerationRequest
+from flux_demo.request import BackendOutput, Dials, GenerationRequest
 from flux_demo.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Failed:
         return getattr(errors, self.kind)(self.sentence)
 
 
-Event = Status | Step | Failed | DrawnImage
+Event = Status | Step | Failed | BackendOutput
 
 
 @dataclass(frozen=True)
@@ -77,20 +77,20 @@ def seconds_for(request: GenerationRequest) -> int:
     return math.ceil(ARRIVING_S + denoising + DECODING_S + (MAP_S if request.control else 0))
 
 
-def draw(request: GenerationRequest) -> Iterator[Event]:
+def generate_in_worker(request: GenerationRequest) -> Iterator[Event]:
     """In the worker: what happens, and at the end the image or what went wrong."""
     try:
-        yield from _draw(request)
+        yield from _generate_in_worker(request)
     except errors.FluxDemoError as error:
         yield Failed(type(error).__name__, str(error))
     except Exception as error:
         failure = failure_in_run(error)
         if failure is None:
             raise
-        yield Failed("OutOfMemory" if failure.ran_out else failure.kind.__name__, failure.worded("Choose a smaller size."))
+        yield Failed(failure.raised.__name__, failure.worded("Choose a smaller size."))
 
 
-def _draw(request: GenerationRequest) -> Iterator[Event]:
+def _generate_in_worker(request: GenerationRequest) -> Iterator[Event]:
     from flux_demo.engine.pipeline import run
     from flux_demo.engine.placement import tile
 
@@ -100,7 +100,7 @@ def _draw(request: GenerationRequest) -> Iterator[Event]:
     shared.device = shared.vae.device  # only the worker knows the real one
     tile(shared.vae, tiled=loaded.plan.tiles(request.size.pixels))
     image = yield from run(loaded.pipeline, request)
-    yield own_engine.drawn_image(
+    yield own_engine.backend_output(
         image, request, loaded.pipeline, loaded.model, loaded.plan, EXACT, libraries=(*own_engine.LIBRARIES, "spaces")
     )
 
@@ -117,8 +117,9 @@ class ZeroGpu(Backend):
         machine = Machine(Card("ZeroGPU", CARDS[self._size]), cuda_torch=True, memory_bytes=main_memory())
         self._weights = Local(settings, machine)
         self._plan = ALL_MODES if self._size == "xlarge" else ONE_MODE
+        self._prepared = False
         self._problems: dict[str, str] = {}  # why a mode's models could not be loaded
-        self._call = spaces.GPU(duration=seconds_for, size=self._size)(draw)
+        self._call = spaces.GPU(duration=seconds_for, size=self._size)(generate_in_worker)
 
     @property
     def notice(self) -> str | None:
@@ -131,7 +132,9 @@ class ZeroGpu(Backend):
             return Refusal(problem)
         if refused := self._weights.refusal(mode):
             return refused
-        held = ", ".join(_loaded) or "none"
+        if not self._prepared:
+            return Refusal("On ZeroGPU, FLUX is loaded when the page starts. Run `python app.py`.")
+        held = ", ".join(_loaded) or "no mode"
         return Refusal(
             f"The GPU that this Space borrows holds {held} only. Set FLUX_DEMO_ZEROGPU=xlarge for all modes, at twice the quota."
         )
@@ -149,6 +152,7 @@ class ZeroGpu(Backend):
 
         from flux_demo.engine.model_cache import ModelCache
 
+        self._prepared = True
         cache = ModelCache(CPU_PLAN, torch.device("cpu"), torch.bfloat16, FLUX_TOKENS)
         for mode in MODES.values():
             if len(_loaded) == self._plan.modes:
@@ -167,13 +171,13 @@ class ZeroGpu(Backend):
                         raise
                     self._problems[mode.name] = failure.worded("Restart this Space.")
 
-    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
+    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> BackendOutput:
         """Follow a call from a thread of its own, because waiting for a GPU can last a minute and must be stoppable."""
         if request.mode not in _loaded and (refused := self.refusal(find_mode(request.mode))):
             raise errors.BackendUnavailable(refused.reason)
         said: Status | None = Status(Phase.QUEUED, "Waiting for a Hugging Face GPU")
 
-        def work(report: background.Reporter[Status | Step]) -> DrawnImage:
+        def work(report: background.Reporter[Status | Step]) -> BackendOutput:
             return self._ask(request, report)
 
         def tell(event: Status | Step | None) -> None:
@@ -186,21 +190,21 @@ class ZeroGpu(Backend):
                 on_status(status)
 
         events = background.follow(work, "zero")
-        drawn = background.run_out(events, tell)
-        return replace(drawn, safety=self._weights.verdict(drawn.image))
+        output = background.consume(events, tell)
+        return replace(output, safety=self._weights.verdict(output.image))
 
-    def _ask(self, request: GenerationRequest, report: background.Reporter[Status | Step]) -> DrawnImage:
+    def _ask(self, request: GenerationRequest, report: background.Reporter[Status | Step]) -> BackendOutput:
         """Call the GPU and report what it says; once nobody follows any more, it ends at its next step."""
         calls = self._call(request)
         try:
             for event in calls:
                 if isinstance(event, Failed):
                     raise event.error()
-                if isinstance(event, DrawnImage):
-                    drawn = event
+                if isinstance(event, BackendOutput):
+                    output = event
                 else:
                     report(event)
-            return drawn
+            return output
         except (errors.FluxDemoError, errors.Cancelled):
             raise
         except Exception as error:  # Gradio's own error with a message for the visitor, or whatever went wrong between here and there
@@ -211,7 +215,7 @@ class ZeroGpu(Backend):
 
 
 def _to_cuda(pipeline: Pipeline) -> None:
-    """Where blocks that were compiled ahead of time would be applied (``spaces.aoti_apply``), once that has been measured on a card."""
+    """Move every model of the pipeline to "cuda". Blocks that were compiled ahead of time (``spaces.aoti_apply``) have not been measured on a card."""
     shared = pipeline.shared
     for model in (shared.vae, shared.encoders.clip, shared.encoders.t5, pipeline.transformer, *pipeline.modulation.small_layers):
         model.to("cuda")

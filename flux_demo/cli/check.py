@@ -157,8 +157,8 @@ def _text(report: Mapping[str, Any]) -> str:
 
 
 def _gpu_line(gpu: Mapping[str, Any]) -> str:
-    free = f", {in_gb(gpu['free_bytes'])} of them free" if gpu["free_bytes"] is not None else ""
-    chosen = f" (of {gpu['among']} GPUs the one with the most free memory)" if gpu["among"] > 1 else ""
+    free = f", {in_gb(gpu['free_bytes'])} free" if gpu["free_bytes"] is not None else ""
+    chosen = f" (of {gpu['among']} GPUs, the one with the most free memory)" if gpu["among"] > 1 else ""
     return f"{gpu['name']} with {in_gb(gpu['memory_bytes'])}{free}{chosen}"
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from flux_demo.backends import Route
-from flux_demo.cli import grid_note, output
+from flux_demo.cli import grid_manifest, output
 from flux_demo.cli.notes import Notes, what_is_not_known
-from flux_demo.cli.terminal import Terminal
+from flux_demo.cli.terminal import Terminal, time_left
 from flux_demo.errors import InvalidRequest
 from flux_demo.experiments.batch import BatchLine
 from flux_demo.experiments.cells import ASK_ABOVE
@@ -55,7 +55,7 @@ class Progress:
             part = self._grid.work(running) * done // of
             if self._work + part:
                 seconds = (time.monotonic() - self._began) / (self._work + part) * (self._left - part)
-                left = f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
+                left = time_left(seconds)
         self._terminal.say_status(f"cell {self._number()}, step {done} of {of}{left}")
 
     def status(self, status: Status) -> None:
@@ -77,7 +77,7 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     asked = {
         name: value for name, value in vars(args).items() if name not in ("json", "yes", "output", "maps", "command") and value is not None
     }
-    place, before = grid_note.earlier(target, studio.settings.outputs_folder, asked)
+    place, before = grid_manifest.earlier(target, studio.settings.outputs_folder, asked)
     given = {name: value for name in SHARED if (value := getattr(args, name)) is not None}
     if args.seed is None and "seed" in before and not any(text.partition("=")[0].strip() == "seed" for text in args.vary):
         given["seed"] = before["seed"]  # the random one that the same command was given before
@@ -95,9 +95,9 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
         on_step=lambda done, of, preview=None: follower[0].step(done, of),
         on_status=lambda status: follower[0].status(status),
     )
-    target = place or grid_note.reserved(studio.settings.outputs_folder)
+    target = place or grid_manifest.reserved(studio.settings.outputs_folder)
     output.keep_photo(photo, _names(target, len(planned)))  # no grid has more sheets than cells
-    note = grid_note.Note(target, planned, asked, terminal)
+    note = grid_manifest.Manifest(target, planned, asked, terminal)
     if place is None:
         note.write()
     follower.append(Progress(planned, terminal))
@@ -190,7 +190,7 @@ def _write(target: Path, grid: Grid, maps: bool, terminal: Terminal) -> tuple[li
         try:
             output.write(name, partial(sheet.save, format="PNG", compress_level=3))
         except InvalidRequest as error:
-            terminal.say(f"{error} {grid_note.SAFE}")
+            terminal.say(f"{error} {grid_manifest.SAFE}")
             return written, True
         written.append(name)
     return written, False
@@ -225,7 +225,7 @@ def _lines(count: int) -> str:
 
 
 def _line(line: BatchLine) -> dict[str, Any]:
-    return {"line": line.line, "key": line.key, "reused": line.reused, **grid_note.made(line)}
+    return {"line": line.line, "key": line.key, "reused": line.reused, **grid_manifest.made(line)}
 
 
 def _seeds(record: Path) -> dict[str, int]:

@@ -139,7 +139,11 @@ def _add_generation(commands, mode: Mode) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help="what the image should show")
     _add_settings(parser, mode)
     parser.add_argument(
-        "--count", type=number, default=1, metavar="N", help="how many images, with consecutive seeds; with -o out.png out-1.png and so on"
+        "--count",
+        type=number,
+        default=1,
+        metavar="N",
+        help="how many images, with consecutive seeds; -o out.png then writes out-1.png, out-2.png and so on",
     )
     _backend(parser)
     parser.add_argument(

@@ -103,7 +103,7 @@ class Terminal:
         if done <= first or done >= of:
             return ""
         seconds = (now - began) / (done - first) * (of - done)
-        return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
+        return time_left(seconds)
 
     def _update(self, line: str, *, always: bool = False) -> None:
         """Replace the progress line, at most 20 times a second unless ``always``. Raises KeyboardInterrupt after a Ctrl+C."""
@@ -133,6 +133,11 @@ def _to_standard_error(text: str) -> None:
 def in_gb(count: int) -> str:
     """Bytes in decimal units: ``23.8 GB``, ``140 MB``, ``9 kB``."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+def time_left(seconds: float) -> str:
+    """What follows a step: ``, 40 s left`` or ``, 3 min left``."""
+    return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
 
 
 def _bar(done: int, of: int) -> str:

@@ -17,9 +17,9 @@ Read in this order; each file is one thing that FLUX does:
     sizes.py         how many bytes a model's parts take
     memory.py        what fits where: arithmetic only
     placement.py     carries out a memory plan
+    current_device.py  the device that new streams and compiled code belong to
     pinning.py       main memory that the device reads directly
     allocators.py    gives memory back
-    failures.py      what went wrong, in words
     presets.py       ways of running, as data
     compiled.py      the preset that compiles the transformer's blocks
 

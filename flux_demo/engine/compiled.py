@@ -66,7 +66,7 @@ class RepeatedBlocks:
             self._preparing.result()
 
     def saw(self, forward: _Forward, call: Any) -> None:
-        """A block was called so. One that stays stands for all of its kind: to compile a streamed one takes its memory again."""
+        """Note how a block was called. One that stays stands for all of its kind: compiling a streamed one would need its memory a second time."""
         described, kind = tree_map(_described, call), type(forward.block)
         self._seen.setdefault((kind, str(described)), (self._staying.get(kind, forward), described))
 
@@ -103,7 +103,7 @@ class _Forward:
 
 @dataclass(frozen=True)
 class _Tensor:
-    """What a compiler looks at."""
+    """What a compiler looks at of a tensor."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]

@@ -15,11 +15,12 @@ import torch
 
 from flux_demo.checkpoints import NotUsable
 from flux_demo.engine.prompts import TextEncoders
-from flux_demo.engine.weights import CPU, DeviceOf, OnBytes, find_source, read_lora, read_transformer
+from flux_demo.engine.weights import CPU, DeviceOf, find_source, read_lora, read_transformer
 from flux_demo.errors import Cancelled, FluxDemoError, GenerationFailed
 from flux_demo.failures import failure_of
 from flux_demo.libraries import building, importing
 from flux_demo.model_files import LORA_SCALE
+from flux_demo.progress import OnBytes
 
 
 def load_transformer(

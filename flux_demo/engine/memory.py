@@ -1,4 +1,4 @@
-"""What fits where: arithmetic only, from the memory that is free to a plan with its reason.
+"""What fits where: arithmetic only, from the memory that is free to a plan.
 
 A run has three phases: encoding the prompt (T5), denoising (the transformer), and decoding (the VAE). A plan says what is on the device in
 each. No plan changes the image, except that the VAE does, a little, where it works in tiles: only where a large image would not fit otherwise,

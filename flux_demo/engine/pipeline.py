@@ -53,21 +53,17 @@ class Pipeline:
     blocks: RepeatedBlocks | None = None  # None where they cannot be compiled
     streamed: bool = False  # whether the transformer's blocks come to the device as they are needed
 
-    @property
-    def follows_map(self) -> bool:
-        return self.transformer.config.in_channels > self.transformer.out_channels
-
 
 def generate(pipeline: Pipeline, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Image:
     """Run a complete request: RGB, its size. Whatever the callbacks raise ends the run and comes through. Raises GenerationFailed."""
     with on(pipeline.shared.device):
-        return background.run_out(run(pipeline, request), _tell(on_step, on_status))
+        return background.consume(run(pipeline, request), _tell(on_step, on_status))
 
 
 def generate_latents(pipeline: Pipeline, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> Tensor:
     """The packed latents of the image that ``generate`` returns."""
     with on(pipeline.shared.device):
-        return background.run_out(_run_to_latents(pipeline, request), _tell(on_step, on_status))
+        return background.consume(_run_to_latents(pipeline, request), _tell(on_step, on_status))
 
 
 @torch.no_grad()

@@ -74,7 +74,7 @@ def _streamed_blocks_alone(transformer: Any, plan: Plan) -> Iterator[None]:
 
 
 def _pin(blocks: Iterable[nn.Module], pinning: Pinning, *, in_files: bool) -> None:
-    """Move the blocks' weights to pinned memory, one block after the other, so that no second copy of the whole is ever there. Where that fails,
+    """Move the blocks' weights to pinned memory, one block after the other, so that no second copy of the whole is ever there in memory. Where that fails,
     those that were in files go back there.
     """
     moved: list[tuple[nn.Parameter, Tensor]] = []

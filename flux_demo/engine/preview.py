@@ -54,7 +54,7 @@ def estimate(latents: Tensor, velocity: Tensor, sigma: Tensor, colours: Tensor, 
 
 
 class PreviewReporter:
-    """Makes of each step what is reported of it, with its preview.
+    """Turns each step into the ``Step`` that is reported, with its preview.
 
     On a GPU the preview is copied asynchronously and returned while the next step is already queued, so the device never idles for it; the
     last one is returned by ``finish``. On the CPU, which runs synchronously, it is returned at once.

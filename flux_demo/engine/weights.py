@@ -23,6 +23,7 @@ from flux_demo.errors import GenerationFailed
 from flux_demo.layouts import Part, rows_of
 from flux_demo.libraries import building, importing
 from flux_demo.model_files import weight_files
+from flux_demo.progress import OnBytes
 from flux_demo.tensor_files import GGUF_NUMBERS, StoredTensor, UnreadableFile, read_header
 
 CPU = torch.device("cpu")
@@ -37,8 +38,6 @@ DTYPES = {
 
 DeviceOf = Callable[[str], torch.device]
 """The device for the transformer's weight of that name."""
-
-OnBytes = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -124,6 +123,9 @@ def read_lora(place: Path, scale: float, base: Source) -> ControlLora:
     if any(tensor.quantised for _, tensor, _ in base.weights.values()):
         raise NotUsable("a LoRA cannot be merged into a GGUF file; use a bf16 base, or a GGUF file of the Canny or Depth model itself")
 
+    if not _fits(checkpoint, base):
+        raise NotUsable("it was made for a model with other layers")
+
     def read(name: str) -> Tensor:
         part = checkpoint.weights[name]
         tensor = checkpoint.file.tensors[part.stored]
@@ -131,6 +133,27 @@ def read_lora(place: Path, scale: float, base: Source) -> ControlLora:
             return _typed(_read(file, tensor, part), tensor, torch.float32)
 
     return ControlLora(checkpoint, scale, read)
+
+
+def _fits(lora: Checkpoint, base: Source) -> bool:
+    """Whether the base has each weight that the LoRA changes, in the shape of the change. Only the input layer gets more columns."""
+    of_lora = {name: rows_of(part, lora.file.tensors[part.stored].shape) for name, part in lora.weights.items()}
+    of_base = {name: rows_of(part, tensor.shape) for name, (_, tensor, part) in base.weights.items()}
+    for name, shape in of_lora.items():
+        layer, _, factor = name.partition(".lora_")
+        changed = of_base.get(f"{layer}.bias" if factor == "B.bias" else f"{layer}.weight" if factor else name)
+        if changed is None:
+            return False
+        if factor == "A.weight":
+            ranks = of_lora[f"{layer}.lora_B.weight"][1:]
+            if ranks != shape[:1] or (shape[1:] < changed[1:] if layer == "x_embedder" else shape[1:] != changed[1:]):
+                return False
+        elif factor == "B.weight":
+            if shape[0] != changed[0]:
+                return False
+        elif shape != changed:
+            return False
+    return True
 
 
 def _source_of(checkpoint: Checkpoint, components: Path | None) -> Source:
@@ -221,6 +244,7 @@ def _typed(data: Tensor, tensor: StoredTensor, dtype: torch.dtype) -> Tensor:
 
 
 def _to_device(weight: Tensor, device: torch.device) -> Tensor:
+    """The one place where a weight goes to the device: ``stand_ins.gpu`` counts its bytes here."""
     return weight.to(device)
 
 

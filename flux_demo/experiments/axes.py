@@ -91,7 +91,9 @@ def _pairs(vary: Any) -> list[tuple[str, Any]]:
         return [_pair(vary)]
     if isinstance(vary, Sequence) and all(isinstance(text, str) for text in vary):
         return [_pair(text) for text in vary]
-    raise InvalidRequest('What varies cannot be read. Give a dict, as {"guidance": [2.5, 3.5], "seed": "1..4"}, or texts, as "seed=1..4".')
+    raise InvalidRequest(
+        'What varies cannot be read. Give a dict, such as {"guidance": [2.5, 3.5], "seed": "1..4"}, or texts, such as "seed=1..4".'
+    )
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -169,7 +171,7 @@ def _number(value: Decimal) -> int | float:
 def _prompts(values: str) -> Axis:
     """The lines of a file, or the alternatives of a template."""
     path = expanded(values)
-    if "\0" in values or len(values) > 1000 or not path.is_file():
+    if "\0" in values or not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         if path.suffix.lower() in (".txt", ".csv", ".md") and (" " not in values or os.sep in values):
             raise InvalidRequest(
                 f"There is no file of prompts {path.name!r}. Check the name, or write the prompts as 'a {{red|blue}} cube'."
@@ -196,4 +198,4 @@ def _axis(name: str, values: Sequence[Any], labels: Sequence[str]) -> Axis:
 
 def _check_count(name: str, count: int) -> None:
     if count > MAX_VALUES:
-        raise InvalidRequest(f"The axis {name} has {count:,} values, and {MAX_VALUES:,} are the limit. Give fewer.")
+        raise InvalidRequest(f"The axis {name} has {count:,} values, and the limit is {MAX_VALUES:,}. Give fewer.")

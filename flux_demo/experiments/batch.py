@@ -192,7 +192,7 @@ def _asked(line: int, row: Any) -> _Ask:
         raise InvalidRequest('The line is not an object with fields. Write it as {"mode": "text", "prompt": "a red cube"}.')
     values = _flat(row)
     if values.get("mode") is None:
-        raise InvalidRequest("The line does not say its mode. Add mode, as text, canny or depth.")
+        raise InvalidRequest("The line does not say its mode. Add mode: text, canny or depth.")
     for name in TEXTS:
         if not isinstance(values.get(name, ""), str):
             raise InvalidRequest(f"The field {name} takes text, and it is {shortened(values[name])}. Write it in quotes.")

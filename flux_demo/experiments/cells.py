@@ -15,7 +15,7 @@ from flux_demo.modes import Mode
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import random_seed
 
-ASK_ABOVE = 200  # cells that nobody asks for by mistake
+ASK_ABOVE = 200  # cells; a larger grid may be a mistake, and needs --yes
 MAX_CELLS = 100_000
 MAX_AXES = 3
 NAMED = 8  # cells whose refusals are spelt out
@@ -78,7 +78,7 @@ def axes_of(asked: Asked, vary: Any, given: Sequence[str]) -> tuple[tuple[Axis, 
         named = ", ".join(axis.name for axis in axes)
         raise InvalidRequest(
             f"A grid has at most {MAX_AXES} axes (across, down and from sheet to sheet), and {len(axes)} settings vary here: {named}. "
-            "Give one of them a single value, as --seed 7, and make a grid for each of its values."
+            "Give one of them a single value, such as --seed 7, and make a grid for each of its values."
         )
     if asked.prompt is None and not any(axis.name == "prompt" for axis in axes):
         raise InvalidRequest("The grid has no prompt. Give one, or vary it: --vary 'prompt=a {red|blue} cube'.")
@@ -93,7 +93,7 @@ def count(axes: Sequence[Axis], limit: int | None) -> int:
     """How many cells there are. Raises InvalidRequest above ``limit``, and above what any grid may have."""
     cells = math.prod(len(axis.values) for axis in axes)
     if cells > MAX_CELLS:
-        raise InvalidRequest(f"This grid has {cells:,} cells, and {MAX_CELLS:,} are the most. Vary less.")
+        raise InvalidRequest(f"This grid has {cells:,} cells, and the limit is {MAX_CELLS:,}. Vary less.")
     if not isinstance(limit, int | None):
         raise InvalidRequest(f"{shortened(limit)} is not a valid limit. Give the most cells as a whole number, or None.")
     if limit is not None and cells > limit:
@@ -139,7 +139,7 @@ def _cell(asked: Asked, number: int, place: tuple[int, ...], values: Mapping[str
     return Cell(number, place, values, request, model, key)
 
 
-def running_order(cells: Sequence[Cell], axes: Sequence[Axis]) -> list[Cell]:
+def running_order(cells: Sequence[Cell]) -> list[Cell]:
     """The cells in the order to run them: those with one model, size, map and prompt after each other, because what these need is kept for the next."""
     first_seen: dict[Any, int] = {}
 

@@ -11,7 +11,7 @@ from flux_demo.errors import InvalidPicture
 from flux_demo.gallery import GeneratedImage
 from flux_demo.modes import find_mode
 from flux_demo.recipe import Recipe, read_recipe, recipe_of
-from flux_demo.request import DrawnImage, GenerationRequest
+from flux_demo.request import BackendOutput, GenerationRequest
 
 # How a run went and what it ran on, not what was asked for. Backend, model and preset are compared on their own: see Backend.is_own and find.
 INCIDENTAL = {"version", "created", "seconds", "libraries", "plan", "safety", "backend", "model", "preset", "preset_asked"}
@@ -27,7 +27,7 @@ class Finished:
     def find(self, request: GenerationRequest, backend: Backend) -> GeneratedImage | None:
         """The newest image of a complete request there, from that backend; None where there is none."""
         assert request.seed is not None
-        wanted = _asked(recipe_of(request, DrawnImage(_NO_IMAGE, ""), "", 0.0, "", ""))
+        wanted = _asked(recipe_of(request, BackendOutput(_NO_IMAGE, ""), "", 0.0, "", ""))
         for path, recipe in self._candidates(request.mode, request.seed):
             preset_fits = request.preset in (None, recipe.preset, recipe.preset_asked)  # None in a complete request: the service chooses it
             if preset_fits and _asked(recipe) == wanted and backend.is_own(recipe, find_mode(request.mode)) and path.is_file():

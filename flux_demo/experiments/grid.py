@@ -75,7 +75,7 @@ class Grid:
         """
         try:
             waiting = []
-            for cell in running_order(self.cells, self.axes):
+            for cell in running_order(self.cells):
                 if (image := self._there(cell)) is not None:
                     yield self._done(cell, image, reused=True)
                 else:
@@ -109,7 +109,7 @@ class Grid:
         return f"{self.asked.mode.title}: {' · '.join(part for part in parts if part)}"
 
     def work(self, cell: Cell) -> int:
-        """What a cell costs beside the others: steps times pixels."""
+        """What a cell costs compared with the others: steps times pixels."""
         request = cell.request
         return (request.steps or 1) * (request.size.pixels if request.size else 1)
 

@@ -81,7 +81,9 @@ def _csv(text: str) -> Iterator[tuple[int, Any]]:
                 if twice := next((name for i, name in enumerate(names) if name and name in names[:i]), None):
                     raise InvalidRequest(f"The first line names the column {twice[:40]!r} twice. Leave one of them out, or rename it.")
                 if "mode" not in names:
-                    raise InvalidRequest("The first line names no column mode. Write the names of the fields there, as mode,prompt,seed.")
+                    raise InvalidRequest(
+                        "The first line has no column mode. Write the names of the fields there, such as mode,prompt,seed."
+                    )
                 continue
             if len(cells) != len(names):
                 how = "Quote texts with commas in them" if len(cells) > len(names) else "Write a comma for each cell that is empty"

@@ -33,7 +33,7 @@ def to_rgb(image: Image, profile: bytes | None) -> Image:
 
 
 def turned_upright(image: Image, orientation: int) -> Image:
-    """The image as the camera was held."""
+    """The image turned upright, as its EXIF orientation says."""
     from PIL.Image import Transpose
 
     turns = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE}
@@ -81,7 +81,7 @@ def _in_srgb(image: Image, profile: bytes | None) -> Image:
         space = source.profile.xcolor_space.strip()
         if space == "RGB" and image.mode == "L":
             image = image.convert("RGB")
-        if space == "GRAY" and image.mode in ("RGB", "RGBA"):
+        if space == "GRAY" and image.mode in ("RGB", "RGBA") and _is_grey(image):
             return _greys_in_srgb(image, source)
         if {"RGB": "RGB", "RGBA": "RGB", "L": "GRAY", "CMYK": "CMYK"}[image.mode] != space or is_srgb(profile):
             return image
@@ -90,6 +90,13 @@ def _in_srgb(image: Image, profile: bytes | None) -> Image:
         return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), intent, outputMode=wanted) or image
     except (ImageCms.PyCMSError, OSError, ValueError, KeyError, TypeError):
         return image
+
+
+def _is_grey(image: Image) -> bool:
+    from PIL import ImageChops
+
+    red, green, blue = image.split()[:3]
+    return ImageChops.difference(red, green).getbbox() is None and ImageChops.difference(green, blue).getbbox() is None
 
 
 def _greys_in_srgb(image: Image, source: Any) -> Image:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,13 +59,13 @@ class Estimator:
             failure = failure_of(error)
             if failure is None:
                 raise
-            raise failure.kind(failure.worded("Close other programs and try again.")) from error
+            raise failure.raised(failure.worded("Close other programs and try again.")) from error
 
     def _infer(self, pixels: np.ndarray) -> np.ndarray:
         import torch
         from PIL import Image
 
-        background.use_processor()
+        background.refuse_after_fork()
         model, processor = self._load()
         inputs = processor(images=Image.fromarray(pixels), return_tensors="pt")
         with torch.inference_mode():
@@ -102,11 +103,12 @@ def _device() -> torch.device:
     """The GPU if it has enough free memory for the depth model beside an image that is being generated, otherwise the CPU."""
     import torch
 
-    if torch.cuda.is_available():
-        free, _ = torch.cuda.mem_get_info()
-        idle = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # free within torch's cache
-        if free + idle >= GPU_ROOM:
-            return torch.device("cuda", torch.cuda.current_device())
+    with suppress(RuntimeError):  # a GPU that is full, too old or in trouble is not needed here
+        if torch.cuda.is_available():
+            free, _ = torch.cuda.mem_get_info()
+            idle = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # free within torch's cache
+            if free + idle >= GPU_ROOM:
+                return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
 
 
@@ -117,10 +119,11 @@ def _run_on(device: torch.device, model: Any, inputs: Any) -> Any:
     if device.type != "cpu":
         try:
             return _run_copies(device, model, inputs)
-        except torch.OutOfMemoryError:  # something else took the memory first
+        except RuntimeError:  # something else took the memory first, or torch has no code for this GPU
             pass
         finally:
-            torch.cuda.empty_cache()
+            with suppress(RuntimeError):
+                torch.cuda.empty_cache()
     return model(**inputs)
 
 

@@ -14,7 +14,7 @@ from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.gallery import GeneratedImage
 from flux_demo.maps.notes import notes_of, said_with
 from flux_demo.maps.photo import open_photo
-from flux_demo.modes import MODES, Mode, Option
+from flux_demo.modes import MATCH, MODES, Mode, Option
 from flux_demo.parameters import settings_in
 from flux_demo.progress import Step
 from flux_demo.request import ControlMap, GenerationRequest, Size
@@ -106,20 +106,20 @@ def _map_drawing(studio: Studio, mode: Mode) -> Callable:
 
     def draw(**given: Any) -> gr.FileData:
         photo, size, fit = received(given.pop("photo")), _size_text(given.pop("size")), given.pop("fit")
-        drawn = studio.preview(mode.name, photo, size or "match", "crop" if fit in (None, "") else fit, **given)
+        drawn = studio.preview(mode.name, photo, size or MATCH, "crop" if fit in (None, "") else fit, **given)
         _tell(said_with(drawn))
         return gr.FileData(path=keep_map(drawn, NOT_FROM_A_FORM).path)
 
     options = [_parameter(option.name, bool if option.is_switch else float, option.default) for option in control.options]
     means = MEANS | {option.name: _meaning(option) for option in control.options}
     about = f"Draw the {control.kind} map of a photo: PNG, RGB, exactly what /{mode.name} follows. {control.sees}"
-    photo, size, fit = _parameter("photo", gr.FileData), _parameter("size", str, "match"), _parameter("fit", str, "crop")
+    photo, size, fit = _parameter("photo", gr.FileData), _parameter("size", str, MATCH), _parameter("fit", str, "crop")
     return _endpoint(draw, f"{mode.name}_map", about, gr.FileData, photo, size, fit, *options, means=means)
 
 
 def _endpoint(handler: Callable, name: str, about: str, returns: Any, *parameters: Parameter, means: Mapping[str, str] = MEANS) -> Callable:
     """``handler(**values)`` as a function of exactly these parameters, whose names and types Gradio's clients see, and whose errors are
-    the sentences that they shall read.
+    sentences for the people who use them.
     """
     signature = Signature(list(parameters), return_annotation=returns)
 

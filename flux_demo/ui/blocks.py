@@ -145,7 +145,7 @@ class Page(gr.Blocks):
 
 
 def _as_sent(block: Any, value: Any) -> dict[str, Any] | None:
-    """An update that goes to the browser as it is: one that was made for it, and one of a button that stays what it says."""
+    """An update that goes to the browser as it is: one that was made for it, and one that leaves a button's label alone."""
     if isinstance(value, AsSent):
         return value.update
     plain = isinstance(block, gr.Button) and isinstance(value, dict) and value.get("__type__") == "update"

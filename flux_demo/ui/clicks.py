@@ -1,7 +1,7 @@
 """A click on Generate whose image never came: the next page that opens says what became of it.
 
 The window keeps when it was clicked, and tells how long ago that was when it opens anew; clocks need not agree. The server keeps when a
-visitor's last click arrived, and whether its run has ended. The program may have ended before it.
+visitor's last click arrived, and whether its run has ended. The program may have ended before the run did.
 """
 
 import json
@@ -55,14 +55,14 @@ def ended(visitors: VisitorStore, visitor: str, mode: str, unwatched: bool = Fal
     visitors.change_form(visitor, _name(mode), {"running": False, "unwatched": unwatched})
 
 
-def lost(visitors: VisitorStore, visitor: str, mode: str, clicked: Any) -> str:
+def lost(visitors: VisitorStore, visitor: str, mode: str, clicked: Any = None, now: float = 0.0) -> str:
     """What to say of the last click where no run of this visitor is known; empty if its run has ended by itself.
 
-    ``clicked`` is what ``SINCE_JS`` found. Anybody may send anything in its place.
+    ``clicked`` is what ``SINCE_JS`` found at the time ``now``. Anybody may send anything in its place.
     """
     kept = visitors.form(visitor, _name(mode))
     ago = clicked.get(mode) if isinstance(clicked, dict) else None
-    if isinstance(ago, int | float) and 0 <= ago < LONGEST_S and kept.get("at", 0.0) < time.time() - ago - SLACK_S:
+    if isinstance(ago, int | float) and 0 <= ago < LONGEST_S and kept.get("at", 0.0) < now - ago - SLACK_S:
         return NOT_ARRIVED
     if kept.get("running") or kept.get("unwatched"):
         ended(visitors, visitor, mode)

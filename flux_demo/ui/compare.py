@@ -49,7 +49,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
         try:
-            with starting(services.album.visitors, visitor, mode.name):
+            with starting(services.history.visitors, visitor, mode.name):
                 check_not_empty({"Steps": steps, "Guidance": guidance})
                 now = drawn_from(mode, photo, size, fit, as_map, options)
                 if as_map and now.photo:
@@ -66,7 +66,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
                     visitor,
                     studio,
                     requests,
-                    lambda made: services.album.add(visitor, made, maps.get(made.request.mode)),
+                    lambda made: services.history.add(visitor, made, maps.get(made.request.mode)),
                     mode.name,
                     maps,
                     lambda run: _make_strip(services, visitor, run),
@@ -115,7 +115,7 @@ def _strip(images: Sequence[GeneratedImage]) -> str:
     first = images[0].recipe
     names = [MODES[made.request.mode].title for made in images]
     axis = Axis("mode", tuple(made.request.mode for made in images), tuple(names))
-    title = f"{first.prompt} · seed {first.seed}, steps {first.steps}, {html.spoken(Size(first.width, first.height))}"
+    title = f"{first.prompt} · seed {first.seed}, steps {first.steps}, {html.size_text(Size(first.width, first.height))}"
     sheet = next(sheets([axis], {(place,): Tile.of(made.image) for place, made in enumerate(images)}, title))
     path = new_file(f"comparison-{first.seed}.png")
     with path.open("wb") as file:
@@ -132,4 +132,4 @@ def _make_strip(services: Services, visitor: str, run: Run) -> None:
     except OSError as error:  # the images are there all the same
         run.no_strip = error
         return
-    keep_strip(services.album.visitors, visitor, run.strip, [made.path.name for made in run.images])
+    keep_strip(services.history.visitors, visitor, run.strip, [made.path.name for made in run.images])

@@ -24,7 +24,7 @@ from flux_demo.ui.restore import across, from_other_program, opened
 from flux_demo.ui.services import Services
 from flux_demo.ui.tab_state import tab_state, takes_photos
 from flux_demo.ui.thumbs import at_address, bind_choice
-from flux_demo.ui.translation import in_language, language, spoken
+from flux_demo.ui.translation import in_language, language, page_languages
 from flux_demo.ui.workshop import VIEWED
 
 FORM = ("prompt", "seed", "steps", "guidance", "size", "preset", "sample", "fit", "as_map", "photo")
@@ -65,7 +65,7 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, pa
 
     def dropped_in(*, dropped: Any, history: list[Entry], **photos: Any) -> dict[str, Any]:
         try:
-            entry = opened(dropped, services.album.titles)
+            entry = opened(dropped, services.history.titles)
             return across(studio, next((each for each in history if each.recipe == entry.recipe), entry), history, photos)
         except NoRecipe:
             return quiet | _offered(studio, dropped)
@@ -78,7 +78,7 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, pa
         _bind_offer(follows_photo, flat)
     bind_history(services, flat)
     built = {}
-    for each in spoken():
+    for each in page_languages():
         with in_language(each):
             built[each] = _tab_states(studio)
     depends_on_routes = [f"{mode}__{name}" for mode, state in built[""].items() for name in state]
@@ -185,7 +185,7 @@ def _bind_back(studio: Studio, mode: str, flat: Form, values: list[str]) -> None
     def back(*, entry: Entry | None, history: list[Entry], **photos: Any) -> dict[str, Any]:
         return across(studio, entry, history, photos) if entry else {}
 
-    bind([flat[f"{mode}__again"].click], back, form, values, PHOTOS)
+    bind([flat[f"{mode}__reuse_settings"].click], back, form, values, PHOTOS)
 
 
 def _bind_example_photos(form: Form) -> None:

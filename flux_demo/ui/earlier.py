@@ -1,4 +1,4 @@
-"""Whether the image in sight is of what the form says now: its heading says so where it is not."""
+"""Whether the image in sight was generated with the settings that the form has now: if not, its heading says so."""
 
 import filecmp
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from flux_demo.seeds import parse_seed
 from flux_demo.ui import html
 from flux_demo.ui.files import still_kept
 from flux_demo.ui.history import Entry, displayed
-from flux_demo.ui.run import MOST_AT_ONCE
+from flux_demo.ui.run import MAX_IMAGES
 
 
 def head_over(last: Entry, fields: Mapping[str, Any]) -> str:
@@ -43,7 +43,7 @@ def _same_seed(seed: int | None, fields: Mapping[str, Any]) -> bool:
     except InvalidRequest:
         return False
     count = fields.get("count")
-    return first is None or seed is None or seed - first in range(count if isinstance(count, int) else MOST_AT_ONCE)
+    return first is None or seed is None or seed - first in range(count if isinstance(count, int) else MAX_IMAGES)
 
 
 def _same_size(size: Size, asked: Any) -> bool:

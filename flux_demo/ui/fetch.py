@@ -58,7 +58,7 @@ def every_tab(studio: Studio) -> dict[str, Any]:
 
 
 def settled(studio: Studio, before: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """New values of the settings after the routes have changed: for a default of before, and for what the new route does not take.
+    """New values for the settings after the routes have changed, where a field has the old default or a value that the new route does not take.
 
     ``before`` are the tabs' states of that time, by mode.
     """

@@ -54,7 +54,7 @@ class ShownMap:
 
 @dataclass(frozen=True)
 class AsSent:
-    """What a handler has of an output just as the browser takes it, so that Gradio need not make it."""
+    """An output that is already in the form which the browser takes, so that Gradio need not build it."""
 
     update: dict[str, Any]
 

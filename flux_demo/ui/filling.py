@@ -15,7 +15,7 @@ from flux_demo.seeds import parse_seed
 from flux_demo.studio import Studio
 from flux_demo.texts import Text, listed
 from flux_demo.ui import html
-from flux_demo.ui.run import MOST_AT_ONCE
+from flux_demo.ui.run import MAX_IMAGES
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import FITS, find_route, settings_state
 
@@ -34,8 +34,8 @@ def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[s
     state = settings_state(find_route(studio, mode), mode)
     readers: dict[str, Callable[[str], Any]] = {
         "prompt": _prompt,
-        "seed": lambda text: str(parse_seed(text)),
-        "count": lambda text: _within(_whole(text), {"minimum": 1, "maximum": MOST_AT_ONCE}),
+        "seed": _seed,
+        "count": lambda text: _within(_whole(text), {"minimum": 1, "maximum": MAX_IMAGES}),
         "size": lambda text: _size(studio, mode, text),
         "steps": lambda text: _within(_whole(text), state["steps"]),
         "guidance": lambda text: _within(parse_number(text), state["guidance"]),
@@ -55,6 +55,11 @@ def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[s
     if mode.control:
         wrong += _crossed(mode.control, values)
     return {name: value for name, value in values.items() if name not in wrong}, [LABELS[name] for name in wrong]
+
+
+def _seed(text: str) -> str:
+    seed = parse_seed(text)
+    return "" if seed is None else str(seed)
 
 
 def _crossed(control: Control, values: Mapping[str, Any]) -> list[str]:

@@ -21,7 +21,7 @@ from flux_demo.ui.history import Entry, history_shown, nothing_displayed, pictur
 from flux_demo.ui.number_fields import check_not_empty
 from flux_demo.ui.partial import forget, partial_before, partial_entry, remember
 from flux_demo.ui.preview import drawn_from, map_to_follow
-from flux_demo.ui.run import MOST_AT_ONCE, Run, StillRunning
+from flux_demo.ui.run import MAX_IMAGES, Run, StillRunning
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.strip import strip_shown
@@ -96,7 +96,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
         try:
-            with starting(services.album.visitors, visitor, mode.name):
+            with starting(services.history.visitors, visitor, mode.name):
                 dials = studio.route(mode.name).dials
                 check_not_empty({"Steps": steps, "Guidance": guidance})
                 control = None
@@ -110,10 +110,10 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
                 else:
                     checked_size(studio, mode, size)
                 request = request_of(mode, prompt, seed, steps, guidance, preset, None if control else size, control, sample)
-                requests = [dials.complete(each) for each in consecutive(request, whole(count), MOST_AT_ONCE)]
+                requests = [dials.complete(each) for each in consecutive(request, whole(count), MAX_IMAGES)]
                 follows = shown if control else None
                 maps = {mode.name: follows}
-                run = services.runs.start(visitor, studio, requests, lambda made: services.album.add(visitor, made, follows), maps=maps)
+                run = services.runs.start(visitor, studio, requests, lambda made: services.history.add(visitor, made, follows), maps=maps)
         except StillRunning:
             yield from watch_other(services, visitor, mode, last, known)
             return
@@ -128,7 +128,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
 def watch(services: Services, visitor: str, run: Run, last: Entry | None, known: Fields) -> Iterator[dict[str, Any]]:
     """Show a run until it ends: its steps, each image when it is ready, and how it ended.
 
-    ``known`` is the window's form, and changes with it: it tells at the end whether the image is of what the form says by then.
+    ``known`` is the window's form, and changes with it: it tells at the end whether the image was generated with the settings of the form.
     """
     seen, told = 0, None
     # A late answer to a change in the form may have said otherwise, and so does the last answer of a run that ended just before the click:
@@ -174,7 +174,7 @@ def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None
 
 def _newest(services: Services, visitor: str, run: Run, last: Entry | None, known: Fields) -> tuple[Entry | None, dict[str, Any]]:
     """The run's newest image, and the visitor's images with it as the page shows them."""
-    history = services.album.entries(visitor)
+    history = services.history.entries(visitor)
     last = next((entry for entry in history if entry.name == run.images[-1].path.name), last)
     return last, history_shown(history) | _displayed(run, last, known)
 
@@ -201,8 +201,8 @@ def ended(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, An
         if run_state == "stopping":
             yield IDLE | {"status": html.says("Stopped."), "picture": picture_of(last)}
             return
-        what = lost(services.album.visitors, visitor, mode.name, None) if is_key(visitor) else ""
-        partial = partial_before(services.album, visitor, mode.name) if what else None
+        what = lost(services.history.visitors, visitor, mode.name) if is_key(visitor) else ""
+        partial = partial_before(services.history, visitor, mode.name) if what else None
         in_place = displayed_in(mode.name, partial, known) if partial else {"picture": picture_of(last)}
         yield FAILED | in_place | {"status": html.says(what or CUT_OFF, "problem")}
 
@@ -244,10 +244,10 @@ def whole(value: Any) -> Any:
 
 def _end_of(services: Services, visitor: str, run: Run, last: Entry | None, known: Fields) -> dict[str, Any]:
     if run.error is None:
-        forget(services.album.visitors, visitor, run.tab)
+        forget(services.history.visitors, visitor, run.tab)
         if len({request.mode for request in run.requests}) > 1:
             own = next(made for made in run.images if made.request.mode == run.tab).path.name
-            entry = next((each for each in services.album.entries(visitor) if each.name == own), None)
+            entry = next((each for each in services.history.entries(visitor) if each.name == own), None)
             strip = strip_shown(run.strip) if run.strip else {}
             problem = html.sentence(run.no_strip) if run.no_strip else NOT_COMPARED
             status = html.says(COMPARED) if run.strip else html.says(problem, "problem")
@@ -267,5 +267,5 @@ def _end_of(services: Services, visitor: str, run: Run, last: Entry | None, know
         images = f"{len(run.requests)}{title}"
         status = html.says(translate(STOPPED_AT_OF_SEVERAL, done=step.done, of=step.of, number=len(run.images) + 1, images=images))
     partial = partial_entry(services.studio, run, step, run.maps.get(run.request.mode))
-    remember(services.album.visitors, visitor, run.tab, partial)
+    remember(services.history.visitors, visitor, run.tab, partial)
     return IDLE | _displayed(run, partial, known) | {"status": status}

@@ -95,7 +95,8 @@ class Guard:
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
-        answer = Answer(send, self.page.hosts.framed_by, worded="login" in scope["path"], lasting=_lasts(scope["path"]))
+        worded = [*WORDS] if "login" in scope["path"] else [500] if "/run/" in scope["path"] else []  # Gradio has words for them
+        answer = Answer(send, self.page.hosts.framed_by, worded, lasting=_lasts(scope["path"]))
         listened = _listened(scope)
         try:
             self._check(scope)
@@ -123,10 +124,7 @@ class Guard:
         given = headers.getlist("host")
         server = scope.get("server") or (None, None)
         if len(given) != 1 or not hosts.serves(given[0], server[0]):
-            raise Refused(
-                403,
-                "This page is not served under that name. Open it under its own address, or name it in FLUX_DEMO_HOSTS.",
-            )
+            raise Refused(403, "This page is not served under that name. Open it under its own address, or name it in FLUX_DEMO_HOSTS.")
         if any(not hosts.takes(origin, given[0]) for origin in headers.getlist("origin")):
             raise Refused(403, "Pages of other sites may not call this one. Open it directly, or name the site in FLUX_DEMO_HOSTS.")
         path = scope["path"]
@@ -169,8 +167,8 @@ class Guard:
 class Answer:
     """What goes back: with the headers that no page of ours is without, and in words where Gradio has none."""
 
-    def __init__(self, send: Send, framed_by: str, worded: bool, lasting: bool) -> None:
-        self._send, self._worded, self._lasting = send, worded, lasting  # worded: Gradio's own words are good enough
+    def __init__(self, send: Send, framed_by: str, worded: list[int], lasting: bool) -> None:
+        self._send, self._worded, self._lasting = send, worded, lasting  # worded: the statuses whose own words are good enough
         self.refusal: Refused | None = None
         self.started = self.ended = False
         self._headers = [(b"content-security-policy", f"frame-ancestors {framed_by}".encode()), (b"x-content-type-options", b"nosniff")]
@@ -182,7 +180,7 @@ class Answer:
         """Pass a message of Gradio's on, unless it is the beginning of an answer without words."""
         if message["type"] == "http.response.start" and not self.started:
             status = message["status"]
-            if self.refusal is None and status in WORDS and status != 503 and not self._worded:
+            if self.refusal is None and status in WORDS and status != 503 and status not in self._worded:
                 self.refusal = Refused(status, WORDS[status])
             if self.refusal is not None:
                 return

@@ -1,6 +1,7 @@
 """This visitor's images as the page shows them; where they are kept is in visitor_store.py."""
 
 import io
+import logging
 import os
 import shutil
 import threading
@@ -26,14 +27,16 @@ NOT_LISTED = (
     "The image is finished and kept in the outputs folder as {name}, but it cannot be put into the history: the disk cannot be written to ({why}). "
     "{advice} Then drop the image here."
 )
-MANY = 500  # entries, from which on those without a file are looked for
+log = logging.getLogger("flux_demo.ui")
+
+MANY = 500  # entries; where there are more, those whose file is gone are dropped
 THUMB = 176  # pixels of a thumbnail's longer side, twice what the page shows
 PANEL = ["box", "large"]  # the classes of a tab's image
 
 
 def actions() -> tuple[str, ...]:
     """The buttons under an image."""
-    return ("reuse", "renew", "again", "delete", *(f"send_{mode.name}" for mode in MODES.values() if mode.control))
+    return ("reuse_seed", "random_seed", "reuse_settings", "delete", *(f"send_{mode.name}" for mode in MODES.values() if mode.control))
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Entry:
     thumb: str | None = None
 
 
-class Album:
+class History:
     """Every visitor's images. A file is copied to where its browser may fetch it only once, and the copy goes with the image."""
 
     def __init__(self, gallery: Gallery, visitors: VisitorStore, titles: dict[str, str]) -> None:
@@ -72,7 +75,16 @@ class Album:
             with self._lock:
                 entry = self._entries.get((key, kept.path.name))
             if entry is None or not all(path is None or os.path.exists(path) for path in (entry.path, entry.thumb)):
-                entry = self._entry(kept)
+                try:
+                    entry = self._entry(kept)
+                except (
+                    OSError,
+                    SyntaxError,
+                    ValueError,
+                    GenerationFailed,
+                ) as error:  # deleted in this moment, or damaged: the others are still there
+                    log.warning("%s cannot be shown in the history: %s", kept.path.name, error)
+                    continue
                 self._remember(key, entry)
             found.append(entry)
         return found

@@ -32,11 +32,14 @@ MEANWHILE = "an earlier one, while the next is made"
 
 # The link of the hidden file is there a moment after its value.
 DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#archive a')?.click(), 300)"
-# Puts "yes" or "" in place of the first input. It asks in the visitor's language, which the style sheet holds, see languages.STYLED.
+# Puts an answer or "" in place of the first input. It asks in the visitor's language, which the style sheet holds, see languages.STYLED.
 SURE_JS = """(sure, ...others) => {
     const question = getComputedStyle(document.documentElement).getPropertyValue("NAME");
-    return [confirm(question ? JSON.parse(question) : ENGLISH) ? "yes" : "", ...others];
+    const answer = ANSWER ?? "";
+    return [confirm(question ? JSON.parse(question) : ENGLISH) ? answer : "", ...others];
 }"""
+# The address of the image in sight: while the question is on the screen, a run may put its image there.
+IN_SIGHT_JS = "document.querySelector('#picture-MODE img')?.src"
 
 
 def _states() -> tuple[str, ...]:
@@ -88,9 +91,9 @@ def _bind_images(services: Services, flat: Form) -> None:
     def archive(*, visitor: Any, **states: Any) -> dict[str, Any]:
         if not is_key(visitor):
             return {}
-        if not services.album.entries(visitor):
+        if not services.history.entries(visitor):
             return {"archive": None} | _gone(services, visitor, states, ALL_GONE)
-        return {"archive": services.album.archive(visitor)}
+        return {"archive": services.history.archive(visitor)}
 
     download = bind([flat["zip"].click], archive, flat, ["archive", "restore_note", *_may_be_gone()], _states())
     download.then(None, None, None, js=DOWNLOAD_JS, api_visibility="private")
@@ -100,7 +103,7 @@ def _bind_looking_again(services: Services, flat: Form) -> None:
     """A window that was left and is in front again has the images that were made and deleted in others meanwhile."""
 
     def look_again(*, visitor: Any, history: list[Entry], **states: Any) -> dict[str, Any]:
-        kept = services.album.entries(visitor) if is_key(visitor) else []
+        kept = services.history.entries(visitor) if is_key(visitor) else []
         # Where a run is told of, its image comes into sight in any case.
         lasts = {f"{mode}__last": states[f"{mode}__last"] for mode in MODES if states[f"{mode}__run_state"] not in BUSY}
         if _tabs_without(services, visitor, lasts):
@@ -114,22 +117,22 @@ def _bind_delete_all(services: Services, flat: Form) -> None:
     def delete_all(*, sure: Any, visitor: Any, **states: Any) -> dict[str, Any]:
         if not sure or not is_key(visitor):
             return {}
-        services.album.remove(visitor, services.album.visitors.names(visitor))
+        services.history.remove(visitor, services.history.visitors.names(visitor))
         for mode in MODES:
-            forget(services.album.visitors, visitor, mode)
+            forget(services.history.visitors, visitor, mode)
             _previews_again(services, visitor, mode, states[f"{mode}__run_state"])
         gone = {f"{mode}__{name}": value for mode in MODES for name, value in nothing_displayed().items()}
         told = {f"{mode}__status": html.says("All your images are deleted.") for mode in MODES}
-        return gone | told | history_shown([]) | delete_strip(services.album.visitors, visitor)
+        return gone | told | history_shown([]) | delete_strip(services.history.visitors, visitor)
 
     outputs = [*_may_be_gone(), "strip"]
     form = flat | {"sure": flat["query"]}
-    bind([flat["delete_all"].click], delete_all, form, outputs, _states(), js=_sure("--delete-all"), trigger_mode="multiple")
+    bind([flat["delete_all"].click], delete_all, form, outputs, _states(), js=_sure("--delete-all", '"yes"'), trigger_mode="multiple")
 
 
-def _sure(name: str) -> str:
-    """The script that asks before an image is deleted."""
-    return SURE_JS.replace("NAME", name).replace("ENGLISH", json.dumps(STYLED[name]))
+def _sure(name: str, answer: str) -> str:
+    """The script that asks before an image is deleted; ``answer`` is what it gives for yes."""
+    return SURE_JS.replace("NAME", name).replace("ENGLISH", json.dumps(STYLED[name])).replace("ANSWER", answer)
 
 
 def _bind_preview(services: Services, mode: str, flat: Form) -> None:
@@ -153,31 +156,38 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
     outputs = [f"{mode}__{name}" for name in (*displayed_names(), "status")] + ["history", "gallery", "recent", "strip"]
 
     def delete(*, sure: Any, visitor: Any, entry: Entry | None, run_state: Any) -> dict[str, Any]:
-        if not sure or entry is None or entry.name is None or not is_key(visitor):
+        if not sure or not is_key(visitor):
             return {}
-        services.album.remove(visitor, [entry.name])
+        known = [each for each in (entry, *services.history.entries(visitor)) if each and each.name]
+        if (at := at_address([each.path for each in known], sure)) is None:
+            return {}
+        name = known[at].name
+        assert name
+        services.history.remove(visitor, [name])
+        if entry is None or entry.name != name:  # another one came in its place meanwhile
+            return history_shown(services.history.entries(visitor)) | strip_without(services.history.visitors, visitor, name)
         _previews_again(services, visitor, mode, run_state)
         gone = {f"{mode}__{name}": value for name, value in nothing_displayed().items()}
         told = {f"{mode}__status": html.says("The image is deleted.")}
-        return gone | history_shown(services.album.entries(visitor)) | strip_without(services.album.visitors, visitor, entry.name) | told
+        return gone | history_shown(services.history.entries(visitor)) | strip_without(services.history.visitors, visitor, name) | told
 
     def keep(*, visitor: Any, entry: Entry | None) -> dict[str, Any]:
         if entry is None or not is_key(visitor):
             return {}
-        history = services.album.entries(visitor)
+        history = services.history.entries(visitor)
         if any(each.recipe == entry.recipe for each in history):  # in another window
             return {f"{mode}__status": html.says("The partial image is already kept.")} | history_shown(history)
         try:
-            services.album.keep(visitor, entry)
+            services.history.keep(visitor, entry)
         except Exception as error:
             return {f"{mode}__status": html.says(html.sentence(error), "problem")}
-        forget(services.album.visitors, visitor, mode)
-        history = services.album.entries(visitor)
+        forget(services.history.visitors, visitor, mode)
+        history = services.history.entries(visitor)
         kept = {f"{mode}__{name}": value for name, value in displayed(history[0]).items()}
         return kept | history_shown(history) | {f"{mode}__status": html.says("The partial image is kept.")}
 
     # Whoever said no and clicks again is asked again, also while the first answer is under way.
-    sure = _sure("--delete-image")
+    sure = _sure("--delete-image", IN_SIGHT_JS.replace("MODE", mode))
     bind([flat[f"{mode}__delete"].click], delete, form, outputs, queue=False, js=sure, trigger_mode="multiple")
     bind([flat[f"{mode}__keep"].click], keep, form, outputs, queue=False)
 
@@ -190,14 +200,14 @@ def _previews_again(services: Services, visitor: Any, mode: str, run_state: Any)
 
 def _tabs_without(services: Services, visitor: Any, states: Mapping[str, Any]) -> list[str]:
     """The tabs whose image in sight is no longer kept; one without a name never was: a partial one, or one restored from a file."""
-    names = services.album.visitors.names(visitor) if is_key(visitor) else []
+    names = services.history.visitors.names(visitor) if is_key(visitor) else []
     lasts: dict[str, Entry | None] = {mode: states.get(f"{mode}__last") for mode in MODES}
     return [mode for mode, last in lasts.items() if last and last.name and last.name not in names]
 
 
 def _gone(services: Services, visitor: Any, states: Mapping[str, Any], said: str) -> dict[str, Any]:
     """What the page shows when images were deleted in another window, or after a day: none of them is in sight any more."""
-    kept = services.album.entries(visitor) if is_key(visitor) else []
+    kept = services.history.entries(visitor) if is_key(visitor) else []
     cleared: dict[str, Any] = {}
     for mode in _tabs_without(services, visitor, states):
         _previews_again(services, visitor, mode, states.get(f"{mode}__run_state"))

@@ -111,7 +111,7 @@ def byte_of(done: int, total: int) -> str:
 
 
 def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None = None) -> str:
-    """One line saying what draws and what is being loaded there, with the reasons folded below it."""
+    """One line saying where the mode runs and what is being loaded there, with the reasons folded below it."""
     if route is None:
         return f'<p class="where">{escape(translate(STILL_PREVIEWED)) if mode.control else ""}</p>'
     now = f' <em role="status">· {escape(translate(loading))}</em>' if loading else ""
@@ -163,7 +163,7 @@ def explanation(text: str) -> str:
 
 
 def image_head(note: str = "", during_a_run: bool = False) -> str:
-    """The heading over the image, with a note when it is not of what the form says now; ``during_a_run`` it is not that of the run."""
+    """The heading over the image, with a note when it was generated with other settings; ``during_a_run``: when it is not the run's image."""
     small = f" <small{' class=during' if during_a_run else ''}>{escape(translate(note))}</small>" if note else ""
     return f"<h2>{I18nData('Image')}{small}</h2>"
 
@@ -175,7 +175,7 @@ def caption(recipe: Recipe, title: str) -> str:
         translate(PARTIAL, done=recipe.stopped_at, of=recipe.steps or "?") if recipe.stopped_at is not None else "",
         translate(SEED, seed=recipe.seed) if recipe.seed is not None else "",
         f"{recipe.seconds:.1f} s" if recipe.stopped_at is None else "",
-        spoken(size),
+        size_text(size),
         translate(ONE_STEP if recipe.steps == 1 else STEPS, steps=recipe.steps)
         if recipe.steps is not None and recipe.stopped_at is None
         else "",
@@ -197,7 +197,7 @@ def recent_prompts(history: Sequence[Any]) -> str:
     return "".join(f"<i>{escape(prompt)}</i>" for prompt in prompts)
 
 
-def spoken(size: Size) -> str:
+def size_text(size: Size) -> str:
     return f"{size.width} × {size.height}"
 
 
@@ -210,7 +210,7 @@ def shape(size: Size) -> str:
     """A size with the word for its shape."""
     ratio = size.width / size.height
     words = ", square" if 0.97 < ratio < 1.03 else ", landscape" if ratio > 1 else ", portrait"
-    return f"{spoken(size)}{I18nData(words)}"
+    return f"{size_text(size)}{I18nData(words)}"
 
 
 def unknown_words(prompt: str) -> str:
@@ -239,13 +239,13 @@ def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
         (translate("Created"), recipe.created.replace("T", " ").replace("+00:00", " UTC")),
     ]
     if recipe.control:
-        options = [_spoken_option(recipe.mode, name, value) for name, value in recipe.control.options.items()]
+        options = [_option_text(recipe.mode, name, value) for name, value in recipe.control.options.items()]
         facts = [*options, translate((recipe.control.fit or "").capitalize()), recipe.control.estimator]
         rows.append((translate("Map"), translate(listed(facts)) or translate("given as it is")))
     return [(name, value) for name, value in rows if value]
 
 
-def _spoken_option(mode: str, name: str, value: Any) -> str:
+def _option_text(mode: str, name: str, value: Any) -> str:
     """What a map was drawn with, by the field's label; of a switch that is off, nothing."""
     control = MODES[mode].control if mode in MODES else None
     labels = {option.name: option.label for option in control.options} if control else {}

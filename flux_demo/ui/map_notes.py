@@ -38,7 +38,7 @@ def described(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: L
     """Size, how the photo was fitted, what estimated the depth, and whether the photo looks like a map already."""
     ratio = facts.width / facts.height
     how, values = shape_note(ratio, control.size.width / control.size.height, fit)
-    parts = [translate(SIZE_AND_FIT, size=html.spoken(control.size), fit=translate(how, **values))]
+    parts = [translate(SIZE_AND_FIT, size=html.size_text(control.size), fit=translate(how, **values))]
     if facts.several:
         parts.append(translate(FIRST_OF_SEVERAL))
     if control.estimator:
@@ -61,7 +61,7 @@ def described(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: L
 
 
 def _edge_note(control: ControlMap) -> str:
-    """The per cent of edge pixels, and what to do when the map is nearly empty or nearly full."""
+    """The percentage of edge pixels, and what to do when the map is nearly empty or nearly full."""
     share = _share_above(control, 0)
     counted = translate(EDGE_PIXELS, share=f"{share:.1%}")
     if share < NEARLY_NONE:

@@ -1,4 +1,4 @@
-"""Numbers that a person emptied."""
+"""Number fields that a person cleared."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from flux_demo.texts import Text
 
 
 def check_not_empty(numbers: Mapping[str, Any]) -> None:
-    """Raise InvalidRequest unless each number, by its field's label, is there: an emptied field is not a wish for the default, nor for the least that there is."""
+    """Raise InvalidRequest unless each number, by its field's label, is there: a field that was cleared means neither the default nor the minimum."""
     for label, value in numbers.items():
         if value in (None, ""):
             raise InvalidRequest("The field {label} is empty. Type a number, or reload the page for the default.", label=Text(label))

@@ -15,16 +15,16 @@ from flux_demo.ui.compare import compare_handler
 from flux_demo.ui.cross_tab import bind_across, bind_end
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, run_handler, stop_handler
-from flux_demo.ui.history import Album, Entry, actions
+from flux_demo.ui.history import Entry, History, actions
 from flux_demo.ui.languages import mark
 from flux_demo.ui.link import bind_link
 from flux_demo.ui.loading import bind_loading
+from flux_demo.ui.opening import bind_opening
 from flux_demo.ui.partial import remember_unwatched
 from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers, photo_map
 from flux_demo.ui.prompt_meter import measure
 from flux_demo.ui.run import MAX_RUNS, Run, Runs
 from flux_demo.ui.services import Services
-from flux_demo.ui.session import bind_session
 from flux_demo.ui.size_field import bind_size
 from flux_demo.ui.strokes import bind_strokes
 from flux_demo.ui.tab import build_tab
@@ -82,10 +82,10 @@ def build(studio: Studio) -> gr.Blocks:
             clicks.ended(visitors, visitor, run.tab, run.unwatched)
             remember_unwatched(studio, visitors, visitor, run)
 
-        services = Services(studio, Album(studio.gallery, visitors, backends), Runs(run_ended), Turns())
+        services = Services(studio, History(studio.gallery, visitors, backends), Runs(run_ended), Turns())
         for mode in MODES.values():
             _bind_tab(services, mode, forms[mode.name] | everywhere)
-        bind_across(services, forms, everywhere, bind_session(services, forms, everywhere, page))
+        bind_across(services, forms, everywhere, bind_opening(services, forms, everywhere, page))
         bind_loading(studio, forms)
         add_api(studio, visitors)
         page.track_nothing()
@@ -164,8 +164,8 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
         bind_end(services, mode, run, form)
     bind([form["prompt"].change], _hint(studio, mode), form, ["hint"], queue=False, trigger_mode="always_last")
     bind([form["size"].change], bind_size(studio, mode, form), form, ["size_note", "swap"], queue=False, trigger_mode="always_last")
-    bind([form["reuse"].click], _reuse_seed, form, ["seed", "status"], queue=False)
-    bind([form["renew"].click], _random_seed, form, ["seed", "status"], queue=False)
+    bind([form["reuse_seed"].click], _reuse_seed, form, ["seed", "status"], queue=False)
+    bind([form["random_seed"].click], _random_seed, form, ["seed", "status"], queue=False)
     bind_link(studio, mode, form)
 
 

@@ -1,4 +1,4 @@
-"""A map that was painted on outlives a reload, and a change of what it was drawn from that is taken back: the last eight of a tab are kept."""
+"""A painted map outlives a reload, and a change of photo or settings that is taken back. The last eight of each tab are kept."""
 
 import hashlib
 from contextlib import suppress

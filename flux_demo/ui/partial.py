@@ -10,10 +10,10 @@ from flux_demo.gallery import ORIGIN, write_png
 from flux_demo.modes import find_mode
 from flux_demo.progress import Step
 from flux_demo.recipe import CHUNK, PARAMETERS, read_recipe, recipe_of
-from flux_demo.request import DrawnImage
+from flux_demo.request import BackendOutput
 from flux_demo.studio import Studio
 from flux_demo.ui.files import ShownMap, new_file, served_again
-from flux_demo.ui.history import Album, Entry, map_beside
+from flux_demo.ui.history import Entry, History, map_beside
 from flux_demo.ui.run import Run
 from flux_demo.ui.visitor_store import VisitorStore
 from flux_demo.version import VERSION
@@ -28,7 +28,7 @@ def partial_entry(studio: Studio, run: Run, step: Step, shown: ShownMap | None) 
     image = preview.convert("RGB").resize((request.size.width, request.size.height), resample=3)  # bicubic
     # Only the default preset is sure to be the one that ran: an image for which another was asked may be made without it.
     preset = request.preset if request.preset in route.dials.presets[:1] else None
-    drawn = DrawnImage(image, backend.model_name(find_mode(request.mode)) or backend.title, preset)
+    drawn = BackendOutput(image, backend.model_name(find_mode(request.mode)) or backend.title, preset)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     recipe = recipe_of(request, drawn, backend.name, run.seconds, now, VERSION, stopped_at=step.done)
     recipe = replace(recipe, preset_asked=None if preset else request.preset)
@@ -62,14 +62,14 @@ def forget(visitors: VisitorStore, visitor: str, mode: str) -> None:
             visitors.keep_file(visitor, _name_of_map(mode), None)
 
 
-def partial_before(album: Album, visitor: str, mode: str) -> Entry | None:
+def partial_before(history: History, visitor: str, mode: str) -> Entry | None:
     """The partial image that an earlier page of this visitor showed in the mode's tab."""
     with suppress(OSError, InvalidPicture):
-        path = served_again(album.visitors.form(visitor, _name(mode)).get("path"), album.visitors.file(visitor, _name(mode)))
+        path = served_again(history.visitors.form(visitor, _name(mode)).get("path"), history.visitors.file(visitor, _name(mode)))
         if path:
             recipe = read_recipe(path)
-            shown = map_beside(recipe, album.visitors.file(visitor, _name_of_map(mode)))
-            return Entry(path, recipe, album.titles.get(recipe.backend, recipe.backend), shown)
+            shown = map_beside(recipe, history.visitors.file(visitor, _name_of_map(mode)))
+            return Entry(path, recipe, history.titles.get(recipe.backend, recipe.backend), shown)
     return None
 
 

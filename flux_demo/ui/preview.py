@@ -13,7 +13,7 @@ from flux_demo.gallery import write_png
 from flux_demo.maps.fit import middle
 from flux_demo.maps.notes import SAME_SHAPE, SEVERAL
 from flux_demo.maps.photo import browsers_show, looks_like_map, open_photo, open_png_text
-from flux_demo.modes import Mode
+from flux_demo.modes import MATCH, Mode
 from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap
 from flux_demo.studio import Studio
@@ -71,7 +71,7 @@ def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
     if not now.as_map:
         labels = {option.name: option.label for option in mode.control.options}
         check_not_empty({labels[name]: value for name, value in now.options})
-    size, fit = ("match" if now.size in (None, "") else now.size), ("crop" if now.fit in (None, "") else now.fit)
+    size, fit = (MATCH if now.size in (None, "") else now.size), ("crop" if now.fit in (None, "") else now.fit)
     if now.as_map:
         control = studio.as_map(mode.name, photo, size=size, fit=fit)
     else:
@@ -83,7 +83,7 @@ def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
 
 def map_of(services: Services, visitor: Any, mode: Mode, now: DrawnFrom) -> ShownMap:
     """The map that the form describes: the one that the visitor painted on, or drawn. Raises FluxDemoError."""
-    return painted_before(services.album.visitors, visitor, mode, now) or draw(services.studio, mode, now)
+    return painted_before(services.history.visitors, visitor, mode, now) or draw(services.studio, mode, now)
 
 
 def map_to_follow(
@@ -97,7 +97,7 @@ def map_to_follow(
         opening = view == PAINT and painting is None  # the answer to the choice of the editor, which is in sight already, is on its way
         found = with_paint(shown, painter, shown.sha256 if opening else painting)
         if found is not shown:
-            keep_paint(services.album.visitors, visitor, mode, found)
+            keep_paint(services.history.visitors, visitor, mode, found)
         answer = {"map": found.path, "painting": found.sha256}
     note = {"map_note": note_under(found)}  # in place of what was said of another photo
     return found, note if found is shown else note | answer | {"shown": found}

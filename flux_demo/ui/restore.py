@@ -22,7 +22,7 @@ from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.preview import draw, drawn_from, note_of, wanting
 from flux_demo.ui.tab_state import find_route, takes_photos
 from flux_demo.ui.translation import translate
-from flux_demo.ui.workshop import MAP, note_under, seen
+from flux_demo.ui.workshop import MAP, note_under, problem_under, seen
 
 RESTORED = "Settings restored."
 MAP_LEFT_OUT = "Its map is left out: this service follows only its own sample images."
@@ -64,7 +64,7 @@ def filled(studio: Studio, entry: Entry, history: Sequence[Entry], photo: Any = 
 
 def _map_of(studio: Studio, mode: Mode, entry: Entry, history: Sequence[Entry], size: str, photo: Any) -> dict[str, Any]:
     """Map and photo from this visitor's own images where the hash is known; otherwise the map of the photo that stands there, compared with
-    the recipe's. Without a photo, an empty panel that asks for it.
+    the recipe's. Without a photo, an empty panel that asks for it; a photo stays, also where no map can be drawn from it.
     """
     control = entry.recipe.control
     assert mode.control and control
@@ -75,15 +75,22 @@ def _map_of(studio: Studio, mode: Mode, entry: Entry, history: Sequence[Entry], 
         shown = known.shown
         if shown and shown.sha256 == control.sha256 and still_kept(shown.path):
             its_photo = still_kept(known.photo)
+            if its_photo is None and photo:  # the one that stands there may be it: after a restart, nobody knows which it was
+                with suppress(FluxDemoError):
+                    if draw(studio, mode, drawn_from(mode, photo, size, fit, as_map, options)).sha256 == control.sha256:
+                        its_photo = photo
             shown = replace(shown, drawn_from=drawn_from(mode, its_photo, size, fit, as_map, options), painted_on=None)
             map_shown = {"shown": shown, "wanted": control.sha256, "map_note": note_of(shown, control.sha256)}
             return form | seen(MAP, shown) | map_shown | {"photo": its_photo}
     painted = bool(control.options.get(PAINTED))
     wanted = None if painted else control.sha256  # no photo gives a painted map again, so none is compared with it
-    with suppress(FluxDemoError):
+    try:
         shown = draw(studio, mode, drawn_from(mode, photo, size, fit, as_map, options))
         note = note_under(shown, translate(PAINT_IS_GONE)) if painted else note_of(shown, wanted)
         return form | seen(MAP, shown) | {"shown": shown, "wanted": wanted, "map_note": note}
+    except FluxDemoError as error:
+        if still_kept(photo):  # it stays, and so does its copy on the disk
+            return form | seen(MAP, None) | {"shown": None, "wanted": wanted, "map_note": problem_under(None, error.text)}
     note = html.says(PAINTING_IS_GONE) if painted else wanting(wanted)
     return form | seen(MAP, None) | {"photo": None, "shown": None, "wanted": wanted, "map_note": note}
 

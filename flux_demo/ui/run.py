@@ -13,7 +13,7 @@ from typing import Any
 from PIL.Image import Image
 
 from flux_demo import background
-from flux_demo.backends.queue import MAX_IN_ALL, Client
+from flux_demo.backends.queue import MAX_TOTAL, Client
 from flux_demo.errors import Cancelled, GenerationFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
 from flux_demo.progress import OnStatus, OnStep, Phase, Status, Step
@@ -22,8 +22,8 @@ from flux_demo.studio import Studio
 from flux_demo.ui.visitor_store import is_key
 from flux_demo.ui.visitors import current
 
-MOST_AT_ONCE = 4  # images of one click
-MAX_RUNS = MAX_IN_ALL + 4  # runs that hold a thread of Gradio's: all that a queue takes, and some that it is about to refuse
+MAX_IMAGES = 4  # images of one click
+MAX_RUNS = MAX_TOTAL + 4  # runs that hold a thread of Gradio's: all that a queue takes, and some that it is about to refuse
 UNWATCHED_S = 60.0  # a run goes on so long while nobody looks
 WATCH_S = 0.18  # between two answers of a stream: with more than 0.2 s it closes too late, and each costs the browser a step of the mini
 KEPT_S = 10.0  # for so long, a page that did not see a run's end can still find the run
@@ -113,7 +113,7 @@ class Run:
 
 
 class Runs:
-    """The runs that are under way, or that ended without anybody looking, by visitor and mode."""
+    """The runs that are under way, and those that ended a moment ago, by visitor and mode."""
 
     def __init__(self, on_end: Callable[[str, Run], object] | None = None) -> None:
         """``on_end`` is called with the visitor's key and each run that ends, however it does, just before whoever watches sees the end."""
@@ -195,7 +195,7 @@ class _Clock:
 def follow(studio: Studio, request: GenerationRequest) -> Generator[Step | Status | GeneratedImage | None]:
     """Run the request for a program: the newest step or status, None as a heartbeat, the result at the end.
 
-    Raises what the run raises. Closing the generator leaves the queue, or stops the run at its next step.
+    Raises what the run raises, and GenerationFailed where it was cancelled. Closing the generator leaves the queue, or stops the run at its next step.
     """
 
     caller = current.get()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from flux_demo.studio import Studio
-from flux_demo.ui.history import Album
+from flux_demo.ui.history import History
 from flux_demo.ui.run import Runs
 from flux_demo.ui.turns import Turns
 
@@ -13,6 +13,6 @@ class Services:
     """Handed to whatever makes a handler."""
 
     studio: Studio
-    album: Album
+    history: History
     runs: Runs
     turns: Turns

@@ -1,8 +1,11 @@
-"""Gradio's sessions without the copy of the page's configuration that each of them holds for deep links, which this page refuses.
+"""Gradio's sessions, with two changes.
 
-It takes 20 ms and 0.4 MiB for each session, and some of the time again for each component that an event updates.
+They lack the copy of the page's configuration that each of them holds for deep links, which this page refuses: it takes 20 ms and 0.4 MiB
+for each session, and some of the time again for each component that an event updates. And they last as long as the page is used: once the
+heartbeat of a page broke off, as on a phone in the background, Gradio drops each state an hour after it was set.
 """
 
+import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +29,11 @@ class LeanSessions(StateHolder):
     def __getitem__(self, session_id: str) -> SessionState:
         if session_id not in self.session_data:
             self.session_data[session_id] = LeanSession(self.blocks)
-        return super().__getitem__(session_id)
+        session = super().__getitem__(session_id)
+        now = datetime.datetime.now()
+        for state, (lasts, _) in list(session._state_ttl.items()):
+            session._state_ttl[state] = (lasts, now)
+        return session
 
 
 def _nothing(*_: Any) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def _ratio(size: Size) -> str:
     for scale in (1, 4):
         if name := RATIOS.get((size.width * scale, size.height * scale)):
             return name
-    return html.spoken(size)
+    return html.size_text(size)
 
 
 def _shape_class(size: Size | None) -> str:

@@ -41,7 +41,7 @@ _EDITORS = 1000  # so many are remembered: none is in use for longer than it tak
 def bind_strokes(services: Services, mode: Mode, form: Form) -> None:
     """Follow the editor's strokes and the choice between the views."""
     form = form | {"moment": form["query"]}
-    in_order = {"js": MOMENT_JS, "trigger_mode": "always_last"}
+    in_order: dict[str, Any] = {"js": MOMENT_JS, "trigger_mode": "always_last"}
     chosen = bind([form["view"].input], view_handler(services, mode), form, [*VIEWED, "view", "shown", "map_note"], **in_order)
     chosen.then(None, None, None, js=PAINT_IS_IN_MAP_JS, api_visibility="private")
     bind([form["painter"].input], stroke_handler(services, mode), form, [*CHANGED_BY_A_STROKE], queue=False, **in_order)
@@ -49,7 +49,7 @@ def bind_strokes(services: Services, mode: Mode, form: Form) -> None:
 
 def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
     """The handler of every stroke, of undo and of clear."""
-    visitors = services.album.visitors
+    visitors = services.history.visitors
 
     def handled(visitor: str, shown: ShownMap, painter: Any, painting: str) -> dict[str, Any]:
         if painting != shown.sha256:  # another map was being drawn while the editor was opened
@@ -88,7 +88,7 @@ def view_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]
         with _one_at_a_time(visitor, mode):
             answer = choose_view(view=view, shown=shown, painter=painter, painting=painting)
             if shown is not None and painting == shown.sha256 and _is_newest(visitor, mode, moment):
-                keep_paint(services.album.visitors, visitor, mode, answer.get("shown", shown))
+                keep_paint(services.history.visitors, visitor, mode, answer.get("shown", shown))
             return answer
 
     return chosen

@@ -14,7 +14,7 @@ from flux_demo.studio import Studio
 from flux_demo.ui import examples, html
 from flux_demo.ui.files import publish
 from flux_demo.ui.history import PANEL
-from flux_demo.ui.run import MOST_AT_ONCE
+from flux_demo.ui.run import MAX_IMAGES
 from flux_demo.ui.size_field import build_size
 from flux_demo.ui.tab_state import FITS, find_route, tab_state
 from flux_demo.ui.workshop import build_views
@@ -177,7 +177,7 @@ def _settings(form: Form, state: dict, mode: Mode) -> None:
                 elem_classes=["seed", "typed"],
             )
             form["count"] = gr.Radio(
-                list(range(1, MOST_AT_ONCE + 1)),
+                list(range(1, MAX_IMAGES + 1)),
                 value=1,
                 label="Images",
                 info="with consecutive seeds",
@@ -219,9 +219,9 @@ def _image(form: Form, state: dict, mode: Mode) -> None:
     with gr.Row(elem_classes="actions"):
         form["preview"] = gr.Button("Back to the preview", size="sm", visible=False, elem_classes="preview")
         form["keep"] = gr.Button("Keep partial image", size="sm", visible=False)
-        form["reuse"] = gr.Button("Reuse seed", size="sm", interactive=False)
-        form["renew"] = gr.Button("Random seed", size="sm", interactive=False)
-        form["again"] = gr.Button("Reuse all settings", size="sm", interactive=False)
+        form["reuse_seed"] = gr.Button("Reuse seed", size="sm", interactive=False)
+        form["random_seed"] = gr.Button("Random seed", size="sm", interactive=False)
+        form["reuse_settings"] = gr.Button("Reuse all settings", size="sm", interactive=False)
         form["delete"] = gr.Button("Delete image", size="sm", interactive=False)
         for other in MODES.values():
             if other.control:

@@ -5,7 +5,7 @@ from typing import Any
 from gradio.i18n import I18nData
 
 from flux_demo.backends import NoRoute, Route
-from flux_demo.modes import DEFAULT_SIZES, MODES, Mode
+from flux_demo.modes import DEFAULT_SIZES, MATCH, MODES, Mode
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 
@@ -78,7 +78,7 @@ def settings_state(route: Route | NoRoute, mode: Mode) -> dict[str, dict[str, An
 def offered_sizes(route: Route | NoRoute, mode: Mode) -> list[tuple[str, str]]:
     """Choices of the size field: words and value."""
     sizes = [(html.shape(size), str(size)) for size in (route.dials.size_limits.sizes if isinstance(route, Route) else DEFAULT_SIZES)]
-    return [("Match photo", "match"), *sizes] if mode.control else sizes
+    return [("Match photo", MATCH), *sizes] if mode.control else sizes
 
 
 def where(studio: Studio, mode: Mode, route: Route | NoRoute, loading: str | None = None) -> str:

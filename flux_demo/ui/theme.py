@@ -88,7 +88,7 @@ SAME_IN_BOTH = {
 
 
 def theme() -> gr.themes.Base:
-    """Light and dark, both said."""
+    """Gradio's theme, with a light and a dark value for each colour."""
     steps = ("xxs", "xs", "sm", "md", "lg", "xl", "xxl")
     look = gr.themes.Base(
         primary_hue=colors.neutral,

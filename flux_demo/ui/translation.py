@@ -60,7 +60,7 @@ def language_of(accepts: str | None) -> str:
     return next((tag for tag in (first, first.split("-")[0]) if _words(tag)), "")
 
 
-def spoken() -> tuple[str, ...]:
+def page_languages() -> tuple[str, ...]:
     """Every language that the page is said in, English first."""
     return ("", *_translations())
 

@@ -31,6 +31,11 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS images (visitor TEXT, file TEXT, created REAL, recipe TEXT, shared INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (visitor, file));
 CREATE TABLE IF NOT EXISTS forms (visitor TEXT, mode TEXT, changed REAL, fields TEXT, shared INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (visitor, mode));
 """
+# What was private stays so where the page is shared later.
+KEEP_FORM = """
+INSERT INTO forms VALUES (?, ?, ?, ?, ?) ON CONFLICT (visitor, mode) DO
+UPDATE SET changed = excluded.changed, fields = excluded.fields, shared = shared AND excluded.shared
+"""
 ADD_SHARED = "ALTER TABLE {} ADD COLUMN shared INTEGER NOT NULL DEFAULT 0"  # to an index of an older program
 REFUSED = {  # what SQLite says of a disk, and what the system would
     sqlite3.SQLITE_FULL: errno.ENOSPC,
@@ -62,7 +67,8 @@ def is_key(value: Any) -> bool:
 
 
 class VisitorStore:
-    """The visitors of one folder of images. Safe to use from several threads. Raises OSError when the disk refuses."""
+    """The visitors of one folder of images. Safe to use from several threads. Raises OSError when the disk refuses, but not for a
+    form: that is no reason to disturb whoever types."""
 
     def __init__(self, outputs: Path, shared: bool = False) -> None:
         self._outputs, self._shared = outputs, shared
@@ -133,7 +139,7 @@ class VisitorStore:
         """Keep what stands in a tab's form, or what else is kept under a name; "" is the page itself. A full disk is no reason to disturb whoever types."""
         row = (_hashed(key), name, time.time(), json.dumps(fields), self._shared)
         with suppress(OSError):
-            self._run(lambda database: database.execute("INSERT OR REPLACE INTO forms VALUES (?, ?, ?, ?, ?)", row))
+            self._run(lambda database: database.execute(KEEP_FORM, row))
 
     def change_form(self, key: str, name: str, fields: dict[str, Any]) -> None:
         """Keep some fields anew, and the others as they were."""

@@ -9,7 +9,7 @@ from flux_demo.backends import all_backends
 from flux_demo.errors import Cancelled, FluxDemoError
 from flux_demo.modes import DEFAULT_SIZES, MODES
 from flux_demo.progress import Phase, Status
-from flux_demo.request import ControlMap, DrawnImage, GenerationRequest
+from flux_demo.request import BackendOutput, ControlMap, GenerationRequest
 from flux_demo.settings import BACKENDS
 from stand_ins.nvidia import GOOD_KEY, StandIn
 
@@ -60,11 +60,11 @@ def test_it_refuses_in_words_or_generates_what_was_asked(backend, mode):
         return
     request = complete(backend, mode, steps=backend.dials(mode).step_range[0])
     steps, statuses = [], []
-    drawn = backend.generate(request, lambda done, of, preview: steps.append((done, of)), statuses.append)
-    assert isinstance(drawn, DrawnImage) and drawn.image.mode == "RGB"
-    assert drawn.image.size == (request.size.width, request.size.height)
-    assert drawn.model and "/" not in drawn.model[:1]
-    assert drawn.seed in (None, request.seed)
+    output = backend.generate(request, lambda done, of, preview: steps.append((done, of)), statuses.append)
+    assert isinstance(output, BackendOutput) and output.image.mode == "RGB"
+    assert output.image.size == (request.size.width, request.size.height)
+    assert output.model and "/" not in output.model[:1]
+    assert output.seed in (None, request.seed)
     assert steps in ([], [(done + 1, request.steps) for done in range(request.steps)])
     assert statuses and all(isinstance(status, Status) and isinstance(status.phase, Phase) and status.text for status in statuses)
 

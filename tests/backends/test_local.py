@@ -47,7 +47,7 @@ def test_a_gpu_that_ran_out_of_memory_is_offered_the_next_tighter_plan(settings)
     tightest = memory.plan(0 + 4 * GIB, 64 * GIB)
     assert (roomy.name, tighter.name, tightest.kept) == ("body", "streamed", 0)
     assert tighter.sentence in str(weights.out_of_memory(SimpleNamespace(plan=roomy), GPU_FULL))
-    assert "no plan uses less" in str(weights.out_of_memory(SimpleNamespace(plan=tightest), GPU_FULL))
+    assert "No plan uses less" in str(weights.out_of_memory(SimpleNamespace(plan=tightest), GPU_FULL))
 
 
 def test_the_tighter_plan_that_is_offered_is_one_that_main_memory_allows(settings):
@@ -61,8 +61,14 @@ def test_each_mode_has_the_plan_of_its_own_files(folder, tmp_path):
     weights = Local(Settings(models={"text": str(split(folder, tmp_path / "flux", "text"))}), card(total_bytes=12 * GIB))
     small, large = (weights.plan_sentence(MODES[mode], None) for mode in ("text", "canny"))
     assert small.startswith("All three modes") and large.startswith("32% of the model stays")
-    loaded = SimpleNamespace(plan=weights._plan(weights._machine, memory.FLUX))
-    assert weights.plan_sentence(MODES["text"], loaded) == loaded.plan.sentence  # where it is loaded already
+    merged, in_files = (
+        SimpleNamespace(plan=weights._plan(weights._machine, replace(memory.FLUX, in_files=each))) for each in (False, True)
+    )
+    assert weights.plan_sentence(MODES["text"], merged) == merged.plan.sentence  # where it is loaded already
+    # What is in no file of its own, as with a LoRA, needs main memory that this plan does not count on; another kind of file has another plan.
+    assert weights.plan_sentence(MODES["text"], in_files) == small
+    quantised = replace(merged.plan.sizes, quantised=True, kind="Q8_0")
+    assert weights.plan_sentence(MODES["text"], SimpleNamespace(plan=replace(merged.plan, sizes=quantised))) == small
 
 
 def test_a_damaged_file_has_no_plan_and_takes_no_other_modes(folder, tmp_path):
@@ -82,7 +88,7 @@ def test_a_plan_that_another_model_ran_out_with_is_forgotten_where_nothing_is_ti
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (23 * GIB, 24 * GIB))
     weights = Local(Settings(models={"text": str(split(folder, tmp_path / "flux", "text"))}), BIG)
-    weights._too_roomy = replace(memory.plan(23 * GIB, 64 * GIB), sizes=memory.Sizes(0, 0, 0, 0, 0))
+    weights._failed_plan = replace(memory.plan(23 * GIB, 64 * GIB), sizes=memory.Sizes(0, 0, 0, 0, 0))
     assert weights.model_cache(weights.files(MODES["text"], quiet)).plan.name == "three"
 
 

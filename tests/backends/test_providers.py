@@ -15,7 +15,7 @@ from flux_demo.cli import run
 from flux_demo.errors import BackendUnavailable, Cancelled, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
 from flux_demo.modes import MODES
 from flux_demo.recipe import read_recipe
-from flux_demo.request import DrawnImage, GenerationRequest, Size
+from flux_demo.request import BackendOutput, GenerationRequest, Size
 from flux_demo.settings import BACKENDS, ONLY_BY_NAME, Settings
 from flux_demo.studio import Studio
 from stand_ins.hf_router import TOKEN, Router
@@ -43,7 +43,7 @@ def chosen(settings):
     return replace(settings, backend="providers", hf_token=TOKEN)
 
 
-def ask(settings, prompt="a fox", on_status=lambda status: None, **fields) -> DrawnImage:
+def ask(settings, prompt="a fox", on_status=lambda status: None, **fields) -> BackendOutput:
     backend = Providers(settings)
     request = backend.dials(MODES["text"]).complete(GenerationRequest("text", prompt, **{"size": SIZE, "seed": 7, **fields}))
     return backend.generate(request, lambda *step: None, on_status)
@@ -228,7 +228,7 @@ def test_a_model_that_nobody_serves_is_said(router, chosen):
     router.providers = ()
     with pytest.raises(BackendUnavailable, match="No provider"):
         ask(chosen)
-    with pytest.raises(BackendUnavailable, match="No provider"):
+    with pytest.raises(BackendUnavailable, match="^together does not serve the model at present. Set FLUX_DEMO_HF_PROVIDER to another one"):
         ask(replace(chosen, hf_provider="together"))
 
 

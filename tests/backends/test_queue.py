@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from flux_demo.backends.queue import MAX_IN_ALL, MAX_OF_A_CLIENT, MAX_OF_AN_ADDRESS, Client
+from flux_demo.backends.queue import MAX_PER_ADDRESS, MAX_PER_CLIENT, MAX_TOTAL, Client
 from flux_demo.errors import Busy, Cancelled, GenerationFailed
 from flux_demo.gallery import Gallery
 from flux_demo.progress import Phase, Status, Step
@@ -179,7 +179,7 @@ def test_a_free_place_is_not_kept_for_a_visitor_who_may_not_take_it(slow):
 
 def test_a_visitor_has_two_runs_waiting_and_no_more(slow):
     studio, _ = slow()
-    runs = [follow_as(studio, seed, ANNA) for seed in range(MAX_OF_A_CLIENT)]
+    runs = [follow_as(studio, seed, ANNA) for seed in range(MAX_PER_CLIENT)]
     with pytest.raises(Busy, match="You already have"):
         follow_as(studio, 9, ANNA)
     runs.append(follow_as(studio, 10, BERT))
@@ -192,7 +192,7 @@ def test_a_visitor_has_two_runs_waiting_and_no_more(slow):
 
 def test_many_sessions_of_one_address_do_not_fill_the_queue(slow):
     studio, backend = slow()
-    runs = [follow_as(studio, seed, Client("10.0.0.1", str(seed))) for seed in range(MAX_OF_AN_ADDRESS)]
+    runs = [follow_as(studio, seed, Client("10.0.0.1", str(seed))) for seed in range(MAX_PER_ADDRESS)]
     with pytest.raises(Busy, match="Too many"):
         follow_as(studio, 99, Client("10.0.0.1", "another"))
     stranger = follow_as(studio, 100, CARL)
@@ -204,7 +204,7 @@ def test_many_sessions_of_one_address_do_not_fill_the_queue(slow):
 
 def test_the_queue_is_bounded_for_everybody_together(slow):
     studio, _ = slow()
-    runs = [follow_as(studio, seed, Client(f"10.0.0.{seed}", "a")) for seed in range(MAX_IN_ALL)]
+    runs = [follow_as(studio, seed, Client(f"10.0.0.{seed}", "a")) for seed in range(MAX_TOTAL)]
     with pytest.raises(Busy, match="Too many"):
         follow_as(studio, 99, Client("10.0.1.1", "a"))
     local = follow(studio, ask(7))  # the command line shares the queue, and is not refused

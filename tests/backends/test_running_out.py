@@ -15,6 +15,7 @@ from flux_demo.engine import memory
 from flux_demo.engine.memory import GIB
 from flux_demo.engine.model_cache import ModelCache
 from flux_demo.errors import OutOfMemory
+from flux_demo.failures import failure_of
 from flux_demo.model_files import mini_files
 from flux_demo.modes import MODES
 from flux_demo.request import GenerationRequest, Size
@@ -78,8 +79,8 @@ def test_everything_is_freed_and_the_next_run_takes_a_tighter_plan(settings, fol
             backend.generate(ASKED, quiet, quiet)
         assert live_when_freed[-1] == 0  # nothing refers to it any more, so that torch can give it back
         del raised
-        drawn = backend.generate(ASKED, quiet, quiet)
-        assert drawn.plan.startswith("47% of the model stays") and drawn.image.size == (256, 256)
+        output = backend.generate(ASKED, quiet, quiet)
+        assert output.plan.startswith("47% of the model stays") and output.image.size == (256, 256)
 
 
 def test_when_no_plan_is_tighter_a_later_image_is_still_tried(settings, folder, monkeypatch):
@@ -91,9 +92,20 @@ def test_when_no_plan_is_tighter_a_later_image_is_still_tried(settings, folder, 
             with pytest.raises(OutOfMemory) as raised:
                 backend.generate(ASKED, quiet, quiet)
             said.append(str(raised.value))
-        assert len(said) == 4 and "no plan uses less. Choose a smaller size" in said[-1]  # with 6, 3, 1 and 0 shares of the model kept
+        assert len(said) == 4 and "No plan uses less: choose a smaller size" in said[-1]  # with 6, 3, 1 and 0 shares of the model kept
         gpu.capacity = None
         assert backend.generate(ASKED, quiet, quiet).plan.startswith("The model is streamed block by block")
+
+
+@pytest.mark.parametrize("sign", ["paging file is too small", "Cannot allocate memory"])
+def test_main_memory_that_ran_out_is_not_answered_with_a_plan_that_takes_more_of_it(settings, folder, sign):
+    with Gpu() as gpu:
+        weights = OnStandIn(settings, gpu, folder)
+        cache = weights.model_cache(mini_files(MODES["text"], folder))
+        said = str(weights.out_of_memory(cache, failure_of(OSError(sign))))
+    assert "a tighter plan" not in said and said.endswith("No plan uses less: choose a smaller size, or close other programs.")
+    assert ("Windows manage it." in said) is ("paging" in sign)
+    assert weights._failed_plan is None
 
 
 @pytest.mark.parametrize("successes", [0, 5])  # while loading; while the prompt is read
@@ -112,10 +124,10 @@ def test_a_failed_pin_is_not_a_full_gpu_and_is_not_tried_again(settings, folder,
         weights = OnStandIn(settings, gpu, folder, card=12)
         backend = Diffusion(weights)
         assert "pinned" not in backend.plan(MODES["text"])
-        drawn = backend.generate(ASKED, quiet, quiet)
-        assert drawn.image.size == (256, 256) and drawn.plan.endswith("No main memory can be pinned here, so streaming is slower.")
-        assert weights._too_roomy is None and backend.plan(MODES["text"]) == drawn.plan
+        output = backend.generate(ASKED, quiet, quiet)
+        assert output.image.size == (256, 256) and output.plan.endswith("No main memory can be pinned here, so streaming is slower.")
+        assert weights._failed_plan is None and backend.plan(MODES["text"]) == output.plan
         backend.close()
         tried = len(pinned)
-        assert backend.plan(MODES["text"]) == drawn.plan  # remembered for what is loaded next
-        assert backend.generate(ASKED, quiet, quiet).plan == drawn.plan and len(pinned) == tried + 1  # the previews', which are small
+        assert backend.plan(MODES["text"]) == output.plan  # remembered for what is loaded next
+        assert backend.generate(ASKED, quiet, quiet).plan == output.plan and len(pinned) == tried + 1  # the previews', which are small

@@ -20,7 +20,7 @@ from flux_demo.backends import zero
 from flux_demo.errors import BackendUnavailable, Cancelled, GenerationFailed
 from flux_demo.modes import MODES
 from flux_demo.progress import Step
-from flux_demo.request import ControlMap, DrawnImage, GenerationRequest, Size
+from flux_demo.request import BackendOutput, ControlMap, GenerationRequest, Size
 from flux_demo.settings import Settings
 from tests.engine.tiny import build, split
 from tests.starting import ROOT, free_port
@@ -48,14 +48,14 @@ def backend(models, settings, monkeypatch):
     """In this process, where "cuda" is the CPU and a call is an ordinary one."""
     monkeypatch.setattr(zero, "_loaded", {})
     monkeypatch.setattr(zero, "_to_cuda", lambda pipeline: None)
-    backend = zero.ZeroGpu(Settings(models=models, zero_gpu="true", zero_size="xlarge"))
+    backend = zero.ZeroGpu(Settings(models=models, zero_gpu=True, zero_size="xlarge"))
     backend.prepare()
     return backend
 
 
 def test_everything_that_leaves_the_worker_can_be_pickled(backend):
-    *events, drawn = pickle.loads(pickle.dumps(list(zero.draw(request_for("depth")))))
-    assert isinstance(drawn, DrawnImage) and drawn.image.size == (256, 256) and drawn.model == "my-depth"
+    *events, drawn = pickle.loads(pickle.dumps(list(zero.generate_in_worker(request_for("depth")))))
+    assert isinstance(drawn, BackendOutput) and drawn.image.size == (256, 256) and drawn.model == "my-depth"
     assert [event.preview.size for event in events if isinstance(event, Step)] == [(32, 32)] * 2
 
 
@@ -75,7 +75,7 @@ def test_previews_arrive_and_stop_ends_a_call_within_a_step(backend):
 def test_an_error_of_the_worker_arrives_as_itself(backend):
     for weight in zero._loaded["text"].pipeline.transformer.parameters():
         weight.data.fill_(torch.nan)
-    (*_, failed) = zero.draw(request_for("text"))
+    (*_, failed) = zero.generate_in_worker(request_for("text"))
     assert isinstance(failed.error(), GenerationFailed) and "out of range" in failed.sentence
     with pytest.raises(GenerationFailed, match="out of range"):
         backend.generate(request_for("text"), lambda *step: None, lambda status: None)
@@ -87,14 +87,14 @@ def test_memory_that_runs_out_in_the_worker_is_said_in_words(backend, monkeypatc
         raise error
 
     monkeypatch.setattr("flux_demo.engine.pipeline.draw_noise", full)
-    (*_, failed) = zero.draw(request_for("text"))
+    (*_, failed) = zero.generate_in_worker(request_for("text"))
     assert failed.kind == "OutOfMemory" and failed.sentence.endswith("Choose a smaller size.")
 
 
 def test_the_smaller_gpu_holds_one_mode_and_the_others_say_how_to_have_them(models, monkeypatch):
     monkeypatch.setattr(zero, "_loaded", {})
     monkeypatch.setattr(zero, "_to_cuda", lambda pipeline: None)
-    backend = zero.ZeroGpu(Settings(models={mode: name for mode, name in models.items() if mode != "text"}, zero_gpu="true"))
+    backend = zero.ZeroGpu(Settings(models={mode: name for mode, name in models.items() if mode != "text"}, zero_gpu=True))
     backend.prepare()
     assert list(zero._loaded) == ["canny"], "the first mode whose files are here"
     assert backend.refusal(MODES["canny"]) is None
@@ -103,13 +103,19 @@ def test_the_smaller_gpu_holds_one_mode_and_the_others_say_how_to_have_them(mode
         backend.generate(request_for("depth"), None, None)
 
 
+def test_where_no_page_was_started_nothing_is_loaded_and_that_is_said(models, monkeypatch):
+    monkeypatch.setattr(zero, "_loaded", {})
+    backend = zero.ZeroGpu(Settings(models=models, zero_gpu=True, zero_size="xlarge"))
+    assert backend.refusal(MODES["text"]).reason == "On ZeroGPU, FLUX is loaded when the page starts. Run `python app.py`."
+
+
 def test_a_mode_that_main_memory_has_no_room_for_is_refused_and_the_page_starts(models, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
     monkeypatch.setattr(zero, "_loaded", {})
     monkeypatch.setattr(zero, "_to_cuda", full)
-    backend = zero.ZeroGpu(Settings(models=models, zero_gpu="true"))
+    backend = zero.ZeroGpu(Settings(models=models, zero_gpu=True))
     backend.prepare()
     assert not zero._loaded and backend.refusal(MODES["text"]).reason == "The main memory ran out. Restart this Space."
 
@@ -178,7 +184,7 @@ def test_an_image_of_each_mode_is_the_engines_own_on_the_visitors_quota(space, c
         drawn = client.predict(handle_file(tmp_path / "photo.png"), "256x256", api_name=f"/{mode}_map")
         expected = GenerationRequest(mode, "a red cube", 3, 2, 3.5, Size(256, 256), ControlMap(mode, Image.open(drawn).convert("RGB")))
         path, recipe = client.predict("a red cube", handle_file(drawn), "3", 2, 3.5, api_name=f"/{mode}")
-    (*_, same) = zero.draw(expected)
+    (*_, same) = zero.generate_in_worker(expected)
     assert Image.open(path).tobytes() == same.image.tobytes()
     assert (recipe["model"], recipe["plan"]) == (f"my-{mode}", "All three modes and the text encoder stay on the GPU.")
     call = calls(space)[-1]

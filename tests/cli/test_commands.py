@@ -143,6 +143,7 @@ def test_a_missing_library_is_said_in_words(tmp_path):
 def test_what_looks_like_an_option_after_two_dashes_is_the_prompt(capsys):
     assert run(["text", "--backend", "abacus", "--", "--json"]) == 2
     assert capsys.readouterr().out == ""
+    assert parse(["text", "--", "--json"]).prompt == "--json"
 
 
 @pytest.mark.parametrize("words", [["--json", "nonsense"], ["check", "--json", "--nonsense"], ["batch", "--json"]], ids=" ".join)

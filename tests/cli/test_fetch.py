@@ -55,7 +55,7 @@ def test_the_size_is_said_first_and_the_name_is_the_result(start):
         assert "already here" in err
 
 
-def test_ctrl_c_stops_a_download_and_the_next_one_goes_on(start):
+def test_ctrl_c_stops_a_download_and_the_next_one_succeeds(start):
     with Hub({NAME: FILES}) as hub:
         hub.slow_s = 0.2
         process = start(hub, "text")

@@ -29,7 +29,7 @@ def weights_of(folder: Path, mode: str = "text") -> dict[str, Tensor]:
 
 
 def in_bfl_layout(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """diffusers' names -> BFL's, written without the product's own map: rows are joined, and the last norm's halves swapped."""
+    """diffusers' names -> BFL's, written with the product's tables of names but without its ``to_diffusers``: rows are joined, and the last norm's halves swapped."""
     joined: dict[str, Tensor] = {}
     blocks = [("", "", ONCE)]
     for theirs, ours, table in (("double_blocks", "transformer_blocks", DOUBLE), ("single_blocks", "single_transformer_blocks", SINGLE)):

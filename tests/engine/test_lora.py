@@ -85,7 +85,18 @@ def test_a_quantised_base_is_refused(tiny, tmp_path, lora):
     assert read_lora(lora, LORA_SCALE, find_source(tiny / "transformer", tiny)).in_channels == 32
 
 
-def test_a_lora_of_another_width_is_refused(tiny, tmp_path):
-    factors = {name: value[:, :3] if "proj_out.lora_A" in name else value for name, value in control_lora(weights_of(tiny)).items()}
-    with pytest.raises(GenerationFailed, match="LoRA|transformer"):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name, value: value[:, :3] if "proj_out.lora_A" in name else value,
+        lambda name, value: value[:3] if "proj_out.lora_B.weight" in name else value,
+        lambda name, value: value[:, :3] if "x_embedder.lora_A" in name else value,
+        lambda name, value: value[:1] if "norm_q" in name else value,
+        lambda name, value: value[:2] if "proj_out.lora_A" in name else value,
+    ],
+    ids=["columns", "rows", "inputs", "norms", "rank"],
+)
+def test_a_lora_of_another_shape_is_refused(tiny, tmp_path, change):
+    factors = {name: change(name, value) for name, value in control_lora(weights_of(tiny)).items()}
+    with pytest.raises(GenerationFailed, match="The LoRA cannot be used: it was made for a model with other layers"):
         read(tiny / "transformer", tiny, save(tmp_path / "other.safetensors", factors))

@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from flux_demo.errors import GenerationFailed, InvalidRequest
+from flux_demo.errors import GenerationFailed, InvalidRequest, OutOfMemory
 from flux_demo.maps import depth
 from flux_demo.maps.depth import Estimator, draw, grey_map
 from flux_demo.maps.fit import fit
@@ -146,7 +147,7 @@ def test_memory_that_runs_out_is_said_and_no_file_is_called_damaged(folder, fitt
             *((AutoModelForDepthEstimation, "from_pretrained") if when == "loading" else (DepthAnythingForDepthEstimation, "forward")),
             run_out,
         )
-        with pytest.raises(GenerationFailed, match=r"^The main memory ran out\. Close other programs and try again\.$"):
+        with pytest.raises(OutOfMemory, match=r"^The main memory ran out\. Close other programs and try again\.$"):
             estimator.estimate(fitted)
     assert estimator.estimate(fitted).shape == (48, 64)
 
@@ -163,6 +164,19 @@ def test_the_estimator_leaves_nothing_on_the_gpu(fitted, folder, monkeypatch, ca
     assert {weight.device.type for weight in model.parameters()} == {"cpu"}
     assert found.shape == on_cpu.shape
     assert np.array_equal(found, on_cpu) == (capacity is not None)  # full: it fell back to the CPU; with room: the stand-in has no values
+
+
+def test_a_gpu_that_cannot_be_asked_or_used_is_not_needed(folder, fitted, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+    expected = Estimator(folder, "tiny").estimate(fitted)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.mem_get_info", refuse)
+    assert np.array_equal(Estimator(folder, "tiny").estimate(fitted), expected)
+    monkeypatch.setattr(depth, "_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(depth, "_run_copies", refuse)
+    assert np.array_equal(Estimator(folder, "tiny").estimate(fitted), expected)
 
 
 @pytest.mark.parametrize(

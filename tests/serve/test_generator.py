@@ -29,7 +29,7 @@ def test_it_names_the_model_of_each_mode_and_no_path(tmp_path, monkeypatch):
         monkeypatch.setenv(f"FLUX_DEMO_{mode.upper()}_MODEL", str(file))
     about = asyncio.run(Generator(Options("local", "1-4", public=False).to_dict()).describe())
     assert about["models"] == {"base": "my-text.gguf, Q8_0", "canny": "my-canny.gguf, Q8_0", "depth": "my-depth.gguf, Q8_0"}
-    assert (about["refused"], about["at_once"]) == ({}, 4) and str(tmp_path) not in str(about)
+    assert (about["refused"], about["concurrency"]) == ({}, 4) and str(tmp_path) not in str(about)
 
 
 class Warmed(RecordingBackend):

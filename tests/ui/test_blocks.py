@@ -1,5 +1,6 @@
 """What a handler leaves alone is not built anew, and the answer is Gradio's own."""
 
+import datetime
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -12,7 +13,7 @@ from gradio.state_holder import SessionState
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.settings import Settings
 from flux_demo.ui.blocks import Page
-from flux_demo.ui.history import Album, history_shown
+from flux_demo.ui.history import History, history_shown
 from flux_demo.ui.sessions import LeanSession
 from flux_demo.ui.visitor_store import VisitorStore, new_key
 from tests.starting import free_port
@@ -58,18 +59,27 @@ def test_the_answer_is_gradios_own_and_what_is_skipped_is_not_built(small_page, 
 
 def test_a_history_is_sent_as_gradio_would_send_its_files(page, studio):
     """Without asking the disk about each of them at every new image."""
-    album, key = Album(studio.gallery, VisitorStore(studio.gallery.folder), {}), new_key()
+    history, key = History(studio.gallery, VisitorStore(studio.gallery.folder), {}), new_key()
     for prompt, side in (("a red cube", 128), ("ein Würfel <b>&", 256)):  # the first is no larger than its thumbnail would be
-        album.add(key, studio.generate(GenerationRequest("text", prompt, steps=1, size=Size(side, side))), None)
+        history.add(key, studio.generate(GenerationRequest("text", prompt, steps=1, size=Size(side, side))), None)
     with Page(Settings(), analytics_enabled=False) as small:
         outputs = [gr.Gallery(), gr.State()]
         small.load(lambda: None, None, outputs)
     (fn,) = small.fns.values()
-    entries = album.entries(key)
+    entries = history.entries(key)
     assert [bool(entry.thumb) for entry in entries] == [True, False]
     gradios = gr.update(value=[(entry.thumb or entry.path, entry.recipe.prompt) for entry in entries])
     expected = finished(gr.Blocks.postprocess_data(small, fn, [gradios, None], SessionState(small)))
     assert finished(small.postprocess_data(fn, [history_shown(entries)["gallery"], None], LeanSession(small))) == expected
+
+
+def test_a_state_lasts_while_its_page_is_used(page):
+    """Also after its heartbeat broke off, when Gradio counts from when the state was set."""
+    old = datetime.datetime.now() - datetime.timedelta(hours=2)
+    session = page.state_holder["of-a-test"]
+    session._state_ttl[1] = (3600, old)
+    assert page.state_holder["of-a-test"]._state_ttl[1][1] > old + datetime.timedelta(hours=1)
+    page.state_holder.session_data.pop("of-a-test")
 
 
 def test_a_served_page_has_lean_sessions_alone(page):

@@ -3,6 +3,7 @@
 import math
 import re
 import threading
+import time
 
 import pytest
 from playwright.sync_api import expect
@@ -27,18 +28,18 @@ def visitors(tmp_path):
 def test_a_click_that_did_not_arrive_is_told_from_one_whose_run_was_cut_short(visitors):
     me, you = new_key(), new_key()
     assert lost(visitors, me, "text", {}) == ""
-    assert lost(visitors, me, "text", {"text": 3.0}) == NOT_ARRIVED
+    assert lost(visitors, me, "text", {"text": 3.0}, time.time()) == NOT_ARRIVED
     with starting(visitors, me, "text"):
         pass
     assert lost(visitors, you, "text", {}) == lost(visitors, me, "canny", {}) == ""
-    assert lost(visitors, me, "text", {"text": 60.0}) == CUT_SHORT
+    assert lost(visitors, me, "text", {"text": 60.0}, time.time()) == CUT_SHORT
     assert lost(visitors, me, "text", {}) == ""  # it is said once
     with starting(visitors, me, "text"):
         pass
     ended(visitors, me, "text")
-    assert lost(visitors, me, "text", {"text": 0.5}) == ""
+    assert lost(visitors, me, "text", {"text": 0.5}, time.time()) == ""
     ended(visitors, me, "text", unwatched=True)
-    assert lost(visitors, me, "text", {"text": 0.5}) == UNWATCHED
+    assert lost(visitors, me, "text", {"text": 0.5}, time.time()) == UNWATCHED
     assert lost(visitors, me, "text", {}) == ""
 
 
@@ -47,7 +48,7 @@ def test_what_was_refused_or_runs_in_another_window_is_not_lost(visitors):
     for refusal in (InvalidRequest("The seed is not valid."), GeneratorExit()):
         with pytest.raises(type(refusal)), starting(visitors, me, "text"):
             raise refusal
-        assert lost(visitors, me, "text", {"text": 0.5}) == ""
+        assert lost(visitors, me, "text", {"text": 0.5}, time.time()) == ""
     with starting(visitors, me, "text"):
         pass
     with pytest.raises(StillRunning), starting(visitors, me, "text"):

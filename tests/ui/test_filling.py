@@ -1,14 +1,17 @@
 """Values from a link or another program's file: those that the tab takes are filled in, and the others are named."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from flux_demo.ui.files import new_file
+from flux_demo.request import GenerationRequest, Size
+from flux_demo.ui.files import DrawnFrom, keep_map, new_file
 from flux_demo.ui.filling import from_query
-from flux_demo.ui.restore import from_other_program
+from flux_demo.ui.history import Entry
+from flux_demo.ui.restore import filled, from_other_program
 
 
 @pytest.mark.parametrize(
@@ -39,6 +42,11 @@ def test_a_mode_in_a_link_may_be_written_as_its_tab(studio):
 def test_a_link_says_how_many_images(studio):
     assert from_query(studio, "?prompt=a+cube&count=3")[1]["text__count"] == 3
     assert from_query(studio, "?prompt=a+cube&fbclid=x&utm_source=y")[1]["text__count"] == 1  # which chat programs add to a link
+
+
+def test_a_seed_of_nothing_but_spaces_is_a_random_one(studio):
+    _, values = from_query(studio, "?prompt=a+cube&seed=+%20")
+    assert values["text__seed"] == "" and "cannot be used" not in values["text__status"]
 
 
 def test_a_link_fills_in_what_a_map_is_drawn_with(studio):
@@ -101,3 +109,29 @@ def test_another_programs_settings_are_held_against_the_tabs_own(page, studio, s
     assert {name.removeprefix("text__"): value for name, value in answer.items() if name.startswith("text__")} == {
         "prompt": "a cat"
     } | filled
+
+
+@pytest.fixture
+def followed(page, studio, photo):
+    """An image that followed the edges of a photo, as an entry of the history, and the photo as the form has it."""
+    path = new_file("room.png")
+    photo.save(path)
+    control = studio.preview("canny", photo, "128x128")
+    made = studio.generate(GenerationRequest("canny", "a cube", steps=1, size=Size(128, 128), control=control))
+    shown = keep_map(control, DrawnFrom(None, None, control.fit, False, ()))
+    return Entry(str(made.path), made.recipe, "the mini", shown), {"path": str(path)}
+
+
+def test_the_photo_that_stands_there_stays_where_its_image_is_restored(studio, followed):
+    """After a restart, the history does not know of which photo a map was drawn."""
+    entry, photo = followed
+    assert filled(studio, entry, [], photo)["photo"] == photo
+    assert filled(studio, entry, [])["photo"] is None
+
+
+def test_a_photo_stays_where_no_map_can_be_drawn_from_it(studio, followed):
+    entry, photo = followed
+    large = replace(entry, recipe=replace(entry.recipe, width=1024, height=1024), shown=None)
+    values = filled(studio, large, [], photo)
+    assert "photo" not in values and values["shown"] is None and "1024" in values["map_note"]
+    assert filled(studio, large, [])["photo"] is None

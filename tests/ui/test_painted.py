@@ -40,7 +40,7 @@ def shown(tmp_path, monkeypatch):
 
 
 def services_of(visitors):
-    return SimpleNamespace(album=SimpleNamespace(visitors=visitors), studio=None)  # nothing is drawn
+    return SimpleNamespace(history=SimpleNamespace(visitors=visitors), studio=None)  # nothing is drawn
 
 
 def stroke(visitors, shown, painter):

@@ -1,5 +1,6 @@
 """Whoever is faster than the connection: what is done while the answer to the same thing before is under way counts too."""
 
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -105,3 +106,24 @@ def test_of_two_photos_that_are_dropped_at_once_the_last_one_counts(visit, photo
     page.wait_for_function("document.querySelector('#photo-canny img')")
     wait_until(lambda: served(page, "#photo-canny") == last.read_bytes())
     expect(page.locator("#restore-note .say:visible")).to_have_count(0)
+
+
+def test_what_is_deleted_is_what_was_in_sight_when_the_question_came(two_images, studio, held_decoding):
+    page, images = two_images, len(list(studio.gallery.folder.glob("*.png")))
+    seed_field(page).fill("3")
+    run(page)
+    expect(page.locator("#status-text")).to_contain_text("Decoding")
+    page.locator("#history button:has(img)").first.click()  # the one of seed 2 is looked at meanwhile
+    expect(page.locator("#caption-text")).to_contain_text("Seed 2")
+
+    def answer(dialog):  # the script of the page waits for it, and the run does not
+        held_decoding.release()
+        wait_until(lambda: len(list(studio.gallery.folder.glob("*.png"))) > images)
+        time.sleep(1)  # until the program has the new image in the tab
+        dialog.accept()
+
+    page.once("dialog", answer)
+    page.get_by_role("button", name="Delete image", exact=True).locator("visible=true").click()
+    expect(page.locator("#history img")).to_have_count(2)
+    wait_until(lambda: len(list(studio.gallery.folder.glob("*.png"))) == images)
+    expect(page.locator("#caption-text")).to_contain_text("Seed 3")

@@ -11,10 +11,10 @@ from flux_demo.gallery import Gallery
 from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
-from flux_demo.ui.history import Album
+from flux_demo.ui.history import History
+from flux_demo.ui.opening import opening
 from flux_demo.ui.run import Runs
 from flux_demo.ui.services import Services
-from flux_demo.ui.session import opening
 from flux_demo.ui.turns import Turns
 from flux_demo.ui.visitor_store import KEPT, VisitorStore, new_key
 from tests.ui.conftest import SMALL
@@ -81,7 +81,7 @@ def test_a_photo_and_its_map_come_back_and_the_prompt_follows_to_another_tab(vis
 def test_of_what_was_put_in_while_the_program_was_down_only_what_can_stand_in_the_form_comes_back(recording_backend, photo_file, tmp_path):
     studio = Studio(Settings(outputs=str(tmp_path)), [recording_backend("mini", step_range=range(1, 51))], Gallery(tmp_path))
     visitors, key = VisitorStore(tmp_path), new_key()
-    services = Services(studio, Album(studio.gallery, visitors, {}), Runs(), Turns())
+    services = Services(studio, History(studio.gallery, visitors, {}), Runs(), Turns())
     form = {
         "prompt": None,
         "steps": 28,
@@ -270,3 +270,15 @@ def test_a_tab_that_the_page_chose_is_remembered_and_a_changed_map_marks_the_ima
     page.goto(link)
     page.locator("#status-canny").get_by_text("filled in from the link").wait_for()
     expect(field(page, "Low threshold")).to_have_value("500")
+
+
+def test_a_prompt_that_is_too_long_does_not_keep_the_page_from_opening(visit):
+    page = visit()
+    prompt_field(page).fill("a" * 25_000)
+    page.wait_for_timeout(500)
+    page.reload()
+    page.wait_for_function("window.doneWhileOpening?.over")
+    prompt_field(page).fill("a red cube")
+    set_steps(page, 1)
+    run(page)
+    made(page, "text")

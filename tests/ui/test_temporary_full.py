@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.ui import files
-from flux_demo.ui.history import Album
+from flux_demo.ui.history import History
 from flux_demo.ui.visitor_store import VisitorStore, new_key
 from tests.ui.conftest import SMALL
 from tests.ui.driving import choose_size, give_photo, made, prompt_field, run, set_steps
@@ -47,11 +47,11 @@ def test_a_map_that_cannot_be_written_is_said_in_words(client, photo_file, monke
 
 
 def test_an_image_without_room_for_its_thumbnail_is_in_the_history(page, studio, monkeypatch):
-    album, key = Album(studio.gallery, VisitorStore(studio.gallery.folder), {}), new_key()
+    history, key = History(studio.gallery, VisitorStore(studio.gallery.folder), {}), new_key()
     made = studio.generate(GenerationRequest("text", "a red cube", steps=1, size=Size(256, 256)))
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    album.add(key, made, None)
-    (entry,) = album.entries(key)
+    history.add(key, made, None)
+    (entry,) = history.entries(key)
     assert entry.thumb is None and entry.recipe == made.recipe
 
 

@@ -11,10 +11,10 @@ from PIL import Image
 from flux_demo.errors import GenerationFailed
 from flux_demo.gallery import Gallery
 from flux_demo.recipe import read_recipe
-from flux_demo.request import DrawnImage, GenerationRequest, Size
+from flux_demo.request import BackendOutput, GenerationRequest, Size
 from flux_demo.studio import Studio
 from flux_demo.ui import build
-from flux_demo.ui.history import Album
+from flux_demo.ui.history import History
 from flux_demo.ui.visitor_store import FOLDER, SHARED_S, VisitorStore, is_key, new_key
 
 
@@ -24,7 +24,7 @@ def make(tmp_path):
 
     def make(seed):
         request = GenerationRequest("text", f"image {seed}", seed=seed, steps=1, guidance=3.5, size=Size(64, 64))
-        return gallery.save(DrawnImage(Image.new("RGB", (64, 64)), "flat"), request, "mini", 1.0)
+        return gallery.save(BackendOutput(Image.new("RGB", (64, 64)), "flat"), request, "mini", 1.0)
 
     return make
 
@@ -122,6 +122,31 @@ def test_an_image_of_a_program_is_handed_over_although_it_cannot_be_noted(tmp_pa
     assert read_recipe(image.path).to_dict() == recipe
 
 
+def test_what_was_typed_before_the_page_was_shared_stays_also_where_it_changes_there(tmp_path, monkeypatch):
+    key = new_key()
+    VisitorStore(tmp_path).keep_form(key, "text", {"prompt": "private", "seed": "1"})
+    shared = VisitorStore(tmp_path, shared=True)
+    shared.change_form(key, "text", {"seed": "2"})
+    shared.keep_form(key, "canny", {"prompt": "there"})
+    later = time.time() + 2 * SHARED_S
+    monkeypatch.setattr(time, "time", lambda: later)
+    shared.forget_old()
+    assert shared.form(key, "text") == {"prompt": "private", "seed": "2"} and shared.form(key, "canny") == {}
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a picture", None])
+def test_an_image_that_cannot_be_read_does_not_hide_the_others(tmp_path, make, damage, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    gallery, visitors, key = Gallery(tmp_path), VisitorStore(tmp_path), new_key()
+    for seed in (1, 2, 3):
+        made = make(seed)
+        visitors.add(key, made.path, made.recipe)
+        if seed == 2:
+            made.path.write_bytes(damage if damage is not None else made.path.read_bytes()[:60])
+    entries = History(gallery, visitors, {}).entries(key)
+    assert [entry.recipe.seed for entry in entries] == [3, 1]
+
+
 def test_the_key_is_random_and_not_on_the_disk(tmp_path, make):
     key, made = new_key(), make(1)
     assert is_key(key) and key != new_key()
@@ -152,7 +177,7 @@ def test_an_index_without_room_loses_no_image_and_disturbs_nobody_who_types(tmp_
     visitors.keep_form(key, "text", {"prompt": "x" * 20_000})
     long = replace(image.recipe, prompt="x" * 20_000)
     with pytest.raises(GenerationFailed, match=f"kept in the outputs folder as {image.path.name}.*no space left"):
-        Album(Gallery(tmp_path), visitors, {}).add(key, replace(image, recipe=long), None)
+        History(Gallery(tmp_path), visitors, {}).add(key, replace(image, recipe=long), None)
     assert image.path.is_file() and visitors.form(key, "text") == {}
     visitors._open().execute("PRAGMA max_page_count = 100000")
     visitors.keep_form(key, "text", {"prompt": "a red cube"})

@@ -19,12 +19,13 @@ from flux_demo.backends.nvidia.answers import read_image
 from flux_demo.backends.nvidia.container import Container, missing_variant, probe
 from flux_demo.backends.nvidia.errors import ELSEWHERE, HOSTED, KEY_PAGE, MAP_TOO_LARGE, NIM, Service, detail_of, failure, faults_of, quoted
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, Pace
-from flux_demo.backends.nvidia.payload import NVIDIAS, dials, hosted_body, nim_body
+from flux_demo.backends.nvidia.payload import NVIDIA_LIMITS, dials, hosted_body, nim_body
 from flux_demo.backends.nvidia.schema import Limits
-from flux_demo.errors import BackendUnavailable, FluxDemoError, GenerationFailed, InvalidRequest, shortened
+from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, shortened
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
-from flux_demo.request import Dials, DrawnImage, GenerationRequest
+from flux_demo.request import BackendOutput, Dials, GenerationRequest
+from flux_demo.safety import UNFILTERED
 from flux_demo.seeds import MAX_SEED
 from flux_demo.settings import HOSTED_URL
 from flux_demo.texts import Text
@@ -47,7 +48,11 @@ ONLY_SAMPLES = (
     "Use this machine's GPU, your NIM or the mini for photos, or start the page with `python app.py --backend hosted` for the samples."
 )
 OWN_ERRORS: dict[int, type[FluxDemoError]] = {422: InvalidRequest, 503: BackendUnavailable}  # of this program's own service
-RETRIED = "The machine that worked on this image failed, and another one generated it."
+RETRIED_NOTE = "The machine that worked on this image failed, and another one generated it."
+UNFILTERED_THERE = (
+    "The service at FLUX_DEMO_NIM_URL runs FLUX without the content filter, and strangers can reach this page, so the image is not shown. "
+    "Run `python -m flux_demo fetch filter` there and restart it, or start this page with --allow-unfiltered if you review what is shown."
+)
 NO_URL = "FLUX_DEMO_NIM_URL is not set. Start a NIM and set the variable to its address, for example http://localhost:8000."
 
 
@@ -63,7 +68,8 @@ class Hosted(Backend):
         self.set_up = bool(self._key)
         self._url = settings.hosted_url
         self._chosen = settings.backend == self.name
-        self._connection = _LazyConnection(HOSTED if self._url == HOSTED_URL else ELSEWHERE, self._url, pace)
+        self._service = HOSTED if self._url == HOSTED_URL else ELSEWHERE
+        self._connection = _LazyConnection(self._service, self._url, pace)
 
     def refusal(self, mode: Mode) -> Refusal | None:
         problem = self._problem(mode)
@@ -84,7 +90,7 @@ class Hosted(Backend):
     def dials(self, mode: Mode) -> Dials:
         return dials(mode, own_photos=mode.control is None)
 
-    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
+    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> BackendOutput:
         mode = find_mode(request.mode)
         body = hosted_body(request)
         if problem := self._problem(mode):
@@ -102,8 +108,8 @@ class Hosted(Backend):
                 if mode.control
                 else "Change the prompt and generate again."
             )
-            raise failure(HOSTED, answer.status, answer.body, secret=self._key, advice=advice)
-        return _drawn(request, answer.body, HOSTED, NVIDIAS, self.model_name(mode), "NVIDIA's filter: passed")
+            raise failure(self._service, answer.status, answer.body, secret=self._key, advice=advice)
+        return _output(request, answer.body, self._service, NVIDIA_LIMITS, self.model_name(mode), "NVIDIA's filter: passed")
 
     def close(self) -> None:
         self._connection.close()
@@ -120,6 +126,7 @@ class Nim(Backend):
         self._problem = address_problem("FLUX_DEMO_NIM_URL", given) if given else NO_URL
         self._url = "" if self._problem or not given else base_url(given)
         self._connection = _LazyConnection(NIM, self._url, pace)
+        self._asks_for_filter = settings.public and not settings.allow_unfiltered
         self._pace = pace
         self._container: Container | None = None
         self._probed_at = 0.0
@@ -136,11 +143,11 @@ class Nim(Backend):
     @property
     def concurrency(self) -> int:  # type: ignore[override]
         """Runs that the service would not work on yet wait here, where no connection waits with them until it is given up."""
-        return min(self._limits.at_once or MAX_CONNECTIONS, MAX_CONNECTIONS)
+        return min(self._limits.concurrency or MAX_CONNECTIONS, MAX_CONNECTIONS)
 
     @property
     def _limits(self) -> Limits:
-        return self._container.limits if self._container else NVIDIAS
+        return self._container.limits if self._container else NVIDIA_LIMITS
 
     def refusal(self, mode: Mode) -> Refusal | None:
         if self._problem:
@@ -156,7 +163,7 @@ class Nim(Backend):
     def dials(self, mode: Mode) -> Dials:
         return dials(mode, own_photos=True, limits=self._limits)
 
-    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> DrawnImage:
+    def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> BackendOutput:
         mode = find_mode(request.mode)
         container = (
             Container(problem=self._problem)
@@ -182,13 +189,15 @@ class Nim(Backend):
             raise self._failure(mode, answer)
         self._missing.pop(mode.name, None)
         if not container.limits.models:
-            return _drawn(request, answer.body, NIM, container.limits, self.model_name(mode), "your NIM's filter: passed")
+            return _output(request, answer.body, NIM, container.limits, self.model_name(mode), "your NIM's filter: passed")
         model, safety, preset, plan, retried = (
             own_service.said(answer.headers, name) for name in ("model", "safety", "preset", "plan", "retried")
         )
-        drawn = _drawn(request, answer.body, NIM, container.limits, model or self.model_name(mode), safety)
-        notes = (*drawn.notes, *own_service.said_lines(answer.headers, "notes"), *([RETRIED] if retried else []))
-        return replace(drawn, preset=preset, plan=plan, notes=notes)
+        if safety == UNFILTERED and self._asks_for_filter:
+            raise ContentRefused(UNFILTERED_THERE)
+        output = _output(request, answer.body, NIM, container.limits, model or self.model_name(mode), safety)
+        notes = (*output.notes, *own_service.said_lines(answer.headers, "notes"), *([RETRIED_NOTE] if retried else []))
+        return replace(output, preset=preset, plan=plan, notes=notes)
 
     def close(self) -> None:
         self._connection.close()
@@ -247,7 +256,7 @@ class _LazyConnection:
             self._connection = None
 
 
-def _drawn(request: GenerationRequest, body: bytes, service: Service, limits: Limits, model: str, safety: str | None) -> DrawnImage:
+def _output(request: GenerationRequest, body: bytes, service: Service, limits: Limits, model: str, safety: str | None) -> BackendOutput:
     assert request.size is not None
     image, seed, images = read_image(body, request.size, service, limits.sizes)
     notes = (Text("{service} sent {count} images; this is the first one.", service=service.name, count=images),) if images > 1 else ()
@@ -255,11 +264,11 @@ def _drawn(request: GenerationRequest, body: bytes, service: Service, limits: Li
     if type(seed) is int and 0 <= seed <= MAX_SEED:
         if seed != request.seed:
             notes = (Text("{service} says that it used seed {seed} instead of {asked}.", **said_seed), *notes)
-        return DrawnImage(image, model, safety=safety, seed=seed, notes=notes)
+        return BackendOutput(image, model, safety=safety, seed=seed, notes=notes)
     why = "{service} names {seed} as the seed, which is not a valid one. The recipe has the seed that was asked for, {asked}."
     if seed is None:
         why = "{service} does not say which seed it used. The recipe has the seed that was asked for, {asked}."
-    return DrawnImage(image, model, safety=safety, notes=(Text(why, **said_seed), *notes))
+    return BackendOutput(image, model, safety=safety, notes=(Text(why, **said_seed), *notes))
 
 
 def _is_about_the_prompt(body: bytes) -> bool:

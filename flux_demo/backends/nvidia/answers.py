@@ -26,7 +26,7 @@ MAX_UNPACKED = 64 * 2**20  # bytes of all files in an archive
 MAX_MEMBERS = 20
 
 
-class Answered(NamedTuple):
+class ImageAnswer(NamedTuple):
     """What an answer holds. An image that is finished is never lost for what is said beside it, so nothing else is checked here."""
 
     image: Image  # the first one, RGB and exactly of the size that was asked for
@@ -34,7 +34,7 @@ class Answered(NamedTuple):
     images: int = 1  # how many it sent
 
 
-def read_image(body: bytes, size: Size, service: Service, limits: SizeLimits = SIZE_LIMITS) -> Answered:
+def read_image(body: bytes, size: Size, service: Service, limits: SizeLimits = SIZE_LIMITS) -> ImageAnswer:
     """The image that was asked for. Raises ContentRefused or GenerationFailed.
 
     ``limits`` are the sizes that the service takes: another of them is advised where it did not generate this one.
@@ -42,7 +42,7 @@ def read_image(body: bytes, size: Size, service: Service, limits: SizeLimits = S
     if body.startswith(b"PK\x03\x04"):
         return _from_archive(body, size, service, limits)
     if _kind(body):
-        return Answered(_open(body, size, service, limits), None)
+        return ImageAnswer(_open(body, size, service, limits), None)
     artifact, *others = _artifacts(body, service)
     reason = artifact.get("finishReason", artifact.get("finish_reason"))
     if reason == "CONTENT_FILTERED":
@@ -53,10 +53,10 @@ def read_image(body: bytes, size: Size, service: Service, limits: SizeLimits = S
     if reason != "SUCCESS":
         raise GenerationFailed(f"{service.name} did not say that the image is finished. {service.later}")
     image = _open(_decoded(artifact.get("base64"), service), size, service, limits)
-    return Answered(image, artifact.get("seed"), 1 + len(others))
+    return ImageAnswer(image, artifact.get("seed"), 1 + len(others))
 
 
-def _from_archive(body: bytes, size: Size, service: Service, limits: SizeLimits) -> Answered:
+def _from_archive(body: bytes, size: Size, service: Service, limits: SizeLimits) -> ImageAnswer:
     """Results above 5 MiB come as a zip of the answer itself, the image, or both. The answer is read first, for its finishReason."""
     import zipfile
 

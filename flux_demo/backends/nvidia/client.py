@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from flux_demo.backends.nvidia.errors import Service
-from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, MAX_RETRY_AFTER_S, RETRIED, START_OVER, Pace, Waiting, pause_before_retry
+from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, MAX_RETRY_AFTER_S, RETRY_STATUSES, START_OVER, Pace, Waiting, pause_before_retry
 from flux_demo.background import HEARTBEAT_S
 from flux_demo.environment import through_proxy
 from flux_demo.errors import UNVERIFIED, BackendUnavailable, GenerationFailed, Unreachable
@@ -177,11 +177,11 @@ class Connection:
                 return await self._follow(url, answer)
             elif answer.status == 404 and pending:
                 raise GenerationFailed(f"{self.service.name} no longer has the image: it is handed out only once. Generate it again.")
-            elif answer.status in RETRIED and retries:
+            elif answer.status in RETRY_STATUSES and retries:
                 pause_s = pause_before_retry(answer.headers, retries.pop(0))
                 if pause_s > MAX_RETRY_AFTER_S:
                     raise Unreachable(f"{self.service.name} is busy. Try again in {pause_s:.0f} seconds, when it accepts requests again.")
-                waiting.retry = (RETRIED[answer.status], time.monotonic() + pause_s)
+                waiting.retry = (RETRY_STATUSES[answer.status], time.monotonic() + pause_s)
                 await asyncio.sleep(pause_s)
                 waiting.retry = None
                 if answer.status in START_OVER:

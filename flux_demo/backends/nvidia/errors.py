@@ -125,9 +125,9 @@ def failure(service: Service, status: int, body: bytes, *, secret: str | None = 
         return InvalidRequest(
             f"{service.name} refused the request{reason}. {FIELD_ADVICE if any(location for location, _, _ in faults_of(detail)) else advice}"
         )
-    if service is HOSTED and status == 404 and isinstance(detail, str) and "function" in detail.lower():
+    if service is not NIM and status == 404 and isinstance(detail, str) and "function" in detail.lower():
         return BackendUnavailable(NOT_ENABLED)
-    if service is HOSTED and status == 400 and isinstance(detail, str) and "degraded" in detail.lower():
+    if service is not NIM and status == 400 and isinstance(detail, str) and "degraded" in detail.lower():
         return Unreachable(DEGRADED)
     if status in service.statuses:
         kind, sentence = service.statuses[status]

@@ -14,7 +14,7 @@ from flux_demo.texts import Text
 
 MAX_CONNECTIONS = 8  # to one service at once
 MAX_RETRY_AFTER_S = 120.0  # a longer Retry-After is reported to the person instead of waited for
-RETRIED = {429: "is busy", 500: "had an error", 502: "is not reachable at the moment", 503: "is busy", 504: "is busy"}
+RETRY_STATUSES = {429: "is busy", 500: "had an error", 502: "is not reachable at the moment", 503: "is busy", 504: "is busy"}
 START_OVER = (500, 504)  # while polling: the work itself failed, or no worker took it; after the others the same result is polled for again
 
 

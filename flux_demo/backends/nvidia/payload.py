@@ -21,7 +21,7 @@ from flux_demo.request import Dials, GenerationRequest
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-NVIDIAS = Limits()
+NVIDIA_LIMITS = Limits()
 SAMPLE_IMAGES = 4  # example_id 0 to 3: stored at NVIDIA, shown on the model's page at build.nvidia.com
 
 # Guidance and steps by kind of control. Text: FLUX.1-dev's guidance and the services' own default steps. Canny and depth: the makers' 30
@@ -30,7 +30,7 @@ DEFAULTS = {None: (3.5, 50), "canny": (7.0, 50), "depth": (7.0, 30)}
 OTHER_DEFAULTS = (7.0, 50)  # for a kind that the table does not have
 
 
-def dials(mode: Mode, *, own_photos: bool, limits: Limits = NVIDIAS) -> Dials:
+def dials(mode: Mode, *, own_photos: bool, limits: Limits = NVIDIA_LIMITS) -> Dials:
     """What a service accepts. Both finish every request that was sent, whether or not anybody still waits for it."""
     usual = DEFAULTS.get(mode.control.kind if mode.control else None, OTHER_DEFAULTS)
     guidance, steps = limits.defaults.get(mode.nim, usual)

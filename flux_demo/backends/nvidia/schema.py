@@ -28,7 +28,7 @@ class Limits:
     defaults: Mapping[str, tuple[float, int]] = field(default_factory=dict)  # NVIDIA's name of a mode -> guidance and steps
     models: Mapping[str, str] = field(default_factory=dict)  # of this program's own service, by the same names; none for a NIM of NVIDIA's
     refused: Mapping[str, str] = field(default_factory=dict)  # of this program's own service: the modes that it cannot run, and why
-    at_once: int | None = None  # how many requests it works on at once; None: it does not say
+    concurrency: int | None = None  # how many requests it works on at once; None: it does not say
 
 
 def read_schema(document: Any) -> tuple[frozenset[str], frozenset[str]]:
@@ -83,11 +83,11 @@ def _with_extension(limits: Limits, extension: dict[str, Any]) -> Limits:
             known.check(size)
         defaults = {str(name): (float(row["cfg_scale"]), int(row["steps"])) for name, row in extension["defaults"].items()}
         models = {str(name): printable(model) for name, model in extension["models"].items()}
-        at_once = extension["at_once"]
-        if type(at_once) is not int or at_once < 1:
+        concurrency = extension["concurrency"]
+        if type(concurrency) is not int or concurrency < 1:
             raise ValueError("not a number of requests")
         refused = {str(name): printable(reason, MAX_SENTENCE) for name, reason in extension.get("refused", {}).items()}
-        return replace(limits, sizes=known, defaults=defaults, models=models, refused=refused, at_once=at_once)
+        return replace(limits, sizes=known, defaults=defaults, models=models, refused=refused, concurrency=concurrency)
     except (KeyError, TypeError, ValueError, AttributeError, InvalidRequest):
         return limits
 

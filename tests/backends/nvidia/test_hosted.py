@@ -21,12 +21,12 @@ from stand_ins.nvidia_wire import Reply
 
 
 def test_a_prompt_becomes_an_image_of_the_requested_size(hosted, stand_in, generate):
-    drawn = generate(hosted(), size=Size(1344, 768), seed=7)
-    assert (drawn.image.mode, drawn.image.size) == ("RGB", (1344, 768))
-    mean, expected = (image.resize((1, 1)).getpixel((0, 0)) for image in (drawn.image, scene(1344, 768, 7)))
+    output = generate(hosted(), size=Size(1344, 768), seed=7)
+    assert (output.image.mode, output.image.size) == ("RGB", (1344, 768))
+    mean, expected = (image.resize((1, 1)).getpixel((0, 0)) for image in (output.image, scene(1344, 768, 7)))
     assert mean == pytest.approx(expected, abs=3)
-    assert drawn.model == "black-forest-labs/flux.1-dev (NVIDIA API)" and drawn.preset is None and drawn.plan is None
-    assert drawn.safety == "NVIDIA's filter: passed"
+    assert output.model == "black-forest-labs/flux.1-dev (NVIDIA API)" and output.preset is None and output.plan is None
+    assert output.safety == "NVIDIA's filter: passed"
     (request,) = stand_in.requests
     assert request.json == {
         "prompt": "a house by a lake",
@@ -173,7 +173,7 @@ SERVICE_ERRORS = [
     (502, "<html>bad gateway</html>", Unreachable, "not reachable"),
     (503, b"", Unreachable, "overloaded"),
     (504, b"", Unreachable, "No machine at NVIDIA was free"),
-    (301, b"", BackendUnavailable, "another address"),
+    (301, b"", BackendUnavailable, "another address, and this program does not follow. Correct FLUX_DEMO_HOSTED_URL"),
     (307, b"", BackendUnavailable, "another address"),
     (418, b"", GenerationFailed, "HTTP 418"),
 ]

@@ -21,7 +21,7 @@ EXTENSION = {
     "sizes": ["256x256", "512x256"],
     "max_pixels": 200_000,
     "models": {"canny": "the mini"},
-    "at_once": 2,
+    "concurrency": 2,
     "refused": {"depth": "Its weights are not here. Fetch them."},
     "defaults": {"canny": {"cfg_scale": 30, "steps": 9}},
 }
@@ -59,7 +59,7 @@ def test_the_services_own_words_add_sizes_pixels_defaults_models_and_how_many_it
         document(EXTENSION, width=SIDES, height=SIDES, steps={"minimum": 1, "maximum": 100}, cfg_scale={"minimum": 1, "maximum": 100})
     )
     assert (limits.sizes.sizes, limits.sizes.max_pixels) == ((Size(256, 256), Size(512, 256)), 200_000)
-    assert (limits.models, limits.at_once) == ({"canny": "the mini"}, 2)
+    assert (limits.models, limits.concurrency) == ({"canny": "the mini"}, 2)
     refused = Container(modes=frozenset(("base", "canny")), fields=frozenset(("preprocess_image",)), limits=limits)
     assert refused.problem_for(MODES["depth"]) == "Your service says: Its weights are not here. Fetch them."
     assert refused.problem_for(MODES["canny"]) is None
@@ -97,9 +97,9 @@ def test_limits_that_make_no_sense_are_passed_over(properties):
         {**EXTENSION, "sizes": ["64x64"]},
         {**EXTENSION, "models": {"canny": "a\nb"}},
         {**EXTENSION, "models": "the mini"},
-        {**EXTENSION, "at_once": 0},
+        {**EXTENSION, "concurrency": 0},
         {**EXTENSION, "refused": []},
-        {**EXTENSION, "at_once": "2"},
+        {**EXTENSION, "concurrency": "2"},
         {**EXTENSION, "defaults": {"canny": 3}},
     ],
 )

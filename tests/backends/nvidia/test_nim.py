@@ -19,7 +19,7 @@ from stand_ins.nvidia_wire import Reply
 
 
 def test_the_map_arrives_pixel_for_pixel_and_is_not_preprocessed(nim, stand_in, generate, edge_map):
-    drawn = generate(nim(), "canny", control=edge_map, seed=5)
+    output = generate(nim(), "canny", control=edge_map, seed=5)
     (post,) = stand_in.posts()
     image = post.json.pop("image")
     assert image.startswith("data:image/png;base64,")
@@ -36,7 +36,7 @@ def test_the_map_arrives_pixel_for_pixel_and_is_not_preprocessed(nim, stand_in, 
         "samples": 1,
         "preprocess_image": False,
     }
-    assert drawn.image.size == (768, 1024) and drawn.model == "black-forest-labs/flux.1-dev (NVIDIA NIM)"
+    assert output.image.size == (768, 1024) and output.model == "black-forest-labs/flux.1-dev (NVIDIA NIM)"
     assert post.path == "/v1/infer" and "authorization" not in post.headers and "nvcf-poll-seconds" not in post.headers
 
 

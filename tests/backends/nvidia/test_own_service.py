@@ -1,10 +1,14 @@
 """What this program's own service says beyond a NIM arrives as it was said; a NIM's own words are not taken for it."""
 
+from dataclasses import replace
+
 import httpx
 import pytest
 
+from flux_demo.backends.nvidia import Nim
 from flux_demo.backends.nvidia.own_service import headers, said, said_lines
-from flux_demo.errors import BackendUnavailable, FluxDemoError, GenerationFailed, InvalidRequest
+from flux_demo.backends.nvidia.schema import Limits
+from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest
 from flux_demo.modes import MODES
 from stand_ins.nvidia_wire import Reply
 
@@ -36,6 +40,29 @@ def test_it_says_itself_why_it_is_not_ready(nim, stand_in):
         reply = Reply(503, body, header)
         stand_in.answer = lambda request, reply=reply: reply
         assert backend.refusal(MODES["text"]).reason.startswith(words)
+
+
+@pytest.mark.parametrize(("public", "allowed"), [(True, False), (True, True), (False, False)])
+def test_what_it_did_not_filter_is_shown_to_strangers_only_where_that_was_chosen(
+    settings, open_backend, stand_in, generate, public, allowed
+):
+    backend, answer = (
+        open_backend(Nim, replace(settings, nim_url=stand_in.origin, public=public, allow_unfiltered=allowed)),
+        stand_in.answer,
+    )
+    assert backend.refusal(MODES["text"]) is None
+    backend._container = replace(backend._container, limits=Limits(models={"base": "FLUX"}))
+
+    def as_own_service(request):
+        reply = answer(request)
+        return replace(reply, headers=reply.headers | headers({"safety": "unfiltered"}))
+
+    stand_in.answer = as_own_service
+    if public and not allowed:
+        with pytest.raises(ContentRefused, match="without the content filter"):
+            generate(backend)
+    else:
+        assert generate(backend).safety == "unfiltered"
 
 
 @pytest.mark.parametrize(

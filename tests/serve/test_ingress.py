@@ -1,4 +1,4 @@
-"""The front door, without a service behind it."""
+"""The ingress, without a service behind it."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's o
 
 def test_an_error_that_nobody_expected_is_answered_in_json():
     """Here it is Serve's own, because this is no replica."""
-    from flux_demo.serve_door import api
+    from flux_demo.serve_ingress import api
 
     answer = TestClient(api, raise_server_exceptions=False).post("/v1/infer", json={"prompt": "x"})
     assert answer.status_code == 500 and answer.json()["detail"].count(". ") == 1
@@ -31,12 +31,12 @@ class OfOneNode(BaseHTTPRequestHandler):
 
 
 def test_a_node_that_just_died_does_not_hide_the_metrics_of_the_others(monkeypatch):
-    from flux_demo import serve_door
+    from flux_demo import serve_ingress
 
     with HTTPServer(("127.0.0.1", 0), OfOneNode) as node:
         threading.Thread(target=node.handle_request, daemon=True).start()
         ports = (free_port(), node.server_port)
         nodes = [{"Alive": True, "NodeManagerAddress": "127.0.0.1", "MetricsExportPort": port} for port in ports]
-        monkeypatch.setattr(serve_door.ray, "nodes", lambda: nodes)
-        answer = asyncio.run(serve_door.Service.metrics(None))
+        monkeypatch.setattr(serve_ingress.ray, "nodes", lambda: nodes)
+        answer = asyncio.run(serve_ingress.Service.metrics(None))
     assert answer.body == b"ray_serve_replicas 2\n"

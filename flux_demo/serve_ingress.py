@@ -1,4 +1,4 @@
-"""The front door of the service on Ray Serve: it validates, queues, tries once more where a replica died, and says how things are.
+"""The ingress of the service on Ray Serve: it validates, queues, tries once more where a replica died, and says how things are.
 
 A request holds its picture, no path and no address.
 """
@@ -31,7 +31,7 @@ from flux_demo.version import VERSION
 
 MAX_BODY = 48 * 2**20  # bytes: the loader's limit for a picture, in base64, and the rest
 STATUS_S = 1.0  # how long a look at the replicas is believed
-PATIENCE_S = 60.0  # for so long a request waits for the replicas of a service that was just deployed
+LOADING_TIMEOUT_S = 60.0  # how long a request waits for the replicas of a service that was just deployed
 OURS = re.compile(r"(# \w+ )?ray_(serve|flux_demo)_")  # lines of Ray's metrics that are about the service
 DIED_TWICE = "The machine that worked on this image failed, and so did a second one. Try again in a minute."
 NOT_JSON = {"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error", "input": {}}
@@ -59,7 +59,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 @serve.ingress(api)
 class Service:
-    """The front door: a NIM's addresses, one queue before all replicas."""
+    """The ingress: a NIM's endpoints, and one queue before all replicas."""
 
     def __init__(self, generators: DeploymentHandle) -> None:
         self._generators = generators
@@ -75,7 +75,7 @@ class Service:
 
     @api.post("/v1/infer")
     async def infer(self, request: Request) -> Response:
-        if self._model is None and (problem := await self._problem(PATIENCE_S)):
+        if self._model is None and (problem := await self._problem(LOADING_TIMEOUT_S)):
             return _json({"detail": problem}, 503)
         asked, refused = await self._read(request)
         if refused is not None:
@@ -134,8 +134,8 @@ class Service:
         return PlainTextResponse("".join(texts), media_type="text/plain; version=0.0.4")
 
     async def refused(self) -> dict[str, str]:
-        """Of each mode that cannot run, by NVIDIA's name, why; asked by whoever deployed the service. Waits for the models as a request does."""
-        await self._problem(PATIENCE_S)
+        """Why each mode that cannot run cannot, by NVIDIA's names of the modes; asked by whoever deployed the service. Waits for the models as a request does."""
+        await self._problem(LOADING_TIMEOUT_S)
         return self._about.get("refused", {})
 
     async def finish(self) -> bool:
@@ -174,9 +174,9 @@ class Service:
         finally:
             self._accepted -= 1
 
-    async def _problem(self, patience_s: float = 0) -> str | None:
-        """Why nothing can be generated now; None if it can. Waits so long for models that are being loaded."""
-        until = time.monotonic() + patience_s
+    async def _problem(self, timeout_s: float = 0) -> str | None:
+        """Why nothing can be generated now; None if it can. Waits up to ``timeout_s`` for models that are being loaded."""
+        until = time.monotonic() + timeout_s
         while not self._ending and (loading := await self._is_loading()) and time.monotonic() < until:
             await asyncio.sleep(0.1)
         if self._ending:
@@ -200,4 +200,4 @@ class Service:
     async def _ask(self) -> None:
         self._about = await self._generators.describe.remote()
         if self._about["modes"]:
-            self._model = request_model(self._about["modes"], self._about["models"], self._about["at_once"], self._about["refused"])
+            self._model = request_model(self._about["modes"], self._about["models"], self._about["concurrency"], self._about["refused"])

@@ -9,9 +9,10 @@ from typing import Any
 import gradio as gr
 
 from flux_demo.errors import InvalidPicture
-from flux_demo.modes import MODES, Mode
+from flux_demo.modes import MATCH, MODES, Mode
 from flux_demo.ui import html
 from flux_demo.ui.clicks import SINCE_JS, lost
+from flux_demo.ui.cross_tab import bind_end
 from flux_demo.ui.earlier import head_over
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.fetch import SETTINGS
@@ -26,8 +27,8 @@ from flux_demo.ui.strip import strip_before
 from flux_demo.ui.tab import fields_of
 from flux_demo.ui.visitor_store import is_key, new_key
 
-FOLLOWING = ("prompt", "seed", "size")  # go along from tab to tab
-TYPED = ("prompt", "seed", "steps", "guidance")  # that a person may be faster with than the page
+CARRIED = ("prompt", "seed", "size")  # go along from tab to tab
+TYPED = ("prompt", "seed", "steps", "guidance")  # that a person may fill in before the page is ready
 LOAD_JS = f"(visitor) => [visitor, window.location.search, ({SINCE_JS})(), window.doneLately()]"
 # The link has been read: a reload is to bring back what the person made of it, and not the link once more.
 DONE_WHILE_OPENING_JS = """() => {
@@ -52,13 +53,13 @@ CHOSEN_TAB_JS = f"""async (_, ...others) => {{
     {TAB_JS}
     return [tab, ...others];
 }}"""
-# The tab that a person chose before the page knew whose it is, if they chose one.
+# The tab that a person chose before the page knew its visitor, if they chose one.
 TAB_WHILE_OPENING_JS = """(visitor, tab, ...fields) => {
     return [visitor, window.doneWhileOpening.tab?.replace(/^tab-|-button$/g, "") ?? "", ...fields];
 }"""
 
 
-def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, blocks: gr.Blocks) -> Any:
+def bind_opening(services: Services, forms: dict[str, Form], everywhere: Form, blocks: gr.Blocks) -> Any:
     """Bind what keeps the forms, and what brings them back. Returns the event after which they are back."""
     flat = everywhere | {f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items()}
     outputs = ["visitor", "history", "gallery", "recent", "tabs", "strip"]
@@ -81,7 +82,7 @@ def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, b
     _bind_opened(services, flat, opened)
     for name, mode in MODES.items():
         following = [*SHOWN_BY_A_RUN, *actions()]
-        bind(
+        followed = bind(
             loaded.then,
             _follow_on(services, mode),
             forms[name] | everywhere,
@@ -89,40 +90,42 @@ def bind_session(services: Services, forms: dict[str, Form], everywhere: Form, b
             concurrency_id="run",
             concurrency_limit=MAX_RUNS,
         )
-    _bind_following(services, forms, everywhere)
+        bind_end(services, mode, followed, forms[name] | everywhere)
+    _bind_carried(services, forms, everywhere)
     return opened
 
 
 def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """What a page shows when it opens: to a new visitor a new key and nothing else. ``defaults`` are the forms' fields by mode."""
+    """What a page shows when it opens: to a new visitor a new key, and what a link says. ``defaults`` are the forms' fields by mode."""
 
     def open_page(*, visitor: Any, query: Any, clicked: Any, lately: Any) -> dict[str, Any]:
+        now = time.time()  # what follows may take a while
         mode_of_link, linked = from_query(services.studio, query)
         key = visitor if is_key(visitor) else new_key()
         if mode_of_link:
-            services.album.visitors.change_form(key, "", {"tab": mode_of_link})
+            services.history.visitors.change_form(key, "", {"tab": mode_of_link})
         if key != visitor:
             return {"visitor": key} | linked
-        history = services.album.entries(visitor)
+        history = services.history.entries(visitor)
         answer: dict[str, Any] = {"visitor": visitor, **history_shown(history)}
         for name, mode in MODES.items():
             kept_form = _kept_form(services, visitor, mode)
-            values = _taken(services, mode, kept_form | _not_kept(services, visitor, name, lately, defaults[name]))
+            values = _taken(services, mode, kept_form | _not_kept(services, visitor, name, lately, defaults[name], now))
             values["known"] = defaults[name] | {each: value for each, value in kept_form.items() if each in values}
             entry = next((each for each in history if each.recipe.mode == name), None)
-            partial = partial_before(services.album, visitor, name)
+            partial = partial_before(services.history, visitor, name)
             if partial and (entry is None or entry.recipe.created <= partial.recipe.created):
                 entry = partial
             if entry:
                 values |= displayed(entry)
             if (run := services.runs.find(visitor, name)) and not run.done.is_set():
                 values |= UNDER_WAY | {"following": id(run), "status": html.says("Finding your run", "busy")}
-            elif what := lost(services.album.visitors, visitor, name, clicked):
+            elif what := lost(services.history.visitors, visitor, name, clicked, now):
                 values["status"] = html.says(what, "problem")
             answer |= {f"{name}__{each}": value for each, value in values.items()}
-        if (tab := _chosen_tab(services, visitor, lately)) in MODES:
+        if (tab := _chosen_tab(services, visitor, lately, now)) in MODES:
             answer["tabs"] = gr.Tabs(selected=tab)
-        return answer | strip_before(services.album.visitors, visitor) | linked
+        return answer | strip_before(services.history.visitors, visitor) | linked
 
     return open_page
 
@@ -130,9 +133,11 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
 def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
     names = fields_of(mode)
     # An emptied number comes back as the default: Gradio would make the least of it.
-    kept = {name: value for name, value in services.album.visitors.form(visitor, mode.name).items() if name in names and value is not None}
+    kept = {
+        name: value for name, value in services.history.visitors.form(visitor, mode.name).items() if name in names and value is not None
+    }
     if "photo" in kept:
-        kept["photo"] = served_again(kept["photo"], services.album.visitors.file(visitor, f"photo-{mode.name}"))
+        kept["photo"] = served_again(kept["photo"], services.history.visitors.file(visitor, f"photo-{mode.name}"))
     return kept
 
 
@@ -143,12 +148,12 @@ def _taken(services: Services, mode: Mode, form: dict[str, Any]) -> dict[str, An
     return {name: value for name, value in form.items() if name not in settings or name in taken}
 
 
-def _not_kept(services: Services, visitor: str, mode: str, lately: Any, defaults: dict[str, Any]) -> dict[str, Any]:
-    """What was put in in this window after the form was kept last: the program did not answer then.
+def _not_kept(services: Services, visitor: str, mode: str, lately: Any, defaults: dict[str, Any], now: float) -> dict[str, Any]:
+    """What was entered in this window after the form was last kept: the program did not answer then.
 
     Anybody may send anything in its place, so a photo is none of it: Gradio would serve the file of any path.
     """
-    since = time.time() - services.album.visitors.changed(visitor, mode)
+    since = now - services.history.visitors.changed(visitor, mode)
     values = {name: _done_within(since, lately, f"{name}-{mode}") for name in defaults if name != "photo"}
     return {name: value for name, value in values.items() if value is not None and _kind(value) == _kind(defaults[name])}
 
@@ -157,13 +162,13 @@ def _kind(value: Any) -> str:
     return "switch" if isinstance(value, bool) else "number" if isinstance(value, int | float) else "text"
 
 
-def _chosen_tab(services: Services, visitor: str, lately: Any) -> Any:
-    since = time.time() - services.album.visitors.changed(visitor, "")
-    return _done_within(since, lately, "tab") or services.album.visitors.form(visitor, "").get("tab")
+def _chosen_tab(services: Services, visitor: str, lately: Any, now: float) -> Any:
+    since = now - services.history.visitors.changed(visitor, "")
+    return _done_within(since, lately, "tab") or services.history.visitors.form(visitor, "").get("tab")
 
 
 def _done_within(seconds: float, lately: Any, name: str) -> str | float | None:
-    """A value of ``window.doneLately``, if it was put in within that time."""
+    """A value of ``window.doneLately``, if it was entered within that time."""
     match lately.get(name) if isinstance(lately, dict) else None:
         case [str() | int() | float() as value, int() | float() as ago] if 0 <= ago < seconds:
             return value
@@ -193,7 +198,7 @@ def _bind_opened(services: Services, flat: Form, opened: Any) -> None:
 
     def keep(*, visitor: Any, tab: Any, **fields: Any) -> dict[str, Any]:
         if is_key(visitor) and tab in MODES:
-            services.album.visitors.change_form(visitor, "", {"tab": tab})
+            services.history.visitors.change_form(visitor, "", {"tab": tab})
         for mode in MODES:
             typed = {name: fields[f"{mode}__{name}"] for name in names[mode]}
             _keep_new(services, visitor, MODES[mode], typed, fields[f"{mode}__known"])
@@ -212,7 +217,7 @@ def _keep_new(services: Services, visitor: Any, mode: Mode, fields: dict[str, An
     new = {name: value for name, value in fields.items() if value != known[name] and not (value in nothing and known[name] in nothing)}
     if not new or not is_key(visitor):
         return
-    services.album.visitors.change_form(visitor, mode.name, new)
+    services.history.visitors.change_form(visitor, mode.name, new)
     if "photo" in new:
         _keep_photo(services, visitor, mode, new["photo"])
     known.update(new)
@@ -221,7 +226,7 @@ def _keep_new(services: Services, visitor: Any, mode: Mode, fields: dict[str, An
 def _keep_photo(services: Services, visitor: str, mode: Mode, photo: Any) -> None:
     """Keep a photo for after a restart. A full disk is no reason to bother the person with it."""
     with suppress(InvalidPicture, OSError):
-        services.album.visitors.keep_file(visitor, f"photo-{mode.name}", received(photo) if photo else None)
+        services.history.visitors.keep_file(visitor, f"photo-{mode.name}", received(photo) if photo else None)
 
 
 def _follow_on(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -234,27 +239,27 @@ def _follow_on(services: Services, mode: Mode) -> Callable[..., Iterator[dict[st
     return follow
 
 
-def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form) -> None:
+def _bind_carried(services: Services, forms: dict[str, Form], everywhere: Form) -> None:
     """When a tab is chosen, prompt, seed and size of the tab before come along, unless the person typed others there."""
     modes = list(forms)
     before, carried = gr.State(modes[0]), gr.State({})
-    components = [forms[mode][name] for mode in modes for name in FOLLOWING]
+    components = [forms[mode][name] for mode in modes for name in CARRIED]
 
     def chosen(tab: Any, visitor: Any, old: str, came: dict, *values: Any) -> list[Any]:
         new = tab if tab in MODES else modes[0]
         if is_key(visitor):
-            services.album.visitors.change_form(visitor, "", {"tab": new})
-        table = {mode: dict(zip(FOLLOWING, values[index * 3 : index * 3 + 3], strict=True)) for index, mode in enumerate(modes)}
+            services.history.visitors.change_form(visitor, "", {"tab": new})
+        table = {mode: dict(zip(CARRIED, values[index * 3 : index * 3 + 3], strict=True)) for index, mode in enumerate(modes)}
         came = dict(came or {})
         answer: dict[tuple[str, str], Any] = {}
-        for name in FOLLOWING if new != old else ():
+        for name in CARRIED if new != old else ():
             mine, theirs = table[new][name] or "", table.get(old, {}).get(name) or ""
             means_something = name == "seed"  # that it is empty: a random one, from tab to tab
-            if theirs in (mine, "match") or not (theirs or means_something):
+            if theirs in (mine, MATCH) or not (theirs or means_something):
                 continue
             if mine == came.get(f"{new} {name}", "") or not (mine or means_something):
                 answer[new, name] = came[f"{new} {name}"] = theirs
-        return [new, came, *(answer.get((mode, name), gr.skip()) for mode in modes for name in FOLLOWING)]
+        return [new, came, *(answer.get((mode, name), gr.skip()) for mode in modes for name in CARRIED)]
 
     everywhere["tabs"].select(
         chosen,
@@ -270,7 +275,7 @@ def _bind_following(services: Services, forms: dict[str, Form], everywhere: Form
 
     def in_sight(*, visitor: Any, tab: Any) -> dict[str, Any]:
         if is_key(visitor) and tab in MODES:
-            services.album.visitors.change_form(visitor, "", {"tab": tab})
+            services.history.visitors.change_form(visitor, "", {"tab": tab})
         return {}
 
     bind([everywhere["tabs"].change], in_sight, everywhere | {"tab": everywhere["query"]}, [], queue=False, js=TAB_IN_SIGHT_JS)

@@ -18,8 +18,8 @@ SAFE = "The images are in the outputs folder all the same."  # where the disk re
 EVERY_S = 5.0  # a note of ten thousand cells takes a second to write
 
 
-class Note:
-    """Written now and then while the grid runs, and at its end. A disk that refuses it is said once, and ends nothing."""
+class Manifest:
+    """Written now and then while the grid runs, and at its end. That it cannot be written is said once, and stops nothing."""
 
     def __init__(self, target: Path, grid: Grid, asked: Mapping[str, Any], terminal: Terminal) -> None:
         self._target, self._grid, self._asked, self._terminal = target, grid, asked, terminal
