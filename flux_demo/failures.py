@@ -6,6 +6,7 @@ import errno
 from dataclasses import dataclass
 
 from flux_demo.errors import GenerationFailed, GpuFailed, OutOfMemory, causes
+from flux_demo.texts import sentences
 
 GPU_MEMORY, MAIN_MEMORY = "GPU memory", "main memory"
 
@@ -27,7 +28,7 @@ class Failure:
 
     def worded(self, remedy: str) -> str:
         """What happened and what to do; ``remedy`` is for memory that ran out, where that depends on who needed it."""
-        return f"{self.sentence} {remedy}" if self.ran_out else self.sentence
+        return sentences(self.sentence, remedy) if self.ran_out else self.sentence
 
 
 FAILURES = (

@@ -54,6 +54,6 @@ def _existing(folder: Path) -> Path:
             os.lstat(place)
             return place
         except (FileNotFoundError, NotADirectoryError):
-            if place.parent == place:  # of Windows: Z:\\, or a server that is off
+            if place.parent == place:  # on Windows: a drive or a server that is not there
                 raise
             place = place.parent
