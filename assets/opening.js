@@ -53,8 +53,8 @@
     } catch { /* the browser keeps nothing */ }
     const LONGEST = 10_000;  // characters of a prompt; the program takes no longer text, and would not open a page that brings one
     const keep = (name, value) => {
-        lately[name] = [value, Date.now()];
         if (String(value).length > LONGEST) delete lately[name];
+        else lately[name] = [value, Date.now()];
         try {
             sessionStorage.setItem(storage, JSON.stringify(lately));
         } catch { /* the browser keeps nothing */ }

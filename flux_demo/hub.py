@@ -199,8 +199,9 @@ def _clear_parts(name: str, patterns: Sequence[str], token: str | None) -> None:
     blobs = _home(name) / "blobs"
     if any(blobs.glob(f"*{SUFFIX}*")):
         with suppress(DownloadFailed):
-            others = {*hub_hashes(name, ["*"], token).values()} - {*hub_hashes(name, patterns, token).values()}
-            clear(blobs, others)
+            hashes = hub_hashes(name, ["*"], token)
+            complete = {value for file, value in hashes.items() if _matches(file, patterns)}
+            clear(blobs, {*hashes.values()} - complete)
 
 
 def _download(name: str, patterns: Sequence[str], token: str | None, stop: threading.Event) -> Path:

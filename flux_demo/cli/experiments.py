@@ -97,9 +97,9 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     )
     target = place or grid_manifest.reserved(studio.settings.outputs_folder)
     output.keep_photo(photo, _names(target, len(planned)))  # no grid has more sheets than cells
-    note = grid_manifest.Manifest(target, planned, asked, terminal)
+    manifest = grid_manifest.Manifest(target, planned, asked, terminal)
     if place is None:
-        note.write()
+        manifest.write()
     follower.append(Progress(planned, terminal))
     _say_before(planned, terminal)
     notes = Notes()
@@ -108,7 +108,7 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
             follower[0].finished(cell)
             for sentence in notes.new(cell.image.notes) if cell.image else [str(cell.error)]:
                 terminal.say(f"Cell {cell.number}: {sentence}")
-            note.keep()
+            manifest.keep()
     finally:
         if len(planned.results) < len(planned):
             goes_on = " The same command continues." if all(route.backend.repeatable for route in planned.routes) else ""
@@ -116,9 +116,9 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
         sheets: list[Path] = []
         refused = False
         if planned.results:
-            note.write()
+            manifest.write()
             sheets, refused = _write(target, planned, args.maps, terminal)
-            note.write(sheets)
+            manifest.write(sheets)
     failed = sum(cell.image is None for cell in planned.results.values())
     reused = sum(cell.reused for cell in planned.results.values())
     if reused:
@@ -126,7 +126,7 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     if failed:
         terminal.say(f"Failed: {failed} of {_cells(len(planned))}. The same command tries again only what failed.")
     if sheets or terminal.as_json:
-        terminal.result("\n".join(map(str, sheets)), note.described(sheets))
+        terminal.result("\n".join(map(str, sheets)), manifest.described(sheets))
     return SOME_FAILED if failed or refused else DONE
 
 

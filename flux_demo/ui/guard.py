@@ -95,7 +95,7 @@ class Guard:
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
-        worded = [*WORDS] if "login" in scope["path"] else [500] if "/run/" in scope["path"] else []  # Gradio has words for them
+        worded = [*WORDS] if "login" in scope["path"] else [500] if f"/{PREFIX}/run/" in scope["path"] else []  # Gradio has words for them
         answer = Answer(send, self.page.hosts.framed_by, worded, lasting=_lasts(scope["path"]))
         listened = _listened(scope)
         try:
@@ -180,7 +180,8 @@ class Answer:
         """Pass a message of Gradio's on, unless it is the beginning of an answer without words."""
         if message["type"] == "http.response.start" and not self.started:
             status = message["status"]
-            if self.refusal is None and status in WORDS and status != 503 and status not in self._worded:
+            worded = status in self._worded and dict(message.get("headers", ())).get(b"content-type", b"").startswith(b"application/json")
+            if self.refusal is None and status in WORDS and status != 503 and not worded:
                 self.refusal = Refused(status, WORDS[status])
             if self.refusal is not None:
                 return

@@ -34,8 +34,9 @@ PAINT_IS_IN_MAP_JS = """async () => {
 # Before an event of the editor is sent: which page sends it, and when.
 MOMENT_JS = "(_, ...others) => [`${performance.timeOrigin} ${performance.now()}`, ...others]"
 _LOCKS = tuple(threading.Lock() for _ in range(64))
-_NEWEST: dict[tuple[str, str], tuple[str, float]] = {}  # by visitor and mode: the page and moment of the newest event that was handled
-_EDITORS = 1000  # so many are remembered: none is in use for longer than it takes to answer
+# Beside each lock, by visitor and mode: the page and moment of the newest event that was handled.
+_NEWEST: tuple[dict[tuple[str, str], tuple[str, float]], ...] = tuple({} for _ in _LOCKS)
+_EDITORS = 16  # remembered beside a lock: an event is overtaken at once or not at all
 
 
 def bind_strokes(services: Services, mode: Mode, form: Form) -> None:
@@ -96,11 +97,15 @@ def view_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]
 
 def _one_at_a_time(visitor: Any, mode: Mode) -> threading.Lock:
     """Held while an event of one editor is handled."""
-    return _LOCKS[hash((str(visitor), mode.name)) % len(_LOCKS)]
+    return _LOCKS[_slot(visitor, mode)]
+
+
+def _slot(visitor: Any, mode: Mode) -> int:
+    return hash((str(visitor), mode.name)) % len(_LOCKS)
 
 
 def _is_newest(visitor: Any, mode: Mode, moment: Any) -> bool:
-    """Whether no event that the same page sent later was handled already: that one has the newer paint.
+    """Whether no event that the same page sent later was handled already: that one has the newer paint. To be called while the lock is held.
 
     Gradio handles events in threads, and those of the queue wait: they overtake each other.
     """
@@ -109,15 +114,12 @@ def _is_newest(visitor: Any, mode: Mode, moment: Any) -> bool:
         sent = float(at)
     except ValueError:  # from a program that does not say when
         return True
-    editor = (str(visitor), mode.name)
-    newest = _NEWEST.get(editor)
-    if newest and newest[0] == page and newest[1] > sent:
-        return False
-    _NEWEST.pop(editor, None)
-    _NEWEST[editor] = (page, sent)
-    if len(_NEWEST) > _EDITORS:
-        _NEWEST.pop(next(iter(_NEWEST)), None)
-    return True
+    handled, editor = _NEWEST[_slot(visitor, mode)], (str(visitor), mode.name)
+    before = handled.pop(editor, (page, sent))
+    handled[editor] = before if before[0] == page and before[1] > sent else (page, sent)
+    if len(handled) > _EDITORS:
+        handled.pop(next(iter(handled)))
+    return handled[editor] == (page, sent)
 
 
 def _keep_late(visitors: VisitorStore, visitor: str, mode: Mode, shown: ShownMap, painter: Any) -> None:
