@@ -1,10 +1,11 @@
-"""Numbers and sizes as people type them: one reader for the page, its API, links, the command line, lists and grids.
+"""Numbers, sizes and JSON as people write them: one reader for the page, its API, links, the command line, lists and grids.
 
 Only the digits 0 to 9 count, as in ``parse_seed`` and ``Size.parse``; ``int`` and ``float`` alone would read those of every script.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -24,6 +25,15 @@ def parse_number(text: str) -> int | float:
     if math.isnan(value):
         raise ValueError(text)
     return value
+
+
+def parse_json(text: str | bytes | bytearray, **options: Any) -> Any:
+    """JSON without NaN and Infinity, which are Python's own. ``options`` are those of ``json.loads``. Raises ValueError, RecursionError."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse, **options)
 
 
 def parse_size(text: Any, mode: Mode | None = None) -> Size | str | None:

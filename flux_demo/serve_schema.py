@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.prompts import MAX_PROMPT
+from flux_demo.reading import parse_json
 from flux_demo.seeds import MAX_SEED
 
 SERVED = ("local", "mini")  # backends that have models of their own
@@ -91,11 +92,7 @@ def parse(body: bytes | bytearray, content_type: str, model: type[BaseModel]) ->
     """A request's values, an instance of the model. Raises ValidationError, and ValueError or RecursionError for what is not JSON."""
     if not content_type.strip().lower().startswith("application/json"):
         raise ValueError("not JSON")
-    return model.model_validate(json.loads(body, parse_constant=_refuse))
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+    return model.model_validate(parse_json(body))
 
 
 def faults(error: ValidationError) -> list[dict[str, Any]]:

@@ -165,7 +165,7 @@ class Settings:
             return environ.get(name, "").strip()
 
         said = {row.name: read(row.metadata["variable"].name) for row in fields(cls) if row.metadata}
-        models = {mode.name: read(mode.model_variable) for mode in MODES.values()}
+        models = {mode.name: read(mode.model_variable) for mode in MODES.values()} | dict(given.pop("models", None) or {})
         chosen: dict = {name: value for name, value in said.items() if value}
         for row in fields(cls):
             if row.default is False and row.name in chosen:

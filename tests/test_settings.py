@@ -27,6 +27,8 @@ def test_each_model_has_its_variable():
     settings = Settings.from_env({"FLUX_DEMO_CANNY_MODEL": "me/edges"})
     assert settings.model("canny") == "me/edges"
     assert settings.model("text") == "black-forest-labs/FLUX.1-dev"
+    given = Settings.from_env({"FLUX_DEMO_CANNY_MODEL": "me/edges", "FLUX_DEMO_DEPTH_MODEL": "me/depth"}, models={"canny": "you/edges"})
+    assert given.models == {"canny": "you/edges", "depth": "me/depth"}
 
 
 def test_an_unknown_backend_is_answered_with_the_list():

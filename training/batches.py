@@ -54,9 +54,9 @@ class Batches(IterableDataset):
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
-        seed = f"{self.name} {worker.id if worker else 0}"
+        seed = f"{self.name} {worker.id if worker else 0} {self.done}"
         alike = random.Random(seed)  # for what every process of a distributed run must choose alike
-        rng = random.Random(f"{seed} {self.done} {distributed.rank()}")
+        rng = random.Random(f"{seed} {distributed.rank()}")
         while True:
             source = alike.choices(range(len(self.pools)), [share.weight for share in self.shares])[0]
             yield self._batch(source, rng)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from flux_demo.errors import InvalidRequest, shortened
-from flux_demo.reading import parse_number
+from flux_demo.reading import parse_json, parse_number
 from flux_demo.settings import expanded
 
 MAX_BYTES = 256 * 2**20  # of a list
@@ -49,7 +49,7 @@ def _jsonl(text: str) -> Iterator[tuple[int, Any]]:
         try:
             if len(line) > MAX_LINE:
                 raise ValueError
-            yield number, json.loads(line, parse_constant=_refuse, object_pairs_hook=_once)
+            yield number, parse_json(line, object_pairs_hook=_once)
         except InvalidRequest as error:
             yield number, error
         except (ValueError, RecursionError):
@@ -62,10 +62,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
         raise InvalidRequest(f"The line has the field {shortened(twice)} twice. Leave one of them out.")
     return dict(pairs)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _csv(text: str) -> Iterator[tuple[int, Any]]:

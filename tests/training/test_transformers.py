@@ -165,6 +165,17 @@ def test_batches_from_worker_processes_are_as_good(work):
     assert 0 < (1 - own.keeps_control).sum() < 10
 
 
+def test_a_resumed_stage_draws_other_sizes_than_at_its_start(work):
+    pool, share = Pool(work, latents.HALF, ("text",)), Share(latents.HALF, 1.0, 1, 32)
+    encoders = stage_transformer.text_encoders(work, "cpu")
+
+    def sources(done):
+        batches = iter(Batches([pool, pool], [share, share], encoders.tokenize, drops=True, name="base", done=done))
+        return [next(batches).source for _ in range(30)]
+
+    assert sources(0) == sources(0) != sources(50)
+
+
 def test_text_alone_is_the_joint_network_with_a_control_of_zeros(tmp_path):
     torch.manual_seed(0)
     joint = networks.transformer(control=True).eval()
