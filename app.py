@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         if sys.flags.dev_mode:
             raise
         what = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0][:300].rstrip(".")
-        return _refuse(f"The page cannot start, for a reason that the program does not know ({what}). python -X dev app.py shows where.")
+        return _refuse(f"The page cannot start: an unexpected error occurred ({what}). Run python -X dev app.py to see where.")
 
 
 def start(asked: argparse.Namespace):

@@ -1,4 +1,4 @@
-"""Where images are kept: PNG files that carry their recipe. The only writer of images."""
+"""Where images are kept: PNG files that carry their recipe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 XMP = "XML:com.adobe.xmp"  # the chunk in which readers of PNG look for XMP
 
-# What the file says of its own origin, in the words that the IPTC gave to it and that platforms read.
+# The file's statement of its origin, in the IPTC's vocabulary, which platforms read.
 ORIGIN = {
     "Software": f"flux_demo {VERSION}",
     XMP: """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -34,7 +34,7 @@ ORIGIN = {
 </rdf:RDF></x:xmpmeta>
 <?xpacket end="w"?>""",
 }
-PART = ".flux_demo-*.part"  # the name of what is not yet a whole file
+PART = ".flux_demo-*.part"  # the name of an unfinished file
 STALE_S = 3600  # no image takes an hour to write
 BYTES_PER_PIXEL = 4  # of a PNG that cannot be made smaller, with its recipe
 
@@ -76,7 +76,7 @@ class Gallery:
         self._swept = False
 
     def check(self, pixels: int = 0) -> None:
-        """Raise InvalidRequest when an image of so many pixels could not be kept: asked before it is generated. Makes nothing."""
+        """Raise InvalidRequest if an image of that many pixels could not be kept. Called before it is generated; creates nothing."""
         why = folders.problem(self.folder)
         if not why and (free := folders.free_bytes(self.folder)) is not None and free < pixels * BYTES_PER_PIXEL:
             why = Text("its disk is full")
@@ -151,7 +151,7 @@ def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
 def _temporary(folder: Path) -> Iterator[Path]:
     """An empty hidden file, with the permissions of any new file. It is gone afterwards, unless it was given another name."""
     part = folder / PART.replace("*", secrets.token_hex(8))
-    part.touch(exist_ok=False)  # not mkstemp: only its owner may read what that makes
+    part.touch(exist_ok=False)  # not mkstemp, whose files only their owner may read
     try:
         yield part
     finally:
@@ -159,7 +159,7 @@ def _temporary(folder: Path) -> Iterator[Path]:
 
 
 def _give_name(part: Path, folder: Path, stem: str) -> Path:
-    """Move a finished file to a name that no other file has, also against another process at the same time."""
+    """Move a finished file to an unused name, even if another process does the same at that moment."""
     for number in range(1, 10_000):
         path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
         try:
@@ -174,7 +174,7 @@ def _give_name(part: Path, folder: Path, stem: str) -> Path:
 
 
 def _move(part: Path, path: Path) -> bool:
-    """Move without a link: the name is taken in a hidden file first, which tells every other process. False if it has been taken."""
+    """Move without a link: a hidden file reserves the name first. False if another process has reserved it."""
     taken = path.with_name(f".{path.name}.taken")
     try:
         taken.touch(exist_ok=False)

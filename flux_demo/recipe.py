@@ -22,7 +22,7 @@ from flux_demo.seeds import MAX_SEED
 
 CHUNK = "flux_demo"  # the PNG text chunk's keyword
 PARAMETERS = "parameters"  # AUTOMATIC1111's keyword
-PAINTED = "painted"  # among the options of a map in a recipe; not one that a map is drawn with
+PAINTED = "painted"  # an entry in a recipe's map options, but not a drawing option
 RARE = ("preset_asked", "stopped_at")  # fields that most recipes do not have
 MAX_CHUNK = 256 * 1024  # characters; a prompt of 10,000 needs a fraction of it
 
@@ -51,7 +51,7 @@ class Recipe:
     prompt: str
     width: int
     height: int
-    seed: int | None  # this and the next two: None where a service is not known to have used what was asked
+    seed: int | None  # seed, steps and guidance are None where the service may not have used them
     steps: int | None
     guidance: float | None
     model: str
@@ -64,11 +64,11 @@ class Recipe:
     libraries: Mapping[str, str] = field(default_factory=dict)
     safety: str | None = None
     sample: int | None = None  # number of NVIDIA's sample image, where one was followed
-    preset_asked: str | None = None  # where the image had to be made with another one, or may have been
+    preset_asked: str | None = None  # set only if another preset was used, or may have been
     stopped_at: int | None = None  # steps that were done, of a partial image
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them; those of ``RARE`` only where they say something."""
+        """The fields for JSON; those in ``RARE`` only if they are set."""
         return {name: value for name, value in asdict(self).items() if name not in RARE or value is not None}
 
     def to_json(self) -> str:
@@ -151,9 +151,7 @@ def read_recipe(source: str | os.PathLike | bytes | BinaryIO) -> Recipe:
 
     texts = open_png_text(Path(source) if isinstance(source, str) else source)
     if CHUNK not in texts:
-        raise NoRecipe(
-            "No flux_demo settings in this file: it has no recipe. Only PNG files that were generated here and not saved again elsewhere have one."
-        )
+        raise NoRecipe("This file has no flux_demo recipe. Choose a PNG that flux_demo wrote and that no other program has saved again.")
     if len(texts[CHUNK]) > MAX_CHUNK:
         raise InvalidPicture("The recipe in this image is far too long to be real. Enter its settings by hand.")
     try:
@@ -192,7 +190,7 @@ def _contradiction(recipe: Recipe) -> str | None:
         return None
     follows = recipe.control.kind if recipe.control else None
     if mode.control is None:
-        return f"the {mode.name} mode follows no map, and it has one" if recipe.control or recipe.sample is not None else None
+        return f"the {mode.name} mode follows no map, and the recipe has one" if recipe.control or recipe.sample is not None else None
     if follows is None and recipe.sample is None:
         return f"the {mode.name} mode follows a map, and it has none"
     if follows not in (None, mode.control.kind):

@@ -56,7 +56,7 @@ class Size:
 
 @dataclass(frozen=True)
 class SizeLimits:
-    """Which sizes can be generated in one place."""
+    """The sizes that one route can generate."""
 
     sides: range  # pixels, for width and height each
     max_pixels: int
@@ -67,7 +67,7 @@ class SizeLimits:
         self.parse(str(size))
 
     def parse(self, text: str) -> Size:
-        """``Size.parse`` for a size that is possible here. Every error names one that is."""
+        """``Size.parse``, limited to these sizes. Every error names a possible one."""
         width, height = _sides(text, str(self.sizes[0]))
         for name, side in (("width", width), ("height", height)):
             if side not in self.sides:
@@ -92,8 +92,8 @@ class ControlMap:
     kind: str  # "canny" or "depth"
     image: Image  # RGB, 8 bit
     options: Mapping[str, float | bool] = field(default_factory=dict)  # how it was drawn: {"low": 50, "high": 200}
-    fit: str | None = None  # how the photo met the size: "crop", "pad", "stretch"; None for a ready-made map
-    estimator: str | None = None  # the model that saw the depth; None for edges and ready-made maps
+    fit: str | None = None  # how the photo was fitted: "crop", "pad", "stretch"; None for a ready-made map
+    estimator: str | None = None  # the model that estimated the depth; None for edges and ready-made maps
     notes: tuple[str, ...] = ()  # sentences for the person about how the photo became this map
 
     def __post_init__(self) -> None:
@@ -176,7 +176,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class Dials:
-    """What a person can ask of a route, and what it takes when they say nothing."""
+    """The values that a route accepts, and its defaults."""
 
     steps: int
     guidance: float
@@ -206,7 +206,7 @@ class Dials:
         return whole
 
     def check(self, request: GenerationRequest) -> None:
-        """Raise InvalidRequest naming the first dial that a complete request is outside of."""
+        """Raise InvalidRequest naming the first value of a complete request that is out of range."""
         assert request.size and request.steps and request.guidance is not None and request.seed is not None
         self.size_limits.check(request.size)
         if request.steps not in self.step_range:
@@ -257,14 +257,14 @@ class BackendOutput:
     preset: str | None = None
     plan: str | None = None  # how memory was used, in one sentence
     libraries: Mapping[str, str] = field(default_factory=dict)  # {"torch": "2.13.0"}
-    safety: str | None = None  # which content filter saw it, and what it said
+    safety: str | None = None  # which content filter checked it, and its verdict
     seed: int | None = None  # the seed that a service says it used; None: the request's
     notes: tuple[str, ...] = ()  # sentences for the person about this run
     unused: tuple[str, ...] = ()  # of "guidance", "seed", "steps": those that the service is not known to have used
 
 
 def python_number(value: Any) -> Any:
-    """A number of NumPy or torch as Python's own, which is what can be checked and written into a recipe; anything else as it is."""
+    """A NumPy or torch number as a Python number, which can be checked and written as JSON; anything else unchanged."""
     return value.item() if getattr(value, "shape", None) == () else value
 
 

@@ -18,7 +18,7 @@ MAX_SEED = 2**32 - 1
 def check_seed(seed: Any) -> None:
     """Raise InvalidRequest unless seed is a whole number from 0 to 4294967295."""
     if type(seed) is not int or not 0 <= seed <= MAX_SEED:
-        why = "{seed} is not a valid seed. Seeds are whole numbers from 0 to {last}. Leave the seed out for a random one."
+        why = "{seed} is not a valid seed. Give a whole number from 0 to {last}, or leave it out for a random one."
         raise InvalidRequest(why, seed=shortened(seed), last=MAX_SEED)
 
 

@@ -59,7 +59,7 @@ class Studio:
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> Studio:
-        """A studio as the settings say; None reads the environment. Raises InvalidRequest for an impossible setting."""
+        """A studio built from the settings; None reads the environment. Raises InvalidRequest for an impossible setting."""
         settings = settings or Settings.from_env()
         return cls(settings, all_backends(settings), Gallery(settings.outputs_folder, settings.named_by("outputs")))
 
@@ -136,7 +136,7 @@ class Studio:
         """Generate an image and keep it in the gallery. What the request leaves out takes the route's defaults.
 
         Waits in the backend's queue first. ``on_step(done, of, preview)`` follows the steps and ``on_status(status)`` the phases; raising
-        Cancelled from either stops the run. ``client``: who asks, on a page that many reach. Raises FluxDemoError.
+        Cancelled from either stops the run. ``client`` is who asks, on a shared page. Raises FluxDemoError.
         """
         if not isinstance(request, GenerationRequest):
             raise InvalidRequest(f"{shortened(request)} is not a request. Give GenerationRequest(mode, prompt).")
@@ -150,7 +150,7 @@ class Studio:
             started = time.perf_counter()
             output = route.backend.generate(whole, on_step, on_status)
             seconds = time.perf_counter() - started
-        notes = dict.fromkeys((*output.notes, *said_with(whole.control)))  # a service of one's own may have said the same
+        notes = dict.fromkeys((*output.notes, *said_with(whole.control)))  # your own service may have sent the same notes
         return self.gallery.save(replace(output, notes=tuple(notes)), whole, route.backend.name, seconds)
 
     def grid(self, mode: str, prompt: str | None, vary: Mapping[str, Any] | Iterable[str], photo: Any = None, **given: Any) -> Grid:
@@ -169,13 +169,13 @@ class Studio:
         return run(self, requests, **given)
 
     def status(self) -> dict[str, Any]:
-        """For ``/status`` and ``check``: the version, and of each mode where it runs, why, and what may be asked there."""
+        """For ``/status`` and ``check``: the version, and for each mode where it runs, why, and which values it takes."""
         return {"version": VERSION, "modes": {name: self._mode_status(name) for name in MODES}}
 
     def estimator(self) -> Estimator:
-        """The model that estimates depth: the one in the settings. While the one that nobody had to choose is not here, the mini's own.
+        """The depth model that the settings name. If that is the default and is not installed, the mini's own.
 
-        Raises BackendUnavailable where a chosen one is not here.
+        Raises BackendUnavailable if another one is named and is not installed.
         """
         with self._lock:
             if self._estimator is None:
@@ -200,7 +200,7 @@ class Studio:
         return missing(*files_for(what, self.settings), token=self.settings.hf_token)
 
     def fetch(self, what: str, on_bytes: Callable[[int, int], None] | None = None) -> None:
-        """Fetch the files of a mode, "estimator" or "filter", going on where an earlier try ended. ``on_bytes(done, total)`` may raise Cancelled."""
+        """Fetch the files of a mode, "estimator" or "filter", resuming an interrupted download. ``on_bytes(done, total)`` may raise Cancelled."""
         from flux_demo.hub import fetch
         from flux_demo.model_files import files_for
 
@@ -217,7 +217,7 @@ class Studio:
             return MAP_LIMITS.nearest(*photo.size)
 
     def _fitted(self, mode: str, photo: Photo, size: Size | str, fit: str) -> Fitted:
-        """``_fit`` of an image or a file; of a file the last results are kept, so that moving a slider does not decode it again."""
+        """``_fit`` for an image or a file; a file's last results are kept, so that moving a slider does not decode it again."""
         if not isinstance(photo, str | os.PathLike):
             return self._fit(mode, open_photo(photo), size, fit)
         try:
@@ -271,7 +271,8 @@ class Studio:
         if not route.passed_over:
             return "The first choice, and it can run this mode."
         return Text(
-            "The first that can run this mode; not possible: {names}.", names=listed([Text(each.title) for each in route.passed_over])
+            "The first backend that can run this mode. These cannot: {names}.",
+            names=listed([Text(each.title) for each in route.passed_over]),
         )
 
 

@@ -50,8 +50,8 @@ def test_a_recipe_survives_its_json():
     ("changed", "said"),
     [
         ({"control": None}, "the canny mode follows a map, and it has none"),
-        ({"mode": "text"}, "the text mode follows no map, and it has one"),
-        ({"mode": "text", "control": None, "sample": 1}, "the text mode follows no map, and it has one"),
+        ({"mode": "text"}, "the text mode follows no map, and the recipe has one"),
+        ({"mode": "text", "control": None, "sample": 1}, "the text mode follows no map, and the recipe has one"),
         ({"mode": "depth"}, "the depth mode follows a depth map, and it has one of the kind 'canny'"),
     ],
 )

@@ -1,7 +1,7 @@
 """Where a request can run: what is asked of a backend, and the choice among backends. Knows no library but the standard one.
 
-``auto`` takes the first backend that can run the mode, and says why each earlier one cannot. The choice is made at the start and
-per mode, and never changes behind the person's back. A new backend is one file and one line in ``settings.BACKENDS``.
+``auto`` takes the first backend that can run the mode, and says why each earlier one cannot. The choice is made once
+for each mode, again only after something was fetched or started, and never changes behind the person's back. A new backend is one file and one line in ``settings.BACKENDS``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class PassedOver:
     backend: str  # its name
     title: str
     refusal: Refusal
-    set_up: bool = False  # the backend's own: the person expects it, and is told why it is not used
+    set_up: bool = False  # copied from the backend: the person set it up, and is told why it is not used
 
     def __str__(self) -> str:
         return f"{self.title}: {self.refusal.reason}"
@@ -113,7 +113,7 @@ class NoRoute(BackendUnavailable):
     def __init__(self, mode: Mode, passed_over: Sequence[PassedOver]) -> None:
         self.passed_over = tuple(passed_over)
         only = self.passed_over[0].refusal.reason if len(self.passed_over) == 1 else None
-        super().__init__(only or f"Nothing here can run {mode.title.lower()}. " + " ".join(map(str, self.passed_over)))
+        super().__init__(only or f"No backend can run the {mode.name} mode. " + " ".join(map(str, self.passed_over)))
 
 
 def choose(backends: Sequence[Backend], mode: Mode) -> Route:

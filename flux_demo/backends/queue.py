@@ -65,7 +65,7 @@ class RunQueue:
         try:
             while ahead := self._ahead(run):
                 if any(each.under_way and each.thread == run.thread for each in list(self._runs)):  # a callback of that run asks
-                    raise Busy("This image would wait for the one that asks for it. Generate it after that one, or in another thread.")
+                    raise Busy("A run cannot wait for an image that it starts itself. Generate it after the run, or in another thread.")
                 on_status(
                     Status(Phase.QUEUED, "1 image ahead of you" if ahead == 1 else Text("{ahead} images ahead of you", ahead=ahead), ahead)
                 )

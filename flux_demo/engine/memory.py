@@ -1,8 +1,8 @@
 """What fits where: arithmetic only, from the memory that is free to a plan.
 
 A run has three phases: encoding the prompt (T5), denoising (the transformer), and decoding (the VAE). A plan says what is on the device in
-each. No plan changes the image, except that the VAE does, a little, where it works in tiles: only where a large image would not fit otherwise,
-and the person is told.
+each. Plans for a GPU do not change the image, except that the VAE does, a little, where it works in tiles: only where a large image would not fit
+otherwise, and the person is told.
 
 The weights' sizes are those of the files that are loaded; FLUX is FLUX.1 in bfloat16. What a run needs beside the weights is taken from published
 peaks, and is more than its tensors alone, which ``benchmarks/memory.py`` counts: kernels need workspace too. All are estimates

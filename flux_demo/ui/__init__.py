@@ -1,4 +1,4 @@
-"""The page and its API. The only importer of Gradio."""
+"""The page and its API. Only this package imports Gradio, but for the tunnel that ``app.py`` closes."""
 
 from flux_demo.ui.lean_gradio import gradio  # before any other import of it
 

@@ -137,7 +137,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, known:
     for _ in run.watched():
         if run.done.is_set():
             break
-        at, previewed = run.at, run.previewed  # before the images are counted: of the next image they tell only once this one is there
+        at, previewed = run.at, run.previewed  # read before the images are counted, so that they belong to the image counted next
         if seen < len(run.images):
             seen, run.shows_previews = len(run.images), True  # again, if an earlier image was looked at meanwhile
             last, shown_now = _newest(services, visitor, run, last, known)

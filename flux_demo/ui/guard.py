@@ -1,4 +1,4 @@
-"""The gate before everything that Gradio serves: whose request it is, what may be asked for, how much and how slowly.
+"""The gate in front of everything that Gradio serves: it checks each request's host, path, size and speed.
 
 What Gradio answers without our handlers is put in words here, and nothing that it raises reaches the log with what people typed.
 """
@@ -124,12 +124,12 @@ class Guard:
         given = headers.getlist("host")
         server = scope.get("server") or (None, None)
         if len(given) != 1 or not hosts.serves(given[0], server[0]):
-            raise Refused(403, "This page is not served under that name. Open it under its own address, or name it in FLUX_DEMO_HOSTS.")
+            raise Refused(403, "This page is not served under that name. Open it at its own address, or add this name to FLUX_DEMO_HOSTS.")
         if any(not hosts.takes(origin, given[0]) for origin in headers.getlist("origin")):
             raise Refused(403, "Pages of other sites may not call this one. Open it directly, or name the site in FLUX_DEMO_HOSTS.")
         path = scope["path"]
         if len(path) + len(scope.get("query_string", b"")) > MAX_ADDRESS:
-            raise Refused(414, "This address is too long. Open the page without values in it, or send them in the request's body.")
+            raise Refused(414, "This address is too long. Open it without the query, or send the values in the request's body.")
         parts = path.strip("/").split("/")
         if scope.get("root_path") and path.startswith(scope["root_path"]):
             parts = path[len(scope["root_path"]) :].strip("/").split("/")

@@ -24,7 +24,7 @@ from flux_demo.ui.translation import IMAGE_OF, PREVIEW, translate
 from flux_demo.ui.visitor_store import Kept, VisitorStore
 
 NOT_LISTED = (
-    "The image is finished and kept in the outputs folder as {name}, but it cannot be put into the history: the disk cannot be written to ({why}). "
+    "The image is finished and kept in the outputs folder as {name}, but it cannot be added to the history: the disk cannot be written to ({why}). "
     "{advice} Then drop the image here."
 )
 log = logging.getLogger("flux_demo.ui")

@@ -37,7 +37,7 @@ from flux_demo.ui.translation import (
 RECENT = 20  # prompts to go back to
 LICENSE_PAGE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md"
 ON_THE_MINI = "Demo model: mini FLUX, simple shapes only. <span>Use the real FLUX.1</span>"  # one text: the frontend translates one
-BUG = "Something went wrong inside the program, and this run has ended. Try again; if it happens again, the server's log names the place."
+BUG = "An error in the program ended this run. Try again; if it happens again, look in the server's log."
 NO_ROOM = (*folders.FULL, errno.EROFS)
 FULL = "A disk cannot be written to ({why}). {advice}"
 OTHER_FOLDERS = "Set GRADIO_TEMP_DIR and FLUX_DEMO_OUTPUTS to folders on another disk."
@@ -47,7 +47,7 @@ CANNOT_STOP = "A request cannot be cancelled once it has been sent."
 LICENSED = "Images and model are under the {license}."
 NOTHING_RUNS = "Nothing can be generated here yet. Any one of these would help:"
 SAMPLES_ONLY = (
-    "NVIDIA's hosted service follows only its own sample images, so a photo of yours cannot go there and none is sent. "
+    "NVIDIA's hosted service follows only its own sample images, so your own photo cannot be used and is not sent. "
     "Choose one of the {count}; the service draws its map."
 )
 

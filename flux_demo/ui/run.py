@@ -24,7 +24,7 @@ from flux_demo.ui.visitors import current
 
 MAX_IMAGES = 4  # images of one click
 MAX_RUNS = MAX_TOTAL + 4  # runs that hold a thread of Gradio's: all that a queue takes, and some that it is about to refuse
-UNWATCHED_S = 60.0  # a run goes on so long while nobody looks
+UNWATCHED_S = 60.0  # how long a run continues with no page watching
 WATCH_S = 0.18  # between two answers of a stream: with more than 0.2 s it closes too late, and each costs the browser a step of the mini
 KEPT_S = 10.0  # for so long, a page that did not see a run's end can still find the run
 

@@ -67,8 +67,8 @@ def is_key(value: Any) -> bool:
 
 
 class VisitorStore:
-    """The visitors of one folder of images. Safe to use from several threads. Raises OSError when the disk refuses, but not for a
-    form: that is no reason to disturb whoever types."""
+    """The visitors of one folder of images. Safe to use from several threads. Raises OSError when the disk refuses, but
+    ``keep_form`` and ``change_form`` do not: that is no reason to disturb a person who is typing."""
 
     def __init__(self, outputs: Path, shared: bool = False) -> None:
         self._outputs, self._shared = outputs, shared

@@ -48,7 +48,7 @@ class Caller:
         if not self.listeners.watched or self.listeners.has(*self.names):
             self.heard = time.monotonic()
         elif time.monotonic() - self.heard > GRACE_S:
-            raise GenerationFailed("Nobody listened to this run's answers, so it was stopped. Ask for its stream right after the call.")
+            raise GenerationFailed("The run was stopped because no client read its results. Open the event stream right after the call.")
 
 
 current: ContextVar[Caller | None] = ContextVar("caller", default=None)
