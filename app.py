@@ -29,11 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Start the page and stay until Ctrl+C or a termination signal, which are the ordinary ends. Returns the exit code."""
     make_writable()
     collect_seldom()
-    asked = _parser().parse_args(arguments)
+    args = _parser().parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
     try:
-        start(asked)
+        start(args)
         while True:
             time.sleep(3600)
     except FluxDemoError as error:
@@ -52,12 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(f"The page cannot start: an unexpected error occurred ({what}). Run python -X dev app.py to see where.")
 
 
-def start(asked: argparse.Namespace):
+def start(args: argparse.Namespace):
     """Build the page, put it on its address, and load the models behind it. Raises FluxDemoError."""
-    settings = Settings.from_env(backend=asked.backend, outputs=asked.outputs, auth=asked.auth)
-    host, port = _address(asked)
-    allow_unfiltered = asked.allow_unfiltered or settings.allow_unfiltered
-    settings = replace(settings, public=is_public(asked, settings), allow_unfiltered=allow_unfiltered)
+    settings = Settings.from_env(backend=args.backend, outputs=args.outputs, auth=args.auth)
+    host, port = _address(args)
+    allow_unfiltered = args.allow_unfiltered or settings.allow_unfiltered
+    settings = replace(settings, public=is_public(args, settings), allow_unfiltered=allow_unfiltered)
     for note in environment.prepare(own_hosts=(host,)):
         _print(note, sys.stderr)
     environment.prepare_page()
@@ -74,7 +74,7 @@ def start(asked: argparse.Namespace):
         _, _, shared = page.launch(
             server_name=listening.in_url(host),
             server_port=port,
-            share=_shares(asked),
+            share=_shares(args),
             auth=settings.login,
             prevent_thread_lock=True,
             quiet=True,
@@ -111,26 +111,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def is_public(asked: argparse.Namespace, settings: Settings) -> bool:
+def is_public(args: argparse.Namespace, settings: Settings) -> bool:
     """Whether strangers can reach the page."""
-    if _shares(asked) or settings.public or settings.space_id:
+    if _shares(args) or settings.public or settings.space_id:
         return True
-    return not listening.is_loopback(listening.without_brackets(_host(asked)))
+    return not listening.is_loopback(listening.without_brackets(_host(args)))
 
 
-def _shares(asked: argparse.Namespace) -> bool:
+def _shares(args: argparse.Namespace) -> bool:
     """Whether a public link is made: by --share or GRADIO_SHARE, and never because Gradio takes the machine for a hosted notebook."""
-    return asked.share or os.environ.get("GRADIO_SHARE", "").lower() == "true"
+    return args.share or os.environ.get("GRADIO_SHARE", "").lower() == "true"
 
 
-def _host(asked: argparse.Namespace) -> str | None:
-    return asked.host if asked.host is not None else os.environ.get("GRADIO_SERVER_NAME")
+def _host(args: argparse.Namespace) -> str | None:
+    return args.host if args.host is not None else os.environ.get("GRADIO_SERVER_NAME")
 
 
-def _address(asked: argparse.Namespace) -> tuple[str, int]:
+def _address(args: argparse.Namespace) -> tuple[str, int]:
     """Host and port: the options, else Gradio's own variables, as on Spaces, else Gradio's defaults. Raises InvalidRequest."""
-    host = listening.read_host(_host(asked), "--host" if asked.host is not None else "GRADIO_SERVER_NAME")
-    port, name = (asked.port, "--port") if asked.port is not None else (os.environ.get("GRADIO_SERVER_PORT"), "GRADIO_SERVER_PORT")
+    host = listening.read_host(_host(args), "--host" if args.host is not None else "GRADIO_SERVER_NAME")
+    port, name = (args.port, "--port") if args.port is not None else (os.environ.get("GRADIO_SERVER_PORT"), "GRADIO_SERVER_PORT")
     port = listening.read_port(host, port, name)
     # Gradio reads both when it is imported, and asks for a free port by IPv4 only.
     os.environ["GRADIO_SERVER_NAME"] = listening.HOST if ":" in host else host

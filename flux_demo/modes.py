@@ -38,7 +38,7 @@ class Control:
     sees: str  # what the map shows, in one sentence
     draw: str  # "module:function" that draws it; a name, because what it imports is slow to load
     options: tuple[Option, ...]  # keyword arguments of that function
-    gap: float = 0  # the least difference between its two numbers
+    min_gap: float = 0  # the least difference between its two numbers
     needs_estimator: bool = False  # whether the function takes a depth estimator after the photo
 
     def complete(self, options: Mapping[str, float | bool]) -> dict[str, float | bool]:
@@ -101,7 +101,7 @@ DEPTH = Control(
         Option("far", "Far clip", "farther turns black", 1.0, 0, 1, 0.01),
         Option("invert", "Invert depth", "dark is near", False),
     ),
-    gap=0.01,
+    min_gap=0.01,
     needs_estimator=True,
 )
 

@@ -23,7 +23,7 @@ from flux_demo.seeds import MAX_SEED
 CHUNK = "flux_demo"  # the PNG text chunk's keyword
 PARAMETERS = "parameters"  # AUTOMATIC1111's keyword
 PAINTED = "painted"  # an entry in a recipe's map options, but not a drawing option
-RARE = ("preset_asked", "stopped_at")  # fields that most recipes do not have
+OMITTED_IF_NONE = ("preset_asked", "stopped_at")  # fields that most recipes do not have
 MAX_CHUNK = 256 * 1024  # characters; a prompt of 10,000 needs a fraction of it
 
 
@@ -68,8 +68,8 @@ class Recipe:
     stopped_at: int | None = None  # steps that were done, of a partial image
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields for JSON; those in ``RARE`` only if they are set."""
-        return {name: value for name, value in asdict(self).items() if name not in RARE or value is not None}
+        """The fields for JSON; those in ``OMITTED_IF_NONE`` only if they are set."""
+        return {name: value for name, value in asdict(self).items() if name not in OMITTED_IF_NONE or value is not None}
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), ensure_ascii=True)

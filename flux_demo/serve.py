@@ -139,16 +139,16 @@ def main(arguments: list[str] | None = None) -> int:
 
     SIGHUP deploys it anew, one replica after another: with other weights, or a filter that was fetched meanwhile.
     """
-    asked = _parser().parse_args(arguments)
+    args = _parser().parse_args(arguments)
     try:
-        host = read_host(asked.host)
-        backend = asked.backend or ("mini" if _why_not_local() else "local")
+        host = read_host(args.host)
+        backend = args.backend or ("mini" if _why_not_local() else "local")
         if backend == "local" and (reason := _why_not_local()):
             raise BackendUnavailable(reason)
         settings = Settings.from_env()
-        public, unfiltered = settings.public or not is_loopback(host), settings.allow_unfiltered or asked.allow_unfiltered
-        options = Options(backend, asked.replicas, asked.queue, public, unfiltered)
-        port = read_port(host, asked.port, "--port")  # Ray would share it with another service of its own
+        public, unfiltered = settings.public or not is_loopback(host), settings.allow_unfiltered or args.allow_unfiltered
+        options = Options(backend, args.replicas, args.queue, public, unfiltered)
+        port = read_port(host, args.port, "--port")  # Ray would share it with another service of its own
         start(options, host, port, None if backend == "local" else max(processors(), options.replica_range[1]))
     except FluxDemoError as error:
         print(error, file=sys.stderr, flush=True)

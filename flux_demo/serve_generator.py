@@ -12,7 +12,7 @@ from typing import Any
 from flux_demo import background
 from flux_demo.errors import BackendUnavailable, Cancelled, ContentRefused, FluxDemoError, GpuFailed, InvalidRequest
 from flux_demo.gallery import Gallery
-from flux_demo.maps.notes import said_with
+from flux_demo.maps.notes import map_notes
 from flux_demo.modes import MODES, Mode
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.seeds import random_seed
@@ -94,7 +94,7 @@ class Generator:
             "safety": output.safety,
             "preset": output.preset,
             "plan": output.plan,
-            "notes": "\n".join((*output.notes, *said_with(request.control))),
+            "notes": "\n".join((*output.notes, *map_notes(request.control))),
         }
         said["seconds"] = f"{seconds:.3f}"
         return {"reason": "SUCCESS", "image": file.getvalue(), "seed": seed, "said": said}

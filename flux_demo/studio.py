@@ -19,7 +19,7 @@ from flux_demo.backends.queue import Client, RunQueue
 from flux_demo.errors import BackendUnavailable, InvalidRequest, shortened
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.maps.fit import check_fit
-from flux_demo.maps.notes import notes_of, said_with
+from flux_demo.maps.notes import map_notes, photo_notes
 from flux_demo.maps.photo import open_photo
 from flux_demo.modes import ESTIMATOR_REPO, MAP_LIMITS, MATCH, MODES, Control, Mode, find_mode
 from flux_demo.notebook import steps_shown
@@ -124,7 +124,7 @@ class Studio:
             fitted = self._fit(mode, image, size, fit)
             return ControlMap(control.kind, PIL_Image.fromarray(fitted.blank_outside(fitted.pixels)), notes=fitted.notes)
         kept = image.copy() if image is picture else image  # the map stays as it is, whatever becomes of the picture
-        return ControlMap(control.kind, kept, notes=notes_of(image, size, fit))
+        return ControlMap(control.kind, kept, notes=photo_notes(image, size, fit))
 
     def generate(
         self,
@@ -150,7 +150,7 @@ class Studio:
             started = time.perf_counter()
             output = route.backend.generate(whole, on_step, on_status)
             seconds = time.perf_counter() - started
-        notes = dict.fromkeys((*output.notes, *said_with(whole.control)))  # your own service may have sent the same notes
+        notes = dict.fromkeys((*output.notes, *map_notes(whole.control)))  # your own service may have sent the same notes
         return self.gallery.save(replace(output, notes=tuple(notes)), whole, route.backend.name, seconds)
 
     def grid(self, mode: str, prompt: str | None, vary: Mapping[str, Any] | Iterable[str], photo: Any = None, **given: Any) -> Grid:

@@ -74,10 +74,10 @@ def test_the_second_chunk_reads_as_automatic1111_writes_it():
 
 
 def test_a_picture_without_a_recipe_says_so(tmp_path):
-    with pytest.raises(InvalidPicture, match="no recipe"):
+    with pytest.raises(InvalidPicture, match="no flux_demo recipe"):
         read_recipe(png_with(tmp_path, parameters="a fox\nSteps: 3"))
     Image.new("RGB", (32, 32)).save(tmp_path / "x.jpg")
-    with pytest.raises(InvalidPicture, match="no recipe"):
+    with pytest.raises(InvalidPicture, match="no flux_demo recipe"):
         read_recipe(tmp_path / "x.jpg")
 
 

@@ -14,7 +14,7 @@ from flux_demo.cli.notes import what_is_not_known
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import DownloadFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
-from flux_demo.maps.notes import EMPTY, estimator_note, said_with
+from flux_demo.maps.notes import EMPTY, estimator_note, map_notes
 from flux_demo.modes import MATCH, Control, Mode, find_mode
 from flux_demo.reading import parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
@@ -99,7 +99,7 @@ def draw_map(args: argparse.Namespace, terminal: Terminal) -> int:
     terminal.say(f"{control.size}.")
     if control.is_empty:
         terminal.say(EMPTY)
-    terminal.result(str(target), {"path": str(target), **_describe(control), "notes": list(said_with(control))})
+    terminal.result(str(target), {"path": str(target), **_describe(control), "notes": list(map_notes(control))})
     return 0
 
 

@@ -22,7 +22,7 @@ from flux_demo.maps.source import refuse_address
 from flux_demo.modes import MATCH, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.reading import parse_size
-from flux_demo.recipe import PAINTED, RARE
+from flux_demo.recipe import OMITTED_IF_NONE, PAINTED
 from flux_demo.request import ControlMap, GenerationRequest, Size, python_number
 from flux_demo.seeds import parse_seed, random_seed
 from flux_demo.settings import expanded
@@ -34,7 +34,7 @@ NUMBERS = ("steps", "guidance", "width", "height", "sample")
 NUMBER = re.compile(r"\s*-?\d+(\.\d*)?\s*", re.ASCII)  # in quotes
 WHOLE = {"seed", "steps", "width", "height", "sample"}
 # What a recipe tells of a run that is over. A line may have it, as a copied recipe does; it asks for nothing.
-TOLD = {"version", "plan", "seconds", "created", "libraries", "safety", *RARE}
+IGNORED_FIELDS = {"version", "plan", "seconds", "created", "libraries", "safety", *OMITTED_IF_NONE}
 OF_A_RECIPE = {"sha256", "control.kind", "control.estimator"}  # of the map; nobody writes them by hand
 OF_A_MAP = {"photo", "map", "fit", "sample", *OF_A_RECIPE}
 OF_CONTROL = {"kind", "options", "fit", "sha256", "estimator"}
@@ -220,7 +220,7 @@ def _asked(line: int, row: Any) -> _Ask:
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that ask for something; a recipe's control is laid open."""
-    values = {str(name): _value(name, value) for name, value in row.items() if name not in TOLD}
+    values = {str(name): _value(name, value) for name, value in row.items() if name not in IGNORED_FIELDS}
     values = {name: value for name, value in values.items() if value is not None}
     control = values.pop("control", None)
     if control is None:

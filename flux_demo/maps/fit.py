@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flux_demo.errors import InvalidRequest, shortened
-from flux_demo.maps.notes import notes_of
+from flux_demo.maps.notes import photo_notes
 from flux_demo.request import Size
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def fit(photo: Image, size: Size, how: str = "crop") -> Fitted:
     right, bottom = size.width - left - inner[0], size.height - top - inner[1]
     if left or top or right or bottom:
         pixels = cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_REPLICATE)
-    return Fitted(np.ascontiguousarray(pixels), (left, top, left + inner[0], top + inner[1]), notes_of(photo, size, how))
+    return Fitted(np.ascontiguousarray(pixels), (left, top, left + inner[0], top + inner[1]), photo_notes(photo, size, how))
 
 
 def _middle(pixels: np.ndarray, size: Size) -> np.ndarray:

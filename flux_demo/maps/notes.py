@@ -41,13 +41,13 @@ def estimator_note(estimator: str) -> Text:
     return Text(BY_MINI) if estimator == "mini" else Text(ESTIMATED_BY, estimator=estimator)
 
 
-def notes_of(photo: Image, size: Size, fit: str) -> tuple[str, ...]:
+def photo_notes(photo: Image, size: Size, fit: str) -> tuple[str, ...]:
     """What the person may not expect of a photo, as ``open_photo`` gives it, that is brought to that size."""
     frames = (FIRST_OF_SEVERAL,) if photo.info.get(SEVERAL) else ()
     text, values = shape_note(photo.width / photo.height, size.width / size.height, fit)
     return frames if text == WHOLE else (*frames, Text(TO_FIT, size=size, fit=Text(text, **values)))
 
 
-def said_with(control: ControlMap | None) -> tuple[str, ...]:
+def map_notes(control: ControlMap | None) -> tuple[str, ...]:
     """What belongs to an image that follows this map."""
     return (*control.notes, *([EMPTY] if control.is_empty else [])) if control else ()

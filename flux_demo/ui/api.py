@@ -12,7 +12,7 @@ import gradio as gr
 
 from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.gallery import GeneratedImage
-from flux_demo.maps.notes import notes_of, said_with
+from flux_demo.maps.notes import map_notes, photo_notes
 from flux_demo.maps.photo import open_photo
 from flux_demo.modes import MATCH, MODES, Mode, Option
 from flux_demo.parameters import settings_in
@@ -107,7 +107,7 @@ def _map_drawing(studio: Studio, mode: Mode) -> Callable:
     def draw(**given: Any) -> gr.FileData:
         photo, size, fit = received(given.pop("photo")), _size_text(given.pop("size")), given.pop("fit")
         drawn = studio.preview(mode.name, photo, size or MATCH, "crop" if fit in (None, "") else fit, **given)
-        _tell(said_with(drawn))
+        _tell(map_notes(drawn))
         return gr.FileData(path=keep_map(drawn, NOT_FROM_A_FORM).path)
 
     options = [_parameter(option.name, bool if option.is_switch else float, option.default) for option in control.options]
@@ -187,7 +187,7 @@ def _given_map(studio: Studio, mode: Mode, uploaded: Any) -> ControlMap:
             raise InvalidRequest(why, size=f"{width}x{height}", reason=error.text, nearest=limits.nearest(width, height)) from error
 
     image = open_photo(received(uploaded), check)
-    return ControlMap(mode.control.kind, image, notes=notes_of(image, Size(*image.size), "crop"))
+    return ControlMap(mode.control.kind, image, notes=photo_notes(image, Size(*image.size), "crop"))
 
 
 def _size_text(size: Any) -> str:

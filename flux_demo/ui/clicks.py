@@ -40,19 +40,19 @@ def starting(visitors: VisitorStore, visitor: Any, mode: str) -> Iterator[None]:
     if not is_key(visitor):
         yield
         return
-    visitors.keep_form(visitor, _name(mode), {"at": time.time(), "running": True})
+    visitors.save_record(visitor, _name(mode), {"at": time.time(), "running": True})
     try:
         yield
     except StillRunning:  # in another window
         raise
     except BaseException:
-        ended(visitors, visitor, mode)
+        record_end(visitors, visitor, mode)
         raise
 
 
-def ended(visitors: VisitorStore, visitor: str, mode: str, unwatched: bool = False) -> None:
+def record_end(visitors: VisitorStore, visitor: str, mode: str, unwatched: bool = False) -> None:
     """The run that the visitor's last click started has ended, however it did: ``unwatched`` where nobody looked."""
-    visitors.change_form(visitor, _name(mode), {"running": False, "unwatched": unwatched})
+    visitors.update_record(visitor, _name(mode), {"running": False, "unwatched": unwatched})
 
 
 def lost(visitors: VisitorStore, visitor: str, mode: str, clicked: Any = None, now: float = 0.0) -> str:
@@ -60,12 +60,12 @@ def lost(visitors: VisitorStore, visitor: str, mode: str, clicked: Any = None, n
 
     ``clicked`` is what ``SINCE_JS`` found at the time ``now``. Anybody may send anything in its place.
     """
-    kept = visitors.form(visitor, _name(mode))
+    kept = visitors.record(visitor, _name(mode))
     ago = clicked.get(mode) if isinstance(clicked, dict) else None
     if isinstance(ago, int | float) and 0 <= ago < LONGEST_S and kept.get("at", 0.0) < now - ago - SLACK_S:
         return NOT_ARRIVED
     if kept.get("running") or kept.get("unwatched"):
-        ended(visitors, visitor, mode)
+        record_end(visitors, visitor, mode)
         return UNWATCHED if kept.get("unwatched") else CUT_SHORT
     return ""
 

@@ -16,12 +16,12 @@ from flux_demo.ui.clicks import starting
 from flux_demo.ui.files import ShownMap, map_to_send, new_file
 from flux_demo.ui.generate import FAILED, Fields, request_of, watch, watch_other
 from flux_demo.ui.history import Entry, picture_of
+from flux_demo.ui.map_views import MAP
 from flux_demo.ui.number_fields import check_not_empty
 from flux_demo.ui.preview import draw, drawn_from, map_to_follow
 from flux_demo.ui.run import Run, StillRunning
 from flux_demo.ui.services import Services
 from flux_demo.ui.strip import keep_strip
-from flux_demo.ui.workshop import MAP
 
 
 def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -42,7 +42,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
         as_map: Any,
         shown: ShownMap | None,
         last: Entry | None,
-        known: Fields,
+        saved_fields: Fields,
         view: Any = MAP,
         painter: Any = None,
         painting: str | None = None,
@@ -72,12 +72,12 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
                     lambda run: _make_strip(services, visitor, run),
                 )
         except StillRunning:
-            yield from watch_other(services, visitor, mode, last, known)
+            yield from watch_other(services, visitor, mode, last, saved_fields)
             return
         except Exception as error:
             yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": picture_of(last)}
             return
-        yield from watch(services, visitor, run, last, known)
+        yield from watch(services, visitor, run, last, saved_fields)
 
     return compare
 

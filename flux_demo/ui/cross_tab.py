@@ -17,19 +17,19 @@ from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.fetch import SETTINGS, every_tab, fetch_handler, settled
 from flux_demo.ui.files import received, still_kept
-from flux_demo.ui.generate import BUSY, SHOWN_BY_A_RUN, ended
+from flux_demo.ui.generate import BUSY, SHOWN_BY_A_RUN, follow_after_close
 from flux_demo.ui.history import Entry, actions, displayed_names
 from flux_demo.ui.history_events import bind_history
-from flux_demo.ui.restore import across, from_other_program, opened
+from flux_demo.ui.map_views import VIEW_COMPONENTS
+from flux_demo.ui.restore import from_other_program, opened, page_updates
 from flux_demo.ui.services import Services
 from flux_demo.ui.tab_state import tab_state, takes_photos
 from flux_demo.ui.thumbs import at_address, bind_choice
 from flux_demo.ui.translation import in_language, language, page_languages
-from flux_demo.ui.workshop import VIEWED
 
 FORM = ("prompt", "seed", "steps", "guidance", "size", "preset", "sample", "fit", "as_map", "photo")
 PHOTOS = tuple(f"{mode.name}__photo" for mode in MODES.values() if mode.control)
-SHOWN = ("tabs", "restore_note", "status", *VIEWED, "view", "shown", "wanted", "map_note")
+SHOWN = ("tabs", "restore_note", "status", *VIEW_COMPONENTS, "view", "shown", "recipe_map_sha256", "map_note")
 OF_ANOTHER_PROGRAM = "This image has settings from another program. Use them, or use the image as a photo?"
 NO_SETTINGS = "No flux_demo settings in this file. Use it as a photo?"
 ONLY_SETTINGS = "This image has settings from another program. Use them?"
@@ -44,16 +44,16 @@ def restored() -> set[str]:
     return {*FORM, *SHOWN, *displayed_names(), *options}
 
 
-def bind_end(services: Services, mode: Mode, run: Any, form: Form) -> None:
+def bind_follow_after_close(services: Services, mode: Mode, run: Any, form: Form) -> None:
     """Follow a run whose stream was closed before its end was shown."""
     for end in (run.then, run.failure):
-        bind(end, ended(services, mode), form, [*SHOWN_BY_A_RUN, *actions()])
+        bind(end, follow_after_close(services, mode), form, [*SHOWN_BY_A_RUN, *actions()])
 
 
-def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, page_opened: Any) -> None:
+def bind_cross_tab(services: Services, forms: dict[str, Form], page_form: Form, page_opened: Any) -> None:
     """Bind what reaches over the borders of a tab; ``page_opened`` is the event after which a page that opens has its form back."""
     studio = services.studio
-    flat = everywhere | {
+    flat = page_form | {
         f"{mode}__{name}": part
         for mode, form in forms.items()
         for name, part in form.items()
@@ -66,13 +66,13 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, pa
     def dropped_in(*, dropped: Any, history: list[Entry], **photos: Any) -> dict[str, Any]:
         try:
             entry = opened(dropped, services.history.titles)
-            return across(studio, next((each for each in history if each.recipe == entry.recipe), entry), history, photos)
+            return page_updates(studio, next((each for each in history if each.recipe == entry.recipe), entry), history, photos)
         except NoRecipe:
             return quiet | _offered(studio, dropped)
         except Exception as error:
             return quiet | {"restore_note": html.says(html.sentence(error), "problem"), **_offers()}
 
-    bind([everywhere["dropped"].upload], dropped_in, flat, [*values, "offered", *_offers()], PHOTOS, trigger_mode="always_last")
+    bind([page_form["dropped"].upload], dropped_in, flat, [*values, "offered", *_offers()], PHOTOS, trigger_mode="always_last")
     _bind_note(studio, flat, values)
     for follows_photo in (mode for mode in MODES.values() if mode.control):
         _bind_offer(follows_photo, flat)
@@ -100,7 +100,7 @@ def bind_across(services: Services, forms: dict[str, Form], everywhere: Form, pa
     for mode, form in forms.items():
         _bind_back(studio, mode, flat, values)
         if form.get("example_paths"):
-            _bind_example_photos(everywhere | form)
+            _bind_example_photos(page_form | form)
         fetching = bind(
             [form["fetch"].click],
             fetch_handler(studio, MODES[mode]),
@@ -151,15 +151,15 @@ def _bind_note(studio: Studio, flat: Form, values: list[str]) -> None:
 
 def _bind_offer(mode: Mode, flat: Form) -> None:
     """The button that makes an image without settings a tab's photo."""
-    photo, as_map, wanted = (f"{mode.name}__{name}" for name in ("photo", "as_map", "wanted"))
+    photo, as_map, recipe_map_sha256 = (f"{mode.name}__{name}" for name in ("photo", "as_map", "recipe_map_sha256"))
 
     def use(*, offered: str | None) -> dict[str, Any]:
         if not still_kept(offered):
             return {"restore_note": html.says(NO_LONGER_KEPT, "problem")}
-        taken = {photo: offered, as_map: False, wanted: None, "offered": None, "restore_note": html.says("")}
+        taken = {photo: offered, as_map: False, recipe_map_sha256: None, "offered": None, "restore_note": html.says("")}
         return taken | _offers() | {"tabs": gr.Tabs(selected=mode.name)}
 
-    outputs = [photo, as_map, wanted, "offered", "restore_note", "tabs", *_offers()]
+    outputs = [photo, as_map, recipe_map_sha256, "offered", "restore_note", "tabs", *_offers()]
     bind([flat[f"offer_{mode.name}"].click], use, flat, outputs, queue=False)
 
 
@@ -183,7 +183,7 @@ def _bind_back(studio: Studio, mode: str, flat: Form, values: list[str]) -> None
     form = {"entry": flat[f"{mode}__last"]} | flat
 
     def back(*, entry: Entry | None, history: list[Entry], **photos: Any) -> dict[str, Any]:
-        return across(studio, entry, history, photos) if entry else {}
+        return page_updates(studio, entry, history, photos) if entry else {}
 
     bind([flat[f"{mode}__reuse_settings"].click], back, form, values, PHOTOS)
 

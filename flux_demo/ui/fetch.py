@@ -10,7 +10,7 @@ from flux_demo.modes import MODES, Mode
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.filling import usable
-from flux_demo.ui.generate import whole
+from flux_demo.ui.generate import as_int
 from flux_demo.ui.tab_state import tab_state, what_to_fetch
 
 SETTINGS = ("size", "steps", "guidance", "preset")  # the fields whose ranges and choices depend on the route
@@ -66,7 +66,7 @@ def settled(studio: Studio, before: Mapping[str, Any], fields: Mapping[str, Any]
     for mode in MODES.values():
         now, was = tab_state(studio, mode), before[mode.name]
         form = {name: fields[f"{mode.name}__{name}"] for name in SETTINGS}
-        taken, _ = usable(studio, mode, {name: str(whole(value)) for name, value in form.items()})
+        taken, _ = usable(studio, mode, {name: str(as_int(value)) for name, value in form.items()})
         if now != was:
             new = [name for name, value in form.items() if name not in taken or value == was[name]["value"]]
             answer |= {f"{mode.name}__{name}": now[name]["value"] for name in new}

@@ -65,7 +65,7 @@ def _seed(text: str) -> str:
 def _crossed(control: Control, values: Mapping[str, Any]) -> list[str]:
     """The two numbers of a map whose lower one is above its upper one: the page's sliders never cross."""
     lower, upper = (option for option in control.options if not option.is_switch)
-    crossed = values.get(lower.name, lower.default) + control.gap > values.get(upper.name, upper.default)
+    crossed = values.get(lower.name, lower.default) + control.min_gap > values.get(upper.name, upper.default)
     return [option.name for option in (lower, upper) if crossed and option.name in values]
 
 

@@ -15,9 +15,10 @@ from flux_demo.seeds import consecutive, parse_seed
 from flux_demo.texts import Text, sentences
 from flux_demo.ui import html
 from flux_demo.ui.clicks import CLICKED_JS, lost, starting
-from flux_demo.ui.earlier import displayed_in
 from flux_demo.ui.files import ShownMap, map_to_send, still_kept
 from flux_demo.ui.history import Entry, history_shown, nothing_displayed, picture_of, preview_of
+from flux_demo.ui.image_heading import displayed_in
+from flux_demo.ui.map_views import MAP
 from flux_demo.ui.number_fields import check_not_empty
 from flux_demo.ui.partial import forget, partial_before, partial_entry, remember
 from flux_demo.ui.preview import drawn_from, map_to_follow
@@ -27,7 +28,6 @@ from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.strip import strip_shown
 from flux_demo.ui.translation import DONE, STOPPED_AT, STOPPED_AT_OF_SEVERAL, translate
 from flux_demo.ui.visitor_store import is_key
-from flux_demo.ui.workshop import MAP
 
 BUSY = ("running", "stopping")  # what ``run_state`` is for as long as the page tells of a run
 UNDER_WAY = {"run": gr.update(interactive=False), "stop": gr.update(interactive=True), "run_state": "running"}
@@ -83,7 +83,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
         preset: Any,
         count: Any,
         last: Entry | None,
-        known: Fields,
+        saved_fields: Fields,
         photo: Any = None,
         fit: Any = "crop",
         as_map: Any = False,
@@ -92,7 +92,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
         view: Any = MAP,
         painter: Any = None,
         painting: str | None = None,
-        wanted: str | None = None,
+        recipe_map_sha256: str | None = None,
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
         try:
@@ -105,30 +105,32 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
                     now = drawn_from(mode, photo, size, fit, as_map, options)
                     check_prompt("" if prompt is None else prompt)
                     shown, changed = map_to_follow(services, visitor, mode, now, shown, view, painter, painting)
-                    yield changed | ({"wanted": None} if wanted else {})  # the recipe that a map was compared with has served
+                    yield changed | (
+                        {"recipe_map_sha256": None} if recipe_map_sha256 else {}
+                    )  # the recipe that a map was compared with has served
                     control = map_to_send(shown)
                 else:
                     checked_size(studio, mode, size)
                 request = request_of(mode, prompt, seed, steps, guidance, preset, None if control else size, control, sample)
-                requests = [dials.complete(each) for each in consecutive(request, whole(count), MAX_IMAGES)]
+                requests = [dials.complete(each) for each in consecutive(request, as_int(count), MAX_IMAGES)]
                 follows = shown if control else None
                 maps = {mode.name: follows}
                 run = services.runs.start(visitor, studio, requests, lambda made: services.history.add(visitor, made, follows), maps=maps)
         except StillRunning:
-            yield from watch_other(services, visitor, mode, last, known)
+            yield from watch_other(services, visitor, mode, last, saved_fields)
             return
         except Exception as error:
             yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": picture_of(last)}
             return
-        yield from watch(services, visitor, run, last, known)
+        yield from watch(services, visitor, run, last, saved_fields)
 
     return make
 
 
-def watch(services: Services, visitor: str, run: Run, last: Entry | None, known: Fields) -> Iterator[dict[str, Any]]:
+def watch(services: Services, visitor: str, run: Run, last: Entry | None, saved_fields: Fields) -> Iterator[dict[str, Any]]:
     """Show a run until it ends: its steps, each image when it is ready, and how it ended.
 
-    ``known`` is the window's form, and changes with it: it tells at the end whether the image was generated with the settings of the form.
+    ``saved_fields`` is the window's form, and changes with it: it tells at the end whether the image was generated with the settings of the form.
     """
     seen, told = 0, None
     # A late answer to a change in the form may have said otherwise, and so does the last answer of a run that ended just before the click:
@@ -140,7 +142,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, known:
         at, previewed = run.at, run.previewed  # read before the images are counted, so that they belong to the image counted next
         if seen < len(run.images):
             seen, run.shows_previews = len(run.images), True  # again, if an earlier image was looked at meanwhile
-            last, shown_now = _newest(services, visitor, run, last, known)
+            last, shown_now = _newest(services, visitor, run, last, saved_fields)
             yield shown_now
             continue
         if at is told:
@@ -153,17 +155,17 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, known:
         elif at:
             yield {"status": html.says(at.text, "busy")} | preview
     # The images once more: of two updates that come at once, the browser may show only the second.
-    last, shown_now = _newest(services, visitor, run, last, known) if run.images else (last, {})
-    yield shown_now | _end_of(services, visitor, run, last, known)
+    last, shown_now = _newest(services, visitor, run, last, saved_fields) if run.images else (last, {})
+    yield shown_now | _final_updates(services, visitor, run, last, saved_fields)
 
 
-def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None, known: Fields) -> Iterator[dict[str, Any]]:
+def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None, saved_fields: Fields) -> Iterator[dict[str, Any]]:
     """Show the run that another window of this visitor started in the mode's tab, and say at its end whose it was."""
     run = services.runs.find(visitor, mode.name)
     if run is None:
         yield IDLE
         return
-    for answer in watch(services, visitor, run, last, known):
+    for answer in watch(services, visitor, run, last, saved_fields):
         if answer.get("run_state") == IDLE["run_state"]:  # the run's end
             if run.error is None:
                 answer["status"] = html.says(OTHER_WINDOW)
@@ -172,29 +174,29 @@ def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None
         yield answer
 
 
-def _newest(services: Services, visitor: str, run: Run, last: Entry | None, known: Fields) -> tuple[Entry | None, dict[str, Any]]:
+def _newest(services: Services, visitor: str, run: Run, last: Entry | None, saved_fields: Fields) -> tuple[Entry | None, dict[str, Any]]:
     """The run's newest image, and the visitor's images with it as the page shows them."""
     history = services.history.entries(visitor)
     last = next((entry for entry in history if entry.name == run.images[-1].path.name), last)
-    return last, history_shown(history) | _displayed(run, last, known)
+    return last, history_shown(history) | _displayed(run, last, saved_fields)
 
 
-def _displayed(run: Run, entry: Entry | None, known: Fields) -> dict[str, Any]:
+def _displayed(run: Run, entry: Entry | None, saved_fields: Fields) -> dict[str, Any]:
     """An image in the run's tab, if it was not deleted during the run; the form may have changed."""
-    return displayed_in(run.tab, entry, known) if entry and still_kept(entry.path) else nothing_displayed()
+    return displayed_in(run.tab, entry, saved_fields) if entry and still_kept(entry.path) else nothing_displayed()
 
 
-def ended(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
+def follow_after_close(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
     """After a stream that closed before its run's end was shown: by Stop, or because the connection was cut. Follows the run on."""
 
-    def follow_on(*, visitor: Any, run_state: Any, last: Entry | None, known: Fields) -> Iterator[dict[str, Any]]:
+    def follow_on(*, visitor: Any, run_state: Any, last: Entry | None, saved_fields: Fields) -> Iterator[dict[str, Any]]:
         if run_state not in BUSY:
             return
         if run := services.runs.find(visitor, mode.name):
             if run_state == "stopping":
                 run.stop()  # once more: a Stop just after the click may have come before its run
             try:
-                yield from watch(services, visitor, run, last, known)
+                yield from watch(services, visitor, run, last, saved_fields)
             except Exception as error:  # a full disk, as it may have closed the stream before
                 yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": picture_of(last)}
             return
@@ -203,7 +205,7 @@ def ended(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, An
             return
         what = lost(services.history.visitors, visitor, mode.name) if is_key(visitor) else ""
         partial = partial_before(services.history, visitor, mode.name) if what else None
-        in_place = displayed_in(mode.name, partial, known) if partial else {"picture": picture_of(last)}
+        in_place = displayed_in(mode.name, partial, saved_fields) if partial else {"picture": picture_of(last)}
         yield FAILED | in_place | {"status": html.says(what or CUT_OFF, "problem")}
 
     return follow_on
@@ -228,7 +230,7 @@ def request_of(
         mode=mode.name,
         prompt="" if prompt is None else prompt,
         seed=parse_seed(seed),
-        steps=whole(steps),
+        steps=as_int(steps),
         guidance=guidance,
         size=chosen if isinstance(chosen := parse_size(size), Size) else None,
         control=control,
@@ -237,12 +239,12 @@ def request_of(
     )
 
 
-def whole(value: Any) -> Any:
+def as_int(value: Any) -> Any:
     """28.0 as 28, since browsers and JSON know one kind of number; anything else as it is, to be refused in words."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _end_of(services: Services, visitor: str, run: Run, last: Entry | None, known: Fields) -> dict[str, Any]:
+def _final_updates(services: Services, visitor: str, run: Run, last: Entry | None, saved_fields: Fields) -> dict[str, Any]:
     if run.error is None:
         forget(services.history.visitors, visitor, run.tab)
         if len({request.mode for request in run.requests}) > 1:
@@ -251,11 +253,11 @@ def _end_of(services: Services, visitor: str, run: Run, last: Entry | None, know
             strip = strip_shown(run.strip) if run.strip else {}
             problem = html.sentence(run.no_strip) if run.no_strip else NOT_COMPARED
             status = html.says(COMPARED) if run.strip else html.says(problem, "problem")
-            return IDLE | _displayed(run, entry, known) | strip | {"status": status}
+            return IDLE | _displayed(run, entry, saved_fields) | strip | {"status": status}
         seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
         notes = dict.fromkeys(note for made in run.images for note in made.notes)
         return IDLE | {"status": html.says(sentences(Text(DONE, seconds=f"{seconds:.1f}"), *notes))}
-    back = _displayed(run, last, known)
+    back = _displayed(run, last, saved_fields)
     if not isinstance(run.error, Cancelled):
         return FAILED | back | {"status": html.says(html.sentence(run.error), "problem")}
     if (step := run.stopped_at) is None or step.preview is None:
@@ -268,4 +270,4 @@ def _end_of(services: Services, visitor: str, run: Run, last: Entry | None, know
         status = html.says(translate(STOPPED_AT_OF_SEVERAL, done=step.done, of=step.of, number=len(run.images) + 1, images=images))
     partial = partial_entry(services.studio, run, step, run.maps.get(run.request.mode))
     remember(services.history.visitors, visitor, run.tab, partial)
-    return IDLE | _displayed(run, partial, known) | {"status": status}
+    return IDLE | _displayed(run, partial, saved_fields) | {"status": status}

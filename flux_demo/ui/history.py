@@ -21,7 +21,7 @@ from flux_demo.recipe import Recipe
 from flux_demo.ui import html
 from flux_demo.ui.files import AsSent, DrawnFrom, ShownMap, address, new_file, publish_kept, received, still_kept, unpublish
 from flux_demo.ui.translation import IMAGE_OF, PREVIEW, translate
-from flux_demo.ui.visitor_store import Kept, VisitorStore
+from flux_demo.ui.visitor_store import StoredImage, VisitorStore
 
 NOT_LISTED = (
     "The image is finished and kept in the outputs folder as {name}, but it cannot be added to the history: the disk cannot be written to ({why}). "
@@ -62,18 +62,18 @@ class History:
         self._too_many = MANY
         self._lock = threading.Lock()
 
-    def add(self, key: str, made: GeneratedImage, shown: ShownMap | None) -> None:
+    def add(self, visitor: str, made: GeneratedImage, shown: ShownMap | None) -> None:
         """Keep a new image for a visitor, and remember the map and the photo that are on the page. Raises GenerationFailed."""
-        self._list(key, made.path, made.recipe, shown)
-        entry = self._entry(Kept(made.path, made.recipe, None))
-        self._remember(key, replace(entry, shown=shown, photo=shown.drawn_from.photo if shown else None))
+        self._list(visitor, made.path, made.recipe, shown)
+        entry = self._entry(StoredImage(made.path, made.recipe, None))
+        self._remember(visitor, replace(entry, shown=shown, photo=shown.drawn_from.photo if shown else None))
 
-    def entries(self, key: str) -> list[Entry]:
+    def entries(self, visitor: str) -> list[Entry]:
         """The visitor's images, newest first."""
         found = []
-        for kept in self.visitors.images(key):
+        for kept in self.visitors.images(visitor):
             with self._lock:
-                entry = self._entries.get((key, kept.path.name))
+                entry = self._entries.get((visitor, kept.path.name))
             if entry is None or not all(path is None or os.path.exists(path) for path in (entry.path, entry.thumb)):
                 try:
                     entry = self._entry(kept)
@@ -85,57 +85,57 @@ class History:
                 ) as error:  # deleted in this moment, or damaged: the others are still there
                     log.warning("%s cannot be shown in the history: %s", kept.path.name, error)
                     continue
-                self._remember(key, entry)
+                self._remember(visitor, entry)
             found.append(entry)
         return found
 
-    def remove(self, key: str, names: list[str]) -> None:
+    def remove(self, visitor: str, names: list[str]) -> None:
         """Delete images of this visitor: the files, and the copies that were given to the browser."""
-        self.visitors.remove(key, names)
-        self._drop_archive(key)
+        self.visitors.remove(visitor, names)
+        self._drop_archive(visitor)
         for name in names:
             with self._lock:
-                entry = self._entries.pop((key, name), None)
+                entry = self._entries.pop((visitor, name), None)
             for path in (entry.path, entry.thumb) if entry else ():
                 unpublish(path)
 
-    def keep(self, key: str, entry: Entry) -> None:
+    def keep(self, visitor: str, entry: Entry) -> None:
         """Keep a partial image: it goes to the gallery and to the visitor's images. Raises GenerationFailed, InvalidPicture."""
         path = self._gallery.adopt(received(entry.path), f"{entry.recipe.mode}-{entry.recipe.seed}-partial")
-        self._list(key, path, entry.recipe, entry.shown)
+        self._list(visitor, path, entry.recipe, entry.shown)
 
-    def archive(self, key: str) -> str:
+    def archive(self, visitor: str) -> str:
         """A zip of the visitor's images with their maps and recipes, as a file that the browser may fetch, in place of the one before."""
-        self._drop_archive(key)
+        self._drop_archive(visitor)
         path = new_file("flux-images.zip")
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
-            for kept in self.visitors.images(key, most=-1):
+            for kept in self.visitors.images(visitor, most=-1):
                 archive.write(kept.path, kept.path.name)
                 archive.writestr(f"{kept.path.stem}.json", kept.recipe.to_json())
                 if kept.map_path:
                     archive.write(kept.map_path, f"{kept.path.stem}-map.png")
-        self.visitors.keep_form(key, "archive", {"path": str(path)})
+        self.visitors.save_record(visitor, "archive", {"path": str(path)})
         return str(path)
 
-    def _drop_archive(self, key: str) -> None:
-        unpublish(self.visitors.form(key, "archive").get("path"))
+    def _drop_archive(self, visitor: str) -> None:
+        unpublish(self.visitors.record(visitor, "archive").get("path"))
 
-    def _list(self, key: str, image: Path, recipe: Recipe, shown: ShownMap | None) -> None:
+    def _list(self, visitor: str, image: Path, recipe: Recipe, shown: ShownMap | None) -> None:
         try:
-            self.visitors.add(key, image, recipe, Path(shown.path) if shown else None)
+            self.visitors.add(visitor, image, recipe, Path(shown.path) if shown else None)
         except OSError as error:
             why, advice = (error.strerror or "unknown reason").lower(), folders.advice(error, "Make it writable.")
             raise GenerationFailed(NOT_LISTED, name=image.name, why=why, advice=advice) from error
 
-    def _remember(self, key: str, entry: Entry) -> None:
+    def _remember(self, visitor: str, entry: Entry) -> None:
         assert entry.name
         with self._lock:
-            self._entries[key, entry.name] = entry
+            self._entries[visitor, entry.name] = entry
             if len(self._entries) > self._too_many:  # of visitors who have gone: their copies have been cleared away
                 self._entries = {each: kept for each, kept in self._entries.items() if still_kept(kept.path)}
                 self._too_many = max(MANY, 2 * len(self._entries))
 
-    def _entry(self, kept: Kept) -> Entry:
+    def _entry(self, kept: StoredImage) -> Entry:
         path = publish_kept(kept.path)
         shown = map_beside(kept.recipe, kept.map_path)
         title = self.titles.get(kept.recipe.backend, kept.recipe.backend)

@@ -12,11 +12,11 @@ import gradio as gr
 
 from flux_demo.modes import MODES, Mode
 from flux_demo.ui import html
-from flux_demo.ui.earlier import displayed_in
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.files import publish, still_kept
 from flux_demo.ui.generate import BUSY
 from flux_demo.ui.history import Entry, displayed, displayed_names, history_shown, nothing_displayed, preview_of
+from flux_demo.ui.image_heading import displayed_in
 from flux_demo.ui.languages import STYLED
 from flux_demo.ui.partial import forget
 from flux_demo.ui.services import Services
@@ -74,7 +74,7 @@ def _bind_images(services: Services, flat: Form) -> None:
         if not still_kept(entry.path):
             return _gone(services, visitor, states, ONE_GONE)
         mode = entry.recipe.mode
-        answer = {f"{mode}__{name}": value for name, value in displayed_in(mode, entry, states[f"{mode}__known"]).items()}
+        answer = {f"{mode}__{name}": value for name, value in displayed_in(mode, entry, states[f"{mode}__saved_fields"]).items()}
         run = services.runs.find(visitor, mode)
         if run and not run.done.is_set() and states[f"{mode}__run_state"] in BUSY:  # it is this window that tells of it
             run.shows_previews = False
@@ -84,9 +84,9 @@ def _bind_images(services: Services, flat: Form) -> None:
             answer[f"{mode}__status"] = html.says("")  # which was of another image
         return answer | {"tabs": gr.Tabs(selected=mode)}
 
-    known = tuple(f"{mode}__known" for mode in MODES)
+    saved = tuple(f"{mode}__saved_fields" for mode in MODES)
     shown = ["tabs", "restore_note", *_may_be_gone()]
-    bind_choice(flat["gallery"], show, flat, shown, (*_states(), *known))
+    bind_choice(flat["gallery"], show, flat, shown, (*_states(), *saved))
 
     def archive(*, visitor: Any, **states: Any) -> dict[str, Any]:
         if not is_key(visitor):
@@ -216,7 +216,9 @@ def _gone(services: Services, visitor: Any, states: Mapping[str, Any], said: str
 
 
 def _bind_send(services: Services, mode: str, other: Mode, flat: Form) -> None:
-    photo, as_map, wanted, prompt, status = (f"{other.name}__{name}" for name in ("photo", "as_map", "wanted", "prompt", "status"))
+    photo, as_map, recipe_map_sha256, prompt, status = (
+        f"{other.name}__{name}" for name in ("photo", "as_map", "recipe_map_sha256", "prompt", "status")
+    )
     form = {"entry": flat[f"{mode}__last"], "typed": flat[prompt]} | flat
 
     def send(*, entry: Entry | None, typed: Any, visitor: Any, **states: Any) -> dict[str, Any]:
@@ -228,8 +230,8 @@ def _bind_send(services: Services, mode: str, other: Mode, flat: Form) -> None:
             its_copy = publish(Path(entry.path))  # which stays when the image is deleted
         except OSError as error:
             return {"restore_note": html.says(html.sentence(error), "problem")}
-        taken = {photo: its_copy, as_map: False, wanted: None, status: html.says(""), "tabs": gr.Tabs(selected=other.name)}
+        taken = {photo: its_copy, as_map: False, recipe_map_sha256: None, status: html.says(""), "tabs": gr.Tabs(selected=other.name)}
         return taken if typed else taken | {prompt: entry.recipe.prompt}
 
-    outputs = [photo, as_map, wanted, prompt, status, "tabs", "restore_note", *_may_be_gone()]
+    outputs = [photo, as_map, recipe_map_sha256, prompt, status, "tabs", "restore_note", *_may_be_gone()]
     bind([flat[f"{mode}__send_{other.name}"].click], send, form, outputs, _states(), queue=False)

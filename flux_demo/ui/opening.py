@@ -12,14 +12,14 @@ from flux_demo.errors import InvalidPicture
 from flux_demo.modes import MATCH, MODES, Mode
 from flux_demo.ui import html
 from flux_demo.ui.clicks import SINCE_JS, lost
-from flux_demo.ui.cross_tab import bind_end
-from flux_demo.ui.earlier import head_over
+from flux_demo.ui.cross_tab import bind_follow_after_close
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.fetch import SETTINGS
 from flux_demo.ui.files import received, served_again
 from flux_demo.ui.filling import LINKED, from_query, usable
-from flux_demo.ui.generate import SHOWN_BY_A_RUN, UNDER_WAY, watch, whole
+from flux_demo.ui.generate import SHOWN_BY_A_RUN, UNDER_WAY, as_int, watch
 from flux_demo.ui.history import Entry, actions, displayed, displayed_names, history_shown
+from flux_demo.ui.image_heading import heading_of
 from flux_demo.ui.partial import partial_before
 from flux_demo.ui.run import MAX_RUNS
 from flux_demo.ui.services import Services
@@ -59,20 +59,20 @@ TAB_WHILE_OPENING_JS = """(visitor, tab, ...fields) => {
 }"""
 
 
-def bind_opening(services: Services, forms: dict[str, Form], everywhere: Form, blocks: gr.Blocks) -> Any:
+def bind_opening(services: Services, forms: dict[str, Form], page_form: Form, blocks: gr.Blocks) -> Any:
     """Bind what keeps the forms, and what brings them back. Returns the event after which they are back."""
-    flat = everywhere | {f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items()}
+    flat = page_form | {f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items()}
     outputs = ["visitor", "history", "gallery", "recent", "tabs", "strip"]
-    defaults = {mode: form["known"].value for mode, form in forms.items()}
+    defaults = {mode: form["saved_fields"].value for mode, form in forms.items()}
     for name, mode in MODES.items():
-        forms[name]["following"] = flat[f"{name}__following"] = gr.State(None)
-        shown = [*displayed_names(), *fields_of(mode), "run", "stop", "run_state", "status", "following", "known"]
+        forms[name]["attached_run"] = flat[f"{name}__attached_run"] = gr.State(None)
+        shown = [*displayed_names(), *fields_of(mode), "run", "stop", "run_state", "status", "attached_run", "saved_fields"]
         outputs += [f"{name}__{each}" for each in shown]
-        _bind_form(services, mode, forms[name] | everywhere)
+        _bind_form(services, mode, forms[name] | page_form)
     loaded = bind(
         [blocks.load],
         opening(services, defaults),
-        flat | {"clicked": everywhere["query"], "lately": everywhere["query"]},
+        flat | {"clicked": page_form["query"], "lately": page_form["query"]},
         outputs,
         queue=False,
         js=LOAD_JS,
@@ -81,17 +81,17 @@ def bind_opening(services: Services, forms: dict[str, Form], everywhere: Form, b
     opened = loaded.then(None, None, typed, js=DONE_WHILE_OPENING_JS, api_visibility="private")
     _bind_opened(services, flat, opened)
     for name, mode in MODES.items():
-        following = [*SHOWN_BY_A_RUN, *actions()]
+        outputs_of_run = [*SHOWN_BY_A_RUN, *actions()]
         followed = bind(
             loaded.then,
             _follow_on(services, mode),
-            forms[name] | everywhere,
-            following,
+            forms[name] | page_form,
+            outputs_of_run,
             concurrency_id="run",
             concurrency_limit=MAX_RUNS,
         )
-        bind_end(services, mode, followed, forms[name] | everywhere)
-    _bind_carried(services, forms, everywhere)
+        bind_follow_after_close(services, mode, followed, forms[name] | page_form)
+    _bind_carried(services, forms, page_form)
     return opened
 
 
@@ -103,7 +103,7 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
         mode_of_link, linked = from_query(services.studio, query)
         key = visitor if is_key(visitor) else new_key()
         if mode_of_link:
-            services.history.visitors.change_form(key, "", {"tab": mode_of_link})
+            services.history.visitors.update_record(key, "", {"tab": mode_of_link})
         if key != visitor:
             return {"visitor": key} | linked
         history = services.history.entries(visitor)
@@ -111,7 +111,7 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
         for name, mode in MODES.items():
             kept_form = _kept_form(services, visitor, mode)
             values = _taken(services, mode, kept_form | _not_kept(services, visitor, name, lately, defaults[name], now))
-            values["known"] = defaults[name] | {each: value for each, value in kept_form.items() if each in values}
+            values["saved_fields"] = defaults[name] | {each: value for each, value in kept_form.items() if each in values}
             entry = next((each for each in history if each.recipe.mode == name), None)
             partial = partial_before(services.history, visitor, name)
             if partial and (entry is None or entry.recipe.created <= partial.recipe.created):
@@ -119,7 +119,7 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
             if entry:
                 values |= displayed(entry)
             if (run := services.runs.find(visitor, name)) and not run.done.is_set():
-                values |= UNDER_WAY | {"following": id(run), "status": html.says("Finding your run", "busy")}
+                values |= UNDER_WAY | {"attached_run": id(run), "status": html.says("Finding your run", "busy")}
             elif what := lost(services.history.visitors, visitor, name, clicked, now):
                 values["status"] = html.says(what, "problem")
             answer |= {f"{name}__{each}": value for each, value in values.items()}
@@ -134,7 +134,7 @@ def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
     names = fields_of(mode)
     # An emptied number comes back as the default: Gradio would make the least of it.
     kept = {
-        name: value for name, value in services.history.visitors.form(visitor, mode.name).items() if name in names and value is not None
+        name: value for name, value in services.history.visitors.record(visitor, mode.name).items() if name in names and value is not None
     }
     if "photo" in kept:
         kept["photo"] = served_again(kept["photo"], services.history.visitors.file(visitor, f"photo-{mode.name}"))
@@ -143,7 +143,7 @@ def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
 
 def _taken(services: Services, mode: Mode, form: dict[str, Any]) -> dict[str, Any]:
     """Without what the mode's route does not take, which is left to its default: the mode may run elsewhere than it did."""
-    settings = {name: str(whole(form[name])) for name in SETTINGS if name in form}
+    settings = {name: str(as_int(form[name])) for name in SETTINGS if name in form}
     taken, _ = usable(services.studio, mode, settings)
     return {name: value for name, value in form.items() if name not in settings or name in taken}
 
@@ -153,7 +153,7 @@ def _not_kept(services: Services, visitor: str, mode: str, lately: Any, defaults
 
     Anybody may send anything in its place, so a photo is none of it: Gradio would serve the file of any path.
     """
-    since = now - services.history.visitors.changed(visitor, mode)
+    since = now - services.history.visitors.saved_at(visitor, mode)
     values = {name: _done_within(since, lately, f"{name}-{mode}") for name in defaults if name != "photo"}
     return {name: value for name, value in values.items() if value is not None and _kind(value) == _kind(defaults[name])}
 
@@ -163,8 +163,8 @@ def _kind(value: Any) -> str:
 
 
 def _chosen_tab(services: Services, visitor: str, lately: Any, now: float) -> Any:
-    since = now - services.history.visitors.changed(visitor, "")
-    return _done_within(since, lately, "tab") or services.history.visitors.form(visitor, "").get("tab")
+    since = now - services.history.visitors.saved_at(visitor, "")
+    return _done_within(since, lately, "tab") or services.history.visitors.record(visitor, "").get("tab")
 
 
 def _done_within(seconds: float, lately: Any, name: str) -> str | float | None:
@@ -179,14 +179,14 @@ def _bind_form(services: Services, mode: Mode, form: Form) -> None:
     """Keep what changes in the form, take back an error that was shown, and say when the image is of earlier settings."""
     names = fields_of(mode)
 
-    def changed(*, visitor: Any, run_state: Any, last: Entry | None, known: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    def changed(*, visitor: Any, run_state: Any, last: Entry | None, saved_fields: dict[str, Any], **fields: Any) -> dict[str, Any]:
         photo = fields.get("photo")
         fields["photo"] = photo.get("path") if isinstance(photo, dict) else photo
-        _keep_new(services, visitor, mode, {name: fields.get(name) for name in names}, known)
+        _keep_new(services, visitor, mode, {name: fields.get(name) for name in names}, saved_fields)
         answer = {"status": html.says(""), "run_state": "idle"} if run_state == "failed" else {}
         run = services.runs.find(visitor, mode.name)
         looks_back = run and not (run.done.is_set() or run.shows_previews)  # which the heading says
-        return answer | ({"image_head": head_over(last, fields)} if last and not looks_back else {})
+        return answer | ({"image_head": heading_of(last, fields)} if last and not looks_back else {})
 
     triggers = [form[name].change for name in names]
     bind(triggers, changed, form, ["status", "run_state", "image_head"], names, queue=False, trigger_mode="always_last")
@@ -198,29 +198,33 @@ def _bind_opened(services: Services, flat: Form, opened: Any) -> None:
 
     def keep(*, visitor: Any, tab: Any, **fields: Any) -> dict[str, Any]:
         if is_key(visitor) and tab in MODES:
-            services.history.visitors.change_form(visitor, "", {"tab": tab})
+            services.history.visitors.update_record(visitor, "", {"tab": tab})
         for mode in MODES:
             typed = {name: fields[f"{mode}__{name}"] for name in names[mode]}
-            _keep_new(services, visitor, MODES[mode], typed, fields[f"{mode}__known"])
+            _keep_new(services, visitor, MODES[mode], typed, fields[f"{mode}__saved_fields"])
         return {}
 
-    every = tuple(f"{mode}__{name}" for mode in MODES for name in (*names[mode], "known"))
+    every = tuple(f"{mode}__{name}" for mode in MODES for name in (*names[mode], "saved_fields"))
     bind(opened.then, keep, flat | {"tab": flat["query"]}, [], every, queue=False, js=TAB_WHILE_OPENING_JS)
 
 
-def _keep_new(services: Services, visitor: Any, mode: Mode, fields: dict[str, Any], known: dict[str, Any]) -> None:
+def _keep_new(services: Services, visitor: Any, mode: Mode, fields: dict[str, Any], saved_fields: dict[str, Any]) -> None:
     """Keep those fields of a form that are not as this page found or left them: another window may have changed the others meanwhile.
 
-    ``known``, how it found or left each of them, is changed in place, since each answer makes Gradio's image panel report its photo as changed again.
+    ``saved_fields``, how it found or left each of them, is changed in place, since each answer makes Gradio's image panel report its photo as changed again.
     """
     nothing = (None, "")
-    new = {name: value for name, value in fields.items() if value != known[name] and not (value in nothing and known[name] in nothing)}
+    new = {
+        name: value
+        for name, value in fields.items()
+        if value != saved_fields[name] and not (value in nothing and saved_fields[name] in nothing)
+    }
     if not new or not is_key(visitor):
         return
-    services.history.visitors.change_form(visitor, mode.name, new)
+    services.history.visitors.update_record(visitor, mode.name, new)
     if "photo" in new:
         _keep_photo(services, visitor, mode, new["photo"])
-    known.update(new)
+    saved_fields.update(new)
 
 
 def _keep_photo(services: Services, visitor: str, mode: Mode, photo: Any) -> None:
@@ -232,14 +236,14 @@ def _keep_photo(services: Services, visitor: str, mode: Mode, photo: Any) -> Non
 def _follow_on(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
     """Follow a run that an earlier page of this visitor started."""
 
-    def follow(*, visitor: Any, following: Any, last: Entry | None, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        if following is not None and is_key(visitor) and (run := services.runs.find(visitor, mode.name)):
-            yield from watch(services, visitor, run, last, known)
+    def follow(*, visitor: Any, attached_run: Any, last: Entry | None, saved_fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if attached_run is not None and is_key(visitor) and (run := services.runs.find(visitor, mode.name)):
+            yield from watch(services, visitor, run, last, saved_fields)
 
     return follow
 
 
-def _bind_carried(services: Services, forms: dict[str, Form], everywhere: Form) -> None:
+def _bind_carried(services: Services, forms: dict[str, Form], page_form: Form) -> None:
     """When a tab is chosen, prompt, seed and size of the tab before come along, unless the person typed others there."""
     modes = list(forms)
     before, carried = gr.State(modes[0]), gr.State({})
@@ -248,7 +252,7 @@ def _bind_carried(services: Services, forms: dict[str, Form], everywhere: Form) 
     def chosen(tab: Any, visitor: Any, old: str, came: dict, *values: Any) -> list[Any]:
         new = tab if tab in MODES else modes[0]
         if is_key(visitor):
-            services.history.visitors.change_form(visitor, "", {"tab": new})
+            services.history.visitors.update_record(visitor, "", {"tab": new})
         table = {mode: dict(zip(CARRIED, values[index * 3 : index * 3 + 3], strict=True)) for index, mode in enumerate(modes)}
         came = dict(came or {})
         answer: dict[tuple[str, str], Any] = {}
@@ -261,9 +265,9 @@ def _bind_carried(services: Services, forms: dict[str, Form], everywhere: Form) 
                 answer[new, name] = came[f"{new} {name}"] = theirs
         return [new, came, *(answer.get((mode, name), gr.skip()) for mode in modes for name in CARRIED)]
 
-    everywhere["tabs"].select(
+    page_form["tabs"].select(
         chosen,
-        [everywhere["query"], everywhere["visitor"], before, carried, *components],
+        [page_form["query"], page_form["visitor"], before, carried, *components],
         [before, carried, *components],
         preprocess=False,
         queue=False,
@@ -275,7 +279,7 @@ def _bind_carried(services: Services, forms: dict[str, Form], everywhere: Form) 
 
     def in_sight(*, visitor: Any, tab: Any) -> dict[str, Any]:
         if is_key(visitor) and tab in MODES:
-            services.history.visitors.change_form(visitor, "", {"tab": tab})
+            services.history.visitors.update_record(visitor, "", {"tab": tab})
         return {}
 
-    bind([everywhere["tabs"].change], in_sight, everywhere | {"tab": everywhere["query"]}, [], queue=False, js=TAB_IN_SIGHT_JS)
+    bind([page_form["tabs"].change], in_sight, page_form | {"tab": page_form["query"]}, [], queue=False, js=TAB_IN_SIGHT_JS)

@@ -12,13 +12,14 @@ from flux_demo.ui import clicks, html
 from flux_demo.ui.api import add_api
 from flux_demo.ui.blocks import Page
 from flux_demo.ui.compare import compare_handler
-from flux_demo.ui.cross_tab import bind_across, bind_end
+from flux_demo.ui.cross_tab import bind_cross_tab, bind_follow_after_close
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, run_handler, stop_handler
 from flux_demo.ui.history import Entry, History, actions
 from flux_demo.ui.languages import mark
 from flux_demo.ui.link import bind_link
 from flux_demo.ui.loading import bind_loading
+from flux_demo.ui.map_views import VIEW_COMPONENTS
 from flux_demo.ui.opening import bind_opening
 from flux_demo.ui.partial import remember_unwatched
 from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers, photo_map
@@ -32,11 +33,10 @@ from flux_demo.ui.tab_state import find_route
 from flux_demo.ui.translation import REUSES_SEED, TAKES_RANDOM_SEED, translate
 from flux_demo.ui.turns import Turns
 from flux_demo.ui.visitor_store import VisitorStore
-from flux_demo.ui.workshop import VIEWED
 
 TITLE = "FLUX.1 [dev]: Text, Canny, Depth"
 QUEUED = 256  # events that may wait in Gradio's queue together; runs wait in ours
-SHOWN_OF_A_MAP = (*VIEWED, "shown", "map_note", "wanted", "use_as_map", "use_inverted")
+SHOWN_OF_A_MAP = (*VIEW_COMPONENTS, "shown", "map_note", "recipe_map_sha256", "use_as_map", "use_inverted")
 # Two sliders that must not cross: the one that moves pushes the other along, in the browser. GAP is what must stay between them.
 PUSH_JS = """(low, high) => {
     const as_it_is = { __type__: "update" };
@@ -52,18 +52,18 @@ def build(studio: Studio) -> gr.Blocks:
         gr.HTML(f"<h1>{TITLE}</h1>", elem_id="title")
         if studio.settings.visitors_pay:
             gr.LoginButton(size="sm", elem_id="sign-in")
-        everywhere: Form = {
+        page_form: Form = {
             "history": gr.State([]),
             "visitor": gr.BrowserState("", storage_key="flux_demo_visitor", secret="flux_demo"),  # the secret is sent to every browser
             "query": gr.Textbox(visible=False, label="Query"),
         }
         forms: dict[str, Form] = {}
-        with gr.Tabs(elem_id="modes") as everywhere["tabs"]:
+        with gr.Tabs(elem_id="modes") as page_form["tabs"]:
             for mode in MODES.values():
                 with gr.Tab(mode.title, id=mode.name, elem_id=f"tab-{mode.name}"):
                     forms[mode.name] = build_tab(studio, mode)
                     page.kept_files += forms[mode.name].get("example_paths", [])
-        everywhere["strip"] = gr.Image(
+        page_form["strip"] = gr.Image(
             visible=False,
             interactive=False,
             format="png",
@@ -73,19 +73,19 @@ def build(studio: Studio) -> gr.Blocks:
             elem_id="strip",
             alt_text="The same prompt and seed in every mode, side by side",
         )
-        _images(everywhere)
+        _images(page_form)
         backends = {backend.name: backend.title for backend in studio.backends}
         visitors = VisitorStore(studio.gallery.folder, studio.settings.public)
         page.clearing.append(visitors.forget_old)
 
         def run_ended(visitor: str, run: Run) -> None:
-            clicks.ended(visitors, visitor, run.tab, run.unwatched)
+            clicks.record_end(visitors, visitor, run.tab, run.unwatched)
             remember_unwatched(studio, visitors, visitor, run)
 
         services = Services(studio, History(studio.gallery, visitors, backends), Runs(run_ended), Turns())
         for mode in MODES.values():
-            _bind_tab(services, mode, forms[mode.name] | everywhere)
-        bind_across(services, forms, everywhere, bind_opening(services, forms, everywhere, page))
+            _bind_tab(services, mode, forms[mode.name] | page_form)
+        bind_cross_tab(services, forms, page_form, bind_opening(services, forms, page_form, page))
         bind_loading(studio, forms)
         add_api(studio, visitors)
         page.track_nothing()
@@ -93,28 +93,28 @@ def build(studio: Studio) -> gr.Blocks:
     return page.queue(max_size=QUEUED, default_concurrency_limit=4, api_open=False)
 
 
-def _images(everywhere: Form) -> None:
-    everywhere["offered"] = gr.State(None)
+def _images(page_form: Form) -> None:
+    page_form["offered"] = gr.State(None)
     with gr.Column(elem_id="restore-note"):
-        everywhere["restore_note"] = gr.HTML(html.says(""), elem_classes="status")
+        page_form["restore_note"] = gr.HTML(html.says(""), elem_classes="status")
         with gr.Row(elem_classes="offers"):
-            everywhere["offer_settings"] = gr.Button("Use its settings in Text", size="sm", visible=False)
+            page_form["offer_settings"] = gr.Button("Use its settings in Text", size="sm", visible=False)
             for mode in MODES.values():
                 if mode.control:
-                    everywhere[f"offer_{mode.name}"] = gr.Button(f"Use as photo in {mode.title}", size="sm", visible=False)
-            everywhere["close_note"] = gr.Button("Close", size="sm", elem_classes="close-note")
+                    page_form[f"offer_{mode.name}"] = gr.Button(f"Use as photo in {mode.title}", size="sm", visible=False)
+            page_form["close_note"] = gr.Button("Close", size="sm", elem_classes="close-note")
     with gr.Column(elem_classes="pictures"):
         with gr.Row(elem_classes="pictures-head"):
             with gr.Column(min_width=0, elem_classes="yours"):
                 gr.HTML(html.heading("Your images"))
                 gr.HTML(html.explanation("Only you see them. Load the PNG of one, or drop it on the page, to get its settings back."))
-            everywhere["dropped"] = gr.UploadButton(
+            page_form["dropped"] = gr.UploadButton(
                 "Load settings from PNG", file_types=["image"], type="filepath", size="sm", elem_id="restore", elem_classes="open"
             )
-            everywhere["zip"] = gr.Button("Download all", size="sm", elem_id="download-all", elem_classes="open")
-            everywhere["archive"] = gr.File(visible="hidden", elem_id="archive", label="Archive")
-            everywhere["delete_all"] = gr.Button("Delete all", size="sm", elem_id="delete-all", elem_classes="open")
-        everywhere["gallery"] = gr.Gallery(
+            page_form["zip"] = gr.Button("Download all", size="sm", elem_id="download-all", elem_classes="open")
+            page_form["archive"] = gr.File(visible="hidden", elem_id="archive", label="Archive")
+            page_form["delete_all"] = gr.Button("Delete all", size="sm", elem_id="delete-all", elem_classes="open")
+        page_form["gallery"] = gr.Gallery(
             [],
             allow_preview=False,
             interactive=False,
@@ -125,8 +125,8 @@ def _images(everywhere: Form) -> None:
             elem_id="history",
             elem_classes="thumbs",
         )
-        everywhere["recent"] = gr.HTML("", elem_id="recent", visible=True)
-        everywhere["look_again"] = gr.Button("Look again", visible="hidden", elem_id="look-again")
+        page_form["recent"] = gr.HTML("", elem_id="recent", visible=True)
+        page_form["look_again"] = gr.Button("Look again", visible="hidden", elem_id="look-again")
 
 
 def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
@@ -161,7 +161,7 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
     )
     bind([form["stop"].click], stop_handler(services, mode), form, ["run_state"], queue=False)
     for run in runs:
-        bind_end(services, mode, run, form)
+        bind_follow_after_close(services, mode, run, form)
     bind([form["prompt"].change], _hint(studio, mode), form, ["hint"], queue=False, trigger_mode="always_last")
     bind([form["size"].change], bind_size(studio, mode, form), form, ["size_note", "swap"], queue=False, trigger_mode="always_last")
     bind([form["reuse_seed"].click], _reuse_seed, form, ["seed", "status"], queue=False)
@@ -183,7 +183,7 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
     both = [form[lower.name], form[upper.name]]
     for moved, up in zip(both, ("true", "false"), strict=True):
         script = (
-            PUSH_JS.replace("GAP", str(mode.control.gap))
+            PUSH_JS.replace("GAP", str(mode.control.min_gap))
             .replace("UP", up)
             .replace("MOST", str(upper.maximum))
             .replace("LEAST", str(lower.minimum))

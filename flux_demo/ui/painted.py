@@ -14,7 +14,7 @@ from flux_demo.ui.files import DrawnFrom, ShownMap, received, served_again
 from flux_demo.ui.visitor_store import VisitorStore, is_key
 
 RECORD = {field.name for field in fields(ShownMap)} - {"painted_on", "edited_before"}  # another version of the program may have kept others
-KEPT = 8  # painted maps of a tab
+MAX_PAINTED = 8  # painted maps of a tab
 
 
 def painted_before(visitors: VisitorStore, visitor: Any, mode: Mode, now: DrawnFrom) -> ShownMap | None:
@@ -45,10 +45,10 @@ def keep_paint(visitors: VisitorStore, visitor: Any, mode: Mode, shown: ShownMap
         if PAINTED in shown.options:
             record = {name: value for name, value in asdict(shown).items() if name in RECORD} | {"drawn_from": drawn_from}
             visitors.keep_file(visitor, _file(mode, record), Path(shown.path))
-            maps = [*maps, record][-KEPT:]
+            maps = [*maps, record][-MAX_PAINTED:]
         if maps == known:
             return
-        visitors.keep_form(visitor, _name(mode), {"maps": maps})
+        visitors.save_record(visitor, _name(mode), {"maps": maps})
         needed = {_file(mode, each) for each in _records(visitors, visitor, mode)}
         for gone in {_file(mode, each) for each in known} - needed:
             visitors.keep_file(visitor, gone, None)
@@ -56,7 +56,7 @@ def keep_paint(visitors: VisitorStore, visitor: Any, mode: Mode, shown: ShownMap
 
 def _records(visitors: VisitorStore, visitor: str, mode: Mode) -> list[dict[str, Any]]:
     """What is kept of the painted maps, oldest first."""
-    maps = visitors.form(visitor, _name(mode)).get("maps", [])
+    maps = visitors.record(visitor, _name(mode)).get("maps", [])
     return [each for each in maps if each.keys() == RECORD]
 
 

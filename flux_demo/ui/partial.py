@@ -41,7 +41,7 @@ def partial_entry(studio: Studio, run: Run, step: Step, shown: ShownMap | None) 
 def remember(visitors: VisitorStore, visitor: str, mode: str, partial: Entry) -> None:
     """Keep it for a reload. A full disk is no reason to withhold it now."""
     with suppress(OSError):
-        visitors.keep_form(visitor, _name(mode), {"path": partial.path})
+        visitors.save_record(visitor, _name(mode), {"path": partial.path})
         visitors.keep_file(visitor, _name(mode), Path(partial.path))
         visitors.keep_file(visitor, _name_of_map(mode), Path(partial.shown.path) if partial.shown else None)
 
@@ -56,8 +56,8 @@ def remember_unwatched(studio: Studio, visitors: VisitorStore, visitor: str, run
 def forget(visitors: VisitorStore, visitor: str, mode: str) -> None:
     """It was kept, or something newer takes its place."""
     with suppress(OSError):
-        if visitors.form(visitor, _name(mode)):
-            visitors.keep_form(visitor, _name(mode), {})
+        if visitors.record(visitor, _name(mode)):
+            visitors.save_record(visitor, _name(mode), {})
             visitors.keep_file(visitor, _name(mode), None)
             visitors.keep_file(visitor, _name_of_map(mode), None)
 
@@ -65,7 +65,7 @@ def forget(visitors: VisitorStore, visitor: str, mode: str) -> None:
 def partial_before(history: History, visitor: str, mode: str) -> Entry | None:
     """The partial image that an earlier page of this visitor showed in the mode's tab."""
     with suppress(OSError, InvalidPicture):
-        path = served_again(history.visitors.form(visitor, _name(mode)).get("path"), history.visitors.file(visitor, _name(mode)))
+        path = served_again(history.visitors.record(visitor, _name(mode)).get("path"), history.visitors.file(visitor, _name(mode)))
         if path:
             recipe = read_recipe(path)
             shown = map_beside(recipe, history.visitors.file(visitor, _name_of_map(mode)))

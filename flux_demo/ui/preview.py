@@ -21,14 +21,14 @@ from flux_demo.texts import Text, sentences
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received, still_kept
 from flux_demo.ui.map_notes import Facts, described
+from flux_demo.ui.map_views import MAP, PAINT, new_map_updates, note_under, problem_under, view_updates, with_paint
 from flux_demo.ui.number_fields import check_not_empty
-from flux_demo.ui.painted import KEPT, keep_paint, painted_before
+from flux_demo.ui.painted import MAX_PAINTED, keep_paint, painted_before
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import map_note, takes_photos
 from flux_demo.ui.translation import translate
 from flux_demo.ui.visitors import current
-from flux_demo.ui.workshop import MAP, PAINT, in_sight, note_under, problem_under, seen, with_paint
 
 LOOKS: dict[tuple[str, str], Look] = {  # by the map's kind and what the photo looks like: how it could be used as the map
     ("canny", "canny"): "map",
@@ -92,7 +92,7 @@ def map_to_follow(
     """The map as the form and the editor have it at a click, and what the page shows of it. Raises FluxDemoError."""
     if shown is None or not is_current(shown, now):  # the click was faster than the live map: draw it, show it, then send it
         found = map_of(services, visitor, mode, now)
-        answer = in_sight(view, found)
+        answer = new_map_updates(view, found)
     else:
         opening = view == PAINT and painting is None  # the answer to the choice of the editor, which is in sight already, is on its way
         found = with_paint(shown, painter, shown.sha256 if opening else painting)
@@ -117,7 +117,7 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
         fit: Any,
         as_map: Any,
         shown: ShownMap | None,
-        wanted: str | None,
+        recipe_map_sha256: str | None,
         refused: bool,
         view: Any,
         **options: Any,
@@ -128,9 +128,9 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
         if now.photo is None and refused and shown is None:  # why it was refused stays in sight
             return
         if now.photo is None:
-            compared = wanted is not None and shown is not None  # whoever takes that photo away goes on to something else
-            note = ("" if compared else wanting(wanted)) or map_note(mode)
-            yield _no_map(note) | {"wanted": None if compared else wanted, "refused": False}
+            compared = recipe_map_sha256 is not None and shown is not None  # whoever takes that photo away goes on to something else
+            note = ("" if compared else missing_photo_note(recipe_map_sha256)) or map_note(mode)
+            yield _no_map(note) | {"recipe_map_sha256": None if compared else recipe_map_sha256, "refused": False}
             return
         yield {"map_note": html.says("Drawing the map", "busy"), "refused": False}
         try:
@@ -146,7 +146,7 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
         if copy:
             yield {"photo": copy}  # a change, of which the map is drawn
             return
-        yield _redrawn(services, visitor, mode, now, shown, wanted, view)
+        yield _redrawn(services, visitor, mode, now, shown, recipe_map_sha256, view)
 
     return draw_first
 
@@ -173,7 +173,7 @@ def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
         fit: Any,
         as_map: Any,
         shown: ShownMap | None,
-        wanted: str | None,
+        recipe_map_sha256: str | None,
         view: Any,
         **options: Any,
     ) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
         caller = current.get()
         try:
             with services.turns.turn(caller.client.address if caller else ""):
-                return _redrawn(services, visitor, mode, now, shown, wanted, view)
+                return _redrawn(services, visitor, mode, now, shown, recipe_map_sha256, view)
         except InvalidRequest as error:
             return {"map_note": problem_under(shown, error.text)}
 
@@ -191,7 +191,7 @@ def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
 
 
 def _redrawn(
-    services: Services, visitor: Any, mode: Mode, now: DrawnFrom, before: ShownMap | None, wanted: str | None, view: Any
+    services: Services, visitor: Any, mode: Mode, now: DrawnFrom, before: ShownMap | None, recipe_map_sha256: str | None, view: Any
 ) -> dict[str, Any]:
     """What the page shows of the map that the form describes, in place of the map ``before``."""
     try:
@@ -203,17 +203,17 @@ def _redrawn(
     except Exception as error:
         return _no_map(html.says(html.sentence(error), "problem"))
     if view == PAINT and before:
-        shown = replace(shown, edited_before=(replace(before, edited_before=()), *before.edited_before)[:KEPT])
-    return in_sight(view, shown) | {"shown": shown, "map_note": note_of(shown, wanted)} | offers(shown.looks_like)
+        shown = replace(shown, edited_before=(replace(before, edited_before=()), *before.edited_before)[:MAX_PAINTED])
+    return new_map_updates(view, shown) | {"shown": shown, "map_note": note_of(shown, recipe_map_sha256)} | offers(shown.looks_like)
 
 
-def note_of(shown: ShownMap, wanted: str | None) -> str:
+def note_of(shown: ShownMap, recipe_map_sha256: str | None) -> str:
     """The line under a map that may be compared with a recipe's."""
-    return note_under(shown, _compared(shown, wanted))
+    return note_under(shown, _compared(shown, recipe_map_sha256))
 
 
 def _no_map(note: str) -> dict[str, Any]:
-    return seen(MAP, None) | {"shown": None, "map_note": note} | offers(None)
+    return view_updates(MAP, None) | {"shown": None, "map_note": note} | offers(None)
 
 
 def for_the_browser(photo: Path) -> str | None:
@@ -245,13 +245,13 @@ def inverted(*, photo: Any, shown: ShownMap | None) -> dict[str, Any]:
     return {"photo": str(path), "as_map": True} | offers(None)
 
 
-def wanting(wanted: str | None) -> str:
+def missing_photo_note(recipe_map_sha256: str | None) -> str:
     """The sentence while the photo of a restored recipe is missing."""
-    return html.says(NO_PHOTO_IN_PNG) if wanted else ""
+    return html.says(NO_PHOTO_IN_PNG) if recipe_map_sha256 else ""
 
 
-def _compared(shown: ShownMap, wanted: str | None) -> str:
-    return translate(SAME_MAP if shown.sha256 == wanted else ANOTHER_MAP) if wanted else ""
+def _compared(shown: ShownMap, recipe_map_sha256: str | None) -> str:
+    return translate(SAME_MAP if shown.sha256 == recipe_map_sha256 else ANOTHER_MAP) if recipe_map_sha256 else ""
 
 
 @lru_cache(maxsize=256)

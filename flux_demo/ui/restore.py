@@ -19,10 +19,10 @@ from flux_demo.ui import html
 from flux_demo.ui.files import publish, received, still_kept
 from flux_demo.ui.filling import usable
 from flux_demo.ui.history import Entry, displayed
-from flux_demo.ui.preview import draw, drawn_from, note_of, wanting
+from flux_demo.ui.map_views import MAP, note_under, problem_under, view_updates
+from flux_demo.ui.preview import draw, drawn_from, missing_photo_note, note_of
 from flux_demo.ui.tab_state import find_route, takes_photos
 from flux_demo.ui.translation import translate
-from flux_demo.ui.workshop import MAP, note_under, problem_under, seen
 
 RESTORED = "Settings restored."
 MAP_LEFT_OUT = "Its map is left out: this service follows only its own sample images."
@@ -43,7 +43,7 @@ def opened(dropped: Any, titles: Mapping[str, str]) -> Entry:
     return Entry(publish(path, "restored.png"), recipe, titles.get(recipe.backend, recipe.backend))
 
 
-def filled(studio: Studio, entry: Entry, history: Sequence[Entry], photo: Any = None) -> dict[str, Any]:
+def tab_updates(studio: Studio, entry: Entry, history: Sequence[Entry], photo: Any = None) -> dict[str, Any]:
     """The new values of the recipe's own tab, by component name; ``photo`` is what stands there."""
     recipe, mode = entry.recipe, MODES[entry.recipe.mode]
     values: dict[str, Any] = {
@@ -80,19 +80,23 @@ def _map_of(studio: Studio, mode: Mode, entry: Entry, history: Sequence[Entry], 
                     if draw(studio, mode, drawn_from(mode, photo, size, fit, as_map, options)).sha256 == control.sha256:
                         its_photo = photo
             shown = replace(shown, drawn_from=drawn_from(mode, its_photo, size, fit, as_map, options), painted_on=None)
-            map_shown = {"shown": shown, "wanted": control.sha256, "map_note": note_of(shown, control.sha256)}
-            return form | seen(MAP, shown) | map_shown | {"photo": its_photo}
+            map_shown = {"shown": shown, "recipe_map_sha256": control.sha256, "map_note": note_of(shown, control.sha256)}
+            return form | view_updates(MAP, shown) | map_shown | {"photo": its_photo}
     painted = bool(control.options.get(PAINTED))
-    wanted = None if painted else control.sha256  # no photo gives a painted map again, so none is compared with it
+    recipe_map_sha256 = None if painted else control.sha256  # no photo gives a painted map again, so none is compared with it
     try:
         shown = draw(studio, mode, drawn_from(mode, photo, size, fit, as_map, options))
-        note = note_under(shown, translate(PAINT_IS_GONE)) if painted else note_of(shown, wanted)
-        return form | seen(MAP, shown) | {"shown": shown, "wanted": wanted, "map_note": note}
+        note = note_under(shown, translate(PAINT_IS_GONE)) if painted else note_of(shown, recipe_map_sha256)
+        return form | view_updates(MAP, shown) | {"shown": shown, "recipe_map_sha256": recipe_map_sha256, "map_note": note}
     except FluxDemoError as error:
         if still_kept(photo):  # it stays, and so does its copy on the disk
-            return form | seen(MAP, None) | {"shown": None, "wanted": wanted, "map_note": problem_under(None, error.text)}
-    note = html.says(PAINTING_IS_GONE) if painted else wanting(wanted)
-    return form | seen(MAP, None) | {"photo": None, "shown": None, "wanted": wanted, "map_note": note}
+            return (
+                form
+                | view_updates(MAP, None)
+                | {"shown": None, "recipe_map_sha256": recipe_map_sha256, "map_note": problem_under(None, error.text)}
+            )
+    note = html.says(PAINTING_IS_GONE) if painted else missing_photo_note(recipe_map_sha256)
+    return form | view_updates(MAP, None) | {"photo": None, "shown": None, "recipe_map_sha256": recipe_map_sha256, "map_note": note}
 
 
 def _said(studio: Studio, mode: Mode, entry: Entry) -> str:
@@ -116,10 +120,10 @@ def _presets(studio: Studio, mode: Mode) -> Sequence[str]:
     return route.dials.presets if isinstance(route, Route) else ()
 
 
-def across(studio: Studio, entry: Entry, history: Sequence[Entry], photos: Mapping[str, Any]) -> dict[str, Any]:
+def page_updates(studio: Studio, entry: Entry, history: Sequence[Entry], photos: Mapping[str, Any]) -> dict[str, Any]:
     """``filled`` for the whole page, names as mode__component, with the recipe's tab chosen."""
     mode = entry.recipe.mode
-    answer = {f"{mode}__{name}": value for name, value in filled(studio, entry, history, photos.get(f"{mode}__photo")).items()}
+    answer = {f"{mode}__{name}": value for name, value in tab_updates(studio, entry, history, photos.get(f"{mode}__photo")).items()}
     return answer | {"tabs": gr.Tabs(selected=mode), "restore_note": html.says("")}
 
 

@@ -13,14 +13,14 @@ from flux_demo.ui.visitor_store import VisitorStore
 
 def keep_strip(visitors: VisitorStore, visitor: str, path: str, images: Sequence[str]) -> None:
     """Keep the file of a strip, with the names of the images that it shows. A full disk is no reason to withhold it now."""
-    visitors.change_form(visitor, "", {"strip": path, "compared": images})
+    visitors.update_record(visitor, "", {"strip": path, "compared": images})
     with suppress(OSError):
         visitors.keep_file(visitor, "strip", Path(path))
 
 
 def strip_before(visitors: VisitorStore, visitor: str) -> dict[str, Any]:
     """What a page that opens shows of the strip that an earlier page of this visitor showed."""
-    path = served_again(visitors.form(visitor, "").get("strip"), visitors.file(visitor, "strip"))
+    path = served_again(visitors.record(visitor, "").get("strip"), visitors.file(visitor, "strip"))
     return strip_shown(path) if path else {}
 
 
@@ -31,14 +31,14 @@ def strip_shown(path: str | None) -> dict[str, Any]:
 
 def strip_without(visitors: VisitorStore, visitor: str, deleted: str) -> dict[str, Any]:
     """What the page shows of the strip after an image was deleted; a strip with that image is deleted too."""
-    compared = visitors.form(visitor, "").get("compared", [deleted])  # of an older program's strip, the images are not known
+    compared = visitors.record(visitor, "").get("compared", [deleted])  # of an older program's strip, the images are not known
     return delete_strip(visitors, visitor) if deleted in compared else {}
 
 
 def delete_strip(visitors: VisitorStore, visitor: str) -> dict[str, Any]:
     """Delete the strip, if there is one, and say what the page shows then."""
-    path = visitors.form(visitor, "").get("strip")
-    visitors.change_form(visitor, "", {"strip": None})
+    path = visitors.record(visitor, "").get("strip")
+    visitors.update_record(visitor, "", {"strip": None})
     visitors.keep_file(visitor, "strip", None)
     unpublish(path)
     return strip_shown(None)

@@ -15,11 +15,11 @@ from flux_demo.modes import Mode
 from flux_demo.recipe import PAINTED
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.files import ShownMap
+from flux_demo.ui.map_views import VIEW_COMPONENTS, choose_view, note_under, to_paint, under_paint, with_paint
 from flux_demo.ui.painted import keep_paint
 from flux_demo.ui.preview import draw
 from flux_demo.ui.services import Services
 from flux_demo.ui.visitor_store import VisitorStore, is_key
-from flux_demo.ui.workshop import VIEWED, choose_view, note_under, to_paint, under_paint, with_paint
 
 CHANGED_BY_A_STROKE = ("painter", "painting", "map", "shown", "map_note")
 # After the answer to the choice of a view: the editor gives its place to the map once that shows what was painted.
@@ -43,7 +43,7 @@ def bind_strokes(services: Services, mode: Mode, form: Form) -> None:
     """Follow the editor's strokes and the choice between the views."""
     form = form | {"moment": form["query"]}
     in_order: dict[str, Any] = {"js": MOMENT_JS, "trigger_mode": "always_last"}
-    chosen = bind([form["view"].input], view_handler(services, mode), form, [*VIEWED, "view", "shown", "map_note"], **in_order)
+    chosen = bind([form["view"].input], view_handler(services, mode), form, [*VIEW_COMPONENTS, "view", "shown", "map_note"], **in_order)
     chosen.then(None, None, None, js=PAINT_IS_IN_MAP_JS, api_visibility="private")
     bind([form["painter"].input], stroke_handler(services, mode), form, [*CHANGED_BY_A_STROKE], queue=False, **in_order)
 

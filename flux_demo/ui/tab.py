@@ -14,10 +14,10 @@ from flux_demo.studio import Studio
 from flux_demo.ui import examples, html
 from flux_demo.ui.files import publish
 from flux_demo.ui.history import PANEL
+from flux_demo.ui.map_views import build_views
 from flux_demo.ui.run import MAX_IMAGES
 from flux_demo.ui.size_field import build_size
 from flux_demo.ui.tab_state import FITS, find_route, tab_state
-from flux_demo.ui.workshop import build_views
 
 Form = dict[str, Any]
 
@@ -30,7 +30,7 @@ NOTHING_SAID = '<p class="say"></p>'
 
 def build_tab(studio: Studio, mode: Mode) -> Form:
     """Lay out a mode's tab and return its components by name; a handler's parameters of the same names are its inputs."""
-    form: Form = {"shown": gr.State(None), "last": gr.State(None), "wanted": gr.State(None), "refused": gr.State(False)}
+    form: Form = {"shown": gr.State(None), "last": gr.State(None), "recipe_map_sha256": gr.State(None), "refused": gr.State(False)}
     form["run_state"] = gr.Textbox("idle", visible=False, label="Run state")
     state = tab_state(studio, mode)
     form["where"] = gr.HTML(**state["where"], elem_classes="where-line")
@@ -43,12 +43,12 @@ def build_tab(studio: Studio, mode: Mode) -> Form:
         with gr.Column(elem_classes="answer"):
             _image(form, state, mode)
     _run_row(form, state, mode)
-    form["known"] = gr.State({name: form[name].value for name in fields_of(mode)})
+    form["saved_fields"] = gr.State({name: form[name].value for name in fields_of(mode)})
     return form
 
 
 def fields_of(mode: Mode) -> tuple[str, ...]:
-    """The fields of a mode's form that are kept. A tab's state ``known`` has the values that they had when they were kept last."""
+    """The fields of a mode's form that are kept. A tab's state ``saved_fields`` has the values that they had when they were kept last."""
     options = tuple(option.name for option in mode.control.options) if mode.control else ()
     return tuple(name for name in FIELDS if mode.control or name not in OF_MAPS) + options
 

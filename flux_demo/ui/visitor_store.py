@@ -25,14 +25,14 @@ from flux_demo.recipe import Recipe, read_recipe
 
 FOLDER = ".visitors"
 SHARED_FOLDER = f"{FOLDER}/shared"  # of the images that were made on a shared page
-KEPT = 200  # images a visitor can go back to; older files stay in the gallery
+HISTORY_LENGTH = 200  # images a visitor can go back to; older files stay in the gallery
 SHARED_S = 24 * 3600.0  # what was made or typed on a shared page is gone after a day
 TABLES = """
 CREATE TABLE IF NOT EXISTS images (visitor TEXT, file TEXT, created REAL, recipe TEXT, shared INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (visitor, file));
 CREATE TABLE IF NOT EXISTS forms (visitor TEXT, mode TEXT, changed REAL, fields TEXT, shared INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (visitor, mode));
 """
 # What was private stays so where the page is shared later.
-KEEP_FORM = """
+SAVE_RECORD = """
 INSERT INTO forms VALUES (?, ?, ?, ?, ?) ON CONFLICT (visitor, mode) DO
 UPDATE SET changed = excluded.changed, fields = excluded.fields, shared = shared AND excluded.shared
 """
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredImage:
     """An image of a visitor."""
 
     path: Path
@@ -68,7 +68,7 @@ def is_key(value: Any) -> bool:
 
 class VisitorStore:
     """The visitors of one folder of images. Safe to use from several threads. Raises OSError when the disk refuses, but
-    ``keep_form`` and ``change_form`` do not: that is no reason to disturb a person who is typing."""
+    ``save_record`` and ``update_record`` do not: that is no reason to disturb a person who is typing."""
 
     def __init__(self, outputs: Path, shared: bool = False) -> None:
         self._outputs, self._shared = outputs, shared
@@ -101,7 +101,7 @@ class VisitorStore:
         rows = self._run(lambda database: database.execute("SELECT file FROM images WHERE visitor = ?", (visitor,)).fetchall())
         return [name for (name,) in rows if (self._outputs / name).is_file()]
 
-    def images(self, key: str, most: int = KEPT) -> list[Kept]:
+    def images(self, key: str, most: int = HISTORY_LENGTH) -> list[StoredImage]:
         """The visitor's newest images, newest first, or all with -1; those whose files are gone are left out."""
         visitor = _hashed(key)
         self.forget_old()
@@ -112,7 +112,7 @@ class VisitorStore:
             path, marker = self._outputs / name, self._marker(visitor, name, shared)
             if path.is_file():
                 has_map = marker.is_file() and marker.stat().st_size > 0
-                found.append(Kept(path, Recipe.from_dict(json.loads(recipe)), marker if has_map else None))
+                found.append(StoredImage(path, Recipe.from_dict(json.loads(recipe)), marker if has_map else None))
         return found
 
     def remove(self, key: str, names: list[str]) -> None:
@@ -135,24 +135,24 @@ class VisitorStore:
         self._run(lambda database: database.execute("DELETE FROM images WHERE shared AND created < ?", (before,)))
         self._run(lambda database: database.execute("DELETE FROM forms WHERE shared AND changed < ?", (before,)))
 
-    def keep_form(self, key: str, name: str, fields: dict[str, Any]) -> None:
+    def save_record(self, key: str, name: str, fields: dict[str, Any]) -> None:
         """Keep what stands in a tab's form, or what else is kept under a name; "" is the page itself. A full disk is no reason to disturb whoever types."""
         row = (_hashed(key), name, time.time(), json.dumps(fields), self._shared)
         with suppress(OSError):
-            self._run(lambda database: database.execute(KEEP_FORM, row))
+            self._run(lambda database: database.execute(SAVE_RECORD, row))
 
-    def change_form(self, key: str, name: str, fields: dict[str, Any]) -> None:
+    def update_record(self, key: str, name: str, fields: dict[str, Any]) -> None:
         """Keep some fields anew, and the others as they were."""
         with self._lock, suppress(OSError):
-            self.keep_form(key, name, self.form(key, name) | fields)
+            self.save_record(key, name, self.record(key, name) | fields)
 
-    def form(self, key: str, name: str) -> dict[str, Any]:
+    def record(self, key: str, name: str) -> dict[str, Any]:
         """What was kept; empty if nothing was."""
         query = "SELECT fields FROM forms WHERE visitor = ? AND mode = ?"
         row = self._run(lambda database: database.execute(query, (_hashed(key), name)).fetchone())
         return json.loads(row[0]) if row else {}
 
-    def changed(self, key: str, name: str) -> float:
+    def saved_at(self, key: str, name: str) -> float:
         """When it was kept last, in seconds since 1970; 0 if never."""
         query = "SELECT changed FROM forms WHERE visitor = ? AND mode = ?"
         row = self._run(lambda database: database.execute(query, (_hashed(key), name)).fetchone())

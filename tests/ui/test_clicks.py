@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.ui import run as run_module
-from flux_demo.ui.clicks import CUT_SHORT, NOT_ARRIVED, UNWATCHED, ended, lost, starting
+from flux_demo.ui.clicks import CUT_SHORT, NOT_ARRIVED, UNWATCHED, lost, record_end, starting
 from flux_demo.ui.run import StillRunning
 from flux_demo.ui.visitor_store import VisitorStore, new_key
 from tests.starting import free_port, started
@@ -36,9 +36,9 @@ def test_a_click_that_did_not_arrive_is_told_from_one_whose_run_was_cut_short(vi
     assert lost(visitors, me, "text", {}) == ""  # it is said once
     with starting(visitors, me, "text"):
         pass
-    ended(visitors, me, "text")
+    record_end(visitors, me, "text")
     assert lost(visitors, me, "text", {"text": 0.5}, time.time()) == ""
-    ended(visitors, me, "text", unwatched=True)
+    record_end(visitors, me, "text", unwatched=True)
     assert lost(visitors, me, "text", {"text": 0.5}, time.time()) == UNWATCHED
     assert lost(visitors, me, "text", {}) == ""
 

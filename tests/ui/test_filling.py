@@ -11,7 +11,7 @@ from flux_demo.request import GenerationRequest, Size
 from flux_demo.ui.files import DrawnFrom, keep_map, new_file
 from flux_demo.ui.filling import from_query
 from flux_demo.ui.history import Entry
-from flux_demo.ui.restore import filled, from_other_program
+from flux_demo.ui.restore import from_other_program, tab_updates
 
 
 @pytest.mark.parametrize(
@@ -125,13 +125,13 @@ def followed(page, studio, photo):
 def test_the_photo_that_stands_there_stays_where_its_image_is_restored(studio, followed):
     """After a restart, the history does not know of which photo a map was drawn."""
     entry, photo = followed
-    assert filled(studio, entry, [], photo)["photo"] == photo
-    assert filled(studio, entry, [])["photo"] is None
+    assert tab_updates(studio, entry, [], photo)["photo"] == photo
+    assert tab_updates(studio, entry, [])["photo"] is None
 
 
 def test_a_photo_stays_where_no_map_can_be_drawn_from_it(studio, followed):
     entry, photo = followed
     large = replace(entry, recipe=replace(entry.recipe, width=1024, height=1024), shown=None)
-    values = filled(studio, large, [], photo)
+    values = tab_updates(studio, large, [], photo)
     assert "photo" not in values and values["shown"] is None and "1024" in values["map_note"]
-    assert filled(studio, large, [])["photo"] is None
+    assert tab_updates(studio, large, [])["photo"] is None

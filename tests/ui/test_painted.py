@@ -15,12 +15,12 @@ from flux_demo.request import ControlMap
 from flux_demo.ui.files import DrawnFrom, keep_map, map_to_send, new_file
 from flux_demo.ui.history import Entry
 from flux_demo.ui.html import details
-from flux_demo.ui.painted import KEPT, painted_before
+from flux_demo.ui.map_views import with_paint
+from flux_demo.ui.painted import MAX_PAINTED, painted_before
 from flux_demo.ui.preview import map_to_follow
-from flux_demo.ui.restore import filled
+from flux_demo.ui.restore import tab_updates
 from flux_demo.ui.strokes import stroke_handler, view_handler
 from flux_demo.ui.visitor_store import VisitorStore, new_key
-from flux_demo.ui.workshop import with_paint
 
 DEPTH, ME = MODES["depth"], new_key()
 
@@ -73,8 +73,8 @@ def test_the_same_photo_under_another_path_finds_it_and_another_photo_does_not(s
 def test_no_photo_is_compared_with_a_painted_map(studio, options, compared):
     control = ControlRecipe("depth", options, "crop", "0" * 64, "mini")
     recipe = Recipe("1", "depth", "a cube", 64, 64, 1, 2, 10.0, "mini", "mini", None, None, control, 1.0, "2026-01-01T00:00:00Z")
-    restored = filled(studio, Entry("restored.png", recipe, "mini"), [])
-    assert (restored["wanted"] == control.sha256) is compared
+    restored = tab_updates(studio, Entry("restored.png", recipe, "mini"), [])
+    assert (restored["recipe_map_sha256"] == control.sha256) is compared
     assert ("compared with the one that the image followed" in restored["map_note"]) is compared
     assert ("painted on" in restored["map_note"]) is not compared
 
@@ -110,12 +110,12 @@ def test_strokes_that_are_taken_back_are_forgotten(shown, tmp_path):
 
 def test_each_setting_has_its_paint_and_the_oldest_goes_when_there_are_many(shown, tmp_path):
     visitors = VisitorStore(tmp_path)
-    settings = [replace(shown, drawn_from=shown.drawn_from._replace(options=(("near", near / 10),))) for near in range(KEPT + 1)]
+    settings = [replace(shown, drawn_from=shown.drawn_from._replace(options=(("near", near / 10),))) for near in range(MAX_PAINTED + 1)]
     for number, each in enumerate(settings, 1):  # 0 would be the map as it was drawn
         paint(visitors, each, (number, 0, 0))
     found = [painted_before(VisitorStore(tmp_path), ME, DEPTH, each.drawn_from) for each in settings]
     assert found[0] is None
-    assert [Image.open(each.path).getpixel((0, 0))[0] for each in found[1:]] == list(range(2, KEPT + 2))
+    assert [Image.open(each.path).getpixel((0, 0))[0] for each in found[1:]] == list(range(2, MAX_PAINTED + 2))
     paint(visitors, settings[4], "black")  # taken back
     paint(visitors, settings[5], "white")
     left = [number for number, each in enumerate(settings) if painted_before(visitors, ME, DEPTH, each.drawn_from)]
@@ -126,7 +126,7 @@ def test_each_setting_has_its_paint_and_the_oldest_goes_when_there_are_many(show
 
 def test_a_full_disk_gives_no_setting_the_paint_of_another(shown, tmp_path, monkeypatch):
     visitors = VisitorStore(tmp_path)
-    settings = [replace(shown, drawn_from=shown.drawn_from._replace(options=(("near", near / 10),))) for near in range(KEPT + 1)]
+    settings = [replace(shown, drawn_from=shown.drawn_from._replace(options=(("near", near / 10),))) for near in range(MAX_PAINTED + 1)]
     for number, each in enumerate(settings[:-1], 1):
         paint(visitors, each, (number, 0, 0))
 
@@ -141,7 +141,7 @@ def test_a_full_disk_gives_no_setting_the_paint_of_another(shown, tmp_path, monk
     for each in filter(None, found):
         Path(each.path).unlink()  # the program starts anew
     found = [painted_before(VisitorStore(tmp_path), ME, DEPTH, each.drawn_from) for each in settings]
-    assert [each and Image.open(each.path).getpixel((0, 0))[0] for each in found] == [*range(1, KEPT + 1), None]
+    assert [each and Image.open(each.path).getpixel((0, 0))[0] for each in found] == [*range(1, MAX_PAINTED + 1), None]
 
 
 @pytest.mark.parametrize("cleared", [True, False])
@@ -201,8 +201,8 @@ def test_an_editor_with_an_older_map_gets_the_one_that_is_shown(shown, tmp_path)
 def test_a_disk_that_refuses_and_fields_of_another_version_are_no_reason_not_to_draw(shown, tmp_path):
     visitors = VisitorStore(tmp_path)
     paint(visitors, shown)
-    (kept,) = visitors.form(ME, "painted-depth")["maps"]
-    visitors.keep_form(ME, "painted-depth", {"maps": [kept | {"colour": "red"}]})
+    (kept,) = visitors.record(ME, "painted-depth")["maps"]
+    visitors.save_record(ME, "painted-depth", {"maps": [kept | {"colour": "red"}]})
     assert painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
     (tmp_path / "file").touch()
     refusing = VisitorStore(tmp_path / "file")

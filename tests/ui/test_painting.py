@@ -8,8 +8,8 @@ from playwright.sync_api import expect
 
 from flux_demo.settings import ASSETS
 from flux_demo.ui import strokes
+from flux_demo.ui.map_views import choose_view
 from flux_demo.ui.visitor_store import is_key
-from flux_demo.ui.workshop import choose_view
 from tests.ui.conftest import SMALL
 from tests.ui.driving import (
     WIDE,

@@ -16,7 +16,7 @@ from flux_demo.ui.opening import opening
 from flux_demo.ui.run import Runs
 from flux_demo.ui.services import Services
 from flux_demo.ui.turns import Turns
-from flux_demo.ui.visitor_store import KEPT, VisitorStore, new_key
+from flux_demo.ui.visitor_store import HISTORY_LENGTH, VisitorStore, new_key
 from tests.ui.conftest import SMALL
 from tests.ui.driving import (
     choose_size,
@@ -209,7 +209,7 @@ def test_all_images_are_downloaded_and_deleted_also_those_that_the_page_no_longe
     index = VisitorStore(folder)._open()
     with index:
         row = index.execute("SELECT visitor, file, created, recipe FROM images ORDER BY created DESC LIMIT 1").fetchone()
-        newer = [(row[0], f"newer-{number}-{row[1]}", row[2] + number, row[3]) for number in range(1, KEPT + 1)]
+        newer = [(row[0], f"newer-{number}-{row[1]}", row[2] + number, row[3]) for number in range(1, HISTORY_LENGTH + 1)]
         index.executemany("INSERT INTO images (visitor, file, created, recipe) VALUES (?, ?, ?, ?)", newer)
         (kept,) = index.execute("SELECT fields FROM forms WHERE visitor = ? AND mode = 'text'", row[:1]).fetchone()
     assert json.loads(kept) == {"prompt": "a blue cone", "size": SMALL, "steps": 1}  # what nobody changed is the route's own later too
@@ -217,7 +217,7 @@ def test_all_images_are_downloaded_and_deleted_also_those_that_the_page_no_longe
     for file in files[1:]:
         shutil.copyfile(files[0], file)
     page.evaluate("dispatchEvent(new Event('focus'))")
-    expect(page.locator("#history img")).to_have_count(KEPT)
+    expect(page.locator("#history img")).to_have_count(HISTORY_LENGTH)
     expect(page.locator("#picture-text img")).to_be_visible()  # the oldest
     expect(page.locator("#restore-note")).not_to_contain_text("no longer kept")
     with page.expect_download() as download:

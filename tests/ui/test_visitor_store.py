@@ -38,9 +38,9 @@ def test_each_visitor_has_their_own_images_and_forms(tmp_path, make):
     for key, seed in ((mine, 1), (theirs, 2)):
         made = make(seed)
         visitors.add(key, made.path, made.recipe)
-        visitors.keep_form(key, "text", {"prompt": f"form {seed}"})
+        visitors.save_record(key, "text", {"prompt": f"form {seed}"})
     assert seeds(visitors, mine) == [1] and seeds(visitors, theirs) == [2] and seeds(visitors, new_key()) == []
-    assert visitors.form(mine, "text") == {"prompt": "form 1"} and visitors.form(mine, "canny") == {}
+    assert visitors.record(mine, "text") == {"prompt": "form 1"} and visitors.record(mine, "canny") == {}
     visitors.remove(mine, [kept.path.name for kept in visitors.images(theirs)])  # not theirs to delete
     assert seeds(visitors, theirs) == [2]
 
@@ -80,7 +80,7 @@ def test_on_a_shared_page_all_is_gone_after_a_day(tmp_path, make):
 def test_what_was_made_before_the_page_was_shared_stays(index, tmp_path, make):
     mine, theirs, made = new_key(), new_key(), {key: make(seed) for seed, key in enumerate(("mine", "theirs"), 1)}
     VisitorStore(tmp_path).add(mine, made["mine"].path, made["mine"].recipe)
-    VisitorStore(tmp_path).keep_form(mine, "text", {"prompt": "a red cube"})
+    VisitorStore(tmp_path).save_record(mine, "text", {"prompt": "a red cube"})
     if index == "of an older program":
         with VisitorStore(tmp_path)._open() as database:
             for table in ("images", "forms"):
@@ -124,10 +124,10 @@ def test_an_image_of_a_program_is_handed_over_although_it_cannot_be_noted(tmp_pa
 
 def test_what_was_typed_before_the_page_was_shared_stays_also_where_it_changes_there(tmp_path, monkeypatch):
     key = new_key()
-    VisitorStore(tmp_path).keep_form(key, "text", {"prompt": "private", "seed": "1"})
+    VisitorStore(tmp_path).save_record(key, "text", {"prompt": "private", "seed": "1"})
     shared = VisitorStore(tmp_path, shared=True)
-    shared.change_form(key, "text", {"seed": "2"})
-    shared.keep_form(key, "canny", {"prompt": "there"})
+    shared.update_record(key, "text", {"seed": "2"})
+    shared.save_record(key, "canny", {"prompt": "there"})
     later = time.time() + 2 * SHARED_S
     monkeypatch.setattr(time, "time", lambda: later)
     shared.forget_old()
@@ -174,11 +174,11 @@ def test_an_index_without_room_loses_no_image_and_disturbs_nobody_who_types(tmp_
     visitors.add(key, image.path, image.recipe)
     pages = visitors._open().execute("PRAGMA page_count").fetchone()[0]
     visitors._open().execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own way to run out of room
-    visitors.keep_form(key, "text", {"prompt": "x" * 20_000})
+    visitors.save_record(key, "text", {"prompt": "x" * 20_000})
     long = replace(image.recipe, prompt="x" * 20_000)
     with pytest.raises(GenerationFailed, match=f"kept in the outputs folder as {image.path.name}.*no space left"):
         History(Gallery(tmp_path), visitors, {}).add(key, replace(image, recipe=long), None)
-    assert image.path.is_file() and visitors.form(key, "text") == {}
+    assert image.path.is_file() and visitors.record(key, "text") == {}
     visitors._open().execute("PRAGMA max_page_count = 100000")
-    visitors.keep_form(key, "text", {"prompt": "a red cube"})
-    assert visitors.form(key, "text") == {"prompt": "a red cube"}
+    visitors.save_record(key, "text", {"prompt": "a red cube"})
+    assert visitors.record(key, "text") == {"prompt": "a red cube"}

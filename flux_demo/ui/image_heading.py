@@ -15,7 +15,7 @@ from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.run import MAX_IMAGES
 
 
-def head_over(last: Entry, fields: Mapping[str, Any]) -> str:
+def heading_of(last: Entry, fields: Mapping[str, Any]) -> str:
     """The heading over an image, by the form's fields; without any, nothing is known of them."""
     recipe = last.recipe
     same = not fields or (
@@ -33,7 +33,7 @@ def head_over(last: Entry, fields: Mapping[str, Any]) -> str:
 
 def displayed_in(tab: str, entry: Entry, fields: Mapping[str, Any]) -> dict[str, Any]:
     """What a tab shows of an image; of another mode's, made for a comparison, the fields say nothing."""
-    return displayed(entry) | ({"image_head": head_over(entry, fields)} if entry.recipe.mode == tab else {})
+    return displayed(entry) | ({"image_head": heading_of(entry, fields)} if entry.recipe.mode == tab else {})
 
 
 def _same_seed(seed: int | None, fields: Mapping[str, Any]) -> bool:

@@ -28,7 +28,7 @@ TITLES = {MAP: "Map", OVER: "On photo", COLOUR: "Colour", PAINT: "Paint"}
 ABOUT_PAINT = "White adds, black takes away; the bin removes all paint. Each photo, size and setting has its own paint."
 SAID_OF_PAINT = "Painted by hand. Each photo, size and setting of the map has its own paint."
 NOTHING_BELOW = "There is no photo here to lay the map over. Add the one that it was drawn from."
-VIEWED = ("map", "beside", "painter", "painting")
+VIEW_COMPONENTS = ("map", "beside", "painter", "painting")
 BRUSH = {"canny": ["#ffffff", "#000000"], "depth": ["#ffffff", "#c0c0c0", "#808080", "#404040", "#000000"]}
 
 
@@ -77,7 +77,7 @@ def build_views(form: Form, mode: Mode, state: dict) -> None:
     )
 
 
-def seen(view: Any, shown: ShownMap | None) -> dict[str, Any]:
+def view_updates(view: Any, shown: ShownMap | None) -> dict[str, Any]:
     """What stands in the map's place. Without a map, or a photo to lay it over, that is the map's own panel.
 
     The editor is laid out when it is wanted first, and stays: the style sheet hides it, or the map's panel, by the view that is chosen.
@@ -92,9 +92,9 @@ def seen(view: Any, shown: ShownMap | None) -> dict[str, Any]:
     } | ({"painter": gr.update(visible=True, value=to_paint(shown))} if shown and painting else {})
 
 
-def in_sight(view: Any, shown: ShownMap) -> dict[str, Any]:
+def new_map_updates(view: Any, shown: ShownMap) -> dict[str, Any]:
     """A new map in the view that is chosen; in the first one nothing but the image changes, so that a slider's drag stays quick."""
-    return {"map": shown.path} if view in (MAP, None) else seen(view, shown)
+    return {"map": shown.path} if view in (MAP, None) else view_updates(view, shown)
 
 
 def choose_view(*, view: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
@@ -103,14 +103,14 @@ def choose_view(*, view: Any, shown: ShownMap | None, painter: Any, painting: st
     Of a map that stays, nothing is answered but where it is in sight: by the time of the answer, a slider may have drawn another one.
     """
     if shown is None:
-        return seen(view, None)
+        return view_updates(view, None)
     try:
         found = with_paint(shown, painter, painting)
-        answer = seen(view, found)
+        answer = view_updates(view, found)
         if _is_in_editor(found, painter):
             answer.pop("painter", None)
     except InvalidPicture as error:
-        return seen(MAP, shown) | {"map_note": problem_under(shown, error.text), "view": MAP}
+        return view_updates(MAP, shown) | {"map_note": problem_under(shown, error.text), "view": MAP}
     if found is not shown:
         return answer | {"shown": found, "map_note": note_under(found)}
     del answer["map"]["value"]

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from flux_demo.ui.earlier import head_over
 from flux_demo.ui.history import Entry
+from flux_demo.ui.image_heading import heading_of
 from tests.test_recipe import RECIPE
 
 FORM = {"prompt": "a cube", "seed": "5", "steps": 20, "guidance": 3.5, "count": 3, "preset": "exact", "sample": 2}
@@ -55,8 +55,8 @@ def entry(seed=5):
     ],
 )
 def test_an_image_is_marked_if_a_click_would_not_give_it_again(seed, changed, marked):
-    assert ("from earlier settings" in head_over(entry(seed), FORM | changed)) is marked
+    assert ("from earlier settings" in heading_of(entry(seed), FORM | changed)) is marked
 
 
 def test_of_a_form_that_is_not_known_nothing_is_said():
-    assert "earlier" not in head_over(entry(), {})
+    assert "earlier" not in heading_of(entry(), {})
