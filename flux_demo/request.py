@@ -64,11 +64,17 @@ class SizeLimits:
 
     def check(self, size: Size) -> None:
         """Raise InvalidRequest, with a size that is possible, unless this one is."""
-        self.parse(str(size))
+        self._size(size.width, size.height)
 
     def parse(self, text: str) -> Size:
         """``Size.parse``, limited to these sizes. Every error names a possible one."""
-        width, height = _sides(text, str(self.sizes[0]))
+        return self._size(*_sides(text, str(self.sizes[0])))
+
+    def nearest(self, width: int, height: int) -> Size:
+        """The offered size whose shape is nearest to width : height."""
+        return min(self.sizes, key=lambda size: abs(math.log(size.width / size.height) - math.log(width / height)))
+
+    def _size(self, width: int, height: int) -> Size:
         for name, side in (("width", width), ("height", height)):
             if side not in self.sides:
                 least, most, step = self.sides[0], self.sides[-1], self.sides.step
@@ -79,10 +85,6 @@ class SizeLimits:
             why = "{size} is {megapixels} megapixels, and the limit here is {limit}. Choose a smaller size, for example {example}."
             raise InvalidRequest(why, size=size, megapixels=megapixels, limit=limit, example=self.sizes[0])
         return size
-
-    def nearest(self, width: int, height: int) -> Size:
-        """The offered size whose shape is nearest to width : height."""
-        return min(self.sizes, key=lambda size: abs(math.log(size.width / size.height) - math.log(width / height)))
 
 
 @dataclass(frozen=True)

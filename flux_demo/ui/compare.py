@@ -8,18 +8,17 @@ from flux_demo.experiments.axes import Axis
 from flux_demo.experiments.sheet import Tile, sheets
 from flux_demo.gallery import ORIGIN, GeneratedImage, write_png
 from flux_demo.modes import MODES, Mode
-from flux_demo.request import GenerationRequest, Size
+from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import parse_seed, random_seed
 from flux_demo.studio import Studio
 from flux_demo.ui import html
-from flux_demo.ui.clicks import starting
 from flux_demo.ui.files import ShownMap, map_to_send, new_file
-from flux_demo.ui.generate import FAILED, Fields, request_of, watch, watch_other
-from flux_demo.ui.history import Entry, picture_of
+from flux_demo.ui.generate import Fields, Starting, request_of, show_run
+from flux_demo.ui.history import Entry
 from flux_demo.ui.map_views import MAP
 from flux_demo.ui.number_fields import check_not_empty
 from flux_demo.ui.preview import draw, drawn_from, map_to_follow
-from flux_demo.ui.run import Run, StillRunning
+from flux_demo.ui.run import Run
 from flux_demo.ui.services import Services
 from flux_demo.ui.strip import keep_strip
 
@@ -48,43 +47,37 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
         painting: str | None = None,
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
-        try:
-            with starting(services.history.visitors, visitor, mode.name):
-                check_not_empty({"Steps": steps, "Guidance": guidance})
-                now = drawn_from(mode, photo, size, fit, as_map, options)
-                if as_map and now.photo:
-                    raise InvalidRequest("A ready-made map cannot be compared with the other modes. Give the photo that it was drawn from.")
-                # A map without its photo is drawn anew, which says that the photo is missing.
-                shown, changed = map_to_follow(services, visitor, mode, now, shown if now.photo else None, view, painter, painting)
-                yield changed
-                maps = _maps(studio, mode, shown, photo, fit)
-                chosen = parse_seed(seed)
-                chosen = random_seed() if chosen is None else chosen
-                requests = _requests(studio, mode, maps, (prompt, chosen, steps, guidance, preset))
-                yield {}  # a Stop that came while the maps were drawn closes the generator here, before there is a run
-                run = services.runs.start(
-                    visitor,
-                    studio,
-                    requests,
-                    lambda made: services.history.add(visitor, made, maps.get(made.request.mode)),
-                    mode.name,
-                    maps,
-                    lambda run: _make_strip(services, visitor, run),
-                )
-        except StillRunning:
-            yield from watch_other(services, visitor, mode, last, saved_fields)
-            return
-        except Exception as error:
-            yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": picture_of(last)}
-            return
-        yield from watch(services, visitor, run, last, saved_fields)
+        def start() -> Starting:
+            check_not_empty({"Steps": steps, "Guidance": guidance})
+            now = drawn_from(mode, photo, size, fit, as_map, options)
+            if as_map and now.photo:
+                raise InvalidRequest("A ready-made map cannot be compared with the other modes. Give the photo that it was drawn from.")
+            # A map without its photo is drawn anew, which says that the photo is missing.
+            followed, changed = map_to_follow(services, visitor, mode, now, shown if now.photo else None, view, painter, painting)
+            yield changed
+            own = map_to_send(followed)
+            maps = _maps(studio, mode, followed, own.size, photo, fit)
+            controls = {name: own if name == mode.name else map_to_send(each) for name, each in maps.items()}
+            chosen = parse_seed(seed)
+            chosen = random_seed() if chosen is None else chosen
+            requests = _requests(studio, mode, controls, (prompt, chosen, steps, guidance, preset))
+            yield {}  # a Stop that came while the maps were drawn closes the generator here, before there is a run
+            return services.runs.start(
+                visitor,
+                requests,
+                lambda made: services.history.add(visitor, made, maps.get(made.request.mode)),
+                mode.name,
+                maps,
+                lambda run: _make_strip(services, visitor, run),
+            )
+
+        yield from show_run(services, visitor, mode, last, saved_fields, start())
 
     return compare
 
 
-def _maps(studio: Studio, mode: Mode, shown: ShownMap, photo: Any, fit: Any) -> dict[str, ShownMap]:
+def _maps(studio: Studio, mode: Mode, shown: ShownMap, size: Size, photo: Any, fit: Any) -> dict[str, ShownMap]:
     """The map of each mode that follows one: the one in sight, and those of the other modes as they draw them without being told more."""
-    size = map_to_send(shown).size
     maps = {mode.name: shown}
     for other in MODES.values():
         if other.control and other is not mode:
@@ -93,20 +86,20 @@ def _maps(studio: Studio, mode: Mode, shown: ShownMap, photo: Any, fit: Any) -> 
     return maps
 
 
-def _requests(studio: Studio, mode: Mode, maps: dict[str, ShownMap], form: tuple[Any, ...]) -> Sequence[GenerationRequest]:
+def _requests(studio: Studio, mode: Mode, maps: dict[str, ControlMap], form: tuple[Any, ...]) -> Sequence[GenerationRequest]:
     """A request for each mode; guidance means something else in each, so the other modes take their own. So they do for a preset that they do not offer."""
     prompt, seed, steps, guidance, preset = form
-    size = map_to_send(maps[mode.name]).size
+    size = maps[mode.name].size
     requests = []
     for each in MODES.values():
-        control = map_to_send(maps[each.name]) if each.control else None
+        control = maps.get(each.name)
         dials = studio.route(each.name).dials
         if control and not dials.own_photos:
             why = "{title} runs on a service that cannot follow your own photos, so there is nothing to compare. Use another backend."
             raise InvalidRequest(why, title=each.title)
         own = guidance if each is mode else None
         same = preset if each is mode or preset in dials.presets else None
-        requests.append(dials.complete(request_of(each, prompt, str(seed), steps, own, same, None if control else str(size), control)))
+        requests.append(dials.complete(request_of(each, prompt, str(seed), steps, own, same, str(size), control)))
     return requests
 
 

@@ -4,13 +4,18 @@ A handler is a function whose keyword arguments are named like components of a f
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
 Form = dict[str, Any]
+
+
+def in_tab(mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A tab's components, or their values, by the names that they have beside those of other tabs: mode__component."""
+    return {f"{mode}__{name}": value for name, value in values.items()}
 
 
 def inputs_of(handler: Callable, form: Form, extra: tuple[str, ...] = ()) -> list[str]:

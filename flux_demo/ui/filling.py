@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 import gradio as gr
 
 from flux_demo.errors import InvalidRequest
+from flux_demo.maps.fit import FITS
 from flux_demo.modes import MATCH, MODES, Control, Mode, Option
 from flux_demo.prompts import MAX_PROMPT, check_prompt
 from flux_demo.reading import parse_number, parse_size
@@ -15,9 +16,10 @@ from flux_demo.seeds import parse_seed
 from flux_demo.studio import Studio
 from flux_demo.texts import Text, listed
 from flux_demo.ui import html
+from flux_demo.ui.events import in_tab
 from flux_demo.ui.run import MAX_IMAGES
 from flux_demo.ui.size_field import checked_size
-from flux_demo.ui.tab_state import FITS, find_route, settings_state
+from flux_demo.ui.tab_state import find_route, settings_state
 
 OPTIONS = tuple(dict.fromkeys(option.name for mode in MODES.values() if mode.control for option in mode.control.options))
 FOR_EVERY_MODE = ("mode", "prompt", "seed", "count", "size", "steps", "guidance", "preset")
@@ -42,7 +44,7 @@ def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[s
         "preset": {name: name for _, name in state["preset"]["choices"]}.__getitem__,
     }
     if mode.control:
-        readers["fit"] = {value: value for _, value in FITS}.__getitem__
+        readers["fit"] = {name: name for name in FITS}.__getitem__
         readers["sample"] = {str(number): number for _, number in state["sample"]["choices"]}.__getitem__
         readers |= {option.name: partial(_option, option) for option in mode.control.options}
     values, wrong = {}, []
@@ -85,7 +87,7 @@ def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
     wrong += [LABELS[name] for name in given if name not in (*FOR_EVERY_MODE, *defaults)]
     told = Text(NOT_FROM_LINK, names=listed(map(Text, wrong))) if wrong else FROM_LINK
     values["status"] = html.says(told, "problem" if wrong else "quiet")
-    return mode.name, {f"{mode.name}__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected=mode.name)}
+    return mode.name, in_tab(mode.name, values) | {"tabs": gr.Tabs(selected=mode.name)}
 
 
 def linked_defaults(studio: Studio, mode: Mode) -> dict[str, Any]:
@@ -93,9 +95,7 @@ def linked_defaults(studio: Studio, mode: Mode) -> dict[str, Any]:
     state = settings_state(find_route(studio, mode), mode)
     defaults = {"count": 1, "preset": state["preset"]["value"]}
     if mode.control:
-        defaults |= {"fit": FITS[0][1], "sample": state["sample"]["value"]} | {
-            option.name: option.default for option in mode.control.options
-        }
+        defaults |= {"fit": FITS[0], "sample": state["sample"]["value"]} | {option.name: option.default for option in mode.control.options}
     return defaults
 
 

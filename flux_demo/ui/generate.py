@@ -1,6 +1,6 @@
 """The run button: form -> request -> run -> image. The form stays as it is, whatever happens."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import gradio as gr
@@ -35,6 +35,7 @@ IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False)
 FAILED = IDLE | {"run_state": "failed"}
 
 Fields = Mapping[str, Any]  # of a form, by name
+Starting = Generator[dict[str, Any], None, Run]  # shows what changes before a run, and returns the run
 
 OTHER_WINDOW = "Another of your windows generated this image. Click Generate for one with the settings here."
 OTHER_WINDOW_STOPPED = "Another of your windows stopped this run. Click Generate for an image with the settings here."
@@ -95,36 +96,40 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
         recipe_map_sha256: str | None = None,
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
-        try:
-            with starting(services.history.visitors, visitor, mode.name):
-                dials = studio.route(mode.name).dials
-                check_not_empty({"Steps": steps, "Guidance": guidance})
-                control = None
-                if mode.control and dials.own_photos:
-                    sample = None
-                    now = drawn_from(mode, photo, size, fit, as_map, options)
-                    check_prompt("" if prompt is None else prompt)
-                    shown, changed = map_to_follow(services, visitor, mode, now, shown, view, painter, painting)
-                    yield changed | (
-                        {"recipe_map_sha256": None} if recipe_map_sha256 else {}
-                    )  # the recipe that a map was compared with has served
-                    control = map_to_send(shown)
-                else:
-                    checked_size(studio, mode, size)
-                request = request_of(mode, prompt, seed, steps, guidance, preset, None if control else size, control, sample)
-                requests = [dials.complete(each) for each in consecutive(request, as_int(count), MAX_IMAGES)]
-                follows = shown if control else None
-                maps = {mode.name: follows}
-                run = services.runs.start(visitor, studio, requests, lambda made: services.history.add(visitor, made, follows), maps=maps)
-        except StillRunning:
-            yield from watch_other(services, visitor, mode, last, saved_fields)
-            return
-        except Exception as error:
-            yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": picture_of(last)}
-            return
-        yield from watch(services, visitor, run, last, saved_fields)
+        def start() -> Starting:
+            dials, control, follows = studio.route(mode.name).dials, None, None
+            check_not_empty({"Steps": steps, "Guidance": guidance})
+            if mode.control and dials.own_photos:
+                now = drawn_from(mode, photo, size, fit, as_map, options)
+                check_prompt("" if prompt is None else prompt)
+                follows, changed = map_to_follow(services, visitor, mode, now, shown, view, painter, painting)
+                yield changed | ({"recipe_map_sha256": None} if recipe_map_sha256 else {})  # a recipe's map is compared until a click
+                control = map_to_send(follows)
+            else:
+                checked_size(studio, mode, size)
+            request = request_of(mode, prompt, seed, steps, guidance, preset, size, control, sample)
+            requests = [dials.complete(each) for each in consecutive(request, as_int(count), MAX_IMAGES)]
+            maps = {mode.name: follows}
+            return services.runs.start(visitor, requests, lambda made: services.history.add(visitor, made, follows), maps=maps)
+
+        yield from show_run(services, visitor, mode, last, saved_fields, start())
 
     return make
+
+
+def show_run(
+    services: Services, visitor: Any, mode: Mode, last: Entry | None, saved_fields: Fields, start: Starting
+) -> Iterator[dict[str, Any]]:
+    """Start a run at a click and show it until it ends; instead, the run of another window, or why none could be started."""
+    try:
+        with starting(services.history.visitors, visitor, mode.name):
+            run = yield from start
+    except StillRunning:
+        yield from watch_other(services, visitor, mode, last, saved_fields)
+    except Exception as error:
+        yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": picture_of(last)}
+    else:
+        yield from watch(services, visitor, run, last, saved_fields)
 
 
 def watch(services: Services, visitor: str, run: Run, last: Entry | None, saved_fields: Fields) -> Iterator[dict[str, Any]]:
@@ -225,16 +230,17 @@ def stop_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]
 def request_of(
     mode: Mode, prompt: Any, seed: Any, steps: Any, guidance: Any, preset: Any, size: Any, control: ControlMap | None, sample: Any = None
 ) -> GenerationRequest:
-    """A request from values as the browser sent them. Raises InvalidRequest."""
+    """A request from values as the browser sent them; a map takes the place of size and sample. Raises InvalidRequest."""
+    chosen = None if control else parse_size(size)
     return GenerationRequest(
         mode=mode.name,
         prompt="" if prompt is None else prompt,
         seed=parse_seed(seed),
         steps=as_int(steps),
         guidance=guidance,
-        size=chosen if isinstance(chosen := parse_size(size), Size) else None,
+        size=chosen if isinstance(chosen, Size) else None,
         control=control,
-        sample=sample,
+        sample=None if control else sample,
         preset=None if preset in (None, "") else preset,
     )
 

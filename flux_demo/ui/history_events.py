@@ -12,7 +12,7 @@ import gradio as gr
 
 from flux_demo.modes import MODES, Mode
 from flux_demo.ui import html
-from flux_demo.ui.events import Form, bind
+from flux_demo.ui.events import Form, bind, in_tab
 from flux_demo.ui.files import publish, still_kept
 from flux_demo.ui.generate import BUSY
 from flux_demo.ui.history import Entry, displayed, displayed_names, history_shown, nothing_displayed, preview_of
@@ -74,7 +74,7 @@ def _bind_images(services: Services, flat: Form) -> None:
         if not still_kept(entry.path):
             return _gone(services, visitor, states, ONE_GONE)
         mode = entry.recipe.mode
-        answer = {f"{mode}__{name}": value for name, value in displayed_in(mode, entry, states[f"{mode}__saved_fields"]).items()}
+        answer = in_tab(mode, displayed_in(mode, entry, states[f"{mode}__saved_fields"]))
         run = services.runs.find(visitor, mode)
         if run and not run.done.is_set() and states[f"{mode}__run_state"] in BUSY:  # it is this window that tells of it
             run.shows_previews = False
@@ -118,12 +118,12 @@ def _bind_delete_all(services: Services, flat: Form) -> None:
         if not sure or not is_key(visitor):
             return {}
         services.history.remove(visitor, services.history.visitors.names(visitor))
+        gone: dict[str, Any] = {}
         for mode in MODES:
             forget(services.history.visitors, visitor, mode)
             _previews_again(services, visitor, mode, states[f"{mode}__run_state"])
-        gone = {f"{mode}__{name}": value for mode in MODES for name, value in nothing_displayed().items()}
-        told = {f"{mode}__status": html.says("All your images are deleted.") for mode in MODES}
-        return gone | told | history_shown([]) | delete_strip(services.history.visitors, visitor)
+            gone |= in_tab(mode, nothing_displayed() | {"status": html.says("All your images are deleted.")})
+        return gone | history_shown([]) | delete_strip(services.history.visitors, visitor)
 
     outputs = [*_may_be_gone(), "strip"]
     form = flat | {"sure": flat["query"]}
@@ -167,9 +167,8 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
         if entry is None or entry.name != name:  # another one came in its place meanwhile
             return history_shown(services.history.entries(visitor)) | strip_without(services.history.visitors, visitor, name)
         _previews_again(services, visitor, mode, run_state)
-        gone = {f"{mode}__{name}": value for name, value in nothing_displayed().items()}
-        told = {f"{mode}__status": html.says("The image is deleted.")}
-        return gone | history_shown(services.history.entries(visitor)) | strip_without(services.history.visitors, visitor, name) | told
+        gone = in_tab(mode, nothing_displayed() | {"status": html.says("The image is deleted.")})
+        return gone | history_shown(services.history.entries(visitor)) | strip_without(services.history.visitors, visitor, name)
 
     def keep(*, visitor: Any, entry: Entry | None) -> dict[str, Any]:
         if entry is None or not is_key(visitor):
@@ -183,8 +182,7 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
             return {f"{mode}__status": html.says(html.sentence(error), "problem")}
         forget(services.history.visitors, visitor, mode)
         history = services.history.entries(visitor)
-        kept = {f"{mode}__{name}": value for name, value in displayed(history[0]).items()}
-        return kept | history_shown(history) | {f"{mode}__status": html.says("The partial image is kept.")}
+        return in_tab(mode, displayed(history[0]) | {"status": html.says("The partial image is kept.")}) | history_shown(history)
 
     # Whoever said no and clicks again is asked again, also while the first answer is under way.
     sure = _sure("--delete-image", IN_SIGHT_JS.replace("MODE", mode))
@@ -211,7 +209,7 @@ def _gone(services: Services, visitor: Any, states: Mapping[str, Any], said: str
     cleared: dict[str, Any] = {}
     for mode in _tabs_without(services, visitor, states):
         _previews_again(services, visitor, mode, states.get(f"{mode}__run_state"))
-        cleared |= {f"{mode}__{name}": value for name, value in (nothing_displayed() | {"status": html.says("")}).items()}
+        cleared |= in_tab(mode, nothing_displayed() | {"status": html.says("")})
     return cleared | history_shown(kept) | {"restore_note": html.says(said, "problem")}
 
 

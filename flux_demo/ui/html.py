@@ -90,23 +90,22 @@ def map_note(texts: Mapping[str, str], sha256: str, painted_on: str, keeps: Sequ
 
 def step_of(done: int, of: int, seconds_left: float | None = None, number: int = 1, images: int = 1) -> str:
     """A step count with its bar and the time that is left, for all images. The browser reads the numbers for the title of its tab."""
-    share = 100 * done / max(of, 1)
     line = translate(STEP_OF_SEVERAL if images > 1 else STEP, done=done, of=of, number=number, images=images)
     if seconds_left is not None and done < of:
         line = translate(LEFT, step=line, time=_duration(seconds_left * (1 + (images - number) * of / (of - done))))
-    return (
-        f'<p class="say busy step">{escape(line)}</p><div class="bar" role="progressbar" aria-label="{escape(translate("Steps"))}" aria-valuemin="0" '
-        f'aria-valuemax="{of}" aria-valuenow="{done}"><div style="width:{share:.1f}%"></div></div>'
-    )
+    return f'<p class="say busy step">{escape(line)}</p>{_bar("Steps", done, of)}'
 
 
 def byte_of(done: int, total: int) -> str:
     """A byte count with its bar."""
-    share = 100 * done / max(total, 1)
     line = translate(FETCHED, done=f"{done / 1e9:.2f}", total=f"{total / 1e9:.2f}")
+    return f'<p class="say busy">{escape(line)}</p>{_bar("Download", round(100 * done / max(total, 1)), 100)}'
+
+
+def _bar(label: str, done: int, of: int) -> str:
     return (
-        f'<p class="say busy">{escape(line)}</p><div class="bar" role="progressbar" aria-label="{escape(translate("Download"))}" '
-        f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}"><div style="width:{share:.1f}%"></div></div>'
+        f'<div class="bar" role="progressbar" aria-label="{escape(translate(label))}" aria-valuemin="0" aria-valuemax="{of}" aria-valuenow="{done}">'
+        f'<div style="width:{100 * done / max(of, 1):.1f}%"></div></div>'
     )
 
 

@@ -6,6 +6,7 @@ event, and are translated here, see translation.py.
 """
 
 import json
+from functools import cache
 from pathlib import Path
 
 import gradio as gr
@@ -53,12 +54,12 @@ NAMES = (  # of Gradio's parts, which it does not look up at all; words.js excha
 
 def languages() -> dict[str, dict[str, str]]:
     """All texts of every language there is a file for. Raises FluxDemoError for a file that is not as ``PARTS`` has it."""
-    return {language: words["browser"] | words["server"] for language, words in _files().items()}
+    return {language: words["browser"] | words["server"] for language, words in _files(FOLDER).items()}
 
 
 def of_the_browser() -> gr.I18n:
     """The texts that the browser looks up. Raises FluxDemoError as ``languages`` does."""
-    return gr.I18n(**{language: _with_gradios(words["browser"]) for language, words in _files().items()})
+    return gr.I18n(**{language: _with_gradios(words["browser"]) for language, words in _files(FOLDER).items()})
 
 
 def mark(page: gr.Blocks) -> None:
@@ -84,8 +85,9 @@ def _with_gradios(words: dict[str, str]) -> dict[str, str]:
     return words | {name: words[text] for name, text in OF_GRADIO.items() if text in words}
 
 
-def _files() -> dict[str, dict[str, dict[str, str]]]:
-    return {path.stem: _read(path) for path in sorted(FOLDER.glob("*.json"))}
+@cache
+def _files(folder: Path) -> dict[str, dict[str, dict[str, str]]]:
+    return {path.stem: _read(path) for path in sorted(folder.glob("*.json"))}
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:

@@ -82,7 +82,7 @@ def build(studio: Studio) -> gr.Blocks:
             clicks.record_end(visitors, visitor, run.tab, run.unwatched)
             remember_unwatched(studio, visitors, visitor, run)
 
-        services = Services(studio, History(studio.gallery, visitors, backends), Runs(run_ended), Turns())
+        services = Services(studio, History(studio.gallery, visitors, backends), Runs(studio, run_ended), Turns())
         for mode in MODES.values():
             _bind_tab(services, mode, forms[mode.name] | page_form)
         bind_cross_tab(services, forms, page_form, bind_opening(services, forms, page_form, page))

@@ -16,6 +16,7 @@ from flux_demo.request import GenerationRequest, Size
 from flux_demo.studio import Studio
 from flux_demo.texts import Text, listed, sentences
 from flux_demo.ui import html
+from flux_demo.ui.events import in_tab
 from flux_demo.ui.files import publish, received, still_kept
 from flux_demo.ui.filling import usable
 from flux_demo.ui.history import Entry, displayed
@@ -123,7 +124,7 @@ def _presets(studio: Studio, mode: Mode) -> Sequence[str]:
 def page_updates(studio: Studio, entry: Entry, history: Sequence[Entry], photos: Mapping[str, Any]) -> dict[str, Any]:
     """``filled`` for the whole page, names as mode__component, with the recipe's tab chosen."""
     mode = entry.recipe.mode
-    answer = {f"{mode}__{name}": value for name, value in tab_updates(studio, entry, history, photos.get(f"{mode}__photo")).items()}
+    answer = in_tab(mode, tab_updates(studio, entry, history, photos.get(f"{mode}__photo")))
     return answer | {"tabs": gr.Tabs(selected=mode), "restore_note": html.says("")}
 
 
@@ -144,4 +145,4 @@ def from_other_program(studio: Studio, dropped: Any) -> dict[str, Any]:
         parts.append(Text(LEFT_OUT, names=listed(map(Text, wrong))))
     values.setdefault("seed", "")
     values["status"] = html.says(sentences(*parts))
-    return {f"text__{name}": value for name, value in values.items()} | {"tabs": gr.Tabs(selected="text"), "restore_note": html.says("")}
+    return in_tab("text", values) | {"tabs": gr.Tabs(selected="text"), "restore_note": html.says("")}

@@ -115,16 +115,15 @@ class Run:
 class Runs:
     """The runs that are under way, and those that ended a moment ago, by visitor and mode."""
 
-    def __init__(self, on_end: Callable[[str, Run], object] | None = None) -> None:
+    def __init__(self, studio: Studio, on_end: Callable[[str, Run], object] | None = None) -> None:
         """``on_end`` is called with the visitor's key and each run that ends, however it does, just before whoever watches sees the end."""
-        self._on_end = on_end
+        self._studio, self._on_end = studio, on_end
         self._runs: dict[tuple[str, str], Run] = {}
         self._lock = threading.Lock()
 
     def start(
         self,
         visitor: str,
-        studio: Studio,
         requests: Sequence[GenerationRequest],
         on_image: Callable,
         mode: str | None = None,
@@ -149,7 +148,7 @@ class Runs:
 
         def work() -> None:
             try:
-                run.work(studio, on_image, at_end)
+                run.work(self._studio, on_image, at_end)
                 if self._on_end:
                     self._on_end(visitor, run)
             finally:

@@ -8,20 +8,17 @@ from typing import Any
 import gradio as gr
 
 from flux_demo.backends import Route
-from flux_demo.maps.fit import FITS as _FITS
+from flux_demo.maps.fit import FITS
 from flux_demo.modes import MODES, Mode, Option
 from flux_demo.studio import Studio
 from flux_demo.ui import examples, html
+from flux_demo.ui.events import Form
 from flux_demo.ui.files import publish
 from flux_demo.ui.history import PANEL
 from flux_demo.ui.map_views import build_views
 from flux_demo.ui.run import MAX_IMAGES
 from flux_demo.ui.size_field import build_size
-from flux_demo.ui.tab_state import FITS, find_route, tab_state
-
-Form = dict[str, Any]
-
-assert {name for _, name in FITS} == set(_FITS)
+from flux_demo.ui.tab_state import find_route, tab_state
 
 OF_MAPS = ("fit", "as_map", "photo", "sample")
 FIELDS = ("prompt", "seed", "steps", "guidance", "size", "preset", "count", *OF_MAPS)
@@ -102,7 +99,13 @@ def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
                 form["use_as_map"] = gr.Button("Use as map", size="sm", visible=False, elem_classes="use-as-map")
                 form["use_inverted"] = gr.Button("Use as map, inverted", size="sm", visible=False, elem_classes="use-as-map")
             with gr.Column(elem_classes="drawing", min_width=0, **state["own"]) as form["drawing"]:
-                form["fit"] = gr.Radio(list(FITS), value="crop", label="Fit", elem_id=f"fit-{mode.name}", elem_classes=["choices", "typed"])
+                form["fit"] = gr.Radio(
+                    [(name.capitalize(), name) for name in FITS],
+                    value=FITS[0],
+                    label="Fit",
+                    elem_id=f"fit-{mode.name}",
+                    elem_classes=["choices", "typed"],
+                )
                 for option in mode.control.options:
                     form[option.name] = _option(option, mode)
                 if mode.control.kind == "canny":

@@ -9,8 +9,6 @@ from flux_demo.modes import DEFAULT_SIZES, MATCH, MODES, Mode
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 
-FITS = (("Crop", "crop"), ("Pad", "pad"), ("Stretch", "stretch"))
-
 
 def find_route(studio: Studio, mode: Mode) -> Route | NoRoute:
     """The mode's route, or the error that says why there is none."""

@@ -38,8 +38,8 @@ def slow(recording_backend, tmp_path):
 
 
 def test_a_run_goes_on_while_nobody_looks_and_is_found_again(slow):
-    runs, kept = Runs(), []
-    run = runs.start(ME, slow, consecutive(REQUEST, 2, 4), kept.append)
+    runs, kept = Runs(slow), []
+    run = runs.start(ME, consecutive(REQUEST, 2, 4), kept.append)
     looking = run.watched()
     next(looking)
     looking.close()  # the page is gone
@@ -54,24 +54,24 @@ def test_a_run_goes_on_while_nobody_looks_and_is_found_again(slow):
 
 def test_nobody_looking_for_a_minute_ends_the_run(slow, monkeypatch):
     monkeypatch.setattr(run_module, "UNWATCHED_S", 0.05)
-    run = Runs().start(ME, slow, [REQUEST], print)
+    run = Runs(slow).start(ME, [REQUEST], print)
     assert run.done.wait(90) and isinstance(run.error, Cancelled) and not run.images
 
 
 def test_a_run_is_noted_as_ended_before_anybody_sees_its_end(slow):
     seen = []
-    run = Runs(lambda visitor, run: seen.append((visitor, run, run.done.is_set()))).start(ME, slow, [replace(REQUEST, steps=1)], print)
+    run = Runs(slow, lambda visitor, run: seen.append((visitor, run, run.done.is_set()))).start(ME, [replace(REQUEST, steps=1)], print)
     assert run.done.wait(90) and seen == [(ME, run, False)]
 
 
 def test_stop_says_at_which_step_and_one_visitor_runs_once_per_mode(slow):
-    runs, long = Runs(), replace(REQUEST, steps=1000)
-    run = runs.start(ME, slow, [long], print)
+    runs, long = Runs(slow), replace(REQUEST, steps=1000)
+    run = runs.start(ME, [long], print)
     with pytest.raises(InvalidRequest, match="not finished yet"):
-        runs.start(ME, slow, [REQUEST], print)
+        runs.start(ME, [REQUEST], print)
     other = None
     for _ in run.watched():
-        other = other or (run.last_step and runs.start(YOU, slow, [long], print))  # in the queue behind the first, not by chance before it
+        other = other or (run.last_step and runs.start(YOU, [long], print))  # in the queue behind the first, not by chance before it
         if run.last_step and run.last_step.done >= 3:
             run.stop()
     assert 3 <= run.stopped_at.done < 1000 and run.stopped_at.preview is not None
@@ -83,7 +83,7 @@ def test_stop_says_at_which_step_and_one_visitor_runs_once_per_mode(slow):
 @pytest.mark.parametrize(("asked", "ran"), [(EXACT, EXACT), (COMPILED, None)])
 def test_a_partial_image_says_how_long_it_took_and_no_preset_that_may_not_have_run(asked, ran, slow, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    run = Runs().start(ME, slow, [replace(REQUEST, preset=asked, steps=1000)], print)
+    run = Runs(slow).start(ME, [replace(REQUEST, preset=asked, steps=1000)], print)
     for _ in run.watched():
         if run.last_step:
             run.stop()
@@ -95,13 +95,13 @@ def test_a_partial_image_says_how_long_it_took_and_no_preset_that_may_not_have_r
 def test_without_a_key_nothing_runs(slow):
     for key in ("", None, "short", {}):
         with pytest.raises(InvalidRequest, match="not finished loading"):
-            Runs().start(key, slow, [REQUEST], print)
-        assert Runs().find(key, "text") is None
+            Runs(slow).start(key, [REQUEST], print)
+        assert Runs(slow).find(key, "text") is None
 
 
 def test_the_time_left_comes_from_the_steps_done(slow):
     began = time.monotonic()
-    run = Runs().start(ME, slow, [REQUEST], print)
+    run = Runs(slow).start(ME, [REQUEST], print)
     for _ in run.watched():
         if run.last_step and run.last_step.done >= 20:
             run.stop()
@@ -138,8 +138,8 @@ def test_a_run_on_the_processor_gives_way_to_the_page(recording_backend, tmp_pat
     backend = Noting("mini", step_range=range(1, 1001))
     backend.on_cpu = on_cpu
     studio = Studio(Settings(outputs=str(tmp_path)), [backend], Gallery(tmp_path))
-    runs = Runs()
-    assert runs.start(ME, studio, [REQUEST], print).done.wait(90)
+    runs = Runs(studio)
+    assert runs.start(ME, [REQUEST], print).done.wait(90)
     list(follow(studio, REQUEST))
     assert seen == [max(own, NICENESS) if on_cpu else own] * 2
     assert niceness() == own

@@ -81,7 +81,7 @@ def test_a_photo_and_its_map_come_back_and_the_prompt_follows_to_another_tab(vis
 def test_of_what_was_put_in_while_the_program_was_down_only_what_can_stand_in_the_form_comes_back(recording_backend, photo_file, tmp_path):
     studio = Studio(Settings(outputs=str(tmp_path)), [recording_backend("mini", step_range=range(1, 51))], Gallery(tmp_path))
     visitors, key = VisitorStore(tmp_path), new_key()
-    services = Services(studio, History(studio.gallery, visitors, {}), Runs(), Turns())
+    services = Services(studio, History(studio.gallery, visitors, {}), Runs(studio), Turns())
     form = {
         "prompt": None,
         "steps": 28,
