@@ -37,16 +37,16 @@
     });
 
     // The up arrow in an empty prompt, or in one that came from there, offers the last prompts.
-    let recalled = -1;
+    let recalled = "";
     const recall = (event) => {
         const field = event.target.closest?.(".prompt textarea");
         const prompts = [...document.querySelectorAll("#recent i")].map((each) => each.textContent);
-        if (!field || !prompts.length || (field.value && field.value !== prompts[recalled])) return;
-        const next = (field.value ? recalled : -1) + (event.key === "ArrowUp" ? 1 : -1);
+        if (!field || !prompts.length || (field.value && field.value !== recalled)) return;
+        const next = (field.value ? prompts.indexOf(recalled) : -1) + (event.key === "ArrowUp" ? 1 : -1);
         if (next < 0 || next >= prompts.length) return;
         event.preventDefault();
-        recalled = next;
-        type(field, prompts[next]);
+        recalled = prompts[next];
+        type(field, recalled);
     };
 
     // Gradio opens a list again that was left with Tab. Its own Escape closes it.
@@ -136,10 +136,10 @@
     document.addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("dragging"));
     document.addEventListener("drop", (event) => {
         document.body.classList.remove("dragging");
-        if (!isFile(event)) return;
+        if (!isFile(event) && !event.target.closest?.(".own .box")) return;
         event.preventDefault();
-        event.stopPropagation(); // a panel would take it as well
-        receive(event.dataTransfer.files[0]);
+        event.stopPropagation(); // a panel would take a file as well, and anything else, such as an image of the page, for no photo
+        if (isFile(event)) receive(event.dataTransfer.files[0]);
     }, true);
     document.addEventListener("paste", (event) => {
         const file = [...(event.clipboardData?.files ?? [])].find((each) => each.type.startsWith("image/"));

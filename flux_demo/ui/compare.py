@@ -108,7 +108,7 @@ def _strip(images: Sequence[GeneratedImage]) -> str:
     first = images[0].recipe
     names = [MODES[made.request.mode].title for made in images]
     axis = Axis("mode", tuple(made.request.mode for made in images), tuple(names))
-    title = f"{first.prompt} · seed {first.seed}, steps {first.steps}, {html.size_text(Size(first.width, first.height))}"
+    title = f"seed {first.seed}, steps {first.steps}, {html.size_text(Size(first.width, first.height))} · {first.prompt}"  # a long prompt is cut
     sheet = next(sheets([axis], {(place,): Tile.of(made.image) for place, made in enumerate(images)}, title))
     path = new_file(f"comparison-{first.seed}.png")
     with path.open("wb") as file:

@@ -28,8 +28,11 @@ from flux_demo.ui.thumbs import at_address, bind_choice
 from flux_demo.ui.translation import in_language, language, page_languages
 
 FORM = ("prompt", "seed", "steps", "guidance", "size", "preset", "sample", "fit", "as_map", "photo")
-PHOTOS = tuple(f"{mode.name}__photo" for mode in MODES.values() if mode.control)
-SHOWN = ("tabs", "restore_note", "status", *VIEW_COMPONENTS, "view", "shown", "recipe_map_sha256", "map_note")
+STATES = (  # what stands in the tabs, which a restored recipe may leave
+    *(f"{mode.name}__photo" for mode in MODES.values() if mode.control),
+    *(f"{mode}__run_state" for mode in MODES),
+)
+SHOWN = ("tabs", "restore_note", "status", "run_state", *VIEW_COMPONENTS, "view", "shown", "recipe_map_sha256", "map_note")
 OF_ANOTHER_PROGRAM = "This image has settings from another program. Use them, or use the image as a photo?"
 NO_SETTINGS = "No flux_demo settings in this file. Use it as a photo?"
 ONLY_SETTINGS = "This image has settings from another program. Use them?"
@@ -63,16 +66,16 @@ def bind_cross_tab(services: Services, forms: dict[str, Form], page_form: Form, 
 
     quiet = {f"{mode}__status": html.says("") for mode in MODES}  # what was said of an earlier file
 
-    def dropped_in(*, dropped: Any, history: list[Entry], **photos: Any) -> dict[str, Any]:
+    def dropped_in(*, dropped: Any, history: list[Entry], **states: Any) -> dict[str, Any]:
         try:
             entry = opened(dropped, services.history.titles)
-            return page_updates(studio, next((each for each in history if each.recipe == entry.recipe), entry), history, photos)
+            return page_updates(studio, next((each for each in history if each.recipe == entry.recipe), entry), history, states)
         except NoRecipe:
             return quiet | _offered(studio, dropped)
         except Exception as error:
             return quiet | {"restore_note": html.says(html.sentence(error), "problem"), **_offers()}
 
-    bind([page_form["dropped"].upload], dropped_in, flat, [*values, "offered", *_offers()], PHOTOS, trigger_mode="always_last")
+    bind([page_form["dropped"].upload], dropped_in, flat, [*values, "offered", *_offers()], STATES, trigger_mode="always_last")
     _bind_note(studio, flat, values)
     for follows_photo in (mode for mode in MODES.values() if mode.control):
         _bind_offer(follows_photo, flat)
@@ -140,12 +143,13 @@ def _offered(studio: Studio, dropped: Any) -> dict[str, Any]:
 def _bind_note(studio: Studio, flat: Form, values: list[str]) -> None:
     """The note's own buttons."""
 
-    def use_settings(*, offered: str | None) -> dict[str, Any]:
+    def use_settings(*, offered: str | None, run_state: Any) -> dict[str, Any]:
         if not still_kept(offered):
             return {"restore_note": html.says(NO_LONGER_KEPT, "problem")}
-        return from_other_program(studio, offered) | {"offered": None} | _offers()
+        return from_other_program(studio, offered, run_state) | {"offered": None} | _offers()
 
-    bind([flat["offer_settings"].click], use_settings, flat, [*values, "offered", *_offers()], queue=False)
+    form = flat | {"run_state": flat["text__run_state"]}
+    bind([flat["offer_settings"].click], use_settings, form, [*values, "offered", *_offers()], queue=False)
     gr.on([flat["close_note"].click], None, None, flat["restore_note"], js=f"() => {html.says('')!r}", api_visibility="private")
 
 
@@ -182,10 +186,10 @@ def _bind_fetch_end(fetching: Any, form: Form) -> None:
 def _bind_back(studio: Studio, mode: str, flat: Form, values: list[str]) -> None:
     form = {"entry": flat[f"{mode}__last"]} | flat
 
-    def back(*, entry: Entry | None, history: list[Entry], **photos: Any) -> dict[str, Any]:
-        return page_updates(studio, entry, history, photos) if entry else {}
+    def back(*, entry: Entry | None, history: list[Entry], **states: Any) -> dict[str, Any]:
+        return page_updates(studio, entry, history, states) if entry else {}
 
-    bind([flat[f"{mode}__reuse_settings"].click], back, form, values, PHOTOS)
+    bind([flat[f"{mode}__reuse_settings"].click], back, form, values, STATES)
 
 
 def _bind_example_photos(form: Form) -> None:

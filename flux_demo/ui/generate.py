@@ -30,6 +30,7 @@ from flux_demo.ui.translation import DONE, STOPPED_AT, STOPPED_AT_OF_SEVERAL, tr
 from flux_demo.ui.visitor_store import is_key
 
 BUSY = ("running", "stopping")  # what ``run_state`` is for as long as the page tells of a run
+ANNOUNCED = "seed "  # what it begins with for as long as the page tells of the next image's seed, which follows
 UNDER_WAY = {"run": gr.update(interactive=False), "stop": gr.update(interactive=True), "run_state": "running"}
 IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False), "run_state": "idle"}
 FAILED = IDLE | {"run_state": "failed"}
@@ -60,8 +61,8 @@ SHOWN_BY_A_RUN = (
     "strip",
 )
 
-# These run in the browser at the click, because a run may wait before its handler starts. ``run_state`` is running, stopping, failed or
-# idle: whoever finds it running or stopping after a run's stream has closed knows that the run's end was not shown.
+# These run in the browser at the click, because a run may wait before its handler starts. ``run_state`` is running, stopping, failed, idle,
+# or an announced seed: whoever finds it running or stopping after a run's stream has closed knows that the run's end was not shown.
 BEGIN_JS = f"""() => {{
     {CLICKED_JS}
     return [{html.script_says("In queue", "busy")!r}, {{__type__: "update", interactive: false}}, {{__type__: "update", interactive: true}}, "running"];
@@ -243,6 +244,21 @@ def request_of(
         sample=None if control else sample,
         preset=None if preset in (None, "") else preset,
     )
+
+
+def announced_seed(run_state: Any, seed: str, text: str) -> dict[str, Any]:
+    """Put a seed into the form, and say so where the tab tells of no run."""
+    return {"seed": seed} | ({} if run_state in BUSY else {"status": html.says(text), "run_state": f"{ANNOUNCED}{seed}"})
+
+
+def is_outdated(run_state: Any, seed: Any) -> bool:
+    """Whether the status says what a change in the form took back: why a run failed, or another seed than the form has."""
+    return run_state == FAILED["run_state"] or str(run_state).startswith(ANNOUNCED) and run_state != f"{ANNOUNCED}{seed or ''}"
+
+
+def with_status(status: str, run_state: Any) -> dict[str, Any]:
+    """A status that comes with new values of the form: their change does not take it back, as it would take back why a run failed."""
+    return {"status": status} | ({} if run_state in BUSY else {"run_state": IDLE["run_state"]})
 
 
 def as_int(value: Any) -> Any:

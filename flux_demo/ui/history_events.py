@@ -20,7 +20,7 @@ from flux_demo.ui.image_heading import displayed_in
 from flux_demo.ui.languages import STYLED
 from flux_demo.ui.partial import forget
 from flux_demo.ui.services import Services
-from flux_demo.ui.strip import delete_strip, strip_without
+from flux_demo.ui.strip import delete_strip, strip_before, strip_shown, strip_without
 from flux_demo.ui.thumbs import at_address, bind_choice
 from flux_demo.ui.visitor_store import is_key
 
@@ -49,7 +49,7 @@ def _states() -> tuple[str, ...]:
 
 def _may_be_gone() -> tuple[str, ...]:
     """The components that change when images turn out to be deleted."""
-    return (*(f"{mode}__{name}" for mode in MODES for name in (*displayed_names(), "status")), "history", "gallery", "recent")
+    return (*(f"{mode}__{name}" for mode in MODES for name in (*displayed_names(), "status")), "history", "gallery", "recent", "strip")
 
 
 def bind_history(services: Services, flat: Form) -> None:
@@ -108,7 +108,9 @@ def _bind_looking_again(services: Services, flat: Form) -> None:
         lasts = {f"{mode}__last": states[f"{mode}__last"] for mode in MODES if states[f"{mode}__run_state"] not in BUSY}
         if _tabs_without(services, visitor, lasts):
             return _gone(services, visitor, lasts, ONE_GONE)
-        return {} if [entry.name for entry in kept] == [entry.name for entry in history] else history_shown(kept)
+        if [entry.name for entry in kept] == [entry.name for entry in history]:
+            return {}
+        return history_shown(kept) | _strip_gone(services, visitor)
 
     bind([flat["look_again"].click], look_again, flat, ["restore_note", *_may_be_gone()], _states(), queue=False)
 
@@ -125,9 +127,16 @@ def _bind_delete_all(services: Services, flat: Form) -> None:
             gone |= in_tab(mode, nothing_displayed() | {"status": html.says("All your images are deleted.")})
         return gone | history_shown([]) | delete_strip(services.history.visitors, visitor)
 
-    outputs = [*_may_be_gone(), "strip"]
     form = flat | {"sure": flat["query"]}
-    bind([flat["delete_all"].click], delete_all, form, outputs, _states(), js=_sure("--delete-all", '"yes"'), trigger_mode="multiple")
+    bind(
+        [flat["delete_all"].click],
+        delete_all,
+        form,
+        [*_may_be_gone()],
+        _states(),
+        js=_sure("--delete-all", '"yes"'),
+        trigger_mode="multiple",
+    )
 
 
 def _sure(name: str, answer: str) -> str:
@@ -153,9 +162,9 @@ def _bind_preview(services: Services, mode: str, flat: Form) -> None:
 def _bind_kept(services: Services, mode: str, flat: Form) -> None:
     """The buttons that delete the image in sight, or keep a partial one."""
     form = {"entry": flat[f"{mode}__last"], "run_state": flat[f"{mode}__run_state"], "sure": flat["query"]} | flat
-    outputs = [f"{mode}__{name}" for name in (*displayed_names(), "status")] + ["history", "gallery", "recent", "strip"]
+    outputs = [*_may_be_gone()]
 
-    def delete(*, sure: Any, visitor: Any, entry: Entry | None, run_state: Any) -> dict[str, Any]:
+    def delete(*, sure: Any, visitor: Any, entry: Entry | None, run_state: Any, **states: Any) -> dict[str, Any]:
         if not sure or not is_key(visitor):
             return {}
         known = [each for each in (entry, *services.history.entries(visitor)) if each and each.name]
@@ -164,11 +173,14 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
         name = known[at].name
         assert name
         services.history.remove(visitor, [name])
+        strip = strip_without(services.history.visitors, visitor, name)
+        others = [each for each in MODES if strip and each != mode and states[f"{each}__run_state"] not in BUSY]
+        strip |= {f"{each}__status": html.says("") for each in others}  # one of them says where the strip is
         if entry is None or entry.name != name:  # another one came in its place meanwhile
-            return history_shown(services.history.entries(visitor)) | strip_without(services.history.visitors, visitor, name)
+            return history_shown(services.history.entries(visitor)) | strip
         _previews_again(services, visitor, mode, run_state)
         gone = in_tab(mode, nothing_displayed() | {"status": html.says("The image is deleted.")})
-        return gone | history_shown(services.history.entries(visitor)) | strip_without(services.history.visitors, visitor, name)
+        return gone | history_shown(services.history.entries(visitor)) | strip
 
     def keep(*, visitor: Any, entry: Entry | None) -> dict[str, Any]:
         if entry is None or not is_key(visitor):
@@ -186,7 +198,7 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
 
     # Whoever said no and clicks again is asked again, also while the first answer is under way.
     sure = _sure("--delete-image", IN_SIGHT_JS.replace("MODE", mode))
-    bind([flat[f"{mode}__delete"].click], delete, form, outputs, queue=False, js=sure, trigger_mode="multiple")
+    bind([flat[f"{mode}__delete"].click], delete, form, outputs, _states(), queue=False, js=sure, trigger_mode="multiple")
     bind([flat[f"{mode}__keep"].click], keep, form, outputs, queue=False)
 
 
@@ -210,7 +222,12 @@ def _gone(services: Services, visitor: Any, states: Mapping[str, Any], said: str
     for mode in _tabs_without(services, visitor, states):
         _previews_again(services, visitor, mode, states.get(f"{mode}__run_state"))
         cleared |= in_tab(mode, nothing_displayed() | {"status": html.says("")})
-    return cleared | history_shown(kept) | {"restore_note": html.says(said, "problem")}
+    return cleared | history_shown(kept) | _strip_gone(services, visitor) | {"restore_note": html.says(said, "problem")}
+
+
+def _strip_gone(services: Services, visitor: Any) -> dict[str, Any]:
+    """No strip, where another window deleted it with one of its images."""
+    return strip_shown(None) if is_key(visitor) and not strip_before(services.history.visitors, visitor) else {}
 
 
 def _bind_send(services: Services, mode: str, other: Mode, flat: Form) -> None:
@@ -219,7 +236,7 @@ def _bind_send(services: Services, mode: str, other: Mode, flat: Form) -> None:
     )
     form = {"entry": flat[f"{mode}__last"], "typed": flat[prompt]} | flat
 
-    def send(*, entry: Entry | None, typed: Any, visitor: Any, **states: Any) -> dict[str, Any]:
+    def send(*, entry: Entry | None, typed: Any, carried: dict[str, Any], visitor: Any, **states: Any) -> dict[str, Any]:
         if entry is None:
             return {}
         if not still_kept(entry.path):
@@ -229,7 +246,9 @@ def _bind_send(services: Services, mode: str, other: Mode, flat: Form) -> None:
         except OSError as error:
             return {"restore_note": html.says(html.sentence(error), "problem")}
         taken = {photo: its_copy, as_map: False, recipe_map_sha256: None, status: html.says(""), "tabs": gr.Tabs(selected=other.name)}
-        return taken if typed else taken | {prompt: entry.recipe.prompt}
+        if typed and typed != carried.get(f"{other.name} prompt"):
+            return taken
+        return taken | {prompt: entry.recipe.prompt, "carried": carried | {f"{other.name} prompt": entry.recipe.prompt}}
 
-    outputs = [photo, as_map, recipe_map_sha256, prompt, status, "tabs", "restore_note", *_may_be_gone()]
+    outputs = [photo, as_map, recipe_map_sha256, prompt, status, "tabs", "restore_note", "carried", *_may_be_gone()]
     bind([flat[f"{mode}__send_{other.name}"].click], send, form, outputs, _states(), queue=False)

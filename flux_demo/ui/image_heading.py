@@ -5,18 +5,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from flux_demo.errors import InvalidRequest
-from flux_demo.modes import MATCH
+from flux_demo.modes import MATCH, MODES, Mode
 from flux_demo.reading import parse_size
+from flux_demo.recipe import PAINTED
 from flux_demo.request import Size
 from flux_demo.seeds import parse_seed
 from flux_demo.ui import html
-from flux_demo.ui.files import still_kept
+from flux_demo.ui.files import ShownMap, still_kept
 from flux_demo.ui.history import Entry, displayed
+from flux_demo.ui.preview import drawn_from, is_current
 from flux_demo.ui.run import MAX_IMAGES
+from flux_demo.ui.services import Services
 
 
-def heading_of(last: Entry, fields: Mapping[str, Any]) -> str:
-    """The heading over an image, by the form's fields; without any, nothing is known of them."""
+def heading_update(
+    services: Services, visitor: Any, mode: Mode, last: Entry | None, fields: Mapping[str, Any], shown: ShownMap | None
+) -> dict[str, Any]:
+    """The heading over the image in a tab, after its form or its painted map changed. During a run it says something else of an earlier image."""
+    if last is None or last.recipe.mode != mode.name:
+        return {}
+    run = services.runs.find(visitor, mode.name)
+    if run and not (run.done.is_set() or run.shows_previews):
+        return {}
+    return {"image_head": heading_of(last, fields, shown)}
+
+
+def heading_of(last: Entry, fields: Mapping[str, Any], shown: ShownMap | None = None) -> str:
+    """The heading over an image, by the form's fields and the map in sight; without any fields, nothing is known of them."""
     recipe = last.recipe
     same = not fields or (
         fields.get("prompt") == recipe.prompt
@@ -25,8 +40,9 @@ def heading_of(last: Entry, fields: Mapping[str, Any]) -> str:
         and (recipe.preset is None or fields.get("preset") in (recipe.preset, None))
         and (recipe.sample is None or fields.get("sample") in (recipe.sample, None))
         and _same_seed(recipe.seed, fields)
-        and _same_size(Size(recipe.width, recipe.height), fields.get("size"))
+        and _same_size(last, fields.get("size"))
         and _same_map(last, fields)
+        and _same_paint(last, fields, shown)
     )
     return html.image_head("" if same else "from earlier settings")
 
@@ -46,12 +62,15 @@ def _same_seed(seed: int | None, fields: Mapping[str, Any]) -> bool:
     return first is None or seed is None or seed - first in range(count if isinstance(count, int) else MAX_IMAGES)
 
 
-def _same_size(size: Size, asked: Any) -> bool:
-    """Whether the size is the one that is asked for; one that is to match a photo is part of the map."""
+def _same_size(last: Entry, asked: Any) -> bool:
+    """Whether the size is the one that is asked for. Of an image from before a restart, nobody knows whether its size matched the photo."""
     try:
-        return parse_size(asked) in (None, MATCH, size)
+        size = parse_size(asked)
     except InvalidRequest:
         return False
+    if size == MATCH:
+        return last.shown is None or last.shown.drawn_from.size in (None, "", MATCH)
+    return size in (None, Size(last.recipe.width, last.recipe.height))
 
 
 def _same_map(last: Entry, fields: Mapping[str, Any]) -> bool:
@@ -64,3 +83,12 @@ def _same_map(last: Entry, fields: Mapping[str, Any]) -> bool:
     if bool(fields.get("as_map")) == bool(drawn) or any(fields.get(name) != value for name, value in (drawn | fit).items()):
         return False
     return before is None or photo == before or filecmp.cmp(photo, before, shallow=False)
+
+
+def _same_paint(last: Entry, fields: Mapping[str, Any], shown: ShownMap | None) -> bool:
+    """Whether the map in sight is the one that the image followed, where either is painted on. Of a map that is to be drawn anew, nothing is known yet."""
+    control, mode = last.recipe.control, MODES[last.recipe.mode]
+    if control is None or shown is None or PAINTED not in {*shown.options, *control.options}:
+        return True
+    now = drawn_from(mode, fields.get("photo"), fields.get("size"), fields.get("fit"), fields.get("as_map"), dict(fields))
+    return shown.sha256 == control.sha256 or not is_current(shown, now)

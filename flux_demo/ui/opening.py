@@ -15,11 +15,11 @@ from flux_demo.ui.clicks import SINCE_JS, lost
 from flux_demo.ui.cross_tab import bind_follow_after_close
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.fetch import SETTINGS
-from flux_demo.ui.files import received, served_again
+from flux_demo.ui.files import ShownMap, received, served_again
 from flux_demo.ui.filling import LINKED, from_query, usable
-from flux_demo.ui.generate import SHOWN_BY_A_RUN, UNDER_WAY, as_int, watch
-from flux_demo.ui.history import Entry, actions, displayed, displayed_names, history_shown
-from flux_demo.ui.image_heading import heading_of
+from flux_demo.ui.generate import SHOWN_BY_A_RUN, UNDER_WAY, as_int, is_outdated, watch
+from flux_demo.ui.history import Entry, actions, displayed_names, history_shown
+from flux_demo.ui.image_heading import displayed_in, heading_update
 from flux_demo.ui.partial import partial_before
 from flux_demo.ui.run import MAX_RUNS
 from flux_demo.ui.services import Services
@@ -41,17 +41,22 @@ DONE_WHILE_OPENING_JS = """() => {
     return FIELDS.map((field) => typed[field] ?? { __type__: "update" });
 }""".replace("FIELDS", json.dumps([f"{name}-{mode}" for mode in MODES for name in TYPED])).replace("LINKED", json.dumps(LINKED))
 
+# ``tabs`` are the tab in sight and the one before, whoever chose them: Gradio tells of a person's choice only.
 TAB_JS = """await new Promise(requestAnimationFrame);
-    const tab = document.querySelector("#modes [role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "") ?? "";"""
+    const tab = document.querySelector("#modes [role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "") ?? "";
+    window.tabs ??= [FIRST, FIRST];
+    if (tab !== window.tabs[0]) window.tabs = [tab, window.tabs[0]];""".replace("FIRST", json.dumps(next(iter(MODES))))
 # A tab that the page chose itself, for an image that was sent on or restored. While the page opens, the choice is not a person's.
 TAB_IN_SIGHT_JS = f"""async (visitor) => {{
     {TAB_JS}
     return [window.doneWhileOpening.over ? visitor : "", tab];
 }}"""
 # Asked of the page, because Gradio gives the last of several events the data of the first.
-CHOSEN_TAB_JS = f"""async (_, ...others) => {{
+CHOSEN_TAB_JS = f"""async (_tab, _before, ...others) => {{
     {TAB_JS}
-    return [tab, ...others];
+    const before = window.tabs[1];
+    window.tabs[1] = tab; // a second click on it carries nothing
+    return [tab, before, ...others];
 }}"""
 # The tab that a person chose before the page knew its visitor, if they chose one.
 TAB_WHILE_OPENING_JS = """(visitor, tab, ...fields) => {
@@ -62,7 +67,7 @@ TAB_WHILE_OPENING_JS = """(visitor, tab, ...fields) => {
 def bind_opening(services: Services, forms: dict[str, Form], page_form: Form, blocks: gr.Blocks) -> Any:
     """Bind what keeps the forms, and what brings them back. Returns the event after which they are back."""
     flat = page_form | {f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items()}
-    outputs = ["visitor", "history", "gallery", "recent", "tabs", "strip"]
+    outputs = ["visitor", "carried", "history", "gallery", "recent", "tabs", "strip"]
     defaults = {mode: form["saved_fields"].value for mode, form in forms.items()}
     for name, mode in MODES.items():
         forms[name]["attached_run"] = flat[f"{name}__attached_run"] = gr.State(None)
@@ -107,7 +112,8 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
         if key != visitor:
             return {"visitor": key} | linked
         history = services.history.entries(visitor)
-        answer: dict[str, Any] = {"visitor": visitor, **history_shown(history)}
+        carried = services.history.visitors.record(visitor, "").get("carried", {})
+        answer: dict[str, Any] = {"visitor": visitor, "carried": carried, **history_shown(history)}
         for name, mode in MODES.items():
             kept_form = _kept_form(services, visitor, mode)
             values = _taken(services, mode, kept_form | _not_kept(services, visitor, name, lately, defaults[name], now))
@@ -117,7 +123,7 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
             if partial and (entry is None or entry.recipe.created <= partial.recipe.created):
                 entry = partial
             if entry:
-                values |= displayed(entry)
+                values |= displayed_in(name, entry, values["saved_fields"])
             if (run := services.runs.find(visitor, name)) and not run.done.is_set():
                 values |= UNDER_WAY | {"attached_run": id(run), "status": html.says("Finding your run", "busy")}
             elif what := lost(services.history.visitors, visitor, name, clicked, now):
@@ -179,14 +185,14 @@ def _bind_form(services: Services, mode: Mode, form: Form) -> None:
     """Keep what changes in the form, take back an error that was shown, and say when the image is of earlier settings."""
     names = fields_of(mode)
 
-    def changed(*, visitor: Any, run_state: Any, last: Entry | None, saved_fields: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    def changed(
+        *, visitor: Any, run_state: Any, last: Entry | None, shown: ShownMap | None, saved_fields: dict[str, Any], **fields: Any
+    ) -> dict[str, Any]:
         photo = fields.get("photo")
         fields["photo"] = photo.get("path") if isinstance(photo, dict) else photo
         _keep_new(services, visitor, mode, {name: fields.get(name) for name in names}, saved_fields)
-        answer = {"status": html.says(""), "run_state": "idle"} if run_state == "failed" else {}
-        run = services.runs.find(visitor, mode.name)
-        looks_back = run and not (run.done.is_set() or run.shows_previews)  # which the heading says
-        return answer | ({"image_head": heading_of(last, fields)} if last and not looks_back else {})
+        answer = {"status": html.says(""), "run_state": "idle"} if is_outdated(run_state, fields["seed"]) else {}
+        return answer | heading_update(services, visitor, mode, last, fields, shown)
 
     triggers = [form[name].change for name in names]
     bind(triggers, changed, form, ["status", "run_state", "image_head"], names, queue=False, trigger_mode="always_last")
@@ -246,29 +252,30 @@ def _follow_on(services: Services, mode: Mode) -> Callable[..., Iterator[dict[st
 def _bind_carried(services: Services, forms: dict[str, Form], page_form: Form) -> None:
     """When a tab is chosen, prompt, seed and size of the tab before come along, unless the person typed others there."""
     modes = list(forms)
-    before, carried = gr.State(modes[0]), gr.State({})
+    defaults = {mode: form["saved_fields"].value for mode, form in forms.items()}
+    carried = page_form["carried"]
     components = [forms[mode][name] for mode in modes for name in CARRIED]
 
-    def chosen(tab: Any, visitor: Any, old: str, came: dict, *values: Any) -> list[Any]:
-        new = tab if tab in MODES else modes[0]
-        if is_key(visitor):
-            services.history.visitors.update_record(visitor, "", {"tab": new})
+    def chosen(tab: Any, before: Any, visitor: Any, came: dict, *values: Any) -> list[Any]:
+        new, old = (name if name in MODES else modes[0] for name in (tab, before))
         table = {mode: dict(zip(CARRIED, values[index * 3 : index * 3 + 3], strict=True)) for index, mode in enumerate(modes)}
-        came = dict(came or {})
+        came = dict(came)
         answer: dict[tuple[str, str], Any] = {}
         for name in CARRIED if new != old else ():
-            mine, theirs = table[new][name] or "", table.get(old, {}).get(name) or ""
+            mine, theirs = table[new][name] or "", table[old][name] or ""
             means_something = name == "seed"  # that it is empty: a random one, from tab to tab
-            if theirs in (mine, MATCH) or not (theirs or means_something):
+            if theirs in (mine, MATCH) or not (theirs or means_something) or name == "size" and theirs == defaults[old][name]:
                 continue
-            if mine == came.get(f"{new} {name}", "") or not (mine or means_something):
+            if mine == came.get(f"{new} {name}", defaults[new][name] or "") or not (mine or means_something):
                 answer[new, name] = came[f"{new} {name}"] = theirs
-        return [new, came, *(answer.get((mode, name), gr.skip()) for mode in modes for name in CARRIED)]
+        if is_key(visitor):
+            services.history.visitors.update_record(visitor, "", {"tab": new, "carried": came})
+        return [came, *(answer.get((mode, name), gr.skip()) for mode in modes for name in CARRIED)]
 
     page_form["tabs"].select(
         chosen,
-        [page_form["query"], page_form["visitor"], before, carried, *components],
-        [before, carried, *components],
+        [page_form["query"], page_form["query"], page_form["visitor"], carried, *components],
+        [carried, *components],
         preprocess=False,
         queue=False,
         trigger_mode="always_last",

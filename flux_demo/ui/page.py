@@ -14,7 +14,7 @@ from flux_demo.ui.blocks import Page
 from flux_demo.ui.compare import compare_handler
 from flux_demo.ui.cross_tab import bind_cross_tab, bind_follow_after_close
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, run_handler, stop_handler
+from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, announced_seed, run_handler, stop_handler
 from flux_demo.ui.history import Entry, History, actions
 from flux_demo.ui.languages import mark
 from flux_demo.ui.link import bind_link
@@ -54,6 +54,7 @@ def build(studio: Studio) -> gr.Blocks:
             gr.LoginButton(size="sm", elem_id="sign-in")
         page_form: Form = {
             "history": gr.State([]),
+            "carried": gr.State({}),  # by tab and field, what came along from another tab
             "visitor": gr.BrowserState("", storage_key="flux_demo_visitor", secret="flux_demo"),  # the secret is sent to every browser
             "query": gr.Textbox(visible=False, label="Query"),
         }
@@ -164,8 +165,8 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
         bind_follow_after_close(services, mode, run, form)
     bind([form["prompt"].change], _hint(studio, mode), form, ["hint"], queue=False, trigger_mode="always_last")
     bind([form["size"].change], bind_size(studio, mode, form), form, ["size_note", "swap"], queue=False, trigger_mode="always_last")
-    bind([form["reuse_seed"].click], _reuse_seed, form, ["seed", "status"], queue=False)
-    bind([form["random_seed"].click], _random_seed, form, ["seed", "status"], queue=False)
+    bind([form["reuse_seed"].click], _reuse_seed, form, ["seed", "status", "run_state"], queue=False)
+    bind([form["random_seed"].click], _random_seed, form, ["seed", "status", "run_state"], queue=False)
     bind_link(studio, mode, form)
 
 
@@ -206,10 +207,10 @@ def _hint(studio: Studio, mode: Mode) -> Any:
     return hint
 
 
-def _reuse_seed(*, last: Entry | None) -> dict[str, Any]:
+def _reuse_seed(*, last: Entry | None, run_state: Any) -> dict[str, Any]:
     seed = str(last.recipe.seed) if last and last.recipe.seed is not None else ""
-    return {"seed": seed, "status": html.says(translate(REUSES_SEED, seed=seed) if seed else "")}
+    return announced_seed(run_state, seed, translate(REUSES_SEED, seed=seed) if seed else "")
 
 
-def _random_seed() -> dict[str, Any]:
-    return {"seed": "", "status": html.says(TAKES_RANDOM_SEED)}
+def _random_seed(*, run_state: Any) -> dict[str, Any]:
+    return announced_seed(run_state, "", TAKES_RANDOM_SEED)

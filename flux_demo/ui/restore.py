@@ -19,6 +19,7 @@ from flux_demo.ui import html
 from flux_demo.ui.events import in_tab
 from flux_demo.ui.files import publish, received, still_kept
 from flux_demo.ui.filling import usable
+from flux_demo.ui.generate import with_status
 from flux_demo.ui.history import Entry, displayed
 from flux_demo.ui.map_views import MAP, note_under, problem_under, view_updates
 from flux_demo.ui.preview import draw, drawn_from, missing_photo_note, note_of
@@ -44,14 +45,14 @@ def opened(dropped: Any, titles: Mapping[str, str]) -> Entry:
     return Entry(publish(path, "restored.png"), recipe, titles.get(recipe.backend, recipe.backend))
 
 
-def tab_updates(studio: Studio, entry: Entry, history: Sequence[Entry], photo: Any = None) -> dict[str, Any]:
-    """The new values of the recipe's own tab, by component name; ``photo`` is what stands there."""
+def tab_updates(studio: Studio, entry: Entry, history: Sequence[Entry], photo: Any = None, run_state: Any = None) -> dict[str, Any]:
+    """The new values of the recipe's own tab, by component name; ``photo`` and ``run_state`` are what stands there."""
     recipe, mode = entry.recipe, MODES[entry.recipe.mode]
     values: dict[str, Any] = {
         "prompt": recipe.prompt,
         "seed": "" if recipe.seed is None else str(recipe.seed),
         "size": str(Size(recipe.width, recipe.height)),
-        "status": html.says(_said(studio, mode, entry)),
+        **with_status(html.says(_said(studio, mode, entry)), run_state),
     }
     values |= {name: value for name, value in (("steps", recipe.steps), ("guidance", recipe.guidance)) if value is not None}
     if recipe.preset in _presets(studio, mode):
@@ -121,14 +122,14 @@ def _presets(studio: Studio, mode: Mode) -> Sequence[str]:
     return route.dials.presets if isinstance(route, Route) else ()
 
 
-def page_updates(studio: Studio, entry: Entry, history: Sequence[Entry], photos: Mapping[str, Any]) -> dict[str, Any]:
-    """``filled`` for the whole page, names as mode__component, with the recipe's tab chosen."""
+def page_updates(studio: Studio, entry: Entry, history: Sequence[Entry], states: Mapping[str, Any]) -> dict[str, Any]:
+    """``tab_updates`` for the whole page, names as mode__component, with the recipe's tab chosen; ``states`` are the tabs' photos and run states."""
     mode = entry.recipe.mode
-    answer = in_tab(mode, tab_updates(studio, entry, history, photos.get(f"{mode}__photo")))
+    answer = in_tab(mode, tab_updates(studio, entry, history, states.get(f"{mode}__photo"), states.get(f"{mode}__run_state")))
     return answer | {"tabs": gr.Tabs(selected=mode), "restore_note": html.says("")}
 
 
-def from_other_program(studio: Studio, dropped: Any) -> dict[str, Any]:
+def from_other_program(studio: Studio, dropped: Any, run_state: Any = None) -> dict[str, Any]:
     """What another program's PNG shares with the text tab's form, names as mode__component; empty if it says nothing."""
     try:
         shared = read_parameters(received(dropped))
@@ -144,5 +145,5 @@ def from_other_program(studio: Studio, dropped: Any) -> dict[str, Any]:
     if wrong:
         parts.append(Text(LEFT_OUT, names=listed(map(Text, wrong))))
     values.setdefault("seed", "")
-    values["status"] = html.says(sentences(*parts))
+    values |= with_status(html.says(sentences(*parts)), run_state)
     return in_tab("text", values) | {"tabs": gr.Tabs(selected="text"), "restore_note": html.says("")}

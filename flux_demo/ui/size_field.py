@@ -8,7 +8,6 @@ import gradio as gr
 from flux_demo.backends import Route
 from flux_demo.errors import FluxDemoError
 from flux_demo.modes import MAP_LIMITS, MATCH, Mode
-from flux_demo.reading import parse_size
 from flux_demo.request import Size
 from flux_demo.studio import Studio
 from flux_demo.ui import html
@@ -76,10 +75,11 @@ def bind_size(studio: Studio, mode: Mode, form: dict[str, Any]) -> Callable[...,
 
 def checked_size(studio: Studio, mode: Mode, size: Any) -> Size | None:
     """The size if it can be generated where the mode runs; None for "match". Raises InvalidRequest."""
-    if parse_size(size) in (None, MATCH):
+    text = "" if size is None else str(size).strip()
+    if text in ("", MATCH):
         return None
     route = find_route(studio, mode)
-    return (route.dials.size_limits if isinstance(route, Route) else MAP_LIMITS).parse(size)
+    return (route.dials.size_limits if isinstance(route, Route) else MAP_LIMITS).parse(text)
 
 
 def _note(size: Size | None) -> str:

@@ -15,13 +15,16 @@ from flux_demo.modes import Mode
 from flux_demo.recipe import PAINTED
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.files import ShownMap
+from flux_demo.ui.generate import Fields
+from flux_demo.ui.history import Entry
+from flux_demo.ui.image_heading import heading_update
 from flux_demo.ui.map_views import VIEW_COMPONENTS, choose_view, note_under, to_paint, under_paint, with_paint
 from flux_demo.ui.painted import keep_paint
 from flux_demo.ui.preview import draw
 from flux_demo.ui.services import Services
 from flux_demo.ui.visitor_store import VisitorStore, is_key
 
-CHANGED_BY_A_STROKE = ("painter", "painting", "map", "shown", "map_note")
+CHANGED_BY_A_STROKE = ("painter", "painting", "map", "shown", "map_note", "image_head")
 # After the answer to the choice of a view: the editor gives its place to the map once that shows what was painted.
 PAINT_IS_IN_MAP_JS = """async () => {
     await new Promise(requestAnimationFrame);
@@ -43,7 +46,9 @@ def bind_strokes(services: Services, mode: Mode, form: Form) -> None:
     """Follow the editor's strokes and the choice between the views."""
     form = form | {"moment": form["query"]}
     in_order: dict[str, Any] = {"js": MOMENT_JS, "trigger_mode": "always_last"}
-    chosen = bind([form["view"].input], view_handler(services, mode), form, [*VIEW_COMPONENTS, "view", "shown", "map_note"], **in_order)
+    chosen = bind(
+        [form["view"].input], view_handler(services, mode), form, [*VIEW_COMPONENTS, "view", "shown", "map_note", "image_head"], **in_order
+    )
     chosen.then(None, None, None, js=PAINT_IS_IN_MAP_JS, api_visibility="private")
     bind([form["painter"].input], stroke_handler(services, mode), form, [*CHANGED_BY_A_STROKE], queue=False, **in_order)
 
@@ -52,7 +57,7 @@ def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, An
     """The handler of every stroke, of undo and of clear."""
     visitors = services.history.visitors
 
-    def handled(visitor: str, shown: ShownMap, painter: Any, painting: str) -> dict[str, Any]:
+    def handled(visitor: str, shown: ShownMap, painter: Any, painting: str, last: Entry | None, fields: Fields) -> dict[str, Any]:
         if painting != shown.sha256:  # another map was being drawn while the editor was opened
             _keep_late(visitors, visitor, mode, shown, painter)
             return _given_again(shown)
@@ -69,13 +74,23 @@ def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, An
                     _keep_late(visitors, visitor, mode, shown, painter)
                     answer = _given_again(shown)
             keep_paint(visitors, visitor, mode, found)
+            answer |= heading_update(services, visitor, mode, last, fields, found)
         return answer
 
-    def stroke(*, moment: Any = None, visitor: Any, shown: ShownMap | None, painter: Any, painting: str | None) -> dict[str, Any]:
+    def stroke(
+        *,
+        moment: Any = None,
+        visitor: Any,
+        shown: ShownMap | None,
+        painter: Any,
+        painting: str | None,
+        last: Entry | None,
+        saved_fields: Fields,
+    ) -> dict[str, Any]:
         if not is_key(visitor) or shown is None or painting is None:
             return {}
         with _one_at_a_time(visitor, mode):
-            return handled(visitor, shown, painter, painting) if _is_newest(visitor, mode, moment) else {}
+            return handled(visitor, shown, painter, painting, last, saved_fields) if _is_newest(visitor, mode, moment) else {}
 
     return stroke
 
@@ -84,13 +99,21 @@ def view_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]
     """The handler of the choice between the views. It may come before the last stroke's own event, which is for another map then."""
 
     def chosen(
-        *, moment: Any = None, visitor: Any, view: Any, shown: ShownMap | None, painter: Any, painting: str | None
+        *,
+        moment: Any = None,
+        visitor: Any,
+        view: Any,
+        shown: ShownMap | None,
+        painter: Any,
+        painting: str | None,
+        last: Entry | None,
+        saved_fields: Fields,
     ) -> dict[str, Any]:
         with _one_at_a_time(visitor, mode):
             answer = choose_view(view=view, shown=shown, painter=painter, painting=painting)
             if shown is not None and painting == shown.sha256 and _is_newest(visitor, mode, moment):
                 keep_paint(services.history.visitors, visitor, mode, answer.get("shown", shown))
-            return answer
+            return answer | heading_update(services, visitor, mode, last, saved_fields, answer.get("shown", shown))
 
     return chosen
 

@@ -46,13 +46,25 @@ def test_one_photo_becomes_a_strip_of_three_with_one_seed(visit, studio, photo_f
     delete = page.get_by_role("button", name="Delete image", exact=True).locator("visible=true")
     delete.click()  # of which the comparison shows nothing
     expect(page.locator("#history img")).to_have_count(3)
+    second = page.context.new_page()  # the same visitor
+    second.goto(page.url)
+    second.locator("#strip img").wait_for()
+    page.bring_to_front()
+    page.get_by_role("tab", name="Depth", exact=True).click()
+    compare.click()
+    wait_for_status(page, "depth", "comparison is below")
+    expect(page.locator("#history img")).to_have_count(6)
     address = page.locator("#strip img").get_attribute("src")
-    page.locator("#history button").first.click()
+    page.locator("#history button").nth(1).click()  # another mode's
+    page.locator("#prompt-depth textarea").wait_for(state="hidden")
     delete.click()
     expect(page.locator("#strip")).to_be_hidden()
+    expect(page.locator("#status-depth .say")).to_have_text("")
     assert not page.request.get(address).ok
+    second.evaluate("dispatchEvent(new Event('focus'))")
+    expect(second.locator("#strip")).to_be_hidden()
     page.reload()
-    expect(page.locator("#history img")).to_have_count(2)
+    expect(page.locator("#history img")).to_have_count(5)
     expect(page.locator("#strip")).to_be_hidden()
 
 

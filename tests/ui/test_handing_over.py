@@ -54,6 +54,24 @@ def test_a_photo_dropped_beside_its_panel_becomes_the_photo(visit, studio, photo
     assert pixels_hash(served(page, "#map-canny")) == studio.preview("canny", photo).sha256
 
 
+def test_what_is_dropped_on_a_photo_and_is_not_a_file_leaves_it_there(visit, photo_file):
+    """Such as an image of the page, which is dragged as its address. Gradio's panel would take that for no photo."""
+    page = visit(tab="Canny")
+    give_photo(page, "canny", photo_file)
+    before = source(page, "#map-canny")
+    page.evaluate(
+        """() => {
+            const dragged = new DataTransfer();
+            dragged.setData("text/uri-list", document.querySelector("#map-canny img").src);
+            const panel = document.querySelector("#photo-canny .image-container, #photo-canny img");
+            panel.dispatchEvent(new DragEvent("drop", { dataTransfer: dragged, bubbles: true, cancelable: true }));
+        }"""
+    )
+    page.wait_for_timeout(500)
+    expect(page.locator("#photo-canny img")).to_be_visible()
+    assert source(page, "#map-canny") == before
+
+
 @pytest.mark.parametrize("name", ["pages.tiff", "moving.gif"])  # browsers show no TIFF: the page makes a PNG of it
 def test_that_a_photo_is_the_first_of_several_frames_stands_under_its_map(visit, photo, tmp_path, name):
     photo.save(tmp_path / name, save_all=True, append_images=[photo.rotate(180)])

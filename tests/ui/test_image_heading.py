@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from flux_demo.ui.files import DrawnFrom, ShownMap
 from flux_demo.ui.history import Entry
 from flux_demo.ui.image_heading import heading_of
 from tests.test_recipe import RECIPE
@@ -56,6 +57,13 @@ def entry(seed=5):
 )
 def test_an_image_is_marked_if_a_click_would_not_give_it_again(seed, changed, marked):
     assert ("from earlier settings" in heading_of(entry(seed), FORM | changed)) is marked
+
+
+@pytest.mark.parametrize(("drawn_at", "marked"), [("64x64", True), ("match", False), (None, False)])
+def test_a_size_that_is_to_match_the_photo_is_another_setting_than_a_size(drawn_at, marked):
+    """Of an image from before a restart, nobody knows."""
+    shown = ShownMap("/map.png", DrawnFrom(None, drawn_at, "crop", False, ()), "canny", {}, "crop", None, "0" * 64)
+    assert ("from earlier settings" in heading_of(replace(entry(), shown=shown), FORM | {"size": "match"})) is marked
 
 
 def test_of_a_form_that_is_not_known_nothing_is_said():

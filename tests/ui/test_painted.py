@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from flux_demo.errors import InvalidRequest
 from flux_demo.modes import MODES
 from flux_demo.recipe import PAINTED, ControlRecipe, Recipe
 from flux_demo.request import ControlMap
+from flux_demo.ui import strokes
 from flux_demo.ui.files import DrawnFrom, keep_map, map_to_send, new_file
 from flux_demo.ui.history import Entry
 from flux_demo.ui.html import details
@@ -19,7 +21,6 @@ from flux_demo.ui.map_views import with_paint
 from flux_demo.ui.painted import MAX_PAINTED, painted_before
 from flux_demo.ui.preview import map_to_follow
 from flux_demo.ui.restore import tab_updates
-from flux_demo.ui.strokes import stroke_handler, view_handler
 from flux_demo.ui.visitor_store import VisitorStore, new_key
 
 DEPTH, ME = MODES["depth"], new_key()
@@ -43,8 +44,13 @@ def services_of(visitors):
     return SimpleNamespace(history=SimpleNamespace(visitors=visitors), studio=None)  # nothing is drawn
 
 
+def handler(of, services, mode):
+    """A handler of the editor in a tab that shows no image."""
+    return partial(of(services, mode), last=None, saved_fields={})
+
+
 def stroke(visitors, shown, painter):
-    return stroke_handler(services_of(visitors), DEPTH)(visitor=ME, shown=shown, painter=painter, painting=shown.sha256)
+    return handler(strokes.stroke_handler, services_of(visitors), DEPTH)(visitor=ME, shown=shown, painter=painter, painting=shown.sha256)
 
 
 def paint(visitors, shown, colour="white"):
@@ -90,11 +96,11 @@ def test_a_click_before_the_map_is_there_again_sends_the_painted_one(shown, tmp_
 
 
 def test_what_a_choice_of_view_or_a_run_made_the_map_is_kept_too(shown, tmp_path):
-    for number, choose in enumerate((view_handler, None)):
+    for number, choose in enumerate((strokes.view_handler, None)):
         visitors = VisitorStore(tmp_path / str(number))
         services, editor = services_of(visitors), painted(shown, "white")
         if choose:  # before the stroke's own event
-            answer = choose(services, DEPTH)(visitor=ME, view="map", shown=shown, painter=editor, painting=shown.sha256)
+            answer = handler(choose, services, DEPTH)(visitor=ME, view="map", shown=shown, painter=editor, painting=shown.sha256)
             assert answer["shown"].options[PAINTED]
         else:
             map_to_follow(services, ME, DEPTH, shown.drawn_from, shown, "paint", editor, shown.sha256)
@@ -162,7 +168,7 @@ def test_an_editor_that_lost_the_map_gets_it_back(shown, tmp_path, cleared):
 def test_strokes_go_on_in_the_same_editor_after_a_run_or_another_view(shown, tmp_path):
     visitors = VisitorStore(tmp_path)
     services = services_of(visitors)
-    chosen, stroked = view_handler(services, DEPTH), stroke_handler(services, DEPTH)
+    chosen, stroked = handler(strokes.view_handler, services, DEPTH), handler(strokes.stroke_handler, services, DEPTH)
     first, _ = map_to_follow(services, ME, DEPTH, shown.drawn_from, shown, "paint", painted(shown, "white"), shown.sha256)
     second, _ = map_to_follow(services, ME, DEPTH, shown.drawn_from, first, "paint", painted(shown, "grey"), first.sha256)
     assert map_to_send(second).image.getpixel((0, 0)) == (128, 128, 128) and second.painted_on == shown
@@ -185,14 +191,14 @@ def test_an_undo_that_is_overtaken_by_what_was_painted_after_it_takes_nothing_ba
     """Which the page tells by its own clock; another page has another one, and a program may say nothing."""
     visitors = VisitorStore(tmp_path)
     services, undone = services_of(visitors), painted(shown, "black")
-    leave, stroked = view_handler(services, DEPTH), stroke_handler(services, DEPTH)
+    leave, stroked = handler(strokes.view_handler, services, DEPTH), handler(strokes.stroke_handler, services, DEPTH)
     leave(moment="1 6.0", visitor=ME, view="map", shown=shown, painter=painted(shown, "white"), painting=shown.sha256)
     stroked(moment=moment, visitor=ME, shown=shown, painter=undone, painting=shown.sha256)
     assert (painted_before(visitors, ME, DEPTH, shown.drawn_from) is not None) is is_kept
 
 
 def test_an_editor_with_an_older_map_gets_the_one_that_is_shown(shown, tmp_path):
-    answer = stroke_handler(services_of(VisitorStore(tmp_path)), DEPTH)(
+    answer = handler(strokes.stroke_handler, services_of(VisitorStore(tmp_path)), DEPTH)(
         visitor=ME, shown=shown, painter=painted(shown, "white"), painting="0" * 64
     )
     assert answer["painter"]["value"]["background"] == shown.path and answer["painting"] == shown.sha256
