@@ -6,6 +6,7 @@ the page shows. This file knows when each service can be used; the connection, t
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from flux_demo.settings import Settings
 
 MODEL = "black-forest-labs/flux.1-dev"
-REMEMBER_MISSING_S = 300.0  # after that, a container that lacked a variant may have been restarted with it
 
 PACE = Pace()
 
@@ -116,7 +116,7 @@ class Hosted(Backend):
 
 
 class Nim(Backend):
-    """A NIM of the person's own. It is probed once; one that did not answer is probed again after a few seconds."""
+    """A NIM of the person's own. It is probed once; again after a while if it did not answer in full, or lacks the mode that is asked for."""
 
     name = "nim"
 
@@ -152,9 +152,9 @@ class Nim(Backend):
     def refusal(self, mode: Mode) -> Refusal | None:
         if self._problem:
             return Refusal(self._problem)
-        if time.monotonic() - self._missing.get(mode.name, -REMEMBER_MISSING_S) < REMEMBER_MISSING_S:
+        if time.monotonic() - self._missing.get(mode.name, -math.inf) < self._pace.remember_missing:
             return Refusal(missing_variant(mode))
-        problem = self._probe().problem_for(mode)
+        problem = self._probe(mode).problem_for(mode)
         return Refusal(problem) if problem else None
 
     def model_name(self, mode: Mode) -> str:
@@ -168,7 +168,7 @@ class Nim(Backend):
         container = (
             Container(problem=self._problem)
             if self._problem
-            else self._probe(lambda: on_status(Status(Phase.WAITING, "Looking for your NIM")))
+            else self._probe(mode, lambda: on_status(Status(Phase.WAITING, "Looking for your NIM")))
         )
         if problem := container.problem_for(mode):
             raise BackendUnavailable(problem)
@@ -202,15 +202,20 @@ class Nim(Backend):
     def close(self) -> None:
         self._connection.close()
 
-    def _probe(self, on_wait: Callable[[], None] = lambda: None) -> Container:
-        now = time.monotonic()
-        if self._container is None or (self._container.problem and now - self._probed_at > self._pace.probe_again):
+    def _probe(self, mode: Mode, on_wait: Callable[[], None] = lambda: None) -> Container:
+        """What is known of the container. It is asked again where that may have changed for the mode."""
+        known = self._container
+        if known and known.has_schema and not known.problem:
+            believed_s = self._pace.remember_missing if known.problem_for(mode) else math.inf
+        else:
+            believed_s = self._pace.probe_again
+        if known is None or time.monotonic() - self._probed_at > believed_s:
             try:
-                self._container = probe(self._connection.connection(), self._url, on_wait)
+                known = probe(self._connection.connection(), self._url, on_wait, known)
             except BackendUnavailable as error:
-                self._container = Container(problem=str(error))
-            self._probed_at = time.monotonic()
-        return self._container
+                known = Container(problem=str(error))
+            self._container, self._probed_at = known, time.monotonic()
+        return known
 
     def _failure(self, mode: Mode, answer: Answer) -> FluxDemoError:
         """The error for an answer other than success.

@@ -29,7 +29,8 @@ class Pace:
     server_poll: int = 240  # how long NVIDIA's gateway may hold a call before it answers 202; must stay below read
     between_polls: float = 1.0
     probe: float = 2.0  # for each request to a NIM while routes are chosen
-    probe_again: float = 5.0  # how soon a NIM that did not answer is probed again
+    probe_again: float = 5.0  # how soon a NIM that did not answer in full is probed again
+    remember_missing: float = 300.0  # after that, a NIM that lacked a mode may have been restarted with it
 
 
 class Waiting:

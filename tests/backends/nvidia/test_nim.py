@@ -63,13 +63,6 @@ def test_the_dials_accept_own_photos_and_no_samples(nim, generate, edge_map):
         generate(backend, "canny")
 
 
-def test_it_is_probed_once(nim, stand_in, generate):
-    backend = nim()
-    assert [backend.refusal(mode) for mode in MODES.values()] == [None] * 3
-    generate(backend)
-    assert [request.path for request in stand_in.requests] == ["/v1/health/ready", "/openapi.json", "/v1/infer"]
-
-
 def test_without_an_address_the_refusal_names_the_variable(settings):
     assert "FLUX_DEMO_NIM_URL" in Nim(settings).refusal(MODES["text"]).reason
 
@@ -78,29 +71,6 @@ def test_without_an_address_the_refusal_names_the_variable(settings):
 def test_a_path_copied_along_with_the_address_does_no_harm(stand_in, settings, open_backend, generate, tail):
     generate(open_backend(Nim, replace(settings, nim_url=stand_in.origin + tail)))
     assert [request.path for request in stand_in.requests] == ["/v1/health/ready", "/openapi.json", "/v1/infer"]
-
-
-def test_a_nim_that_is_not_there_is_refused_in_words(settings, open_backend, generate):
-    backend = open_backend(Nim, replace(settings, nim_url="http://127.0.0.1:9"))
-    assert "Nothing answers at FLUX_DEMO_NIM_URL" in backend.refusal(MODES["text"]).reason
-    with pytest.raises(BackendUnavailable, match="Start the container"):
-        generate(backend)
-
-
-def test_a_nim_that_never_answers_is_refused_after_a_short_while(stand_in, settings, open_backend):
-    stand_in.answer = lambda request: Reply(delay_s=60)
-    backend = open_backend(Nim, replace(settings, nim_url=stand_in.origin), probe=0.1, probe_again=60)
-    assert all("Nothing answers" in backend.refusal(mode).reason for mode in MODES.values())
-    assert len(stand_in.requests) == 1  # the modes do not wait one after the other
-
-
-def test_a_starting_nim_is_refused_until_it_is_ready(nim, stand_in, generate):
-    backend = nim(Container(ready_after=2))
-    for _ in range(2):
-        assert "20 minutes" in backend.refusal(MODES["text"]).reason
-    assert backend.refusal(MODES["text"]) is None
-    assert stand_in.posts() == []
-    generate(backend)
 
 
 def test_a_nim_that_is_no_longer_ready_is_tried_three_times(nim, stand_in, generate):
@@ -112,13 +82,6 @@ def test_a_nim_that_is_no_longer_ready_is_tried_three_times(nim, stand_in, gener
     assert len(stand_in.posts()) == 4
     stand_in.container.ready_after = 0
     generate(backend)
-
-
-@pytest.mark.parametrize("status", [404, 405, 302])
-def test_a_server_that_is_not_a_nim_is_refused(nim, stand_in, status):
-    backend = nim()
-    stand_in.answer = lambda request: Reply(status, headers={"Location": "http://127.0.0.1:9/"})
-    assert "is not a NIM" in backend.refusal(MODES["text"]).reason
 
 
 @pytest.mark.parametrize("mode", ["canny", "depth"])
