@@ -142,8 +142,8 @@ class Nim(Backend):
 
     @property
     def concurrency(self) -> int:  # type: ignore[override]
-        """Runs that the service would not work on yet wait here, where no connection waits with them until it is given up."""
-        return min(self._limits.concurrency or MAX_CONNECTIONS, MAX_CONNECTIONS)
+        """Runs that the service would not work on yet wait here, where no connection waits with them until it is given up. A NIM takes one at a time."""
+        return min(self._limits.concurrency or 1, MAX_CONNECTIONS)
 
     @property
     def _limits(self) -> Limits:

@@ -28,7 +28,7 @@ class Limits:
     defaults: Mapping[str, tuple[float, int]] = field(default_factory=dict)  # NVIDIA's name of a mode -> guidance and steps
     models: Mapping[str, str] = field(default_factory=dict)  # of this program's own service, by the same names; none for a NIM of NVIDIA's
     refused: Mapping[str, str] = field(default_factory=dict)  # of this program's own service: the modes that it cannot run, and why
-    concurrency: int | None = None  # how many requests it works on at once; None: it does not say
+    concurrency: int | None = None  # how many requests this program's own service works on at once
 
 
 def read_schema(document: Any) -> tuple[frozenset[str], frozenset[str]]:

@@ -2,15 +2,19 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from flux_demo.backends.nvidia import Hosted, Nim
 from flux_demo.errors import Cancelled, Unreachable
+from flux_demo.gallery import Gallery
 from flux_demo.modes import MODES
 from flux_demo.progress import Phase
 from flux_demo.request import GenerationRequest
+from flux_demo.settings import Settings
+from flux_demo.studio import Studio
 from stand_ins.nvidia import GOOD_KEY, StandIn
 from stand_ins.nvidia_wire import Reply
 
@@ -171,6 +175,24 @@ def test_several_requests_at_once_do_not_disturb_each_other(hosted, stand_in, ge
     for thread in threads:
         thread.join(20)
     assert images == {seed: generate(backend, seed=seed).image.tobytes() for seed in (1, 2, 3)}
+
+
+def test_a_nim_is_sent_one_image_at_a_time_and_the_others_wait_in_the_queue(nim, stand_in, tmp_path):
+    """One that waited inside the container would be given up after ``Pace.read`` seconds."""
+    studio = Studio(Settings(backend="nim"), [nim()], Gallery(tmp_path))
+    answer, at_work, together = stand_in.answer, [], []
+
+    def slow(request):
+        at_work.append(request)
+        together.append(len(at_work))
+        time.sleep(0.3)
+        at_work.pop()
+        return answer(request)
+
+    stand_in.answer = slow
+    with ThreadPoolExecutor(3) as pool:
+        images = list(pool.map(lambda seed: studio.generate(GenerationRequest("text", "a house", seed=seed)), (1, 2, 3)))
+    assert len(images) == 3 and max(together) == 1
 
 
 def nvidia_threads():
