@@ -177,7 +177,9 @@ class Connection:
                 return await self._follow(url, answer)
             elif answer.status == 404 and pending:
                 raise GenerationFailed(f"{self.service.name} no longer has the image: it is handed out only once. Generate it again.")
-            elif answer.status in RETRY_STATUSES and retries:
+            elif (
+                answer.status in RETRY_STATUSES and retries and (poll_url or answer.status != 504)
+            ):  # behind a proxy's 504, a NIM is still at work
                 pause_s = pause_before_retry(answer.headers, retries.pop(0))
                 if pause_s > MAX_RETRY_AFTER_S:
                     raise Unreachable(f"{self.service.name} is busy. Try again in {pause_s:.0f} seconds, when it accepts requests again.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flux_demo.backends.nvidia import own_service
+from flux_demo.backends.nvidia.errors import NIM, failure
 from flux_demo.backends.nvidia.pace import RETRY_STATUSES
 from flux_demo.backends.nvidia.schema import Limits, read_limits, read_schema
 from flux_demo.errors import FluxDemoError, Unreachable
@@ -73,8 +74,10 @@ async def _probe(connection: Connection, url: str, known: Container | None) -> C
     ready = await connection.ask("GET", f"{url}/v1/health/ready", limit=MAX_SCHEMA, timeout_s=connection.pace.probe)
     if ready.status in (404, 405) or 300 <= ready.status < 400:
         return Container(problem=NOT_A_NIM)
-    if ready.status != 200:  # the status alone decides: the bodies of NIMs differ between releases
+    if ready.status in (500, 503):  # the status alone decides: the bodies of NIMs differ between releases
         return Container(problem=own_service.refusal(ready, "reason") or NOT_READY)
+    if ready.status != 200:
+        return Container(problem=str(failure(NIM, ready.status, ready.body)))
     later = replace(known or Container(), problem=None, has_schema=False)
     try:
         schema = await connection.ask("GET", f"{url}/openapi.json", limit=MAX_SCHEMA, timeout_s=connection.pace.probe)

@@ -75,20 +75,18 @@ NOT_ENABLED = (
 )
 DEGRADED = "NVIDIA says that this service is out of order at the moment. Try again later, or choose another backend."
 
+ASKS_FOR_LOGIN = (
+    BackendUnavailable,
+    "A proxy in front of your NIM asks for a login. Set FLUX_DEMO_NIM_URL to the container's own address.",
+)
 NIM = Service(
     who="your NIM",
     later="Check the container's log and try again.",
     check_connection="Check that the container is running and that FLUX_DEMO_NIM_URL is its address.",
     statuses={
         400: (GenerationFailed, "Your NIM did not accept the request. Check the container's log."),
-        401: (
-            BackendUnavailable,
-            "A proxy in front of your NIM asks for a login. Set FLUX_DEMO_NIM_URL to the container's own address.",
-        ),
-        403: (
-            BackendUnavailable,
-            "A proxy in front of your NIM asks for a login. Set FLUX_DEMO_NIM_URL to the container's own address.",
-        ),
+        401: ASKS_FOR_LOGIN,
+        403: ASKS_FOR_LOGIN,
         404: (
             BackendUnavailable,
             "The server at FLUX_DEMO_NIM_URL has no /v1/infer. Set it to the address of a FLUX.1-dev NIM, for example http://localhost:8000.",
@@ -97,6 +95,7 @@ NIM = Service(
             BackendUnavailable,
             "The server at FLUX_DEMO_NIM_URL does not accept image requests. Set it to the address of a FLUX.1-dev NIM.",
         ),
+        407: ASKS_FOR_LOGIN,
         413: (
             GenerationFailed,
             "The proxy in front of your NIM found the request too large. Shorten the prompt, or allow larger request bodies there.",

@@ -190,12 +190,19 @@ def test_a_refused_value_is_named(nim, stand_in, generate, edge_map):
 )
 def test_each_error_has_its_sentence_and_the_next_request_works(nim, stand_in, generate, status, kind, said):
     backend = nim()
-    stand_in.replies.extend(
-        [Reply(status, headers={"Location": "http://127.0.0.1:9/"})] * (3 if status in (429, 500, 502, 503, 504) else 1)
-    )
+    stand_in.replies.extend([Reply(status, headers={"Location": "http://127.0.0.1:9/"})] * (3 if status in (429, 500, 502, 503) else 1))
     with pytest.raises(kind, match=said):
         generate(backend)
+    assert not stand_in.replies
     generate(backend)
+
+
+def test_a_proxy_that_gives_up_is_not_asked_for_the_image_again(nim, stand_in, generate):
+    """The NIM behind it goes on with the first one."""
+    stand_in.replies.append(Reply(504))
+    with pytest.raises(Unreachable, match="Raise its timeout"):
+        generate(nim())
+    assert len(stand_in.posts()) == 1
 
 
 def test_a_request_that_is_too_large_has_a_map_only_where_one_was_sent(nim, stand_in, generate, edge_map):

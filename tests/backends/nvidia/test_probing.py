@@ -48,6 +48,28 @@ def test_a_server_that_is_not_a_nim_is_refused(nim, stand_in, status):
     assert "is not a NIM" in backend.refusal(MODES["text"]).reason
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (400, "did not accept the request"),
+        (401, "asks for a login"),
+        (403, "asks for a login"),
+        (407, "asks for a login"),
+        (418, "HTTP 418"),
+        (429, "busy with other images"),
+        (500, "still starting"),
+        (502, "cannot reach it"),
+        (503, "still starting"),
+        (504, "waited too long"),
+    ],
+)
+def test_whatever_else_is_answered_is_not_taken_for_a_start_of_twenty_minutes(nim, stand_in, status, said):
+    backend = nim()
+    stand_in.answer = lambda request: Reply(status)
+    reason = backend.refusal(MODES["text"]).reason
+    assert said in reason and ("20 minutes" in reason) == (status in (500, 503))
+
+
 def test_a_schema_that_comes_too_late_once_is_asked_for_again(nim, stand_in, generate, edge_map):
     backend, whole, late = nim(probe=0.2), stand_in.answer, [Reply(delay_s=60), Reply(503)]
     stand_in.answer = lambda request: late.pop() if late and request.path == "/openapi.json" else whole(request)
