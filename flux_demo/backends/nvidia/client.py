@@ -156,12 +156,18 @@ class Connection:
     async def _post_until_answered(
         self, url: str, content: bytes, headers: dict[str, str], poll_url: str | None, waiting: Waiting
     ) -> Answer:
+        retried = {*RETRY_STATUSES} if poll_url else {*RETRY_STATUSES} - {504}  # behind a proxy that gave up, a NIM is still at work
         retries = list(self.pace.retries)
         pending: str | None = None  # the id of a request that the gateway is working on
         while True:
             asked_at = time.monotonic()
             if pending:
-                answer = await self.ask("GET", f"{poll_url}/{pending}", headers=headers)
+                try:
+                    answer = await self.ask("GET", f"{poll_url}/{pending}", headers=headers)
+                except Unreachable:
+                    if not retries:
+                        raise
+                    answer = Answer(502, {}, b"")  # as a gateway would say that has lost the connection; the image is still there
             else:
                 answer = await self.ask("POST", url, content=content, headers={**headers, "Content-Type": "application/json"})
             if answer.status == 202 and poll_url:
@@ -177,9 +183,7 @@ class Connection:
                 return await self._follow(url, answer)
             elif answer.status == 404 and pending:
                 raise GenerationFailed(f"{self.service.name} no longer has the image: it is handed out only once. Generate it again.")
-            elif (
-                answer.status in RETRY_STATUSES and retries and (poll_url or answer.status != 504)
-            ):  # behind a proxy's 504, a NIM is still at work
+            elif answer.status in retried and retries:
                 pause_s = pause_before_retry(answer.headers, retries.pop(0))
                 if pause_s > MAX_RETRY_AFTER_S:
                     raise Unreachable(f"{self.service.name} is busy. Try again in {pause_s:.0f} seconds, when it accepts requests again.")
