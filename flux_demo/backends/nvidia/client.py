@@ -127,7 +127,7 @@ class Connection:
             ) from error
         except httpx.TimeoutException as error:
             raise Unreachable(f"{self.service.name} sent nothing for {self.pace.read:g} seconds. {self.service.later}") from error
-        except httpx.ConnectError as error:
+        except (httpx.ConnectError, httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: no host can have that name
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise Unreachable(UNVERIFIED) from error
             raise Unreachable(f"{self.service.name} cannot be reached{self.through(url)}. {self.service.check_connection}") from error
@@ -139,7 +139,7 @@ class Connection:
             raise GenerationFailed(
                 f"{self.service.name} sent an answer that cannot be read: it is not compressed as it says. {self.service.later}"
             ) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except httpx.HTTPError as error:
             raise Unreachable(
                 f"The connection to {self.service.who} broke off before the answer was complete. {self.service.later}"
             ) from error
@@ -198,17 +198,19 @@ class Connection:
     async def _follow(self, url: str, answer: Answer) -> Answer:
         """Fetch a large result from the link in an answer. It leads to another host, so the key is not sent; TLS is never left for HTTP."""
         asked = url
-        for _ in range(MAX_REDIRECTS):
-            target = urljoin(asked, answer.headers.get("location", ""))
-            scheme = urlsplit(target).scheme
-            if target == asked or not (scheme == "https" or (scheme == "http" and urlsplit(url).scheme == "http")):
-                break
-            answer = await self.ask("GET", target)
-            if answer.status == 200:
-                return answer
-            if answer.status not in (301, 302, 303, 307, 308):
-                break
-            asked = target
+        with contextlib.suppress(ValueError):  # an address whose host or port cannot be read
+            for _ in range(MAX_REDIRECTS):
+                target = urljoin(asked, answer.headers.get("location", ""))
+                parts = urlsplit(target)
+                may_follow = parts.scheme == "https" or (parts.scheme == "http" and urlsplit(url).scheme == "http")
+                if target == asked or parts.port == 0 or not may_follow:
+                    break
+                answer = await self.ask("GET", target)
+                if answer.status == 200:
+                    return answer
+                if answer.status not in (301, 302, 303, 307, 308):
+                    break
+                asked = target
         raise GenerationFailed(f"{self.service.name} gave a link to the image that does not work. Generate it again.")
 
 

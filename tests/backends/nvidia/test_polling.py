@@ -26,7 +26,11 @@ def test_a_large_image_is_fetched_without_the_key(hosted, stand_in, generate):
     assert GOOD_KEY not in str(fetched.headers) and "authorization" not in fetched.headers
 
 
-@pytest.mark.parametrize("location", ["", "ftp://localhost/x", "file:///etc/passwd", "http://", "/large/none.zip", "http://127.0.0.1:1/x"])
+@pytest.mark.parametrize(
+    "location",
+    ["", "ftp://localhost/x", "file:///etc/passwd", "http://", "/large/none.zip", "http://127.0.0.1:1/x"]
+    + ["http://127.0.0.1:99999999/x", "http://127.0.0.1:-1/x", "http://[::1/x", "http://xn--a/x"],
+)
 def test_a_link_that_does_not_work_is_a_worded_error(hosted, stand_in, generate, location):
     backend = hosted()
     stand_in.replies.append(Reply(302, headers={"Location": location}))
