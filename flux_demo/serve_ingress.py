@@ -67,7 +67,7 @@ class Service:
         self._about: dict[str, Any] = {}
         self._model: Any = None
         self._running = (0.0, 0)  # when the replicas were counted, and how many run
-        self._seconds = 1.0  # that an image takes, a running mean
+        self._seconds: float | None = None  # that an image takes, a running mean
         self._accepted = 0  # requests that wait or run
         self._ending = False
         self._asking: asyncio.Task | None = None
@@ -82,12 +82,12 @@ class Service:
             return refused
         if self._ending:
             return _json({"detail": ENDING}, 503)
-        began = time.monotonic()
         try:
             answer, retried = await self._generate(asked)
         except BackPressureError:
+            await self._is_loading()  # counts the replicas, which may have become more
             waiting = self._accepted
-            wait_s = math.ceil(self._seconds * waiting / max(1, self._running[1]))
+            wait_s = math.ceil((self._seconds or 1.0) * waiting / max(1, self._running[1]))
             detail = f"The queue is full, with {waiting} ahead of you. Try again in {wait_s} seconds."
             return _json({"detail": detail}, 429, {"Retry-After": str(max(1, wait_s))})
         except RayActorError:
@@ -95,7 +95,9 @@ class Service:
         said = answer.get("said", {}) | ({"retried": "once"} if retried else {})
         if "detail" in answer:
             return _json({"detail": answer["detail"]}, answer["status"], own_service.headers(said))
-        self._seconds += 0.2 * (time.monotonic() - began - self._seconds)
+        if "seconds" in said:  # of a withheld image it is not known
+            seconds = float(said["seconds"])
+            self._seconds = seconds if self._seconds is None else self._seconds + 0.2 * (seconds - self._seconds)
         image = base64.b64encode(answer["image"]).decode("ascii")
         artifact = {"base64": image, "finishReason": answer["reason"], "seed": answer["seed"]}
         return _json({"artifacts": [artifact]}, 200, own_service.headers(said))

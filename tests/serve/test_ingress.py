@@ -1,12 +1,18 @@
 """The ingress, without a service behind it."""
 
 import asyncio
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
 
+from flux_demo.backends.diffusion import mini
+from flux_demo.modes import MODES
+from flux_demo.serve_schema import request_model
+from tests.serve.running import SMALL
 from tests.starting import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, at its import
@@ -40,3 +46,53 @@ def test_a_node_that_just_died_does_not_hide_the_metrics_of_the_others(monkeypat
         monkeypatch.setattr(serve_ingress.ray, "nodes", lambda: nodes)
         answer = asyncio.run(serve_ingress.Service.metrics(None))
     assert answer.body == b"ray_serve_replicas 2\n"
+
+
+class Replicas:
+    """A handle to two replicas that say of each image that it took 9 seconds, with room for two requests that wait."""
+
+    def __init__(self):
+        self.generate, self.taken, self.go = self, 0, asyncio.Event()
+
+    async def remote(self, asked):
+        from ray.serve.exceptions import BackPressureError
+
+        if self.taken == 4:
+            raise BackPressureError(num_queued_requests=2, max_queued_requests=2)
+        self.taken += 1
+        await self.go.wait()
+        return {"reason": "SUCCESS", "image": b"", "seed": 7, "said": {"seconds": "9.000"}}
+
+
+def test_a_full_queue_says_when_it_will_be_worked_off(settings, monkeypatch):
+    """By the seconds of the images themselves, of the first one too, without those in the queue; and by the replicas that run now."""
+    from flux_demo import serve_ingress
+
+    status = {"x": SimpleNamespace(deployments={"Generator": SimpleNamespace(replica_states={"RUNNING": 2})})}
+    monkeypatch.setattr(serve_ingress.serve, "get_replica_context", lambda: SimpleNamespace(app_name="x"))
+    monkeypatch.setattr(serve_ingress.serve, "status", lambda: SimpleNamespace(applications=status))
+    dials = {mode.nim: mini(settings).dials(mode).to_dict() for mode in MODES.values()}
+
+    async def ask(service):
+        async def receive():
+            return {"type": "http.request", "body": json.dumps(SMALL).encode()}
+
+        scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}
+        return await service.infer(serve_ingress.Request(scope, receive))
+
+    async def fill():
+        replicas = Replicas()
+        service = serve_ingress.Service.__bases__[0](replicas)
+        service._about, service._model = {"modes": dials}, request_model(dials, {}, 2, {})
+        replicas.go.set()
+        assert (await ask(service)).status_code == 200
+        replicas.taken, replicas.go = 0, asyncio.Event()
+        waiting = [asyncio.create_task(ask(service)) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        refused = await ask(service)
+        replicas.go.set()
+        assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200] * 4
+        return refused
+
+    refused = asyncio.run(fill())
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "18")
