@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
+import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from flux_demo.backends import Route
 from flux_demo.cli import grid_manifest, output
 from flux_demo.cli.notes import Notes, what_is_not_known
 from flux_demo.cli.terminal import Terminal, time_left
-from flux_demo.errors import InvalidRequest
+from flux_demo.errors import BackendUnavailable, InvalidRequest
 from flux_demo.experiments.batch import BatchLine
 from flux_demo.experiments.cells import ASK_ABOVE
 from flux_demo.experiments.grid import Grid, GridCell
@@ -74,9 +77,7 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     target = output.checked(args.output, photo)
     studio = Studio.from_settings(Settings.from_env(backend=args.backend))
     studio.gallery.check()
-    asked = {
-        name: value for name, value in vars(args).items() if name not in ("json", "yes", "output", "maps", "command") and value is not None
-    }
+    asked = _asked(args, studio, mode, photo)
     place, before = grid_manifest.earlier(target, studio.settings.outputs_folder, asked)
     given = {name: value for name in SHARED if (value := getattr(args, name)) is not None}
     if args.seed is None and "seed" in before and not any(text.partition("=")[0].strip() == "seed" for text in args.vary):
@@ -168,6 +169,20 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
     if failed:
         terminal.say(f"Failed: {failed} of {_lines(done)}. Correct what failed, and the same command generates only that.")
     return SOME_FAILED if failed else DONE
+
+
+def _asked(args: argparse.Namespace, studio: Studio, mode: Mode, photo: str | None) -> dict[str, Any]:
+    """What makes two commands the same: what was typed, what the photo shows, and which model runs where."""
+    asked = {
+        name: value for name, value in vars(args).items() if name not in ("json", "yes", "output", "maps", "command") and value is not None
+    }
+    if photo and os.path.isfile(photo):
+        with suppress(OSError), open(photo, "rb") as file:  # what cannot be read is refused where the grid is planned
+            asked["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    with suppress(BackendUnavailable):  # the models of --vary may run all the same
+        backend = studio.route(mode.name).backend
+        asked |= {"backend": backend.name, "model": backend.model_name(mode)}
+    return asked
 
 
 def _say_before(grid: Grid, terminal: Terminal) -> None:

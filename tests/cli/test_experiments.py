@@ -1,11 +1,13 @@
 """grid and batch as they are typed, on the mini."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from flux_demo import read_recipe
+from flux_demo.backends.diffusion import Diffusion
 from flux_demo.cli import run
 from flux_demo.studio import Studio
 
@@ -96,6 +98,27 @@ def test_without_a_name_the_same_command_finds_its_sheet_again(place, capsys):
     assert run(["grid", "text", "a cone", "--vary", "guidance=2,3", *QUICK]) == 0
     names = capsys.readouterr().out.split()
     assert names[0] == names[1] != names[2]
+
+
+def test_another_photo_of_the_same_name_is_another_grid(place, capsys):
+    words = ["grid", "canny", "photo.jpg", "a red cube", "--vary", "guidance=20,30", *QUICK]
+    assert run(words) == 0
+    first = Path(capsys.readouterr().out.strip())
+    sheet = first.read_bytes()
+    Image.open("photo.jpg").rotate(90).save("photo.jpg")
+    assert run(words) == 0
+    second = Path(capsys.readouterr().out.strip())
+    assert second != first and first.read_bytes() == sheet
+    assert run(words) == 0
+    assert Path(capsys.readouterr().out.strip()) == second
+
+
+def test_another_model_is_another_grid(place, capsys, monkeypatch):
+    assert grid() == 0
+    monkeypatch.setattr(Diffusion, "model_name", lambda self, mode: "another")
+    assert grid() == 0
+    names = capsys.readouterr().out.split()
+    assert len({*names}) == 2
 
 
 @pytest.mark.parametrize(
