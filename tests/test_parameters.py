@@ -21,6 +21,11 @@ def test_what_is_shared_is_read():
     assert parse_parameters(FORGE) == SharedSettings("a lighthouse, mist\nsecond line", 4294967295, 20, 3.5, Size(896, 1152), True)
 
 
+def test_lines_that_an_extension_adds_after_the_settings_are_left_out():
+    """As Dynamic Prompts does."""
+    assert parse_parameters(f"{FORGE}\nTemplate: a {{red|blue}} cat\nNegative Template: blurry") == parse_parameters(FORGE)
+
+
 def test_spaces_without_end_are_read_in_no_time():
     assert parse_parameters("a cat\nSteps: 1," + " " * 100_000 + "x").steps == 1  # a slow reading would not end today
 
