@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from flux_demo.settings import expanded
 
 MAX_BYTES = 256 * 2**20  # of a list
 MAX_LINE = 1_000_000  # characters
+DECIMAL_COMMA = re.compile(r"-?\d+,\d+", re.ASCII)
+WHOLE = re.compile(r"(?<=\d)\.0+$", re.ASCII)  # as tables write whole numbers in a column with gaps: 7.0
 TEXTS = ("mode", "prompt", "photo", "map", "size", "preset", "fit")  # the fields that hold text
 
 
@@ -66,11 +69,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _csv(text: str) -> Iterator[tuple[int, Any]]:
     first = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",", strict=True)
+    separator = ";" if first.count(";") > first.count(",") else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     names: list[str] = []
     try:
         for cells in reader:
-            if not any(cell.strip() for cell in cells):
+            if not any(cell.strip() for cell in cells) or (not names and cells[0].strip().lower() == "sep="):  # for Excel
                 continue
             if not names:
                 names = [cell.strip() for cell in cells]
@@ -85,7 +89,7 @@ def _csv(text: str) -> Iterator[tuple[int, Any]]:
                 how = "Quote texts with commas in them" if len(cells) > len(names) else "Write a comma for each cell that is empty"
                 yield reader.line_num, InvalidRequest(f"The line has {len(cells)} columns, and the first has {len(names)}. {how}.")
                 continue
-            yield reader.line_num, {name: _typed(name, cell) for name, cell in zip(names, cells, strict=True) if cell.strip()}
+            yield reader.line_num, {name: _typed(name, cell, separator) for name, cell in zip(names, cells, strict=True) if cell.strip()}
     except csv.Error:
         yield (
             reader.line_num,
@@ -95,13 +99,18 @@ def _csv(text: str) -> Iterator[tuple[int, Any]]:
         )
 
 
-def _typed(name: str, cell: str) -> Any:
-    """A CSV cell as JSON would have it; texts stay as they are."""
-    if name in TEXTS or name == "seed":
+def _typed(name: str, cell: str, separator: str) -> Any:
+    """A CSV cell as JSON would have it; texts stay as they are. Where semicolons separate, numbers may have a decimal comma."""
+    if name in TEXTS:
         return cell if name == "prompt" else cell.strip()
+    text = cell.strip()
+    if separator == ";" and DECIMAL_COMMA.fullmatch(text):
+        text = text.replace(",", ".")
+    if name == "seed":
+        return WHOLE.sub("", text)
     for read_as in (parse_number, json.loads):
         try:
-            return read_as(cell.strip().lower())
+            return read_as(text.lower())
         except ValueError:
             continue
     return cell

@@ -125,6 +125,25 @@ def test_csv_says_the_same(studio, listed):
     assert done[6].image is None and "has 4 columns, and the first has 7" in done[6].error
 
 
+def test_a_table_with_gaps_writes_whole_numbers_with_a_point(studio, listed):
+    file = listed("mode,prompt,seed,steps", "text,a cube,7.0,2.0", "text,a cube,,2.0", "text,a cube,7.5,2", name="list.csv")
+    done = {line.line: line for line in studio.batch(file)}
+    assert (done[2].image.recipe.seed, done[2].image.recipe.steps) == (7, 2) and done[3].error is None
+    assert "valid seed" in done[4].error
+
+
+def test_a_list_from_a_german_spreadsheet_has_semicolons_and_decimal_commas(studio, listed):
+    rows = ("mode;prompt;guidance;steps;seed", "text;a cube, on 3,5 legs;3,5;2;7", "text;a cube;3.5;2,0;8")
+    for number, file in enumerate((listed(*rows, name="list.csv"), listed("sep=;", *rows, name="sep.csv"))):
+        done = {line.line - number: line for line in studio.batch(file)}
+        assert sorted(done) == [2, 3] and [line.error for line in done.values()] == [None, None]
+        recipe = done[2].image.recipe
+        assert (recipe.prompt, recipe.guidance, recipe.steps, recipe.seed) == ("a cube, on 3,5 legs", 3.5, 2, 7)
+        assert (done[3].image.recipe.guidance, done[3].image.recipe.steps) == (3.5, 2)
+    (line,) = studio.batch(listed("sep=,", "mode,prompt,guidance", 'text,a cube,"3,5"', name="comma.csv"))
+    assert line.image is None  # there, a comma separates
+
+
 def test_a_recipe_is_a_line(studio, listed):
     first = next(iter(studio.batch([{"mode": "text", "prompt": "a cube", "steps": 2}])))
     (again,) = studio.batch(listed(first.image.recipe.to_dict()))
