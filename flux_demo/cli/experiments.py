@@ -261,7 +261,9 @@ def _seeds(record: Path) -> dict[str, int]:
 
 def _append(record: Path, values: Mapping[str, Any]) -> None:
     try:
-        with record.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        with record.open("a+b") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            torn = file.read() not in (b"", b"\n")  # a row that was being written when the program was killed
+            file.write(b"\n" * torn + json.dumps(values).encode() + b"\n")
     except OSError:
         pass  # the images are in the gallery with their recipes; only random seeds are not known next time

@@ -164,6 +164,18 @@ def test_a_damaged_record_costs_only_its_own_seed(place, capsys):
     assert [json.loads(line)["path"] for line in capsys.readouterr().out.splitlines()] == first and first[0] != first[1]
 
 
+def test_a_row_that_was_cut_off_does_not_swallow_the_next(place, capsys):
+    words = ["batch", "list.jsonl", "--backend", "mini", "--json"]
+    lines = [json.dumps({"mode": "text", "prompt": f"a {colour} cube", "steps": 1, "size": "128x128"}) for colour in ("red", "blue")]
+    (place / "list.jsonl").write_text(lines[0])
+    assert run(words) == 0
+    (record,) = place.glob("**/list.results.jsonl")
+    record.write_text(record.read_text() + '{"key": "cut o')
+    (place / "list.jsonl").write_text("\n".join(lines))
+    assert run(words) == run(words) == 0
+    assert [json.loads(line)["reused"] for line in capsys.readouterr().out.splitlines()] == [False, True, False, True, True]
+
+
 def test_a_batch_says_a_line_as_it_is_done_and_exits_3_where_one_failed(place, capsys):
     quick = {"mode": "text", "prompt": "a red cube", "steps": 1, "size": "128x128"}
     (place / "list.jsonl").write_text("\n".join(json.dumps(line) for line in (quick, {"mode": "text"}, {**quick, "seed": 5})))
