@@ -27,6 +27,7 @@ NOT_LISTED = (
     "The image is finished and kept in the outputs folder as {name}, but it cannot be added to the history: the disk cannot be written to ({why}). "
     "{advice} Then drop the image here."
 )
+NOT_DELETED = "An image cannot be deleted: the outputs folder refuses it ({why}). Make the folder writable, then delete the image again."
 log = logging.getLogger("flux_demo.ui")
 
 MANY = 500  # entries; where there are more, those whose file is gone are dropped
@@ -90,14 +91,20 @@ class History:
         return found
 
     def remove(self, visitor: str, names: list[str]) -> None:
-        """Delete images of this visitor: the files, and the copies that were given to the browser."""
-        self.visitors.remove(visitor, names)
+        """Delete images of this visitor: the files, and the copies that were given to the browser. Raises GenerationFailed where one cannot be."""
+        refused = None
+        try:
+            self.visitors.remove(visitor, names)
+        except OSError as error:
+            refused = error
         self._drop_archive(visitor)
         for name in names:
             with self._lock:
                 entry = self._entries.pop((visitor, name), None)
             for path in (entry.path, entry.thumb) if entry else ():
                 unpublish(path)
+        if refused:
+            raise GenerationFailed(NOT_DELETED, why=(refused.strerror or "unknown reason").lower()) from refused
 
     def keep(self, visitor: str, entry: Entry) -> None:
         """Keep a partial image: it goes to the gallery and to the visitor's images. Raises GenerationFailed, InvalidPicture."""
@@ -108,7 +115,7 @@ class History:
         """A zip of the visitor's images with their maps and recipes, as a file that the browser may fetch, in place of the one before."""
         self._drop_archive(visitor)
         path = new_file("flux-images.zip")
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
+        with zipfile.ZipFile(path, "w", strict_timestamps=False) as archive:  # PNGs are compressed already; a date before 1980 becomes 1980
             for kept in self.visitors.images(visitor, most=-1):
                 archive.write(kept.path, kept.path.name)
                 archive.writestr(f"{kept.path.stem}.json", kept.recipe.to_json())

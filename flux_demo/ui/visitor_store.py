@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,24 +116,31 @@ class VisitorStore:
         return found
 
     def remove(self, key: str, names: list[str]) -> None:
-        """Delete images of this visitor, files and all. Names of others' images are ignored."""
+        """Delete images of this visitor, files and all. Names of others' images are ignored.
+
+        Raises OSError where one cannot be deleted, once the others are.
+        """
         visitor = _hashed(key)
-        for name in names:
-            if self._delete(visitor, name):
-                self._unlink(visitor, name)
+        rows = self._run(lambda database: database.execute("SELECT file FROM images WHERE visitor = ?", (visitor,)).fetchall())
+        mine = {name for (name,) in rows}
+        if refused := self._delete([(visitor, name) for name in names if name in mine]):
+            raise refused
 
     def forget_old(self) -> None:
-        """On a shared page, delete what was made and typed there more than a day ago."""
-        if not self._shared:
-            return
+        """Delete what was made and typed on a shared page more than a day ago, also where the page is private again.
+
+        What cannot be deleted is left to the next time.
+        """
         before = time.time() - SHARED_S
         old = self._run(
             lambda database: database.execute("SELECT visitor, file FROM images WHERE shared AND created < ?", (before,)).fetchall()
         )
-        for visitor, name in old:
-            self._unlink(visitor, name)
-        self._run(lambda database: database.execute("DELETE FROM images WHERE shared AND created < ?", (before,)))
-        self._run(lambda database: database.execute("DELETE FROM forms WHERE shared AND changed < ?", (before,)))
+        with suppress(OSError):
+            # The index lacks an image if it was locked when that was noted.
+            old += [each.parts[-2:] for each in (self._outputs / SHARED_FOLDER).glob("*/*") if each.lstat().st_mtime < before]
+        with suppress(OSError):
+            self._delete(old)
+            self._run(lambda database: database.execute("DELETE FROM forms WHERE shared AND changed < ?", (before,)))
 
     def save_record(self, key: str, name: str, fields: dict[str, Any]) -> None:
         """Keep what stands in a tab's form, or what else is kept under a name; "" is the page itself. A full disk is no reason to disturb whoever types."""
@@ -177,14 +184,20 @@ class VisitorStore:
         """The file that was kept."""
         return next(self._folder(_hashed(key)).glob(f"{name}.*"), None)
 
-    def _delete(self, visitor: str, name: str) -> bool:
-        query = "DELETE FROM images WHERE visitor = ? AND file = ?"
-        return self._run(lambda database: database.execute(query, (visitor, name)).rowcount > 0)
-
-    def _unlink(self, visitor: str, name: str) -> None:
-        (self._outputs / name).unlink(missing_ok=True)
-        for shared in (False, True):
-            self._marker(visitor, name, shared).unlink(missing_ok=True)
+    def _delete(self, images: Sequence[tuple[str, ...]]) -> OSError | None:
+        """Delete images, each a visitor and a name, files and all. Of those that the disk does not delete the rows stay, and the last error is returned."""
+        gone, refused = [], None
+        for visitor, name in images:
+            try:
+                (self._outputs / name).unlink(missing_ok=True)
+                for shared in (False, True):
+                    self._marker(visitor, name, shared).unlink(missing_ok=True)
+            except OSError as error:
+                refused = error
+            else:
+                gone.append((visitor, name))
+        self._run(lambda database: database.executemany("DELETE FROM images WHERE visitor = ? AND file = ?", gone))
+        return refused
 
     def _marker(self, visitor: str, name: str, shared: bool) -> Path:
         """The small file of an image."""

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from flux_demo.request import BackendOutput, GenerationRequest, Size
 from flux_demo.studio import Studio
 from flux_demo.ui import build
 from flux_demo.ui.history import History
-from flux_demo.ui.visitor_store import FOLDER, SHARED_S, VisitorStore, is_key, new_key
+from flux_demo.ui.visitor_store import FOLDER, SHARED_FOLDER, SHARED_S, VisitorStore, is_key, new_key
 
 
 @pytest.fixture
@@ -31,6 +32,20 @@ def make(tmp_path):
 
 def seeds(visitors, key):
     return [kept.recipe.seed for kept in visitors.images(key)]
+
+
+def age(folder):
+    """Make everything in the index more than a day older."""
+    with VisitorStore(folder)._open() as index:
+        index.execute("UPDATE images SET created = created - ?", (SHARED_S + 60,))
+        index.execute("UPDATE forms SET changed = changed - ?", (SHARED_S + 60,))
+
+
+def in_place_of(image):
+    """Put a folder in the place of an image: no system deletes it as a file. Returns it."""
+    image.rename(image.with_suffix(".moved"))
+    image.mkdir()
+    return image
 
 
 def test_each_visitor_has_their_own_images_and_forms(tmp_path, make):
@@ -88,14 +103,76 @@ def test_what_was_made_before_the_page_was_shared_stays(index, tmp_path, make):
     VisitorStore(tmp_path, shared=True).add(theirs, made["theirs"].path, made["theirs"].recipe)
     if index == "lost":
         (tmp_path / FOLDER / "visitors.sqlite3").unlink()
-    with VisitorStore(tmp_path, shared=True)._open() as database:
-        database.execute("UPDATE images SET created = created - ?", (SHARED_S + 60,))
-        database.execute("UPDATE forms SET changed = changed - ?", (SHARED_S + 60,))
+    age(tmp_path)
     shared = VisitorStore(tmp_path, shared=True)
     assert (seeds(shared, mine), seeds(shared, theirs)) == ([1], [])
     assert made["mine"].path.exists() and not made["theirs"].path.exists()
     if index != "lost":
-        assert shared.form(mine, "text") == {"prompt": "a red cube"}
+        assert shared.record(mine, "text") == {"prompt": "a red cube"}
+
+
+def test_what_was_made_while_strangers_could_come_goes_also_when_the_page_is_private_again(tmp_path, make):
+    key, theirs, mine = new_key(), make(1), make(2)
+    VisitorStore(tmp_path, shared=True).add(key, theirs.path, theirs.recipe)
+    VisitorStore(tmp_path, shared=True).save_record(key, "text", {"prompt": "a secret"})
+    private = VisitorStore(tmp_path)
+    private.add(key, mine.path, mine.recipe)
+    private.save_record(key, "canny", {"prompt": "mine"})
+    age(tmp_path)
+    private.forget_old()
+    assert (seeds(private, key), theirs.path.exists(), mine.path.exists()) == ([2], False, True)
+    assert (private.record(key, "text"), private.record(key, "canny")) == ({}, {"prompt": "mine"})
+
+
+def test_an_old_image_that_cannot_be_deleted_shuts_no_page_keeps_no_other_and_is_tried_again(tmp_path, make):
+    shared, key, old = VisitorStore(tmp_path, shared=True), new_key(), [make(seed) for seed in (1, 2, 3)]
+    for made in old:
+        shared.add(key, made.path, made.recipe)
+    age(tmp_path)
+    locked = in_place_of(old[1].path)
+    assert seeds(shared, new_key()) == [] and shared.names(key) == []
+    assert [made.path.exists() for made in old] == [False, True, False]
+    locked.rmdir()
+    locked.with_suffix(".moved").rename(locked)
+    assert seeds(shared, key) == [] and not locked.exists()
+
+
+def test_an_image_that_could_not_be_noted_goes_after_a_day_too(tmp_path, make):
+    shared, old, new = VisitorStore(tmp_path, shared=True), make(1), make(2)
+    pages = shared._open().execute("PRAGMA page_count").fetchone()[0]
+    shared._open().execute(f"PRAGMA max_page_count = {pages}")
+    for made in (old, new):
+        shared.add_unclaimed(made.path, replace(made.recipe, prompt="x" * 20_000))
+    assert shared._open().execute("SELECT count(*) FROM images").fetchone() == (0,)
+    shared._open().execute("PRAGMA max_page_count = 100000")
+    (marker,) = tmp_path.glob(f"{SHARED_FOLDER}/*/{old.path.name}")
+    before = time.time() - SHARED_S - 60
+    os.utime(marker, (before, before))
+    shared.forget_old()
+    assert not old.path.exists() and not marker.exists() and new.path.exists()
+
+
+def test_of_all_images_only_the_one_that_cannot_be_deleted_stays_and_that_is_said(tmp_path, make, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    visitors, key, made = VisitorStore(tmp_path), new_key(), [make(seed) for seed in (1, 2, 3)]
+    for each in made:
+        visitors.add(key, each.path, each.recipe)
+    locked = in_place_of(made[0].path)
+    with pytest.raises(GenerationFailed, match="An image cannot be deleted"):
+        History(Gallery(tmp_path), visitors, {}).remove(key, [each.path.name for each in made])
+    assert [each.path.exists() for each in made] == [True, False, False]
+    locked.rmdir()
+    locked.with_suffix(".moved").rename(locked)
+    assert seeds(visitors, key) == [1]
+
+
+def test_an_image_with_a_date_before_1980_is_in_the_archive(tmp_path, make, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    visitors, key, made = VisitorStore(tmp_path), new_key(), make(1)
+    os.utime(made.path, (1000, 1000))
+    visitors.add(key, made.path, made.recipe)
+    with zipfile.ZipFile(History(Gallery(tmp_path), visitors, {}).archive(key)) as archive:
+        assert archive.read(made.path.name) == made.path.read_bytes()
 
 
 def test_images_of_programs_go_after_a_day_too_although_nobody_looks(tmp_path, settings, recording_backend, monkeypatch):
@@ -131,7 +208,7 @@ def test_what_was_typed_before_the_page_was_shared_stays_also_where_it_changes_t
     later = time.time() + 2 * SHARED_S
     monkeypatch.setattr(time, "time", lambda: later)
     shared.forget_old()
-    assert shared.form(key, "text") == {"prompt": "private", "seed": "2"} and shared.form(key, "canny") == {}
+    assert shared.record(key, "text") == {"prompt": "private", "seed": "2"} and shared.record(key, "canny") == {}
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a picture", None])
