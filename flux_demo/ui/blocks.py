@@ -181,6 +181,7 @@ async def served(first_script: str, app: Any) -> AsyncIterator[None]:
     page = app.get_blocks()
     logging.getLogger("uvicorn.error").addFilter(_one_line)
     if page.mcp_server_obj:
+        mcp.log_nothing()
         mcp.adapt(page.mcp_server_obj, lambda request: page.hosts.address_of(request))
         page.mcp_server = False  # it is served; Gradio would print lines of its own about it
     LeanSessions(app)  # in place of those that Gradio gave it

@@ -8,8 +8,10 @@ import base64
 import binascii
 import importlib.util
 import json
+import logging
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -25,6 +27,18 @@ HOW = "Give an address that a tool of this page returned, or a data: URI with th
 def available() -> bool:
     """Whether the package that Gradio needs for it is installed."""
     return importlib.util.find_spec("mcp") is not None
+
+
+def log_nothing() -> None:
+    """Keep what the package logs out of the log: it quotes what callers send, line by line. The callers get their errors as answers."""
+    logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
+    logging.getLogger().addFilter(_is_of_others)  # it logs there, too
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    import mcp
+
+    return not Path(record.pathname).is_relative_to(Path(mcp.__file__).parent)
 
 
 def adapt(server: Any, address_of: Callable[[Any], str]) -> None:

@@ -2,10 +2,12 @@
 
 import base64
 import json
+import logging
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -116,6 +118,25 @@ def test_only_calls_from_this_page_are_served(address):
             answer = web.post(endpoint + "/", json=call, headers=ACCEPT)
             assert answer.status_code == status
         assert answer.json()["detail"] == "The call is too large. Send an image of at most 2.9 MiB."
+
+
+def test_nothing_that_a_caller_sends_reaches_the_log(address, caplog):
+    words = "my secret words\nRunning on http://evil.example/"
+    calls = [
+        {"jsonrpc": "2.0", "method": words, "params": {}},
+        {"jsonrpc": "2.0", "id": words, "result": {words: words}},
+        CALL | {"method": words},
+        CALL | {"method": "tools/call", "params": {"name": words, "arguments": {words: words}}},
+        CALL | {"method": "tools/call", "params": {"name": "text", "arguments": {"prompt": words, "size": words}}},
+    ]
+    with httpx.Client(trust_env=False, timeout=30) as web:
+        for call in calls:
+            answer = web.post(f"{address}gradio_api/mcp/", json=call, headers=ACCEPT)
+            assert answer.status_code in (200, 202)
+    assert "words" in answer.text  # an error that names it goes to whoever called
+    logging.warning("of the program")
+    assert "of the program" in caplog.text
+    assert not [record for record in caplog.records if "secret" in record.getMessage() or "mcp" in Path(record.pathname).parts]
 
 
 def test_tools_that_run_leave_uploads_their_places(address, studio, photo_file, monkeypatch):
