@@ -4,7 +4,6 @@ What Gradio answers without our handlers is put in words here, and nothing that 
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections import Counter
@@ -13,14 +12,12 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers
-from starlette.formparsers import MultiPartException
 from starlette.requests import HTTPConnection
 
 from flux_demo.maps.photo import MAX_BYTES
+from flux_demo.ui.answer import WORDS, Answer, Message, Refused, Send
 
-Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 # What the page and its clients ask for, by the first part of the path. Gradio has more: deep links, which write what a stranger sent
 # to disk and show it to others, a proxy, screen recordings, an editor.
@@ -52,15 +49,6 @@ PAUSE_S = 20.0  # between two pieces of a body
 MAX_BODY = {"json": MAX_JSON, "upload": MAX_UPLOAD, "mcp": 4 * 2**20}  # what the package mcp takes; a picture comes in base64
 WHOLE_S = {"json": 30.0, "upload": 600.0, "mcp": 120.0}
 
-WORDS = {
-    400: "The request cannot be read. Send JSON with a list named data, as /gradio_api/info describes it.",
-    404: "There is nothing at this address. The page is at /, and /gradio_api/info lists the endpoints.",
-    405: "This address does not take that kind of request. /gradio_api/info lists the endpoints.",
-    413: "The request is too large. Send one photo of at most 32 MiB, or text of at most 256 KiB.",
-    422: "The request cannot be read. Send JSON with a list named data, as /gradio_api/info describes it.",
-    500: "The request could not be answered. Check the endpoint's name and its parameters against /gradio_api/info.",
-    503: "Too many requests are waiting at the moment. Try again in a minute.",
-}
 TOO_MANY = {
     "upload": "Too many photos are being uploaded at the moment. Try again in a minute.",
     "mcp": "Too many tools are being called at the moment. Try again in a minute.",
@@ -68,14 +56,6 @@ TOO_MANY = {
 TOO_LARGE = {"json": WORDS[413], "upload": WORDS[413], "mcp": "The call is too large. Send an image of at most 2.9 MiB."}
 
 log = logging.getLogger("flux_demo.ui")
-
-
-class Refused(MultiPartException):
-    """Ends the reading of a body. Gradio's parser of uploads deletes its files at this kind of error, and only at this."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status, self.sentence = status, sentence
 
 
 class Guard:
@@ -162,51 +142,6 @@ class Guard:
         if places[address] >= MAX_AT_ONCE["address"] or places.total() >= MAX_AT_ONCE["all"]:
             raise Refused(429, TOO_MANY[kind])
         places[address] += 1
-
-
-class Answer:
-    """What goes back: with the headers that no page of ours is without, and in words where Gradio has none."""
-
-    def __init__(self, send: Send, framed_by: str, worded: list[int], lasting: bool) -> None:
-        self._send, self._worded, self._lasting = send, worded, lasting  # worded: the statuses whose own words are good enough
-        self.refusal: Refused | None = None
-        self.started = self.ended = False
-        self._headers = [(b"content-security-policy", f"frame-ancestors {framed_by}".encode()), (b"x-content-type-options", b"nosniff")]
-        self._headers += [(b"referrer-policy", b"same-origin")]
-        if framed_by == "'none'":
-            self._headers.append((b"x-frame-options", b"DENY"))
-
-    async def send(self, message: Message) -> None:
-        """Pass a message of Gradio's on, unless it is the beginning of an answer without words."""
-        if message["type"] == "http.response.start" and not self.started:
-            status = message["status"]
-            worded = status in self._worded and dict(message.get("headers", ())).get(b"content-type", b"").startswith(b"application/json")
-            if self.refusal is None and status in WORDS and status != 503 and not worded:
-                self.refusal = Refused(status, WORDS[status])
-            if self.refusal is not None:
-                return
-            lasting = [(b"cache-control", b"public, max-age=31536000, immutable")] if self._lasting and status == 200 else []
-            message = {**message, "headers": [*message.get("headers", ()), *self._headers, *lasting]}
-            self.started = True
-        if self.refusal is not None and not self.started:
-            return
-        self.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
-        await self._send(message)
-
-    async def finish(self) -> None:
-        """Send the refusal if there is one, or end an answer that broke off."""
-        if self.ended:
-            return
-        if self.started:
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-            return
-        refusal = self.refusal or Refused(500, WORDS[500])
-        body = json.dumps({"detail": refusal.sentence, "error": refusal.sentence}).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *self._headers]
-        if refusal.status in (408, 413, 429):
-            headers.append((b"connection", b"close"))  # the rest of the body is not read
-        await self._send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
 
 
 def body_of(scope: Message, receive: Receive, kind: str, answer: Answer) -> Receive:

@@ -1,0 +1,73 @@
+"""What goes back for a request: Gradio's answer with our headers, or a refusal in words."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.formparsers import MultiPartException
+
+Message = dict[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+WORDS = {
+    400: "The request cannot be read. Send JSON with a list named data, as /gradio_api/info describes it.",
+    404: "There is nothing at this address. The page is at /, and /gradio_api/info lists the endpoints.",
+    405: "This address does not take that kind of request. /gradio_api/info lists the endpoints.",
+    413: "The request is too large. Send one photo of at most 32 MiB, or text of at most 256 KiB.",
+    422: "The request cannot be read. Send JSON with a list named data, as /gradio_api/info describes it.",
+    500: "The request could not be answered. Check the endpoint's name and its parameters against /gradio_api/info.",
+    503: "Too many requests are waiting at the moment. Try again in a minute.",
+}
+
+
+class Refused(MultiPartException):
+    """Ends the reading of a body. Gradio's parser of uploads deletes its files at this kind of error, and only at this."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence = status, sentence
+
+
+class Answer:
+    """What goes back: with the headers that no page of ours is without, and in words where Gradio has none."""
+
+    def __init__(self, send: Send, framed_by: str, worded: list[int], lasting: bool) -> None:
+        self._send, self._worded, self._lasting = send, worded, lasting  # worded: the statuses whose own words are good enough
+        self.refusal: Refused | None = None
+        self.started = self.ended = False
+        self._headers = [(b"content-security-policy", f"frame-ancestors {framed_by}".encode()), (b"x-content-type-options", b"nosniff")]
+        self._headers += [(b"referrer-policy", b"same-origin")]
+        if framed_by == "'none'":
+            self._headers.append((b"x-frame-options", b"DENY"))
+
+    async def send(self, message: Message) -> None:
+        """Pass a message of Gradio's on, unless it is the beginning of an answer without words."""
+        if message["type"] == "http.response.start" and not self.started:
+            status = message["status"]
+            worded = status in self._worded and dict(message.get("headers", ())).get(b"content-type", b"").startswith(b"application/json")
+            if self.refusal is None and status in WORDS and status != 503 and not worded:
+                self.refusal = Refused(status, WORDS[status])
+            if self.refusal is not None:
+                return
+            lasting = [(b"cache-control", b"public, max-age=31536000, immutable")] if self._lasting and status == 200 else []
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers, *lasting]}
+            self.started = True
+        if self.refusal is not None and not self.started:
+            return
+        self.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await self._send(message)
+
+    async def finish(self) -> None:
+        """Send the refusal if there is one, or end an answer that broke off."""
+        if self.ended:
+            return
+        if self.started:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        refusal = self.refusal or Refused(500, WORDS[500])
+        body = json.dumps({"detail": refusal.sentence, "error": refusal.sentence}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *self._headers]
+        if refusal.status in (408, 413, 429):
+            headers.append((b"connection", b"close"))  # the rest of the body is not read
+        await self._send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
