@@ -23,9 +23,9 @@ WORDS = {
 class Refused(MultiPartException):
     """Ends the reading of a body. Gradio's parser of uploads deletes its files at this kind of error, and only at this."""
 
-    def __init__(self, status: int, sentence: str) -> None:
+    def __init__(self, status: int, sentence: str, retry_after_s: int | None = None) -> None:
         super().__init__(sentence)
-        self.status, self.sentence = status, sentence
+        self.status, self.sentence, self.retry_after_s = status, sentence, retry_after_s
 
 
 class Answer:
@@ -34,6 +34,7 @@ class Answer:
     def __init__(self, send: Send, framed_by: str, worded: list[int], lasting: bool) -> None:
         self._send, self._worded, self._lasting = send, worded, lasting  # worded: the statuses whose own words are good enough
         self.refusal: Refused | None = None
+        self.status: int | None = None  # Gradio's, once there is one
         self.started = self.ended = False
         self._headers = [(b"content-security-policy", f"frame-ancestors {framed_by}".encode()), (b"x-content-type-options", b"nosniff")]
         self._headers += [(b"referrer-policy", b"same-origin")]
@@ -43,7 +44,7 @@ class Answer:
     async def send(self, message: Message) -> None:
         """Pass a message of Gradio's on, unless it is the beginning of an answer without words."""
         if message["type"] == "http.response.start" and not self.started:
-            status = message["status"]
+            self.status = status = message["status"]
             worded = status in self._worded and dict(message.get("headers", ())).get(b"content-type", b"").startswith(b"application/json")
             if self.refusal is None and status in WORDS and status != 503 and not worded:
                 self.refusal = Refused(status, WORDS[status])
@@ -67,7 +68,9 @@ class Answer:
         refusal = self.refusal or Refused(500, WORDS[500])
         body = json.dumps({"detail": refusal.sentence, "error": refusal.sentence}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *self._headers]
-        if refusal.status in (408, 413, 429):
+        if refusal.status in (408, 413, 429, 503):
             headers.append((b"connection", b"close"))  # the rest of the body is not read
+        if refusal.retry_after_s:
+            headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
         await self._send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})

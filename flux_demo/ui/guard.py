@@ -14,8 +14,10 @@ from urllib.parse import parse_qsl, urlencode
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
+from flux_demo import folders
 from flux_demo.maps.photo import MAX_BYTES
 from flux_demo.ui.answer import WORDS, Answer, Message, Refused, Send
+from flux_demo.ui.recent import Recent
 
 Receive = Callable[[], Awaitable[Message]]
 
@@ -43,6 +45,10 @@ MAX_JSON = 256 * 2**10  # bytes: a prompt of 10,000 characters takes 120 KB wher
 MAX_UPLOAD = MAX_BYTES + 64 * 2**10  # bytes: one photo and what a form puts around it
 MAX_FILES = 4
 MAX_AT_ONCE = {"address": 8, "all": 32}  # uploads, and as many calls of tools
+RESERVE = 256 * 2**20  # bytes that uploads leave free on the disk of the temporary folder
+MAX_AN_HOUR = 2 * 2**30  # bytes that an address uploads to a shared page, or sends to its tools
+LEAST = 64 * 2**10  # bytes that each of them counts for: it takes a folder, too
+MAX_WRONG = 10  # logins of one address in a minute
 MAX_WAITING = 64  # events of one address in Gradio's queue
 MAX_ADDRESS = 8_000  # characters of a path with its query
 PAUSE_S = 20.0  # between two pieces of a body
@@ -53,6 +59,9 @@ TOO_MANY = {
     "upload": "Too many photos are being uploaded at the moment. Try again in a minute.",
     "mcp": "Too many tools are being called at the moment. Try again in a minute.",
 }
+NO_ROOM = "The disk for uploads is nearly full. Try again in an hour, or set GRADIO_TEMP_DIR to a folder on another disk."
+TOO_MUCH = "Too much was uploaded from your network address. Try again in an hour."
+TOO_WRONG = "There were too many wrong logins from your network address. Try again in a minute."
 TOO_LARGE = {"json": WORDS[413], "upload": WORDS[413], "mcp": "The call is too large. Send an image of at most 2.9 MiB."}
 
 log = logging.getLogger("flux_demo.ui")
@@ -64,6 +73,7 @@ class Guard:
     def __init__(self, app: Any, page: Any) -> None:
         self.app, self.page = app, page
         self._under_way: dict[str, Counter[str]] = {kind: Counter() for kind in TOO_MANY}  # by address
+        self._uploaded, self._wrong_logins = Recent(3600.0), Recent(60.0)
         page.listeners.watched = True
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -82,13 +92,18 @@ class Guard:
             self._check(scope)
             kind = _kind(scope)
             address = self.page.address_of(HTTPConnection(scope))
+            is_login = kind == "json" and scope["path"].rstrip("/").endswith("/login")
+            if is_login:
+                self._check_login(address)
             if kind in TOO_MANY:
-                self._take_place(kind, address)
+                self._take_place(scope, kind, address)
             try:
                 self.page.listeners.opened(listened) if listened else None
                 await self.app(scope, body_of(scope, receive, kind, answer) if kind else receive, answer.send)
             finally:
                 self.page.listeners.closed(listened) if listened else None
+                if is_login and answer.status != 400:
+                    self._wrong_logins.add(address, -1)
                 if kind in TOO_MANY:
                     self._under_way[kind] -= Counter([address])  # drops those that are zero
         except Refused as refusal:
@@ -137,10 +152,26 @@ class Guard:
         if sum(self.page.address_of(event.request) == address for queue in queues for event in queue.queue) >= MAX_WAITING:
             raise Refused(429, "You have too many requests waiting. Wait until some of them are answered.")
 
-    def _take_place(self, kind: str, address: str) -> None:
+    def _check_login(self, address: str) -> None:
+        """Count a login as a wrong one, until it turns out to be right: many may be under way at once."""
+        if self._wrong_logins.sum(address) >= MAX_WRONG:
+            raise Refused(429, TOO_WRONG, retry_after_s=60)
+        self._wrong_logins.add(address, 1)
+
+    def _take_place(self, scope: Message, kind: str, address: str) -> None:
         places = self._under_way[kind]
         if places[address] >= MAX_AT_ONCE["address"] or places.total() >= MAX_AT_ONCE["all"]:
             raise Refused(429, TOO_MANY[kind])
+        to_come = sum(MAX_BODY[each] * under_way.total() for each, under_way in self._under_way.items())
+        free = folders.free_bytes(self.page.folder)
+        if free is not None and free < RESERVE + to_come:
+            raise Refused(503, NO_ROOM)
+        if self.page.settings.public:
+            length = int(Headers(scope=scope).get("content-length") or MAX_BODY[kind])  # a body that does not say it counts as the longest
+            counted = max(LEAST, min(length, MAX_BODY[kind]))
+            if self._uploaded.sum(address) + counted > MAX_AN_HOUR:
+                raise Refused(429, TOO_MUCH, retry_after_s=3600)
+            self._uploaded.add(address, counted)
         places[address] += 1
 
 
