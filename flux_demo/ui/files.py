@@ -20,6 +20,7 @@ from gradio.utils import get_upload_folder
 from flux_demo import folders
 from flux_demo.errors import GenerationFailed, InvalidPicture
 from flux_demo.request import ControlMap
+from flux_demo.ui.temporary import make_again
 
 Look = Literal["map", "inverted", "either"]
 
@@ -134,6 +135,8 @@ def address(path: str, mime_type: str) -> dict[str, Any]:
 
 def new_file(name: str) -> Path:
     """A path of that name which the browser may fetch and nobody can guess."""
-    folder = Path(get_upload_folder()) / secrets.token_urlsafe(24)
-    folder.mkdir(parents=True)
+    folder = Path(get_upload_folder())
+    make_again(folder)
+    folder /= secrets.token_urlsafe(24)
+    folder.mkdir()
     return folder / name

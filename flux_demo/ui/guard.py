@@ -16,6 +16,7 @@ from starlette.requests import HTTPConnection
 
 from flux_demo import folders
 from flux_demo.maps.photo import MAX_BYTES
+from flux_demo.ui import temporary
 from flux_demo.ui.answer import WORDS, Answer, Message, Refused, Send
 from flux_demo.ui.recent import Recent
 
@@ -172,6 +173,7 @@ class Guard:
             if self._uploaded.sum(address) + counted > MAX_AN_HOUR:
                 raise Refused(429, TOO_MUCH, retry_after_s=3600)
             self._uploaded.add(address, counted)
+        temporary.make_again(self.page.folder)
         places[address] += 1
 
 

@@ -1,14 +1,17 @@
 """The names under which the page is reached: what a browser may put into Host and Origin."""
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.settings import Settings
 
+NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 SPACES = (".hf.space",)
 FRAMED_BY_SPACES = "https://huggingface.co https://*.huggingface.co https://*.hf.space"
 
@@ -22,12 +25,11 @@ class Hosts:
 
     @classmethod
     def of(cls, settings: Settings, share_url: str | None) -> "Hosts":
-        """What the settings and the public link say."""
-        said = (settings.hosts or "").replace(",", " ").split()
-        said += [address for address in (settings.root_path, share_url) if address and "://" in address]
-        if settings.space_host:
-            said += settings.space_host.replace(",", " ").split()
-        return cls(frozenset(filter(None, map(_name, said))), bool(settings.space_host))
+        """What the settings and the public link say. Raises InvalidRequest for a name that no browser sends."""
+        said = [address for address in (settings.root_path, share_url) if address and "://" in address]
+        for names in (settings.hosts, settings.space_host):
+            said += (names or "").replace(",", " ").split()
+        return cls(frozenset(map(_named, said)), bool(settings.space_host))
 
     def serves(self, host: str, listened_on: str | None) -> bool:
         """Whether a request with this Host header may have come for this page.
@@ -56,13 +58,17 @@ class Hosts:
         return own is not None and (parts.hostname, parts.port or default) == (own.hostname, own.port or default)
 
     def address_of(self, request: Any) -> str:
-        """The network address that a request came from; on Spaces the one that its proxy names."""
+        """The network address that a request came from; on Spaces the one that its proxy names. Of IPv6 it is the network of 64 bits, since
+        each of its machines can take any address there."""
         client = getattr(request, "client", None)
         address = getattr(client, "host", None) or ""
         if self.on_spaces:
             forwarded = str(request.headers.get("x-forwarded-for", ""))
             address = forwarded.rpartition(",")[2].strip()[:64] or address
-        return address
+        found = _address(address)
+        if found is None or found.version == 4 or found.is_loopback or found.is_link_local:
+            return address
+        return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)))
 
     @property
     def framed_by(self) -> str:
@@ -87,10 +93,20 @@ def _split(address: str) -> Any:
 
 
 def _name(host: str) -> str:
-    """The name in a Host header or an address, lower case; empty when there is none."""
-    host = host.strip()
-    parts = _split(f"//{urlsplit(host).netloc if '://' in host else host}")
+    """The name in a Host header, lower case; empty when there is none."""
+    parts = _split(f"//{host.strip()}")
     return (parts.hostname or "").rstrip(".") if parts else ""
+
+
+def _named(entry: str) -> str:
+    """The name in an entry of the settings, which may be an address with a path."""
+    name = _name(entry.rpartition("://")[2].partition("/")[0])
+    if not _address(name) and not NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{shortened(entry)} is not a name under which a browser can reach the page. "
+            "Write FLUX_DEMO_HOSTS as studio.example.org, and GRADIO_ROOT_PATH as /flux or https://example.org/flux."
+        )
+    return name
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

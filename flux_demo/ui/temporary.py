@@ -53,6 +53,11 @@ def private_folder() -> Path:
     return folder
 
 
+def make_again(folder: Path) -> None:
+    """Make the folder again, private as before, if the system's own clearing has removed it: Gradio would let all users of the machine read it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 @contextmanager
 def used(folder: Path) -> Iterator[None]:
     """While a page is served from a folder. The last of them that ends removes it."""

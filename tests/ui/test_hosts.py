@@ -1,5 +1,6 @@
 """Under which names the page is reached: on this machine, on a network, through a public link, behind a proxy, on Spaces."""
 
+import re
 import sys
 import threading
 import time
@@ -7,10 +8,12 @@ import time
 import httpx
 import pytest
 
+from flux_demo.errors import InvalidRequest
 from flux_demo.settings import Settings
 from flux_demo.ui import blocks, guard
 from flux_demo.ui.hosts import Hosts, own_names
 from flux_demo.ui.visitors import client_of
+from tests.starting import refusal
 from tests.ui.conftest import SMALL
 
 HOME = Hosts.of(Settings(), None)
@@ -109,6 +112,42 @@ def test_a_visitors_address_is_the_proxys_word_only_on_spaces():
     assert HOME.address_of(asked) == "10.1.1.1"
     assert SPACE.address_of(asked) == "203.0.113.9"
     assert SPACE.address_of(Asked("10.1.1.1")) == "10.1.1.1"
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("2001:db8:1:2::7", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::8", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::7", "2001:db8:1:3::/64"),
+        *((each, each) for each in ("127.0.0.1", "192.0.2.7", "::1", "::ffff:192.0.2.7", "::ffff:127.0.0.1", "fe80::1%eth0", "")),
+    ],
+)
+def test_the_addresses_of_one_ipv6_network_share_limits_and_all_others_have_their_own(address, counted):
+    assert HOME.address_of(Asked(address)) == counted
+    if address:
+        assert SPACE.address_of(Asked("10.1.1.1", **{"x-forwarded-for": f"1.2.3.4, {address}"})) == counted
+
+
+@pytest.mark.parametrize(
+    "entry", ["studio.example.org/", "https://studio.example.org/flux/", "STUDIO.example.org:8443/a", "studio.example.org."]
+)
+def test_a_name_is_read_as_people_write_it(entry):
+    assert Hosts.of(Settings(hosts=f"other.example.org, {entry}"), None).serves("studio.example.org", LOOPBACK)
+
+
+@pytest.mark.parametrize("entry", ["*.example.org", "me@example.org", "https://", "[::1", "a..org", "example.org:port", "http://[::1"])
+def test_a_name_that_no_browser_sends_is_refused(entry):
+    with pytest.raises(InvalidRequest, match=f"^{re.escape(repr(entry))} is not a name.*FLUX_DEMO_HOSTS as"):
+        Hosts.of(Settings(hosts=f"studio.example.org {entry}"), None)
+    if "://" in entry:
+        with pytest.raises(InvalidRequest, match="GRADIO_ROOT_PATH"):
+            Hosts.of(Settings(root_path=entry), None)
+    assert not PROXIED.serves(entry, LOOPBACK)
+
+
+def test_it_is_refused_at_the_start():
+    assert "'*.example.org' is not a name" in refusal("--backend", "mini", FLUX_DEMO_HOSTS="*.example.org")
 
 
 def test_behind_a_proxy_on_this_machine_visitors_are_told_apart(page, address, monkeypatch):

@@ -1,19 +1,22 @@
 """The temporary folder: private, cleared while the page runs, and gone when it ends."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.recipe import read_recipe
-from flux_demo.ui import temporary
+from flux_demo.ui import build, launch_options, temporary
 from flux_demo.ui.files import DrawnFrom, ShownMap, publish, unpublish
 from flux_demo.ui.history import Entry
+from tests.starting import free_port
 from tests.ui.conftest import SMALL
 
 
@@ -29,6 +32,24 @@ def test_the_folder_is_this_users_alone(folder, tmp_path):
     assert folder.parent == tmp_path
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert temporary.private_folder() == folder  # the same for the whole process
+
+
+@pytest.mark.parametrize("first", ["a file", "an upload"])
+def test_it_is_private_also_when_the_system_has_removed_it_meanwhile(studio, tmp_path, photo_file, monkeypatch, first):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    page = build(studio)
+    page.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **launch_options())
+    try:
+        shutil.rmtree(page.folder)
+        if first == "a file":
+            publish(photo_file)
+        else:
+            files = {"files": photo_file.read_bytes()}
+            assert httpx.post(f"{page.local_url}gradio_api/upload", files=files, trust_env=False, timeout=30).status_code == 200
+        assert any(path.is_file() for path in page.folder.rglob("*")) and stat.S_IMODE(page.folder.stat().st_mode) == 0o700
+    finally:
+        page.close(verbose=False)
 
 
 def test_without_a_folder_of_ones_own_the_shared_one_is_not_used(tmp_path, monkeypatch):
