@@ -77,7 +77,7 @@ def build(studio: Studio) -> gr.Blocks:
         _images(page_form)
         backends = {backend.name: backend.title for backend in studio.backends}
         visitors = VisitorStore(studio.gallery.folder, studio.settings.public)
-        page.clearing.append(visitors.forget_old)
+        page.clearing += [visitors.forget_old, visitors.forget_unlisted]
 
         def run_ended(visitor: str, run: Run) -> None:
             clicks.record_end(visitors, visitor, run.tab, run.unwatched)

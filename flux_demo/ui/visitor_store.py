@@ -136,11 +136,14 @@ class VisitorStore:
             lambda database: database.execute("SELECT visitor, file FROM images WHERE shared AND created < ?", (before,)).fetchall()
         )
         with suppress(OSError):
-            # The index lacks an image if it was locked when that was noted.
-            old += [each.parts[-2:] for each in (self._outputs / SHARED_FOLDER).glob("*/*") if each.lstat().st_mtime < before]
-        with suppress(OSError):
             self._delete(old)
             self._run(lambda database: database.execute("DELETE FROM forms WHERE shared AND changed < ?", (before,)))
+
+    def forget_unlisted(self) -> None:
+        """Delete images of a shared page that the index lacks, because it was locked or full when they were made, after a day as well."""
+        before = time.time() - SHARED_S
+        with suppress(OSError):
+            self._delete([each.parts[-2:] for each in (self._outputs / SHARED_FOLDER).glob("*/*") if each.lstat().st_mtime < before])
 
     def save_record(self, key: str, name: str, fields: dict[str, Any]) -> None:
         """Keep what stands in a tab's form, or what else is kept under a name; "" is the page itself. A full disk is no reason to disturb whoever types."""

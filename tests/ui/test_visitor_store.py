@@ -148,7 +148,7 @@ def test_an_image_that_could_not_be_noted_goes_after_a_day_too(tmp_path, make):
     (marker,) = tmp_path.glob(f"{SHARED_FOLDER}/*/{old.path.name}")
     before = time.time() - SHARED_S - 60
     os.utime(marker, (before, before))
-    shared.forget_old()
+    shared.forget_unlisted()
     assert not old.path.exists() and not marker.exists() and new.path.exists()
 
 
