@@ -237,12 +237,13 @@ def looks_like_map(photo: Image) -> str | None:
 
 
 def browsers_show(source: str | os.PathLike | bytes) -> bool:
-    """Whether every browser shows a file as it is, by the format of its content; of a file that is not an image, True. Raises InvalidPicture."""
+    """Whether every browser shows a file as it is and upright, by its content; of a file that is not an image, True. Raises InvalidPicture."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with _opened(read(source)) as opened:
-                return opened.format in SHOWN_BY_BROWSERS
+                turned = opened.format == "WEBP" and orientation_of(opened) != 1  # Chromium does not look for it there
+                return opened.format in SHOWN_BY_BROWSERS and not turned
         except InvalidPicture:
             raise
         except Exception:  # as in open_photo, which says what is wrong with it

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import ImageOps
+from PIL import Image, ImageOps
 from playwright.sync_api import expect
 
 from flux_demo.maps.fit import fit
@@ -39,10 +39,14 @@ def test_the_map_lies_over_the_photo_and_the_frame_shows_what_crop_keeps(visit, 
     assert panel["y"] <= map_box["y"] and map_box["y"] + map_box["height"] <= panel["y"] + panel["height"]  # the whole of both is there
 
 
-def test_a_photo_that_browsers_do_not_show_is_shown_and_followed(visit, studio, photo, tmp_path):
-    photo.save(tmp_path / "room.tiff")
+@pytest.mark.parametrize("name", ["room.tiff", "on its side.webp"])
+def test_a_photo_that_browsers_do_not_show_is_shown_and_followed(visit, studio, photo, tmp_path, name):
+    exif = Image.Exif()
+    exif[0x0112] = 1 if name.endswith("tiff") else 6  # to be shown turned clockwise
+    stored = photo if name.endswith("tiff") else photo.transpose(Image.Transpose.ROTATE_90)
+    stored.save(tmp_path / name, exif=exif, lossless=True)
     page = visit(tab="Canny")
-    give_photo(page, "canny", tmp_path / "room.tiff")
+    give_photo(page, "canny", tmp_path / name)
     page.wait_for_function("document.querySelector('#photo-canny img')?.naturalWidth === 640")
     assert np.array_equal(pixels(served(page, "#photo-canny")), np.asarray(photo))
     assert pixels_hash(served(page, "#map-canny")) == studio.preview("canny", photo).sha256
