@@ -20,7 +20,7 @@ from flux_demo import environment, listening
 from flux_demo.errors import FluxDemoError
 from flux_demo.libraries import collect_seldom
 from flux_demo.settings import BACKENDS, Settings
-from flux_demo.streams import forget_output, make_writable
+from flux_demo.streams import forget_output, leave, make_writable
 
 demo = None  # the page, under the name by which Spaces look for it
 
@@ -203,11 +203,6 @@ def _close(page) -> None:
 
 if __name__ == "__main__":
     code = main()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            pass  # its reader has gone
     if "flux_demo.ui" in sys.modules:
         sys.modules["flux_demo.ui"].remove_temporary()
-    os._exit(code)  # without waiting for the threads of libraries and of a run that is under way
+    leave(code)

@@ -20,7 +20,7 @@ from typing import Any
 import ray
 from ray import serve
 
-from flux_demo import background
+from flux_demo import background, streams
 from flux_demo.backends.machine import processors
 from flux_demo.errors import BackendUnavailable, FluxDemoError
 from flux_demo.listening import is_loopback, read_host, read_port, to_open
@@ -231,6 +231,4 @@ def _why_not_local() -> str | None:
 if __name__ == "__main__":
     from flux_demo.serve import main as importable  # Ray names classes by their module, and __main__ is another one on each machine
 
-    code = importable()
-    sys.stdout.flush()
-    os._exit(code)  # without waiting for the threads of libraries
+    streams.leave(importable())

@@ -51,3 +51,13 @@ def forget_output() -> None:
 def takes_any_text() -> bool:
     """Whether standard output can show every character as it is."""
     return codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name.startswith("utf")
+
+
+def leave(code: int) -> None:
+    """End the process. Libraries keep threads that would be waited for, which a person who pressed Ctrl+C does not want."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # closed from the start, or the reader has gone, as in ``| head -1``
+    os._exit(code)

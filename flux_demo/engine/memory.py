@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 GIB = 2**30
 MEGAPIXEL = 1024 * 1024
 
+MODES_IN_WORDS = {1: "One mode", 2: "Two modes", 3: "All three modes"}
 SHARES = 19  # equal parts of a streamed body's blocks; FLUX.1's are a double block and two single ones each
 
 
@@ -148,9 +149,6 @@ class Plan:
     def keeping(self, shares: int) -> Plan:
         """The plan with so many shares of the streamed body on the device."""
         return replace(self, kept=shares)
-
-
-MODES_IN_WORDS = {1: "One mode", 2: "Two modes", 3: "All three modes"}
 
 
 def _stay(modes: int) -> str:

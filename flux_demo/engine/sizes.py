@@ -17,6 +17,7 @@ from flux_demo.tensor_files import FileState, StoredTensor, read_header, state_o
 BF16, FLOAT32 = 2, 4  # bytes of a value
 MOSTLY = 0.98  # of the weights' bytes: a few norms may be stored otherwise
 KINDS = {BF16: "BF16", FLOAT32: "F32"}
+SMALL_LAYERS = 0.1  # GiB; of the transformer, and what libraries round up
 
 
 def is_modulation(name: str) -> bool:
@@ -63,9 +64,6 @@ def _sizes(files: ModelFiles, width: int, _states: tuple[FileState, ...]) -> Siz
 
 def _files(place: Path) -> Sequence[Path]:
     return [place] if place.is_file() else weight_files(place)
-
-
-SMALL_LAYERS = 0.1  # GiB; of the transformer, and what libraries round up
 
 
 def _weights(place: Path) -> Iterator[tuple[str, StoredTensor, float]]:
