@@ -4,17 +4,20 @@ something else, which is refused in words before anything is loaded.
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
 from flux_demo.layouts import COMFYUI_PREFIXES, NORMS, Part, expected_names, rows_of, to_diffusers
 from flux_demo.tensor_files import GGUF_NUMBERS, FileState, TensorFile, UnreadableFile, read_header, state_of
 
-SUFFIXES = (".safetensors", ".gguf")
+SUFFIXES = (".safetensors", ".sft", ".gguf")
 FLUX_AXES = (16, 56, 56)  # of the rotary embedding: no tensor tells them
 TEXT_CHANNELS, CONTROL_CHANNELS, FILL_CHANNELS = 1, 2, 6  # of the input, in multiples of the output's
 LOADABLE = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", *GGUF_NUMBERS}
@@ -36,6 +39,8 @@ OTHERS: Mapping[str, str] = {
     "lora_down": "it is a LoRA of another kind than BFL's control LoRAs",
     "lokr_": "it is a LoKr adapter",
 }
+NO_GUIDANCE = "it takes no guidance, like FLUX.1-schnell; a FLUX.1 [dev] model is needed"
+NO_CONTROL_LORA = "it is a LoRA that does not follow a map; BFL's FLUX.1-Canny-dev-lora and FLUX.1-Depth-dev-lora do"
 
 
 class NotUsable(ValueError):
@@ -50,6 +55,7 @@ class Checkpoint:
     weights: Mapping[str, Part]  # diffusers' name -> where it lies
     config: Mapping[str, Any]  # of FluxTransformer2DModel, without axes_dims_rope; empty for a LoRA
     is_lora: bool = False
+    strengths: Mapping[str, float] = field(default_factory=dict)  # of a LoRA: layer -> what its change is multiplied by
 
     @property
     def kind(self) -> str:
@@ -63,6 +69,11 @@ class Checkpoint:
     def title(self) -> str:
         """Its own name and type: "flux1-dev-Q8_0.gguf, Q8_0"."""
         return f"{self.file.path.name}, {self.kind}"
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """diffusers' name -> the weight's shape."""
+        return {name: rows_of(part, self.file.tensors[part.stored].shape) for name, part in self.weights.items()}
 
     @property
     def follows_map(self) -> bool:
@@ -117,6 +128,15 @@ def _checkpoint(file: TensorFile) -> Checkpoint:
     return _lora(file, weights, names) if is_lora else _transformer(file, weights, names)
 
 
+def other_inputs(inputs: int, outputs: int) -> str | None:
+    """Why a transformer with so many channels is neither a text nor a control model, as a clause; None if it is one."""
+    if inputs in (TEXT_CHANNELS * outputs, CONTROL_CHANNELS * outputs):
+        return None
+    if inputs == FILL_CHANNELS * outputs:
+        return "it is a FLUX.1-Fill model, which nothing here can run"
+    return f"it takes {inputs} input channels, where text models take {outputs} and control models {CONTROL_CHANNELS * outputs}"
+
+
 def why_not(path: Path, *, follows_map: bool) -> str | None:
     """Why the file cannot be used for a mode, as a clause; None if it can. Quick."""
     try:
@@ -156,10 +176,50 @@ def _lora(file: TensorFile, weights: Mapping[str, Part], names: set[str]) -> Che
     layers = {name.partition(".lora_")[0] for name in weights if ".lora_" in name}
     halves = all(f"{layer}.lora_{half}.weight" in weights for layer in layers for half in "AB")
     if "x_embedder" not in layers or not halves:
-        raise NotUsable("it is a LoRA that does not follow a map; BFL's FLUX.1-Canny-dev-lora and FLUX.1-Depth-dev-lora do")
-    if not all(".lora_" in name or name.split(".")[-2] in NORMS for name in weights):
+        raise NotUsable(NO_CONTROL_LORA)
+    if any(name.endswith(".alpha") for name in names) or not all(".lora_" in name or name.split(".")[-2] in NORMS for name in weights):
         raise NotUsable(_other_model(names) if _other_model(names).startswith("it is a LoRA") else "it is a LoRA of another kind")
-    return Checkpoint(file, dict(weights), {}, is_lora=True)
+    lora = Checkpoint(file, dict(weights), {}, is_lora=True)
+    shapes = lora.shapes
+    return replace(lora, strengths=_strengths(file, {layer: shapes[f"{layer}.lora_B.weight"][1] for layer in layers}))
+
+
+def _strengths(file: TensorFile, ranks: Mapping[str, int]) -> dict[str, float]:
+    """Alpha / rank of each layer, by the config that diffusers puts into the file; 1 where there is none."""
+    stored = file.metadata.get("lora_adapter_metadata")
+    if not stored:
+        return dict.fromkeys(ranks, 1.0)
+    try:
+        config = {name.removeprefix("transformer."): value for name, value in json.loads(stored).items() if name.startswith("transformer.")}
+        patterns, alpha = config.get("alpha_pattern") or {}, config["lora_alpha"]
+        alphas = {  # a pattern matches as in peft's get_pattern_key
+            layer: next((patterns[pattern] for pattern in patterns if re.match(rf"(.*\.)?({pattern})$", layer)), alpha) for layer in ranks
+        }
+        return {layer: float(alphas[layer]) / (sqrt(rank) if config.get("use_rslora") else rank) for layer, rank in ranks.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, re.error) as error:
+        raise NotUsable("it is damaged: its LoRA's metadata cannot be read") from error
+
+
+def why_not_merged(lora: Checkpoint, base: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Why the LoRA cannot be merged into the base with weights of these shapes, as a clause; None if it can.
+
+    The base must have each weight that the LoRA changes, in the shape of the change. Only the input layer gets more columns: the map's.
+    """
+    shapes = lora.shapes
+    rows, inputs = base.get("x_embedder.weight", (0, 0))
+    if shapes["x_embedder.lora_A.weight"][1] != CONTROL_CHANNELS * inputs:
+        return NO_CONTROL_LORA
+    changed = {**base, "x_embedder.weight": (rows, CONTROL_CHANNELS * inputs)}
+    for name, shape in shapes.items():
+        layer, _, factor = name.partition(".lora_")
+        if factor in ("A.weight", "B.weight"):
+            up, down = shapes[f"{layer}.lora_B.weight"], shapes[f"{layer}.lora_A.weight"]
+            fits = up[1:] == down[:1] and (*up[:1], *down[1:]) == changed.get(f"{layer}.weight")
+        else:
+            fits = shape == changed.get(name.replace(".lora_B.bias", ".bias"))
+        if not fits:
+            return "it was made for a model with other layers"
+    return None
 
 
 def _transformer(file: TensorFile, weights: Mapping[str, Part], names: set[str]) -> Checkpoint:
@@ -168,7 +228,7 @@ def _transformer(file: TensorFile, weights: Mapping[str, Part], names: set[str])
     expected = expected_names(doubles, singles)
     missing = sorted(expected - set(weights))
     if missing and all("guidance_embedder" in name for name in missing):
-        raise NotUsable("it takes no guidance, like FLUX.1-schnell; a FLUX.1 [dev] model is needed")
+        raise NotUsable(NO_GUIDANCE)
     if missing or not doubles or not singles:
         other = _other_model(names)
         raise NotUsable(other if other != "it is not FLUX.1's transformer" else f"it is incomplete: {missing[0]} is missing")
@@ -183,12 +243,10 @@ def _transformer(file: TensorFile, weights: Mapping[str, Part], names: set[str])
         (_, pooled_width) = shape("time_text_embed.text_embedder.linear_1.weight")
     except ValueError as error:
         raise NotUsable("it is damaged: its weights have the wrong shapes") from error
-    if width % head or inputs not in (multiple * outputs for multiple in (TEXT_CHANNELS, CONTROL_CHANNELS)):
-        raise NotUsable(
-            "it is a FLUX.1-Fill model, which nothing here can run"
-            if inputs == FILL_CHANNELS * outputs
-            else f"it takes {inputs} input channels, where text models take {outputs} and control models {CONTROL_CHANNELS * outputs}"
-        )
+    if why := other_inputs(inputs, outputs):
+        raise NotUsable(why)
+    if width % head:
+        raise NotUsable("it is damaged: its weights have the wrong shapes")
     config = {
         "in_channels": inputs,
         "out_channels": outputs,

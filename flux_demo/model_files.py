@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import filecmp
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flux_demo.checkpoints import is_file_name
+from flux_demo.checkpoints import NO_GUIDANCE, NotUsable, inspect, is_file_name, other_inputs
 from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.hub import cached, local_folder, same_files, shards_of
 from flux_demo.modes import MODES, Mode
 from flux_demo.settings import ASSETS, Settings, expanded
+from flux_demo.tensor_files import read_header
 
 MINI = ASSETS / "mini"
 SHARED_FOLDERS = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "vae")
@@ -77,6 +78,8 @@ def model_problem(mode: Mode, name: str) -> str | None:
     """Why a mode's setting cannot name a model, here or elsewhere, in two sentences; None if it may."""
     if is_file_name(name):
         why = None if expanded(name).exists() else "it names a file that does not exist"
+    elif mode.control is None and is_lora_name(name):
+        why = "it names a LoRA, not a model"
     else:
         why = _names_no_model(name)
     return why and f"{mode.model_variable} cannot be used: {why}. Name a .gguf or .safetensors file, a folder, or a model on Hugging Face."
@@ -125,13 +128,20 @@ def is_lora_name(name: str) -> bool:
     return name.lower().endswith("-lora") and not expanded(name).is_dir()
 
 
-def lora_file(name: str) -> Path | None:
-    """The one file of a LoRA in a folder or in the Hub's cache; None if that holds a whole model or nothing."""
+def lora_files(name: str) -> Sequence[Path]:
+    """The files of control LoRAs in a folder or in the Hub's cache; none if that holds a whole model. Of a model that is a LoRA by its name, any file."""
     folder = local_folder(name, LORA_FILES)
     if folder is None or (folder / "transformer").is_dir():
-        return None
-    files = sorted(folder.glob("*.safetensors"))
-    return files[0] if len(files) == 1 else None
+        return []
+    files = sorted(folder.glob(LORA_FILES[0]))
+    return [file for file in files if _is_lora(file)] or (files if is_lora_name(name) else [])
+
+
+def _is_lora(file: Path) -> bool:
+    try:
+        return inspect(file).is_lora
+    except NotUsable:
+        return False
 
 
 def mini_files(mode: Mode, folder: Path = MINI) -> ModelFiles:
@@ -172,6 +182,13 @@ def listed_as_same(name: str, other: str) -> bool | None:
     return mine.hashes(SHARED) == theirs.hashes(SHARED)
 
 
+def weight_shapes(place: Path) -> Mapping[str, tuple[int, ...]]:
+    """The name and shape of each weight of a transformer's folder or single file, from its headers. Raises ValueError for one that cannot be read."""
+    if place.is_file():
+        return inspect(place).shapes
+    return {name: tensor.shape for file in weight_files(place) for name, tensor in read_header(file).tensors.items()}
+
+
 def weight_files(folder: Path) -> Sequence[Path]:
     """Where a model's weights lie in its folder, by the names that diffusers and transformers give them: the shards that the index lists, or the one
     file, whether they exist or not. Other variants beside them are not read. Raises ValueError for an index that cannot be read.
@@ -203,6 +220,10 @@ def wrong_kind(files: ModelFiles, *, follows_map: bool) -> str | None:
         return quantised
     if kind != "FluxTransformer2DModel":
         return f"its transformer is a {kind}, not FLUX's"
+    if not config.get("guidance_embeds"):
+        return NO_GUIDANCE
+    if other := other_inputs(inputs, outputs):
+        return other
     if follows_map and inputs != 2 * outputs:  # a control model takes the map's latents beside the image's
         return "it does not follow a map; it is a text model such as FLUX.1-dev"
     if not follows_map and inputs != outputs:

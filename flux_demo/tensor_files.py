@@ -84,6 +84,7 @@ class TensorFile:
     path: Path
     format: str  # "safetensors" or "GGUF"
     tensors: Mapping[str, StoredTensor]
+    metadata: Mapping[str, str]  # of a safetensors file
 
 
 class FileState(NamedTuple):
@@ -128,28 +129,28 @@ def _tensors(path: Path, size: int) -> TensorFile:
     with path.open("rb") as file:
         is_gguf = file.read(4) == b"GGUF"
         file.seek(0)
-        tensors = _gguf(file, size) if is_gguf else _safetensors(file, size)
+        tensors, metadata = (_gguf(file, size), {}) if is_gguf else _safetensors(file, size)
     if not tensors:
         raise UnreadableFile("it holds no weights")
     if max(tensor.offset + tensor.size for tensor in tensors.values()) > size:
         raise UnreadableFile("it is incomplete: it ends before its last weights")
-    return TensorFile(path, "GGUF" if is_gguf else "safetensors", tensors)
+    return TensorFile(path, "GGUF" if is_gguf else "safetensors", tensors, metadata)
 
 
-def _safetensors(file: BinaryIO, size: int) -> dict[str, StoredTensor]:
+def _safetensors(file: BinaryIO, size: int) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     (length,) = struct.unpack("<Q", file.read(8))
     if length > min(MAX_HEADER, size - 8):
         raise UnreadableFile("it is incomplete, or not a file of weights")
     header = json.loads(file.read(length))
+    metadata = dict(header.pop("__metadata__", {}))
     tensors = {}
     for name, entry in header.items():
-        if name != "__metadata__":
-            begin, end = entry["data_offsets"]
-            shape = tuple(int(side) for side in entry["shape"])
-            if entry["dtype"] in SAFETENSORS_BYTES and (end - begin != prod(shape) * SAFETENSORS_BYTES[entry["dtype"]] or begin < 0):
-                raise UnreadableFile("it is damaged: its header contradicts itself")
-            tensors[name] = StoredTensor(entry["dtype"], shape, 8 + length + begin, end - begin)
-    return tensors
+        begin, end = entry["data_offsets"]
+        shape = tuple(int(side) for side in entry["shape"])
+        if entry["dtype"] in SAFETENSORS_BYTES and (end - begin != prod(shape) * SAFETENSORS_BYTES[entry["dtype"]] or begin < 0):
+            raise UnreadableFile("it is damaged: its header contradicts itself")
+        tensors[name] = StoredTensor(entry["dtype"], shape, 8 + length + begin, end - begin)
+    return tensors, metadata
 
 
 def _gguf(file: BinaryIO, size: int) -> dict[str, StoredTensor]:

@@ -5,11 +5,12 @@ Every refusal is in words before anything is loaded, and none says a path.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flux_demo.backends import Refusal
-from flux_demo.checkpoints import NotUsable, inspect, is_file_name, why_not
+from flux_demo.checkpoints import Checkpoint, NotUsable, inspect, is_file_name, why_not, why_not_merged
 from flux_demo.hub import cached, local_folder
 from flux_demo.model_files import (
     COMPONENTS,
@@ -20,9 +21,10 @@ from flux_demo.model_files import (
     is_lora_name,
     lacking,
     local_files,
-    lora_file,
+    lora_files,
     model_problem,
     quantised_folder,
+    weight_shapes,
     wrong_kind,
 )
 from flux_demo.modes import MODES, Mode
@@ -47,13 +49,13 @@ class LocalModels:
             return Refusal(problem)
         if is_file_name(name):
             return self._single_file(mode, expanded(name))
-        if (own := lora_file(name)) is not None:
-            return self._with_lora(mode, own, Path(name).name)
+        if loras := lora_files(name):
+            return self._with_lora(mode, loras, Path(name).name)
         if is_lora_name(name):
             return Refusal(f"{name} is not on this machine (about {LORA_GB} GB to fetch). {self._fetch(mode, name)}.", fetch=mode.name)
         found = self._model(mode, name)
-        if isinstance(found, Refusal) and mode.name not in self.settings.models and mode.lora and (own := lora_file(mode.lora)):
-            return self._with_lora(mode, own, mode.lora)  # the checkpoint is not here, and the LoRA is
+        if isinstance(found, Refusal) and mode.name not in self.settings.models and mode.lora and (loras := lora_files(mode.lora)):
+            return self._with_lora(mode, loras, mode.lora)  # the checkpoint is not here, and the LoRA is
         return found
 
     def title(self, mode: Mode) -> str:
@@ -73,7 +75,7 @@ class LocalModels:
             return Refusal(f"{file.name} cannot be used for {mode.name}: {wrong}. Name another model in {mode.model_variable}.")
         checkpoint = inspect(file)
         if checkpoint.is_lora:
-            return self._with_lora(mode, file, file.name)
+            return self._with_lora(mode, [file], file.name)
         components = self.components()
         if isinstance(components, Refusal):
             return components
@@ -84,14 +86,18 @@ class LocalModels:
             return Refusal(f"A file of the components for {file.name} is missing: {gaps[0]}. Name a whole folder in FLUX_DEMO_COMPONENTS.")
         return files
 
-    def _with_lora(self, mode: Mode, file: Path, title: str) -> ModelFiles | Refusal:
-        """The text mode's model with the LoRA in the file."""
+    def _with_lora(self, mode: Mode, files: Sequence[Path], title: str) -> ModelFiles | Refusal:
+        """The text mode's model with the LoRA, which must be one file."""
         if mode.control is None:
             return Refusal(
                 f"{title} cannot be used for {mode.name}: it is a LoRA, not a model. Name the model in {mode.model_variable}, and the LoRA for canny or depth."
             )
+        if len(files) > 1:
+            return Refusal(f"{title} holds several LoRAs. Name the file of one in {mode.model_variable}.")
+        (file,) = files
         try:
-            if not inspect(file).is_lora:
+            lora = inspect(file)
+            if not lora.is_lora:
                 raise NotUsable("it is not a LoRA")
         except NotUsable as error:
             return Refusal(f"{title} cannot be used for {mode.name}: {error}. Name another model in {mode.model_variable}.")
@@ -103,6 +109,8 @@ class LocalModels:
                 f"{title} cannot be merged into {base.model}, which is quantised. Name a GGUF file of the {mode.title} model itself in "
                 f"{mode.model_variable}, or a bf16 model in {MODES['text'].model_variable}."
             )
+        if why := _why_not_merged(lora, base):
+            return Refusal(f"{title} cannot be merged into {base.model}: {why}. Name another one in {mode.model_variable}.")
         return replace(base, model=f"{base.model} + {title} at {LORA_SCALE}", lora=file)
 
     def components(self) -> Path | Refusal:
@@ -153,7 +161,12 @@ class LocalModels:
         variable = mode.model_variable
         folder = expanded(self.settings.model(mode.name))
         own = ModelFiles(folder.name, folder, folder / "transformer", folder / "scheduler")
-        if gaps := lacking(files or own):
+        gaps = lacking(files or own)
+        if gaps and not own.transformer.is_dir() and any(is_file_name(file.name) for file in folder.glob("*")):
+            return Refusal(
+                f"The folder in {variable} holds files of weights, and no model in diffusers' layout. Name one of the files itself."
+            )
+        if gaps:
             return Refusal(f"The folder in {variable} is incomplete: {gaps[0]} is missing. Copy the model again, in diffusers' layout.")
         if wrong := wrong_kind(files or own, follows_map=mode.control is not None):
             return Refusal(f"The folder in {variable} cannot be used for {mode.name}: {wrong}. Name another one.")
@@ -166,3 +179,10 @@ class LocalModels:
         from huggingface_hub import constants
 
         return bool(self.settings.hf_token) or Path(constants.HF_TOKEN_PATH).is_file()
+
+
+def _why_not_merged(lora: Checkpoint, base: ModelFiles) -> str | None:
+    try:
+        return why_not_merged(lora, weight_shapes(base.transformer))
+    except ValueError:  # the base is damaged, which its own refusal says
+        return None

@@ -1,7 +1,7 @@
 """A control LoRA, merged into its base while that is loaded: a model that follows a map, for 1.24 GB beside the text model.
 
 As diffusers' ``load_lora_weights`` and ``fuse_lora`` do it: the input layer gets zero columns for the map's channels, every weight and bias gets
-its product of factors times the scale, and the norms of queries and keys are replaced.
+its product of factors times the scale and the layer's alpha / rank, and the norms of queries and keys are replaced.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Read = Callable[[str], Tensor]
 
 class ControlLora:
     def __init__(self, checkpoint: Checkpoint, scale: float, read: Read) -> None:
-        self._names, self._scale, self._read = checkpoint.weights, scale, read
+        self._names, self._strengths, self._scale, self._read = checkpoint.weights, checkpoint.strengths, scale, read
         down = checkpoint.weights["x_embedder.lora_A.weight"]
         self.in_channels = checkpoint.file.tensors[down.stored].shape[1]
 
@@ -38,4 +38,4 @@ class ControlLora:
             change = self._read(bias).to(device, torch.float32)
         else:
             return weight
-        return (weight.to(device, torch.float32) + self._scale * change).to(weight.dtype)
+        return (weight.to(device, torch.float32) + self._scale * self._strengths[layer] * change).to(weight.dtype)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
-from flux_demo.checkpoints import FLUX_AXES, Checkpoint, NotUsable, inspect
+from flux_demo.checkpoints import FLUX_AXES, Checkpoint, NotUsable, inspect, why_not_merged
 from flux_demo.engine.lora import ControlLora
 from flux_demo.errors import GenerationFailed
 from flux_demo.layouts import Part, rows_of
@@ -122,9 +122,8 @@ def read_lora(place: Path, scale: float, base: Source) -> ControlLora:
         raise NotUsable("it is not a LoRA")
     if any(tensor.quantised for _, tensor, _ in base.weights.values()):
         raise NotUsable("a LoRA cannot be merged into a GGUF file; use a bf16 base, or a GGUF file of the Canny or Depth model itself")
-
-    if not _fits(checkpoint, base):
-        raise NotUsable("it was made for a model with other layers")
+    if why := why_not_merged(checkpoint, {name: rows_of(part, tensor.shape) for name, (_, tensor, part) in base.weights.items()}):
+        raise NotUsable(why)
 
     def read(name: str) -> Tensor:
         part = checkpoint.weights[name]
@@ -133,27 +132,6 @@ def read_lora(place: Path, scale: float, base: Source) -> ControlLora:
             return _typed(_read(file, tensor, part), tensor, torch.float32)
 
     return ControlLora(checkpoint, scale, read)
-
-
-def _fits(lora: Checkpoint, base: Source) -> bool:
-    """Whether the base has each weight that the LoRA changes, in the shape of the change. Only the input layer gets more columns."""
-    of_lora = {name: rows_of(part, lora.file.tensors[part.stored].shape) for name, part in lora.weights.items()}
-    of_base = {name: rows_of(part, tensor.shape) for name, (_, tensor, part) in base.weights.items()}
-    for name, shape in of_lora.items():
-        layer, _, factor = name.partition(".lora_")
-        changed = of_base.get(f"{layer}.bias" if factor == "B.bias" else f"{layer}.weight" if factor else name)
-        if changed is None:
-            return False
-        if factor == "A.weight":
-            ranks = of_lora[f"{layer}.lora_B.weight"][1:]
-            if ranks != shape[:1] or (shape[1:] < changed[1:] if layer == "x_embedder" else shape[1:] != changed[1:]):
-                return False
-        elif factor == "B.weight":
-            if shape[0] != changed[0]:
-                return False
-        elif shape != changed:
-            return False
-    return True
 
 
 def _source_of(checkpoint: Checkpoint, components: Path | None) -> Source:

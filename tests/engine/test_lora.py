@@ -2,7 +2,11 @@
 
 import pytest
 import torch
+from diffusers import FluxControlPipeline
+from peft import LoraConfig
+from safetensors.torch import save_file
 
+from flux_demo.checkpoints import NotUsable, inspect
 from flux_demo.engine.load import load_transformer
 from flux_demo.engine.weights import find_source, read_lora
 from flux_demo.errors import GenerationFailed
@@ -21,9 +25,7 @@ def read(place, tiny, lora=None, dtype=torch.float32):
     return load_transformer(place, dtype, lambda name: CPU, lora=lora, components=tiny)
 
 
-def test_it_is_merged_as_diffusers_merges_it(tiny, lora):
-    from diffusers import FluxControlPipeline
-
+def assert_merged_as_diffusers_merges_it(tiny, lora):
     stock = FluxControlPipeline.from_pretrained(tiny)
     stock.load_lora_weights(lora)
     stock.fuse_lora(lora_scale=LORA_SCALE)
@@ -33,6 +35,49 @@ def test_it_is_merged_as_diffusers_merges_it(tiny, lora):
     assert mine.state_dict().keys() == theirs.keys()
     for name, weight in mine.state_dict().items():
         assert torch.allclose(weight, theirs[name], atol=1e-6), name
+
+
+def test_it_is_merged_as_diffusers_merges_it(tiny, lora):
+    assert_merged_as_diffusers_merges_it(tiny, lora)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"lora_alpha": 8},
+        {"lora_alpha": 2, "alpha_pattern": {"attn.to_q": 16, "^proj_out": 1}},
+        {"lora_alpha": 6, "rank_pattern": {"attn.to_k": 2}},
+        {"lora_alpha": 4, "use_rslora": True},
+    ],
+    ids=["alpha", "alphas", "ranks", "root of the rank"],
+)
+def test_its_alpha_counts_as_diffusers_counts_it(tiny, tmp_path, given):
+    factors = control_lora(weights_of(tiny))
+    for name in [name for name in factors if "rank_pattern" in given and ".attn.to_k.lora_" in name]:
+        factors[name] = factors[name][:2] if "lora_A" in name else factors[name][:, :2].contiguous() if "weight" in name else factors[name]
+    layers = sorted({name.partition(".lora_")[0] for name in factors if ".lora_" in name})
+    config = LoraConfig(r=4, lora_bias=True, target_modules=layers, **given).to_dict()
+    FluxControlPipeline.save_lora_weights(tmp_path, factors, transformer_lora_adapter_metadata=config)
+    assert_merged_as_diffusers_merges_it(tiny, tmp_path / "pytorch_lora_weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    "metadata", ["{", "[]", "{}", '{"transformer.lora_alpha": "x"}', '{"transformer.lora_alpha": 1, "transformer.alpha_pattern": {"(": 1}}']
+)
+def test_metadata_that_cannot_be_read_is_refused(tiny, tmp_path, metadata):
+    file = tmp_path / "lora.safetensors"
+    save_file(control_lora(weights_of(tiny)), file, metadata={"lora_adapter_metadata": metadata})
+    with pytest.raises(GenerationFailed, match="its LoRA's metadata cannot be read"):
+        read(tiny / "transformer", tiny, file)
+
+
+def test_alphas_among_the_weights_are_refused(tiny, tmp_path):
+    """As other trainers write them: the strength that they mean is not guessed."""
+    bfl = {name: weight for name, weight in in_bfl_layout(weights_of(tiny)).items() if name.startswith("img_in")}
+    factors = {"img_in.lora_A.weight": torch.ones(4, 32), "img_in.lora_B.weight": torch.ones(*bfl["img_in.bias"].shape, 4)}
+    assert inspect(save(tmp_path / "lora.safetensors", factors)).is_lora
+    with pytest.raises(NotUsable, match="it is a LoRA"):
+        inspect(save(tmp_path / "alpha.safetensors", factors | {"img_in.alpha": torch.tensor(8.0)}))
 
 
 def test_every_detail_of_a_merge(tiny, lora):
@@ -88,15 +133,18 @@ def test_a_quantised_base_is_refused(tiny, tmp_path, lora):
 @pytest.mark.parametrize(
     "change",
     [
+        lambda name, value: torch.cat([value, value], dim=1) if "x_embedder.lora_A" in name else value,
         lambda name, value: value[:, :3] if "proj_out.lora_A" in name else value,
         lambda name, value: value[:3] if "proj_out.lora_B.weight" in name else value,
         lambda name, value: value[:, :3] if "x_embedder.lora_A" in name else value,
         lambda name, value: value[:1] if "norm_q" in name else value,
         lambda name, value: value[:2] if "proj_out.lora_A" in name else value,
     ],
-    ids=["columns", "rows", "inputs", "norms", "rank"],
+    ids=["more inputs", "columns", "rows", "inputs", "norms", "rank"],
 )
 def test_a_lora_of_another_shape_is_refused(tiny, tmp_path, change):
     factors = {name: change(name, value) for name, value in control_lora(weights_of(tiny)).items()}
-    with pytest.raises(GenerationFailed, match="The LoRA cannot be used: it was made for a model with other layers"):
+    with pytest.raises(
+        GenerationFailed, match="The LoRA cannot be used: it (was made for a model with other layers|is a LoRA that does not)"
+    ):
         read(tiny / "transformer", tiny, save(tmp_path / "other.safetensors", factors))
