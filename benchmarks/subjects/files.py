@@ -113,7 +113,7 @@ def model_files(folder: Path, kind: str, *, lora: bool = False) -> ModelFiles:
     shared = components(folder)
     if kind == "BF16":
         save(folder / "transformer" / WEIGHTS, transformer_shapes())
-        config = {"_class_name": "FluxTransformer2DModel", "in_channels": 64, "out_channels": None}
+        config = {"_class_name": "FluxTransformer2DModel", "in_channels": 64, "out_channels": None, "guidance_embeds": True}
         (folder / "transformer" / "config.json").write_text(json.dumps(config), "utf-8")
         (folder / "model_index.json").write_text("{}", "utf-8")
         own = control_lora(folder / "flux1-canny-dev-lora.safetensors") if lora else None

@@ -11,6 +11,7 @@ from flux_demo.backends.cards import SUPPORTED, Card
 from flux_demo.backends.local_models import LocalModels
 from flux_demo.backends.machine import Machine, this_machine
 from flux_demo.backends.own_engine import missing_libraries
+from flux_demo.checkpoints import is_file_name
 from flux_demo.engine import memory
 from flux_demo.engine.pinning import Pinning
 from flux_demo.engine.presets import COMPILED, why_not_compiled
@@ -82,7 +83,7 @@ class Local:
             return refused
         found = self._models.find(mode)
         if isinstance(found, Refusal):
-            return (None if self.on_cpu else _room_refusal(machine)) or found
+            return self._room_refusal(machine, found) or found
         if preset and (why := self.unusable_presets(mode).get(preset)):
             return Refusal(why)
         return self._memory_refusal(machine, found) or self._filter_refusal()
@@ -229,6 +230,15 @@ class Local:
             return Refusal(memory.why_none_on_cpu(machine.memory_bytes, sizes))
         return Refusal(_why_none(machine, sizes))
 
+    def _room_refusal(self, machine: Machine, missing: Refusal) -> Refusal | None:
+        """Why a whole model should not be fetched: there is no plan for FLUX's own files. Someone's single file, which lacks its encoders, may be smaller."""
+        if self.on_cpu or missing.fetch is None or is_file_name(self._settings.model(missing.fetch)):
+            return None
+        assert machine.card
+        if memory.plan(free_for_flux(machine.card), machine.memory_bytes, shared=machine.card.shares_memory) is not None:
+            return None
+        return Refusal(_why_none(machine, memory.FLUX))
+
     def _machine_refusal(self, machine: Machine) -> Refusal | None:
         if machine.card is None:
             return Refusal(
@@ -244,14 +254,6 @@ class Local:
                 "Install its CUDA build as https://pytorch.org/get-started/locally shows."
             )
         return None
-
-
-def _room_refusal(machine: Machine) -> Refusal | None:
-    """Why nothing should be fetched: there is no plan for FLUX's own files. Other files may be smaller."""
-    assert machine.card
-    if memory.plan(free_for_flux(machine.card), machine.memory_bytes, shared=machine.card.shares_memory) is None:
-        return Refusal(_why_none(machine, memory.FLUX))
-    return None
 
 
 def free_for_flux(card: Card) -> int:

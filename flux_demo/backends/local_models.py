@@ -76,7 +76,7 @@ class LocalModels:
         checkpoint = inspect(file)
         if checkpoint.is_lora:
             return self._with_lora(mode, [file], file.name)
-        components = self.components()
+        components = self.components(mode)
         if isinstance(components, Refusal):
             return components
         files = ModelFiles(checkpoint.title, components, file, components / "scheduler")
@@ -113,8 +113,8 @@ class LocalModels:
             return Refusal(f"{title} cannot be merged into {base.model}: {why}. Name another one in {mode.model_variable}.")
         return replace(base, model=f"{base.model} + {title} at {LORA_SCALE}", lora=file)
 
-    def components(self) -> Path | Refusal:
-        """The folder with text encoders, VAE and scheduler for a single file."""
+    def components(self, mode: Mode) -> Path | Refusal:
+        """The folder with text encoders, VAE and scheduler for the mode's single file."""
         text, variable = self.settings.model("text"), "FLUX_DEMO_COMPONENTS"
         if named := self.settings.components:
             given = expanded(named)
@@ -128,8 +128,8 @@ class LocalModels:
         repo = MODES["text"].repo
         return Refusal(
             f"The text encoders and the VAE of {repo} are not on this machine (about {COMPONENTS_GB} GB to fetch). "
-            f"{self._fetch(MODES['text'], repo)}, or name a folder that has them in {variable}.",
-            fetch="text",
+            f"{self._fetch(mode, repo)}, or name a folder that has them in {variable}.",
+            fetch=mode.name,
         )
 
     def _model(self, mode: Mode, name: str) -> ModelFiles | Refusal:

@@ -76,7 +76,7 @@ def _models_refusals(settings: Settings) -> list[str]:
     """What is wrong with the models' settings themselves, whatever the machine is."""
     problems = [model_problem(mode, settings.model(mode.name)) for mode in MODES.values()]
     if settings.components:
-        found = LocalModels(settings).components()
+        found = LocalModels(settings).components(MODES["text"])
         whole = local_folder(settings.components, COMPONENTS) is not None
         problems.append(found.reason if isinstance(found, Refusal) else None if whole else HALF)
     return [*filter(None, problems)]

@@ -14,6 +14,7 @@ from flux_demo.backends.machine import Card, Machine
 from flux_demo.engine import memory
 from flux_demo.engine.memory import GIB
 from flux_demo.failures import failure_of
+from flux_demo.model_files import COMPONENTS, files_for
 from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from tests.engine.tiny import build, split
@@ -182,6 +183,31 @@ def test_files_that_are_not_here_name_the_size_the_command_and_the_licence(tmp_p
     (tmp_path / "token").write_text("hf_mine")  # logged in with the Hub's own command
     assert "HF_TOKEN" not in refusal().reason
     assert "licence" not in refusal(models={"text": "someone/free-flux"}).reason
+
+
+def test_advice_on_stock_fluxs_memory_is_for_those_who_would_fetch_stock_flux(folder, tmp_path):
+    """24 GB of GPU memory and 8 GB of main memory: too little for FLUX's own files, enough for a quantised one."""
+    import gguf
+
+    from tests.engine.formats import in_bfl_layout, save_gguf, weights_of
+
+    machine = Machine(BIG.card, cuda_torch=True, memory_bytes=8 * GIB)
+    file, lost = str(tmp_path / "flux.gguf"), str(tmp_path / "lost.gguf")
+    save_gguf(tmp_path / "flux.gguf", in_bfl_layout(weights_of(folder)), gguf.GGMLQuantizationType.Q8_0)
+    assert "main memory" in reason(machine)
+    lacking = refusal(machine, models={"text": file})
+    assert lacking.fetch == "text" and "The text encoders and the VAE" in lacking.reason
+    assert "a file that does not exist" in reason(machine, models={"text": lost})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_encoders_of_a_single_file_are_fetched_without_the_rest_of_their_model(folder, tmp_path, mode):
+    from tests.engine.formats import save, weights_of
+
+    file = save(tmp_path / "flux.safetensors", weights_of(folder, mode))
+    lacking = refusal(mode=mode, models={mode: str(file)})
+    assert lacking.fetch == mode and f"`python -m flux_demo fetch {mode}`" in lacking.reason and "about 10 GB" in lacking.reason
+    assert files_for(lacking.fetch, Settings(models={mode: str(file)})) == (MODES["text"].repo, COMPONENTS)
 
 
 def test_half_a_download_can_be_continued(tmp_path):
