@@ -149,7 +149,11 @@ class Diffusion(Backend):
 
     def close(self) -> None:
         with self._models_lock:
-            self._release()
+            loading = self._loading
+            if loading is None or loading.done():
+                self._release()
+                return
+        loading.add_done_callback(lambda _: self.close())  # its caller has been stopped; what it loads is released too
 
     def _generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> BackendOutput:
         from flux_demo.engine.pipeline import generate
