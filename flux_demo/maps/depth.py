@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Bytes: 2.5 GiB for Depth Anything's large model, 4.7 GiB for an image of one megapixel that may be decoded at the same time.
 GPU_ROOM = int(7.2 * 2**30)
+NEAREST = 0.01  # metres; nothing is nearer to a camera
 KEPT = 8  # estimates kept, so that moving near and far does not run the model again
 
 
@@ -70,6 +71,8 @@ class Estimator:
         inputs = processor(images=Image.fromarray(pixels), return_tensors="pt")
         with torch.inference_mode():
             outputs = _run_on(_device() if self._may_use_gpu else torch.device("cpu"), model, inputs)
+        if _gives_distances(model.config):
+            outputs.predicted_depth = 1 / outputs.predicted_depth.clamp(min=NEAREST)
         # bicubic back to the photo's size, as black-forest-labs/flux does
         result = processor.post_process_depth_estimation(outputs, target_sizes=[pixels.shape[:2]])[0]
         return result["predicted_depth"].float().cpu().numpy()
@@ -97,6 +100,11 @@ class Estimator:
                 "Delete them and run `python -m flux_demo fetch estimator`, or name another model in FLUX_DEMO_DEPTH_ESTIMATOR."
             ) from error
         return model.eval(), processor
+
+
+def _gives_distances(config: Any) -> bool:
+    """Whether the model estimates metres, as those trained for metric depth do, and not inverse depth."""
+    return getattr(config, "depth_estimation_type", None) == "metric" or config.model_type in ("glpn", "zoedepth")
 
 
 def _device() -> torch.device:

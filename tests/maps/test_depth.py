@@ -1,5 +1,8 @@
 """Depth maps: from inverse depth to grey, and the estimator that sees the depth."""
 
+import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +14,11 @@ from flux_demo.errors import GenerationFailed, InvalidRequest, OutOfMemory
 from flux_demo.maps import depth
 from flux_demo.maps.depth import Estimator, draw, grey_map
 from flux_demo.maps.fit import fit
+from flux_demo.model_files import MINI
 from flux_demo.request import Size
 from stand_ins.gpu import Gpu
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "assets" / "examples" / "three-on-tiles.png"
 SIZE = Size(64, 48)
 RAMP = np.linspace(1, 5, 64, dtype=np.float32)[None].repeat(48, axis=0)  # inverse depth: nearer to the right
 
@@ -121,6 +126,18 @@ def test_its_answer_is_transformers_own(folder, photo):
     theirs = pipeline("depth-estimation", model=str(folder))(photo)["predicted_depth"]
     resized = np.asarray(Image.fromarray(theirs.float().numpy()).resize(photo.size, Image.Resampling.BICUBIC))
     assert np.corrcoef(ours.ravel(), resized.ravel())[0, 1] > 0.99
+
+
+def test_what_a_metric_model_calls_near_is_bright(tmp_path):
+    """With the mini's weights, a metric model gives more metres where the mini's own model gives more inverse depth."""
+    fitted = fit(Image.open(EXAMPLE).convert("RGB"), Size(128, 128))
+    folder = shutil.copytree(MINI / "depth_estimator", tmp_path / "metric")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"depth_estimation_type": "metric", "max_depth": 20}), "utf-8")
+    inverse, metric = Estimator(MINI / "depth_estimator", "mini"), Estimator(folder, "metric")
+    assert np.corrcoef(grey(draw(fitted, inverse)).ravel(), grey(draw(fitted, metric)).ravel())[0, 1] < -0.9
+    torch.nn.init.constant_(metric._load()[0].head.conv3.bias, -1000)  # everything at 0 metres
+    assert np.isfinite(metric.estimate(fit(Image.new("RGB", (64, 48)), SIZE))).all()
 
 
 def test_broken_files_raise_a_worded_error_and_it_can_be_tried_again(folder, fitted):
