@@ -110,7 +110,7 @@ def _of_bytes(data: bytes, check_size: Callable[[int, int], object]) -> Image:
 
 
 def _upright_size(image: Image) -> tuple[int, int]:
-    lies_on_its_side = orientation_of(image) in (5, 6, 7, 8)
+    lies_on_its_side = image.format != "TIFF" and orientation_of(image) in (5, 6, 7, 8)  # Pillow gives a TIFF's size upright
     return image.size[::-1] if lies_on_its_side else image.size  # type: ignore[return-value]
 
 

@@ -48,6 +48,18 @@ def test_exif_turns_the_photo_upright(photo):
     assert not turned.info and not turned.getexif()
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 7, 8])
+def test_the_size_that_is_checked_is_that_of_the_upright_photo(photo, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = encoded(photo.resize((64, 32)), kind, exif=exif)
+    upright, checked = (32, 64) if orientation >= 5 else (64, 32), []
+    for source in (file, Image.open(io.BytesIO(file))):
+        assert open_photo(source, lambda *size: checked.append(size)).size == upright
+    assert checked == [upright] * 2
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparency_is_laid_on_white(mode):
     layer = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
