@@ -49,7 +49,8 @@ class Cached:
         """Whether a file that matches the patterns is not here yet."""
         if self.listing is None:
             return not all(_is_here(self.snapshot, pattern) for pattern in patterns)
-        return any(not (self.snapshot / name).is_file() for name in self.listing if _matches(name, patterns))
+        named = {pattern for pattern in patterns if _is_name(pattern)}
+        return any(not (self.snapshot / name).is_file() for name in {*self.listing, *named} if _matches(name, patterns))
 
     def hashes(self, patterns: Sequence[str]) -> dict[str, str]:
         """Name and git hash of every file in the repository that matches, here or not."""
@@ -73,20 +74,27 @@ def cached(name: str) -> Cached | None:
 
 
 def _snapshots(name: str) -> Iterator[Cached]:
-    """The newest version that the cache knows of, then older ones, because a version becomes known before its files are downloaded.
+    """The newest version that the cache knows of, then older ones, because a version becomes known before its files are downloaded. Not those of
+    other branches, tags and pull requests.
 
     The folders refs/ and snapshots/ are the cache's documented layout. ``scan_cache_dir`` would read them too, with every other model's.
     """
     home = _home(name)
     try:
-        newest = (home / "refs" / "main").read_text("ascii").strip()
+        commits = {
+            ref.relative_to(home / "refs").as_posix(): ref.read_text("ascii").strip() for ref in (home / "refs").rglob("*") if ref.is_file()
+        }
     except (OSError, ValueError):
-        newest = ""
+        commits = {}
+    newest = commits.pop("main", "")
+    others = {*commits.values()} - {newest}
     try:
-        folders = [folder for folder in (home / "snapshots").iterdir() if folder.is_dir()]
+        folders = {
+            folder: folder.stat().st_mtime for folder in (home / "snapshots").iterdir() if folder.is_dir() and folder.name not in others
+        }
     except OSError:
         return
-    for snapshot in sorted(folders, key=lambda folder: folder.name != newest):
+    for snapshot in sorted(folders, key=lambda folder: (folder.name == newest, folders[folder]), reverse=True):
         yield Cached(snapshot, _listing(name, snapshot.name))
 
 
@@ -142,6 +150,8 @@ def missing(name: str, patterns: Sequence[str], token: str | None = None) -> Dow
         )
     if not files:
         raise DownloadFailed(f"{name} holds none of the files that are needed. Choose a model in diffusers' layout.")
+    if lost := [pattern for pattern in patterns if _is_name(pattern) and pattern not in {file.filename for file in files}]:
+        raise DownloadFailed(f"{name} holds no {lost[0]}, which is needed. Choose another model.")
     left = [file for file in files if file.will_download]
     bytes_left = sum(file.file_size or 0 for file in left) - _bytes_of_parts(name, patterns, token)
     return Download(name, sum(file.file_size or 0 for file in files), max(bytes_left, len(left)), len(left))
@@ -189,9 +199,9 @@ def hub_hashes(name: str, patterns: Sequence[str], token: str | None = None) -> 
 
 def _bytes_of_parts(name: str, patterns: Sequence[str], token: str | None) -> int:
     """What an earlier try brought of the files that match."""
-    parts = list((_home(name) / "blobs").glob(f"*{SUFFIX}"))
-    wanted = hub_hashes(name, patterns, token).values() if parts else ()
-    return sum(part.stat().st_size for part in parts if part.name.removesuffix(SUFFIX) in wanted)
+    blobs = _home(name) / "blobs"
+    wanted = hub_hashes(name, patterns, token).values() if any(blobs.glob(f"*{SUFFIX}")) else ()
+    return sum(_bytes_in(blobs, f"{value}{SUFFIX}") for value in {*wanted})
 
 
 def _clear_parts(name: str, patterns: Sequence[str], token: str | None) -> None:
@@ -247,6 +257,11 @@ def _bytes_in(folder: Path, *patterns: str) -> int:
             continue
         total += found.st_size if stat.S_ISREG(found.st_mode) else 0
     return total
+
+
+def _is_name(pattern: str) -> bool:
+    """Whether the pattern has no wildcard: there must be a file of that name."""
+    return "*" not in pattern
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -17,6 +17,7 @@ from flux_demo.errors import Cancelled
 
 LARGE = 1_000_000  # bytes; smaller files are fetched again as quickly
 SUFFIX = ".part"
+SHA256, SHA1 = 64, 40  # hexadecimal digits
 
 
 def fetch_large(name: str, files: Iterable[Any], blobs: Path, token: str | None, bar: type) -> None:
@@ -50,6 +51,8 @@ def _fetch(name: str, file: Any, blobs: Path, token: str | None, bar: type) -> N
     url = hf_hub_url(name, file.filename, revision=file.commit_hash)
     found = get_hf_file_metadata(url, token=token)
     assert found.etag and found.size
+    if len(found.etag) not in (SHA256, SHA1):
+        return  # parts could not be checked
     blobs.mkdir(parents=True, exist_ok=True)
     # Without links the cache keeps files in its snapshots: of a blob, snapshot_download would make a copy there.
     place = blobs / found.etag if are_symlinks_supported(blobs.parent) else Path(file.local_path)
@@ -59,7 +62,7 @@ def _fetch(name: str, file: Any, blobs: Path, token: str | None, bar: type) -> N
             return
         with part.open("ab") as target:
             _append(url, target, found.size, token, bar)
-        if len(found.etag) == hashlib.sha256().digest_size * 2 and _sha256(part) != found.etag:
+        if _hash(part, len(found.etag)) != found.etag:
             part.unlink()
             raise OSError("the parts do not fit together")
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +99,8 @@ def _append(url: str, target: BinaryIO, size: int, token: str | None, bar: type)
                 raise  # else the link has expired meanwhile
 
 
-def _sha256(file: Path) -> str:
+def _hash(file: Path, length: int) -> str:
+    """As the Hub names a file: by the SHA-256 of its content or, where it lies in git itself, as git does."""
+    begun = hashlib.sha256() if length == SHA256 else hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, lambda: begun).hexdigest()

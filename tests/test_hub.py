@@ -115,11 +115,14 @@ def test_what_the_callers_own_code_raises_is_not_taken_for_a_fault_of_the_hub(mo
         hub.fetch("us/model", PATTERNS, on_bytes=lambda *_: 1 / 0)
 
 
-def test_a_part_that_does_not_fit_is_fetched_again(ask, tmp_path):
+@pytest.mark.parametrize("part", [b"something else", bytes(len(WEIGHTS))], ids=["short", "whole"])
+@pytest.mark.parametrize("from_here", [1000, 10**9], ids=["in LFS", "in git"])
+def test_a_part_that_does_not_fit_is_fetched_again(ask, tmp_path, monkeypatch, part, from_here):
+    monkeypatch.setattr("stand_ins.hub.LARGE", from_here)
     with Hub({"us/model": FILES}) as server:
         blobs = tmp_path / "home" / "hub" / "models--us--model" / "blobs"
         blobs.mkdir(parents=True)
-        (blobs / f"{etag(WEIGHTS)}.part").write_bytes(b"something else")
+        (blobs / f"{etag(WEIGHTS)}.part").write_bytes(part)
         folder, _ = ask(server.url, "fetch")
         assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
 
@@ -262,6 +265,7 @@ def test_every_failure_is_two_sentences(ask):
             "does not show us/none": dict(name="us/none"),
             "is neither a model": dict(name="a model"),
             "holds none of the files": dict(name="us/empty"),
+            "holds no model.safetensors": dict(patterns=["model.safetensors", "transformer/*"]),
             "HF_HUB_OFFLINE": dict(HF_HUB_OFFLINE="1"),
         }
         answers = {expected: ask(server.url, "missing", **given)[0] for expected, given in cases.items()}
