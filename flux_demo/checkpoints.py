@@ -207,7 +207,7 @@ def why_not_merged(lora: Checkpoint, base: Mapping[str, tuple[int, ...]]) -> str
     """
     shapes = lora.shapes
     rows, inputs = base.get("x_embedder.weight", (0, 0))
-    if shapes["x_embedder.lora_A.weight"][1] != CONTROL_CHANNELS * inputs:
+    if shapes["x_embedder.lora_A.weight"][1:] != (CONTROL_CHANNELS * inputs,):
         return NO_CONTROL_LORA
     changed = {**base, "x_embedder.weight": (rows, CONTROL_CHANNELS * inputs)}
     for name, shape in shapes.items():
