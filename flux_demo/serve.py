@@ -60,7 +60,6 @@ def application(options: Mapping[str, Any]) -> serve.Application:
         name="Generator",
         ray_actor_options={"num_gpus": 1} if chosen.backend == "local" else {"num_cpus": 1},
         max_ongoing_requests=1,
-        max_queued_requests=chosen.queue,
         graceful_shutdown_timeout_s=DRAIN_S,
         graceful_shutdown_wait_loop_s=IDLE_S,
         health_check_period_s=HEALTH_S,
@@ -75,7 +74,7 @@ def application(options: Mapping[str, Any]) -> serve.Application:
         graceful_shutdown_timeout_s=DRAIN_S,
         graceful_shutdown_wait_loop_s=IDLE_S,
     )
-    return ingress.bind(generator.bind(chosen.to_dict()))
+    return ingress.bind(generator.bind(chosen.to_dict()), chosen.queue)
 
 
 def start(options: Options, host: str = "127.0.0.1", port: int = 8000, cpus: int | None = None) -> None:

@@ -20,7 +20,6 @@ from fastapi.responses import PlainTextResponse
 from pydantic import ValidationError
 from ray import serve
 from ray.exceptions import RayActorError
-from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 from ray.util.metrics import Counter
 
@@ -61,8 +60,8 @@ async def _failed(request: Request, error: Exception) -> Response:
 class Service:
     """The ingress: a NIM's endpoints, and one queue before all replicas."""
 
-    def __init__(self, generators: DeploymentHandle) -> None:
-        self._generators = generators
+    def __init__(self, generators: DeploymentHandle, queue: int) -> None:
+        self._generators, self._queue = generators, queue
         self._application = serve.get_replica_context().app_name  # a cluster may run others beside it
         self._about: dict[str, Any] = {}
         self._model: Any = None
@@ -82,14 +81,14 @@ class Service:
             return refused
         if self._ending:
             return _json({"detail": ENDING}, 503)
+        if self._is_full():
+            await self._is_loading()  # counts the replicas, which may have become more
+        if self._is_full():
+            wait_s = math.ceil((self._seconds or 1.0) * self._accepted / max(1, self._running[1]))
+            detail = f"The queue is full, with {self._accepted} ahead of you. Try again in {wait_s} seconds."
+            return _json({"detail": detail}, 429, {"Retry-After": str(max(1, wait_s))})
         try:
             answer, retried = await self._generate(asked)
-        except BackPressureError:
-            await self._is_loading()  # counts the replicas, which may have become more
-            waiting = self._accepted
-            wait_s = math.ceil((self._seconds or 1.0) * waiting / max(1, self._running[1]))
-            detail = f"The queue is full, with {waiting} ahead of you. Try again in {wait_s} seconds."
-            return _json({"detail": detail}, 429, {"Retry-After": str(max(1, wait_s))})
         except RayActorError:
             return _json({"detail": DIED_TWICE}, 500)
         said = answer.get("said", {}) | ({"retried": "once"} if retried else {})
@@ -164,6 +163,10 @@ class Service:
             return {}, _json({"detail": faults(error)}, 422)
         except (ValueError, RecursionError):
             return {}, _json({"detail": [NOT_JSON]}, 422)
+
+    def _is_full(self) -> bool:
+        """Whether the queue has no place. Ray's own limit would count requests as waiting until it has given them to an idle replica."""
+        return self._accepted >= self._running[1] + self._queue
 
     async def _generate(self, asked: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """The answer, and whether a second replica gave it because the first one died."""

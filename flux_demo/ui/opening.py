@@ -41,11 +41,11 @@ DONE_WHILE_OPENING_JS = """() => {
     return FIELDS.map((field) => typed[field] ?? { __type__: "update" });
 }""".replace("FIELDS", json.dumps([f"{name}-{mode}" for mode in MODES for name in TYPED])).replace("LINKED", json.dumps(LINKED))
 
-# ``tabs`` are the tab in sight and the one before, whoever chose them: Gradio tells of a person's choice only.
+# ``tabsInSight`` are the present tab and the one before it, whoever chose them: Gradio tells of a person's choice only.
 TAB_JS = """await new Promise(requestAnimationFrame);
     const tab = document.querySelector("#modes [role=tab][aria-selected=true]")?.id.replace(/^tab-|-button$/g, "") ?? "";
-    window.tabs ??= [FIRST, FIRST];
-    if (tab !== window.tabs[0]) window.tabs = [tab, window.tabs[0]];""".replace("FIRST", json.dumps(next(iter(MODES))))
+    window.tabsInSight ??= [FIRST, FIRST];
+    if (tab !== window.tabsInSight[0]) window.tabsInSight = [tab, window.tabsInSight[0]];""".replace("FIRST", json.dumps(next(iter(MODES))))
 # A tab that the page chose itself, for an image that was sent on or restored. While the page opens, the choice is not a person's.
 TAB_IN_SIGHT_JS = f"""async (visitor) => {{
     {TAB_JS}
@@ -54,8 +54,8 @@ TAB_IN_SIGHT_JS = f"""async (visitor) => {{
 # Asked of the page, because Gradio gives the last of several events the data of the first.
 CHOSEN_TAB_JS = f"""async (_tab, _before, ...others) => {{
     {TAB_JS}
-    const before = window.tabs[1];
-    window.tabs[1] = tab; // a second click on it carries nothing
+    const before = window.tabsInSight[1];
+    window.tabsInSight[1] = tab; // a second click on it carries nothing
     return [tab, before, ...others];
 }}"""
 # The tab that a person chose before the page knew its visitor, if they chose one.

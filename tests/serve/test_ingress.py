@@ -49,17 +49,12 @@ def test_a_node_that_just_died_does_not_hide_the_metrics_of_the_others(monkeypat
 
 
 class Replicas:
-    """A handle to two replicas that say of each image that it took 9 seconds, with room for two requests that wait."""
+    """A handle to replicas that say of each image that it took 9 seconds."""
 
     def __init__(self):
-        self.generate, self.taken, self.go = self, 0, asyncio.Event()
+        self.generate, self.go = self, asyncio.Event()
 
     async def remote(self, asked):
-        from ray.serve.exceptions import BackPressureError
-
-        if self.taken == 4:
-            raise BackPressureError(num_queued_requests=2, max_queued_requests=2)
-        self.taken += 1
         await self.go.wait()
         return {"reason": "SUCCESS", "image": b"", "seed": 7, "said": {"seconds": "9.000"}}
 
@@ -82,11 +77,11 @@ def test_a_full_queue_says_when_it_will_be_worked_off(settings, monkeypatch):
 
     async def fill():
         replicas = Replicas()
-        service = serve_ingress.Service.__bases__[0](replicas)
+        service = serve_ingress.Service.__bases__[0](replicas, queue=2)
         service._about, service._model = {"modes": dials}, request_model(dials, {}, 2, {})
         replicas.go.set()
         assert (await ask(service)).status_code == 200
-        replicas.taken, replicas.go = 0, asyncio.Event()
+        replicas.go = asyncio.Event()
         waiting = [asyncio.create_task(ask(service)) for _ in range(4)]
         await asyncio.sleep(0.1)
         refused = await ask(service)

@@ -188,7 +188,7 @@ def test_metrics_are_rays_own_and_prometheus_reads_them(service):
 def test_a_full_queue_answers_429_with_when_to_come_back_and_loses_nothing(service):
     answers = service.together(2 + QUEUE + 3, **LONG | {"steps": 10})
     kinds = sorted(answer.status_code for answer in answers)
-    assert set(kinds) == {200, 429} and kinds.count(200) >= 2 + QUEUE - 1
+    assert set(kinds) == {200, 429} and kinds.count(200) >= 2 + QUEUE
     for answer in answers:
         if answer.status_code == 429:
             assert 1 <= int(answer.headers["retry-after"]) < 600 and "Try again in" in answer.json()["detail"]
@@ -209,7 +209,7 @@ def test_a_client_that_goes_away_frees_its_replica(service):
     leaving = [service.ask(**large) for _ in replicas]
     try:
         wait_until(lambda: at_work(1))
-        leaving.append(service.ask(**large))  # one that waits; together, the three could count as waiting, which is one too many
+        leaving.append(service.ask(**large))  # one that waits
         wait_until(lambda: at_work(3))
         answered = select.select([each.sock for each in leaving], [], [], 0)[0]
         assert not answered, [each.getresponse().status for each in leaving if each.sock in answered]

@@ -29,7 +29,7 @@ def test_the_hosted_service_is_offered_its_samples_and_no_photo(tmp_path):
     state = tab_state(studio, MODES["canny"])
     assert not state["own"]["visible"] and state["sample"]["visible"]
     assert [number for _, number in state["sample"]["choices"]] == [0, 1, 2, 3]
-    assert "cannot go there" in state["sample_note"]["value"]
+    assert "your own photo cannot be used" in state["sample_note"]["value"]
     assert "License" in state["where"]["value"] and "cannot be cancelled" in state["where"]["value"]
     assert state["guidance"]["minimum"] > 1
 

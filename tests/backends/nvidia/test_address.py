@@ -49,11 +49,10 @@ def test_a_valid_address_is_accepted(url):
     assert address_problem("FLUX_DEMO_NIM_URL", url) is None
 
 
-@pytest.mark.parametrize("host", ["xn--a:8000", "[::1]x:8000"])
-def test_a_name_that_no_host_can_have_is_a_worded_error(settings, open_backend, generate, host):
-    refusal = open_backend(Nim, replace(settings, nim_url=f"http://{host}")).refusal(MODES["text"])
+def test_a_name_that_no_host_can_have_is_a_worded_error(settings, open_backend, generate):
+    refusal = open_backend(Nim, replace(settings, nim_url="http://xn--a:8000")).refusal(MODES["text"])
     assert "Nothing answers at FLUX_DEMO_NIM_URL" in refusal.reason
-    hosted = open_backend(Hosted, replace(settings, nvidia_api_key="nvapi-x", hosted_url=f"https://{host}/x"))
+    hosted = open_backend(Hosted, replace(settings, nvidia_api_key="nvapi-x", hosted_url="https://xn--a:8000/x"))
     with pytest.raises(Unreachable, match="cannot be reached. Correct FLUX_DEMO_HOSTED_URL"):
         generate(hosted)
 
