@@ -138,7 +138,7 @@
         document.body.classList.remove("dragging");
         if (!isFile(event) && !event.target.closest?.(".own .box")) return;
         event.preventDefault();
-        event.stopPropagation(); // a panel would take a file as well, and anything else, such as an image of the page, for no photo
+        event.stopPropagation(); // a panel would take a file too; anything else, such as an image of the page, would empty it
         if (isFile(event)) receive(event.dataTransfer.files[0]);
     }, true);
     document.addEventListener("paste", (event) => {

@@ -165,7 +165,7 @@ class Service:
             return {}, _json({"detail": [NOT_JSON]}, 422)
 
     def _is_full(self) -> bool:
-        """Whether the queue has no place. Ray's own limit would count requests as waiting until it has given them to an idle replica."""
+        """Whether no more requests may wait. Ray's own limit would also count those that it is about to give to an idle replica."""
         return self._accepted >= self._running[1] + self._queue
 
     async def _generate(self, asked: dict[str, Any]) -> tuple[dict[str, Any], bool]:

@@ -28,7 +28,7 @@ from flux_demo.ui.thumbs import at_address, bind_choice
 from flux_demo.ui.translation import in_language, language, page_languages
 
 FORM = ("prompt", "seed", "steps", "guidance", "size", "preset", "sample", "fit", "as_map", "photo")
-STATES = (  # what stands in the tabs, which a restored recipe may leave
+STATES = (  # what a tab has, and a restored recipe may keep
     *(f"{mode.name}__photo" for mode in MODES.values() if mode.control),
     *(f"{mode}__run_state" for mode in MODES),
 )

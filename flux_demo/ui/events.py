@@ -14,7 +14,7 @@ Form = dict[str, Any]
 
 
 def in_tab(mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """A tab's components, or their values, by the names that they have beside those of other tabs: mode__component."""
+    """A tab's components, or their values, under names that no other tab has: mode__component."""
     return {f"{mode}__{name}": value for name, value in values.items()}
 
 

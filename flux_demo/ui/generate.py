@@ -30,13 +30,13 @@ from flux_demo.ui.translation import DONE, STOPPED_AT, STOPPED_AT_OF_SEVERAL, tr
 from flux_demo.ui.visitor_store import is_key
 
 BUSY = ("running", "stopping")  # what ``run_state`` is for as long as the page tells of a run
-ANNOUNCED = "seed "  # what it begins with for as long as the page tells of the next image's seed, which follows
+ANNOUNCED = "seed "  # what it begins with, before the seed, for as long as the status says which seed the next image takes
 UNDER_WAY = {"run": gr.update(interactive=False), "stop": gr.update(interactive=True), "run_state": "running"}
 IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False), "run_state": "idle"}
 FAILED = IDLE | {"run_state": "failed"}
 
 Fields = Mapping[str, Any]  # of a form, by name
-Starting = Generator[dict[str, Any], None, Run]  # shows what changes before a run, and returns the run
+Starting = Generator[dict[str, Any], None, Run]  # yields what changes before a run, and returns the run
 
 OTHER_WINDOW = "Another of your windows generated this image. Click Generate for one with the settings here."
 OTHER_WINDOW_STOPPED = "Another of your windows stopped this run. Click Generate for an image with the settings here."
@@ -252,12 +252,12 @@ def announced_seed(run_state: Any, seed: str, text: str) -> dict[str, Any]:
 
 
 def is_outdated(run_state: Any, seed: Any) -> bool:
-    """Whether the status says what a change in the form took back: why a run failed, or another seed than the form has."""
+    """Whether a change in the form has outdated the status: why a run failed, or a seed that the form no longer has."""
     return run_state == FAILED["run_state"] or str(run_state).startswith(ANNOUNCED) and run_state != f"{ANNOUNCED}{seed or ''}"
 
 
 def with_status(status: str, run_state: Any) -> dict[str, Any]:
-    """A status that comes with new values of the form: their change does not take it back, as it would take back why a run failed."""
+    """A status that comes with new values of the form. Their change must not clear it, as a change clears why a run failed."""
     return {"status": status} | ({} if run_state in BUSY else {"run_state": IDLE["run_state"]})
 
 

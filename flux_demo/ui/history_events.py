@@ -226,7 +226,7 @@ def _gone(services: Services, visitor: Any, states: Mapping[str, Any], said: str
 
 
 def _strip_gone(services: Services, visitor: Any) -> dict[str, Any]:
-    """No strip, where another window deleted it with one of its images."""
+    """Hides the strip if another window deleted it with one of its images."""
     return strip_shown(None) if is_key(visitor) and not strip_before(services.history.visitors, visitor) else {}
 
 

@@ -58,8 +58,8 @@ class Hosts:
         return own is not None and (parts.hostname, parts.port or default) == (own.hostname, own.port or default)
 
     def address_of(self, request: Any) -> str:
-        """The network address that a request came from; on Spaces the one that its proxy names. Of IPv6 it is the network of 64 bits, since
-        each of its machines can take any address there."""
+        """The network address that a request came from; on Spaces the one that its proxy names. For IPv6 it is the /64 network, because
+        a machine there can take any of its addresses."""
         client = getattr(request, "client", None)
         address = getattr(client, "host", None) or ""
         if self.on_spaces:

@@ -21,7 +21,7 @@ from flux_demo.ui.services import Services
 def heading_update(
     services: Services, visitor: Any, mode: Mode, last: Entry | None, fields: Mapping[str, Any], shown: ShownMap | None
 ) -> dict[str, Any]:
-    """The heading over the image in a tab, after its form or its painted map changed. During a run it says something else of an earlier image."""
+    """The heading over the image in a tab, after its form or its painted map changed. During a run, an earlier image has a heading of its own."""
     if last is None or last.recipe.mode != mode.name:
         return {}
     run = services.runs.find(visitor, mode.name)
