@@ -16,11 +16,13 @@ from torch import Tensor
 from training import Refused, captions, export, flow, networks, sheets, silhouettes, stage_transformer
 from training.files import write
 from training.scenes import SHAPES, SQUARE, Scene, sample
+from training.silhouettes import Background
 
 FIRST_SEED = 6_000_000  # of the scenes that prompts are about: neither trained on nor held out
 PROMPTS_PER_FILE, IMAGES_PER_PROMPT = 20, 4
 STEPS, GUIDANCE = 12, 3.5
 TWO_OBJECTS, WEIGHTS = 0.3, (3, 5, 1, 1)  # the share of prompts about two; how often each of SHAPES is asked for alone
+NIGHTS, WHITE = 0.3, 0.1  # the shares of prompts that are moved to the night, where outlines are worst, and of those about a white object
 TOKENS = (SQUARE[0] * SQUARE[1] // 16**2, 64)  # the shape of an image's packed latents
 WRONG = 9.0  # the defect of an image with other objects or colours than its prompt
 CLEARLY = 0.3  # the least difference between the defects of a pair
@@ -106,12 +108,18 @@ class Generator:
 
 def asked_for(seed: int, rng: random.Random) -> Scene:
     """A scene of one object or two that silhouettes.py can tell from what is behind them."""
-    two = rng.random() < TWO_OBJECTS
+    two, white, night = (rng.random() < share for share in (TWO_OBJECTS, WHITE, NIGHTS))
     scene = sample(seed, *SQUARE, count=2 if two else 1)
-    if (scene.floor, scene.light) == ("grassy", "sunset"):  # where grass has the chromaticities of paints
+    if white:  # which can be told there alone
+        scene = replace(scene, floor=rng.choice(("wooden", "sandy")), light="sunset")
+    elif night:
+        scene = replace(scene, light="night")
+    elif (scene.floor, scene.light) == ("grassy", "sunset"):
         scene = replace(scene, light="noon")
-    hues = [hue for hue in silhouettes.HUES if (hue, scene.light) != ("blue", "night")]
-    objects = [replace(each, colour=hue) for each, hue in zip(scene.objects, rng.sample(hues, len(scene.objects)))]
+    hues = rng.sample([colour for colour in Background(scene.floor, scene.light).colours if colour != "white"], len(scene.objects))
+    if white:
+        hues[rng.randrange(len(hues))] = "white"
+    objects = [replace(each, colour=hue) for each, hue in zip(scene.objects, hues)]
     if not two:
         objects = [replace(objects[0], shape=rng.choices(SHAPES, WEIGHTS)[0])]
     return replace(scene, objects=tuple(objects))
@@ -119,9 +127,10 @@ def asked_for(seed: int, rng: random.Random) -> Scene:
 
 def defect(image: np.ndarray, scene: Scene, caption: captions.Caption) -> float:
     """The greatest defect of the outlines in an (H, W, 3) uint8 image, or `WRONG` where it does not show what the caption says."""
-    masks = silhouettes.objects(image, silhouettes.Background(scene.floor, scene.light))
+    background = Background(scene.floor, scene.light)
+    masks = silhouettes.objects(image, background)
     masks.sort(key=lambda mask: np.nonzero(mask)[1].mean())  # from left to right, as the scene's objects are
-    hues = [silhouettes.paint(image, mask, scene.light) for mask in masks]
+    hues = [silhouettes.paint(image, mask, background) for mask in masks]
     wanted = [each.colour for each in scene.objects]
     if sorted(hues) != sorted(wanted) or all(caption.tells_position) and hues != wanted:
         return WRONG

@@ -1,8 +1,8 @@
 """Silhouettes: whether one object was generated, and whether its outline is that of its shape. Needs no trained judge.
 
 A pixel belongs to an object if its chromaticity (its colour without its brightness) is closer to a paint's than to that of the floor
-or the sky. White and black objects cannot be told from floors and shadows in this way, nor blue ones from a night sky, so those are
-not asked for. A cube and a cylinder can have much the same outline, so that each mostly passes for the other.
+or the sky. Black objects cannot be told from shadows in this way, white ones only from the coloured floors and sky at sunset, and blue
+ones not from a night sky, so the others are not asked for. A cube and a cylinder can have much the same outline, so that each mostly passes for the other.
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,17 @@ SMALLEST = 0.0015  # of the image's area; what is smaller is not an object
 
 @dataclass(frozen=True)
 class Background:
-    """A floor and a light against which objects of these colours can be told apart from everything else."""
+    """A floor and a light. Grass at sunset has the chromaticities of paints."""
 
     floor: str
     light: str
-    colours: tuple[str, ...] = HUES
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """Those of objects that can be told apart from floor and sky, and from each other."""
+        if self.light == "night":
+            return tuple(hue for hue in HUES if hue != "blue")
+        return (*HUES, "white") if self.light == "sunset" and self.floor in ("wooden", "sandy") else HUES
 
     def chromaticities(self) -> tuple[np.ndarray, np.ndarray]:
         """Those of the paints, and those of floor and sky, each (N, 3): in the sun, in the shade and, for the sky, from the horizon up."""
@@ -40,7 +46,7 @@ class Background:
 BACKGROUNDS = {
     "grey floor": Background("gray", "noon"),
     "sandy floor": Background("sandy", "noon"),
-    "night": Background("gray", "night", tuple(hue for hue in HUES if hue != "blue")),
+    "night": Background("gray", "night"),
 }
 
 
@@ -78,13 +84,13 @@ def defect(mask: np.ndarray, shape: str) -> float:
     return max((1 - hexagon_overlap(mask)) / 0.06, (1 - extent(mask)) / 0.28)
 
 
-def paint(image: np.ndarray, mask: np.ndarray, light: str) -> str:
-    """The one of `HUES` that an object has: the closest to its mean chromaticity, in the sun or in the shade."""
-    sun, ambient = (np.array(materials.LIGHTS[light][part]) for part in ("sun", "ambient"))
-    paints = np.array([materials.PAINTS[hue] for hue in HUES])
+def paint(image: np.ndarray, mask: np.ndarray, background: Background) -> str:
+    """The one of the background's colours that an object has: the closest to its mean chromaticity, in the sun or in the shade."""
+    sun, ambient = (np.array(materials.LIGHTS[background.light][part]) for part in ("sun", "ambient"))
+    paints = np.array([materials.PAINTS[colour] for colour in background.colours])
     seen = chromaticity(image[mask].astype(np.float32).mean(0))
     distances = np.minimum(*(((chromaticity(paints * lit) - seen) ** 2).sum(-1) for lit in (ambient, sun + ambient)))
-    return HUES[int(distances.argmin())]
+    return background.colours[int(distances.argmin())]
 
 
 def unevenness(mask: np.ndarray) -> float:

@@ -27,9 +27,8 @@ def renders(background: silhouettes.Background, per_shape: int, count: int = 1) 
     return chosen, (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.parametrize("name", silhouettes.BACKGROUNDS)
-def test_renders_are_one_object_with_the_outline_of_its_shape(name):
-    background = silhouettes.BACKGROUNDS[name]
+@pytest.mark.parametrize("background", [*silhouettes.BACKGROUNDS.values(), silhouettes.Background("wooden", "sunset")])
+def test_renders_are_one_object_with_the_outline_of_its_shape(background):
     for scene, image in zip(*renders(background, per_shape=2)):
         shape = scene.objects[0].shape
         masks = silhouettes.objects(image, background)
