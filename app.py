@@ -83,6 +83,11 @@ def start(args: argparse.Namespace):
     except OSError as error:
         why = f"{error.filename} {error.strerror}" if error.filename else error.strerror or "its port was taken meanwhile"
         raise FluxDemoError(f"The page cannot start: {why}. Fix that, or choose another --port.") from error
+    if _shares(args) and not shared and not settings.space_id:  # to go on would treat its owner's images as strangers', and delete them
+        _close(page)
+        raise FluxDemoError(
+            "No public link could be made, for the reason above. Check the connection, or start without --share or GRADIO_SHARE."
+        )
     if settings.login is None and not settings.space_id:
         _say_who_may_enter(host, shared)
     _print(f"Running on {listening.to_open(host, port)}")

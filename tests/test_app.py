@@ -261,6 +261,15 @@ def test_what_the_parser_refuses_exits_2(words):
     assert "usage: python app.py" in done.stderr
 
 
+@pytest.mark.parametrize(("words", "environment"), [(("--share",), {}), ((), {"GRADIO_SHARE": "True"})], ids=["option", "variable"])
+def test_a_page_that_gets_no_public_link_ends_and_says_why(words, environment, tmp_path):
+    command = [sys.executable, "app.py", "--backend", "mini", "--port", str(free_port()), "--outputs", str(tmp_path), *words]
+    environment = os.environ | {"HTTPS_PROXY": "http://127.0.0.1:9"} | environment
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 3 and "Running on" not in done.stdout
+    assert done.stderr.splitlines()[-1].startswith("No public link could be made") and "without --share" in done.stderr
+
+
 def test_an_empty_folder_for_outputs_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("FLUX_DEMO_OUTPUTS", str(tmp_path))
     assert refusal("--outputs", "") == "The outputs folder has no name. Give one to --outputs, or leave it out.\n"
