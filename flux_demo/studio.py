@@ -53,6 +53,7 @@ class Studio:
         self.gallery = gallery
         self._queues = {backend.name: RunQueue(backend) for backend in self.backends}
         self._lock = threading.Lock()
+        self._choosing = threading.Lock()  # of its own, since a service that hangs is waited for
         self._routes: dict[str, Route] = {}
         self._estimator: Estimator | None = None
         self._fits: dict[tuple, Fitted] = {}  # oldest first
@@ -69,10 +70,13 @@ class Studio:
         Raises NoRoute, a BackendUnavailable, when nothing can run it, InvalidRequest for an unknown mode.
         """
         row = find_mode(mode)
-        with self._lock:
-            if mode not in self._routes:
-                self._routes[mode] = choose(self.backends, row)  # a refusal is not kept: what was not ready may be later
-            return self._routes[mode]
+        if kept := self._routes.get(mode):
+            return kept
+        with self._choosing:
+            routes = self._routes  # refresh() replaces it: what is chosen meanwhile is not kept
+            if mode not in routes:
+                routes[mode] = choose(self.backends, row)  # a refusal is not kept: what was not ready may be later
+            return routes[mode]
 
     def loading(self, mode: str) -> str | None:
         """What the mode's backend is loading at this moment, as a sentence; None when it loads nothing, or nothing can run the mode."""
@@ -89,8 +93,8 @@ class Studio:
     def refresh(self) -> None:
         """Choose all routes and the depth estimator anew, after something was fetched or started."""
         with self._lock:
-            self._routes.clear()
-            self._fits.clear()  # "match" depends on the route
+            self._routes = {}
+            self._fits = {}  # "match" depends on the route
             self._estimator = None
 
     def preview(self, mode: str, photo: Photo, size: Size | str = MATCH, fit: str = "crop", **options) -> ControlMap:
@@ -225,14 +229,14 @@ class Studio:
         except (OSError, ValueError):
             return self._fit(mode, open_photo(photo), size, fit)  # the loader says what is wrong with it
         key = (os.path.abspath(photo), file.st_mtime_ns, file.st_size, mode, str(size), fit)
-        with self._lock:
-            kept = self._fits.get(key)
+        fits = self._fits  # refresh() replaces it: what is fitted meanwhile is not kept
+        kept = fits.get(key)
         if kept is None:
             kept = self._fit(mode, open_photo(photo), size, fit)
             with self._lock:
-                self._fits[key] = kept
-                while len(self._fits) > KEPT_FITS:
-                    del self._fits[next(iter(self._fits))]
+                fits[key] = kept
+                while len(fits) > KEPT_FITS:
+                    del fits[next(iter(fits))]
         return kept
 
     def _fit(self, mode: str, photo: Image, size: Size | str, fit: str) -> Fitted:

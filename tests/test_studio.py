@@ -2,6 +2,8 @@ import hashlib
 import io
 import os
 import shutil
+import socket
+import threading
 from dataclasses import replace
 
 import cv2
@@ -16,7 +18,7 @@ from flux_demo.maps.notes import EMPTY, FIRST_OF_SEVERAL
 from flux_demo.maps.photo import open_photo
 from flux_demo.progress import Phase, Status
 from flux_demo.recipe import read_recipe
-from flux_demo.request import GenerationRequest, Size
+from flux_demo.request import GenerationRequest, Size, SizeLimits
 from flux_demo.settings import ASSETS
 from flux_demo.studio import Studio
 
@@ -150,6 +152,42 @@ def test_the_route_is_chosen_once_and_again_only_when_asked(studio_with, recordi
     assert studio.route("text").backend.name == "mini"
     studio.refresh()
     assert studio.route("text").backend.name == "local"
+
+
+def test_a_service_that_hangs_is_probed_once_at_a_time_and_keeps_no_photo_waiting(settings, photo, tmp_path):
+    photo.save(tmp_path / "p.png")
+    with socket.socket() as service:  # which takes connections and says nothing
+        service.bind(("127.0.0.1", 0))
+        service.listen()
+        studio = Studio.from_settings(replace(settings, nim_url=f"http://127.0.0.1:{service.getsockname()[1]}"))
+        choosing = [threading.Thread(target=studio.route, args=(mode,)) for mode in ("text", "depth")]
+        for each in choosing:
+            each.start()
+        probe, _ = service.accept()
+        with probe:
+            assert studio.preview("canny", tmp_path / "p.png", "128x128").size == Size(128, 128)
+            assert choosing[0].is_alive() and choosing[1].is_alive()
+            service.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                service.accept()
+        for each in choosing:
+            each.join()
+        assert studio.route("text").backend.name == studio.route("depth").backend.name == "mini"
+        studio.close()
+
+
+def test_a_preview_during_a_refresh_is_drawn_anew_afterwards(studio_with, recording_backend, photo, tmp_path):
+    class ThenFetched(SizeLimits):
+        def nearest(self, width, height):
+            local.refuses = ()
+            studio.refresh()
+            return super().nearest(width, height)
+
+    local = recording_backend("local", refuses=["canny"])
+    studio = studio_with(local, recording_backend(size_limits=ThenFetched(range(16, 1024, 16), 2**20, (Size(256, 256),))))
+    photo.save(tmp_path / "p.png")
+    assert studio.preview("canny", tmp_path / "p.png").size == Size(256, 256)
+    assert studio.preview("canny", tmp_path / "p.png").size == Size(1344, 768)
 
 
 def test_what_refused_everything_is_asked_again(studio_with, recording_backend):
