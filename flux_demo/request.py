@@ -17,7 +17,7 @@ from flux_demo import display
 from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.prompts import check_prompt
 from flux_demo.seeds import MAX_SEED, check_seed, random_seed
-from flux_demo.texts import Text
+from flux_demo.texts import Text, apart
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -81,7 +81,7 @@ class SizeLimits:
                 why = "A {name} of {side} pixels cannot be generated here. Each side may be {least} to {most} in steps of {step}, for example {example}."
                 raise InvalidRequest(why, name=Text(name), side=side, least=least, most=most, step=step, example=self.sizes[0])
         if (size := Size(width, height)).pixels > self.max_pixels:
-            megapixels, limit = (f"{pixels / 1e6:.1f}" for pixels in (size.pixels, self.max_pixels))
+            megapixels, limit = apart(size.pixels / 1e6, self.max_pixels / 1e6, 1)
             why = "{size} is {megapixels} megapixels, and the limit here is {limit}. Choose a smaller size, for example {example}."
             raise InvalidRequest(why, size=size, megapixels=megapixels, limit=limit, example=self.sizes[0])
         return size
@@ -219,7 +219,7 @@ class Dials:
             why = "A guidance of {guidance} cannot be used here. Ask for a value from {low} to {high}."
             if self.guidance_open:
                 why = "A guidance of {guidance} cannot be used here. Ask for a value above {low} and at most {high}."
-            raise InvalidRequest(why, guidance=f"{request.guidance:g}", low=f"{low:g}", high=f"{high:g}")
+            raise InvalidRequest(why, guidance=shortened(request.guidance), low=f"{low:g}", high=f"{high:g}")
         if request.seed < self.first_seed:
             why = "Seed {seed} means a random seed on this service. Give a seed from {first} to {last}, or none."
             raise InvalidRequest(why, seed=request.seed, first=self.first_seed, last=MAX_SEED)

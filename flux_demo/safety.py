@@ -17,6 +17,7 @@ from flux_demo.failures import failure_of
 from flux_demo.hub import local_folder
 from flux_demo.libraries import building, importing
 from flux_demo.model_files import FILTER_FILES, FILTER_REPO
+from flux_demo.texts import apart
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,7 +48,8 @@ class Verdict:
         return not self.score < THRESHOLD  # a NaN is withheld too
 
     def __str__(self) -> str:
-        return f"{FILTER_REPO}: {'withheld' if self.withheld else 'passed'}, score {self.score:.2f} of {THRESHOLD:g}"
+        score, limit = apart(self.score, THRESHOLD, 2)
+        return f"{FILTER_REPO}: {'withheld' if self.withheld else 'passed'}, score {score} of {limit}"
 
 
 class Filter:
@@ -72,7 +74,8 @@ class Filter:
         verdict = self.judge(image)
         if verdict.withheld:
             why = "The filter withheld this image: {filter} scores it {score}, and {limit} is its limit. Change the prompt, or the seed."
-            raise ContentRefused(why, filter=FILTER_REPO, score=f"{verdict.score:.2f}", limit=f"{THRESHOLD:g}")
+            score, limit = apart(verdict.score, THRESHOLD, 2)
+            raise ContentRefused(why, filter=FILTER_REPO, score=score, limit=limit)
         return verdict
 
     def _load(self) -> tuple[Any, Any, int]:

@@ -26,6 +26,15 @@ def listed(texts: Iterable[str | None]) -> str:
     return _joined("{before}, {after}", texts)
 
 
+def apart(value: float, limit: float, decimals: int) -> tuple[str, str]:
+    """Two numbers with that many decimals, or with as many as show that they differ."""
+    for enough in range(decimals, 18):
+        shown, beside = f"{value:.{enough}f}", f"{limit:.{enough}f}"
+        if shown != beside or value == limit:
+            break
+    return shown, beside
+
+
 def _joined(pattern: str, texts: Iterable[str | None]) -> str:
     first, *others = [text for text in texts if text] or [""]
     for text in others:

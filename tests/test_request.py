@@ -173,6 +173,7 @@ def test_what_is_left_out_takes_the_dials_defaults():
         ({"guidance": 1.0}, "above 1"),
         ({"guidance": 9.5}, "at most 9"),
         ({"size": Size(752, 1024)}, "768 to 1344"),
+        ({"guidance": 9.0000001}, r"of 9\.0000001 cannot .* at most 9\."),
         ({"size": Size(1344, 1344)}, "megapixels"),
         ({"seed": 0}, "from 1"),
         ({"preset": "turbo"}, "exact"),
@@ -181,6 +182,14 @@ def test_what_is_left_out_takes_the_dials_defaults():
 def test_a_request_outside_the_dials_is_told_which_dial(field, word):
     with pytest.raises(InvalidRequest, match=word):
         DIALS.complete(GenerationRequest("text", "a fox", **field))
+
+
+def test_a_size_just_above_the_limit_is_told_apart_from_it():
+    limits = SizeLimits(range(256, 2049, 16), 2_100_000, (Size(1024, 1024),))
+    with pytest.raises(InvalidRequest, match=r"^1456x1456 is 2\.12 megapixels, and the limit here is 2\.10\."):
+        limits.check(Size(1456, 1456))
+    with pytest.raises(InvalidRequest, match=r"^2048x2048 is 4\.2 megapixels, and the limit here is 2\.1\."):
+        limits.check(Size(2048, 2048))
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,14 @@ def test_the_limit_is_the_makers(score, withheld):
     assert Verdict(score).withheld is withheld
 
 
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [(0.1234, "passed, score 0.12 of 0.85"), (0.84996, "passed, score 0.84996 of 0.85000"), (0.85, "withheld, score 0.85 of 0.85")],
+)
+def test_a_score_does_not_read_as_the_limit_that_it_does_not_reach(score, said):
+    assert str(Verdict(score)) == f"{FILTER_REPO}: {said}"
+
+
 def test_a_passed_image_states_its_score_in_its_recipe(install, settings):
     install(-20)
     made = generate(settings)

@@ -22,6 +22,7 @@ from flux_demo.seeds import consecutive
 from flux_demo.settings import Settings
 from flux_demo.streams import takes_any_text
 from flux_demo.studio import Studio
+from flux_demo.texts import apart
 
 MOST = 100  # images of one command; more are a list, see batch
 
@@ -111,8 +112,9 @@ def fetch(args: argparse.Namespace, terminal: Terminal) -> int:
     todo = studio.fetch_size(args.what)
     free = check.free_for_downloads()
     if free is not None and free < todo.bytes_left:
+        needed, there = apart(todo.bytes_left / 1e9, free / 1e9, 1)
         raise DownloadFailed(
-            f"{todo.name} needs {in_gb(todo.bytes_left)} more, and the disk has {in_gb(free)} free. "
+            f"{todo.name} needs {needed} GB more, and the disk has {there} GB free. "
             "Free some space, or set HF_HOME or HF_HUB_CACHE to a larger disk."
         )
     if todo.bytes_left:

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from flux_demo.texts import apart
+
 GIB = 2**30
 MEGAPIXEL = 1024 * 1024
 
@@ -238,25 +240,28 @@ def why_none(free_bytes: int, memory_bytes: int, sizes: Sizes = FLUX, *, shared:
     rows = [replace(row, sizes=sizes) for row in PLANS]
     if shared:
         least = min(row.needs(tiled=True) + row.memory_bytes for row in rows)
+        free, needed = _in_gb(free_bytes, least)
         return (
-            f"GPU and processor share their memory here: {_gb(free_bytes)} of it is free, and FLUX needs at least {_gb(least)}. "
+            f"GPU and processor share their memory here: {free} of it is free, and FLUX needs at least {needed}. "
             "Close other programs, or use another backend."
         )
     least = rows[-1].needs(tiled=True)
     if free_bytes < least:
-        return f"{_gb(free_bytes)} of GPU memory is free, and FLUX needs at least {_gb(least)}. Close other programs that use the GPU."
+        free, needed = _in_gb(free_bytes, least)
+        return f"{free} of GPU memory is free, and FLUX needs at least {needed}. Close other programs that use the GPU."
     wanted = min(row.memory_bytes for row in rows if free_bytes >= row.needs(tiled=row.stream_body))
+    needed, there = _in_gb(wanted, memory_bytes)
     return (
-        f"This GPU needs {_gb(wanted)} of main memory to stream FLUX from, and the machine has {_gb(memory_bytes)}. "
+        f"This GPU needs {needed} of main memory to stream FLUX from, and the machine has {there}. "
         "Use a machine with more memory, or another backend."
     )
 
 
 def why_none_on_cpu(memory_bytes: int, sizes: Sizes) -> str:
     """The same for the CPU."""
-    wanted = Plan("cpu", 1, on_cpu=True, sizes=sizes).memory_bytes
+    needed, there = _in_gb(Plan("cpu", 1, on_cpu=True, sizes=sizes).memory_bytes, memory_bytes)
     return (
-        f"On the CPU this model needs {_gb(wanted)} of main memory, and the machine has {_gb(memory_bytes)}. "
+        f"On the CPU this model needs {needed} of main memory, and the machine has {there}. "
         "Use a smaller GGUF file, or a machine with more memory."
     )
 
@@ -265,5 +270,5 @@ def _bytes(gib: float) -> int:
     return int(gib * GIB)
 
 
-def _gb(count: int) -> str:
-    return f"{count / 1e9:.0f} GB"
+def _in_gb(count: int, other: int) -> tuple[str, ...]:
+    return tuple(f"{number} GB" for number in apart(count / 1e9, other / 1e9, 0))

@@ -22,6 +22,7 @@ from flux_demo.maps.source import MAX_BYTES as MAX_BYTES
 from flux_demo.maps.source import not_a_photo, read
 from flux_demo.maps.tones import DEEP
 from flux_demo.maps.unreadable import reason
+from flux_demo.texts import apart
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -203,11 +204,12 @@ def _check_header(width: int, height: int) -> None:
 
 
 def _too_many_pixels(pixels: int | None = None) -> InvalidPicture:
-    limit = MAX_PIXELS // 10**6
     if pixels is None:
-        return InvalidPicture("The image is far too large, and the limit is {limit} megapixels. Scale it down first.", limit=limit)
+        why = "The image is far too large, and the limit is {limit} megapixels. Scale it down first."
+        return InvalidPicture(why, limit=MAX_PIXELS // 10**6)
     why = "The image has {megapixels} megapixels, and the limit is {limit} megapixels. Scale it down first."
-    return InvalidPicture(why, megapixels=f"{pixels / 1e6:.0f}", limit=limit)
+    megapixels, limit = apart(pixels / 1e6, MAX_PIXELS / 1e6, 0)
+    return InvalidPicture(why, megapixels=megapixels, limit=limit)
 
 
 def looks_like_map(photo: Image) -> str | None:

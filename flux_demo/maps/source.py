@@ -23,7 +23,7 @@ def read(source: Any) -> bytes:
     else:
         raise not_a_photo(source)
     if len(data) > MAX_BYTES:
-        raise _too_many_bytes(len(data))
+        raise _too_many_bytes()
     if not data:
         raise InvalidPicture("The image file is empty. Choose another file, or save it again.")
     return data
@@ -56,7 +56,7 @@ def _of_file(path: Path) -> bytes:
                 raise InvalidPicture(f"{str(path)[:80]!r} is a device or a pipe, and not a file. Give the path of an image file.")
             raise InvalidPicture(f"There is no image file {path.name[:80]!r}. Check the name and try again.")
         if path.stat().st_size > MAX_BYTES:
-            raise _too_many_bytes(path.stat().st_size)
+            raise _too_many_bytes()
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
@@ -75,6 +75,5 @@ def _of_open_file(file: Any) -> bytes:
     return data
 
 
-def _too_many_bytes(size: int) -> InvalidPicture:
-    why = "The image file is {size} MiB, and the limit is {limit} MiB. Save it smaller, or as JPEG."
-    return InvalidPicture(why, size=f"{size / 2**20:.0f}", limit=MAX_BYTES // 2**20)
+def _too_many_bytes() -> InvalidPicture:
+    return InvalidPicture("The image file is larger than {limit} MiB. Save it smaller, or as JPEG.", limit=MAX_BYTES // 2**20)

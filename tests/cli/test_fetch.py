@@ -116,3 +116,10 @@ def test_without_a_network_it_is_said_in_words(start):
     code, out, err = ended(start(hub, "estimator", "--json"))
     assert code == 3
     assert "cannot be reached" in json.loads(out)["error"] and "Traceback" not in err
+
+
+def test_a_disk_that_is_a_little_too_small_does_not_read_as_large_enough(monkeypatch, capsys):
+    monkeypatch.setattr(Studio, "fetch_size", lambda *_: Download(NAME, 33_720_000_000, 33_720_000_000, 1))
+    monkeypatch.setattr("flux_demo.cli.check.free_for_downloads", lambda: 33_700_000_000)
+    assert run(["fetch", "text"]) == 3
+    assert "needs 33.72 GB more, and the disk has 33.70 GB free. " in capsys.readouterr().err

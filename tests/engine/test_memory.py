@@ -166,6 +166,8 @@ def test_a_large_image_on_a_small_card_says_that_it_was_tiled():
 def test_a_card_that_is_too_small_is_refused_with_figures():
     assert plan(free(3), 64 * GIB) is None
     assert "2 GB of GPU memory is free" in why_none(free(3), 64 * GIB)
+    least = round(PLANS[-1].needs(tiled=True) / 1e9, 1)
+    assert f"{least - 0.1:.1f} GB of GPU memory is free, and FLUX needs at least {least} GB" in why_none(int(1e9 * (least - 0.1)), 64 * GIB)
 
 
 def test_too_little_main_memory_is_refused_with_figures():
