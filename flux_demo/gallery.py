@@ -51,11 +51,14 @@ class GeneratedImage:
 
     @property
     def image(self) -> Image:
-        """The image, RGB, read from its file."""
+        """The image, RGB, read from its file. Raises OSError where that is gone or damaged."""
         from PIL import Image as PIL_Image
 
-        with PIL_Image.open(self.path) as image:
-            return image.convert("RGB")
+        try:
+            with PIL_Image.open(self.path) as image:
+                return image.convert("RGB")
+        except SyntaxError as error:  # what Pillow says of a damaged chunk
+            raise OSError(str(error)) from error
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""

@@ -9,6 +9,7 @@ from typing import Any
 from flux_demo.backends import Backend
 from flux_demo.errors import InvalidPicture
 from flux_demo.gallery import GeneratedImage
+from flux_demo.maps import png
 from flux_demo.modes import find_mode
 from flux_demo.recipe import Recipe, read_recipe, recipe_of
 from flux_demo.request import BackendOutput, GenerationRequest
@@ -30,7 +31,7 @@ class Finished:
         wanted = _asked(recipe_of(request, BackendOutput(_NO_IMAGE, ""), "", 0.0, "", ""))
         for path, recipe in self._candidates(request.mode, request.seed):
             preset_fits = request.preset in (None, recipe.preset, recipe.preset_asked)  # None in a complete request: the service chooses it
-            if preset_fits and _asked(recipe) == wanted and backend.is_own(recipe, find_mode(request.mode)) and path.is_file():
+            if preset_fits and _asked(recipe) == wanted and backend.is_own(recipe, find_mode(request.mode)) and _is_whole(path):
                 return GeneratedImage(path, request, recipe, recipe.seconds)
         return None
 
@@ -52,6 +53,13 @@ def _recipe(path: Path) -> Recipe | None:
         return read_recipe(path)
     except InvalidPicture:  # another program's file, or one that is still being written
         return None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return png.is_whole(path.read_bytes())
+    except OSError:  # gone meanwhile
+        return False
 
 
 def _asked(recipe: Recipe) -> dict[str, Any]:

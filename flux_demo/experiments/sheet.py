@@ -202,7 +202,7 @@ def _place(page: Image, pen, tile: Tile | None, at: tuple[int, int], layout: Lay
             image = read() if read else None
         if image is None:
             pen.rectangle((x, y, x + layout.cell[0] - 1, y + layout.cell[1] - 1), fill=EMPTY)
-            note = tile.note or ("its file is gone" if read else "not generated")
+            note = tile.note or ("its file is gone or damaged" if read else "not generated")
             if number == 0 and min(layout.cell) > 4 * layout.text:  # where it can be read
                 for i, line in enumerate(lettering.wrapped(note, layout.text, layout.cell[0] - 2 * layout.gap, 5)):
                     lettering.draw(pen, (x + layout.gap, y + layout.gap + round(layout.text * (1 + 1.35 * i))), line, layout.text, FAINT)

@@ -41,19 +41,33 @@ def is_animated(data: bytes) -> bool:
     return any(name == b"acTL" and bytes(content[:4]) > b"\0\0\0\1" for name, content, _ in chunks(data))
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether no chunk is damaged, up to the one that ends the image."""
+    for name, _, whole in chunks(data):
+        if _is_damaged(whole):
+            return False
+        if name == b"IEND":
+            return True
+    return False
+
+
 def texts(data: bytes) -> dict[str, str]:
     """The text chunks, wherever in the file they are. A damaged one, and one of more than a megabyte, is left out."""
     found: dict[str, str] = {}
     for name, content, whole in chunks(data):
         if name not in (b"tEXt", b"zTXt", b"iTXt") or len(found) >= MAX_TEXTS:
             continue
-        if len(whole) < 12 or zlib.crc32(whole[4:-4]) != int.from_bytes(whole[-4:], "big"):
+        if _is_damaged(whole):
             continue
         keyword, _, rest = bytes(content).partition(b"\0")
         text = _text(name, rest)
         if text is not None:
             found.setdefault(keyword.decode("latin-1"), text)
     return found
+
+
+def _is_damaged(whole: memoryview) -> bool:
+    return len(whole) < 12 or zlib.crc32(whole[4:-4]) != int.from_bytes(whole[-4:], "big")
 
 
 def _text(name: bytes, rest: bytes) -> str | None:

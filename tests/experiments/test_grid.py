@@ -139,6 +139,31 @@ def test_a_grid_that_stopped_continues_where_it_was(studio, backend):
     assert all(cell.reused for cell in grid())
 
 
+def cut_off(png):
+    return png[: png.index(b"IDAT") + 99]
+
+
+def with_damaged_pixels(png):
+    at = png.index(b"IDAT") + 9
+    return png[:at] + bytes([png[at] ^ 1]) + png[at + 1 :]
+
+
+def with_a_damaged_chunk_type(png):
+    return png.replace(b"IDAT", b"ID\0T")
+
+
+@pytest.mark.parametrize("damage", [cut_off, with_damaged_pixels, with_a_damaged_chunk_type])
+def test_a_file_that_was_damaged_is_not_finished_and_its_place_on_the_sheet_stays_empty(studio, damage):
+    grid = studio.grid("text", "a cube", ["seed=1"], steps=1)
+    (made,) = grid
+    (before,) = grid.sheets()
+    made.image.path.write_bytes(damage(made.image.path.read_bytes()))
+    (after,) = grid.sheets()
+    assert after.size == before.size and after.tobytes() != before.tobytes()
+    for line in (next(iter(studio.grid("text", "a cube", ["seed=1"], steps=1))), next(studio.batch([made.image.recipe.to_dict()]))):
+        assert line.image.path != made.image.path and line.image.image.getpixel((0, 0)) == (0, 128, 128)
+
+
 def test_an_image_that_had_to_be_made_with_another_preset_is_the_one_that_was_asked_for(recording_backend, tmp_path):
     """As the first image of each size is, before the model is compiled. One that was asked for with the other preset is not."""
     backend = recording_backend(presets=("exact", "compiled"))
