@@ -7,6 +7,7 @@ the page shows. This file knows when each service can be used; the connection, t
 from __future__ import annotations
 
 import math
+import os
 import re
 import time
 from collections.abc import Callable
@@ -242,17 +243,19 @@ class Nim(Backend):
 
 
 class _LazyConnection:
-    """A connection that is opened when first needed, because httpx takes a while to import."""
+    """A connection that is opened when first needed, because httpx takes a while to import; a forked process opens its own."""
 
     def __init__(self, service: Service, url: str, pace: Pace) -> None:
         self._service, self._url, self._pace = service, url, pace
         self._connection: Connection | None = None
+        self._process = 0
 
     def connection(self) -> Connection:
-        if self._connection is None:
+        if self._connection is None or self._process != os.getpid():  # the connection's thread does not survive a fork
             from flux_demo.backends.nvidia.client import Connection
 
             self._connection = Connection(self._service, self._pace, proxies=not is_loopback(self._url))
+            self._process = os.getpid()
         return self._connection
 
     def close(self) -> None:

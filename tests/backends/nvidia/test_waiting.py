@@ -1,5 +1,6 @@
 """Waiting for NVIDIA: it is reported, can be stopped at any moment, and ends; one connection serves all requests."""
 
+import multiprocessing
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -236,3 +237,17 @@ def test_a_proxy_that_is_in_the_way_is_named_and_not_shown(stand_in, settings, o
     assert "secret" not in str(caught.value) and "FLUX_DEMO_HOSTED_URL" not in str(caught.value)  # which nobody set
     nim = open_backend(Nim, replace(settings, nim_url="http://gpu.invalid:8000"))
     assert "FLUX_DEMO_NIM_URL through the proxy in HTTP_PROXY" in nim.refusal(MODES["text"]).reason
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork")
+@pytest.mark.parametrize("service", ["hosted", "nim"])
+def test_a_forked_process_has_a_connection_of_its_own_and_disturbs_none(service, request, stand_in, generate):
+    backend = request.getfixturevalue(service)()
+    generate(backend)
+    child = multiprocessing.get_context("fork").Process(target=generate, args=(backend,))
+    child.start()
+    child.join(30)
+    child.kill()
+    assert child.exitcode == 0
+    generate(backend)
+    assert len(stand_in.posts()) == 3
