@@ -41,8 +41,19 @@ class Control:
     min_gap: float = 0  # the least difference between its two numbers
     needs_estimator: bool = False  # whether the function takes a depth estimator after the photo
 
+    @property
+    def bounds(self) -> tuple[Option, Option]:
+        """Its two numbers, the lower one first."""
+        lower, upper = (option for option in self.options if not option.is_switch)
+        return lower, upper
+
+    def crosses(self, options: Mapping[str, float | bool]) -> bool:
+        """Whether the lower number is above the upper one, or too near to it."""
+        low, high = (options.get(option.name, option.default) for option in self.bounds)
+        return high - low < self.min_gap - 1e-9  # 0.06 - 0.05 is a little less than 0.01
+
     def complete(self, options: Mapping[str, float | bool]) -> dict[str, float | bool]:
-        """Fill in defaults and check each value. Raises InvalidRequest naming the option."""
+        """Fill in defaults and check all values. Raises InvalidRequest naming the option."""
         known = {option.name: option for option in self.options}
         for name in options:
             if name not in known:
@@ -58,6 +69,11 @@ class Control:
                 least, most = f"{option.minimum:g}", f"{option.maximum:g}"
                 raise InvalidRequest(why, name=name, value=shortened(value), kind=self.kind, least=least, most=most)
             whole[name] = value
+        if self.crosses(whole):
+            why = "With {lower} at {low}, {upper} must be at least {least}, and it is {high}. Change one of the two."
+            lower, upper = (option.name for option in self.bounds)
+            low, high, gap = whole[lower], whole[upper], self.min_gap
+            raise InvalidRequest(why, lower=lower, low=low, upper=upper, high=high, least=round(low + gap, 9))
         return whole
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flux_demo import background
-from flux_demo.errors import FluxDemoError, GenerationFailed, InvalidRequest
+from flux_demo.errors import FluxDemoError, GenerationFailed
 from flux_demo.failures import failure_of
 from flux_demo.libraries import building, importing
 from flux_demo.maps.fit import Fitted
@@ -146,7 +146,6 @@ def _run_copies(device: torch.device, model: Any, inputs: Any) -> Any:
 
 def draw(fitted: Fitted, estimator: Estimator, near: float = 0.0, far: float = 1.0, invert: bool = False) -> Image:
     """A grey RGB map of the photo's depth, in which near is bright. Raises what ``grey_map`` and ``Estimator.estimate`` raise."""
-    check_range(near, far)  # before the model runs
     return grey_map(fitted, estimator.estimate(fitted), near, far, invert)
 
 
@@ -154,12 +153,11 @@ def grey_map(fitted: Fitted, inverse_depth: np.ndarray, near: float = 0.0, far: 
     """A grey RGB map in which near is bright.
 
     Distances run from 0, the nearest point, to 1, the farthest. Closer than ``near`` is white, farther than ``far`` is black;
-    ``invert`` swaps the two. Raises InvalidRequest when near is not below far, GenerationFailed when the photo has no depth.
+    ``invert`` swaps the two. Raises GenerationFailed when the photo has no depth.
     """
     import numpy as np
     from PIL import Image
 
-    check_range(near, far)
     left, top, right, bottom = fitted.box
     shown = inverse_depth[top:bottom, left:right]  # padding does not count
     nearest, farthest = float(shown.max()), float(shown.min())
@@ -174,10 +172,3 @@ def grey_map(fitted: Fitted, inverse_depth: np.ndarray, near: float = 0.0, far: 
         brightness = 1 - brightness
     grey = fitted.blank_outside((brightness * 255 + 0.5).astype(np.uint8))
     return Image.fromarray(np.repeat(grey[..., None], 3, axis=2))
-
-
-def check_range(near: float, far: float) -> None:
-    """Raise InvalidRequest unless near is below far."""
-    if not near < far:
-        why = "Near is {near} and far is {far}, so there is nothing between them. Set near below far."
-        raise InvalidRequest(why, near=f"{near:g}", far=f"{far:g}")

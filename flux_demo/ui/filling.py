@@ -9,7 +9,7 @@ import gradio as gr
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.maps.fit import FITS
-from flux_demo.modes import MATCH, MODES, Control, Mode, Option
+from flux_demo.modes import MATCH, MODES, Mode, Option
 from flux_demo.prompts import MAX_PROMPT, check_prompt
 from flux_demo.reading import parse_number, parse_size
 from flux_demo.seeds import parse_seed
@@ -54,21 +54,14 @@ def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[s
                 values[name] = read(given[name])
             except (ValueError, KeyError, InvalidRequest):
                 wrong.append(name)
-    if mode.control:
-        wrong += _crossed(mode.control, values)
+    if mode.control and mode.control.crosses(values):
+        wrong += [option.name for option in mode.control.bounds if option.name in values]
     return {name: value for name, value in values.items() if name not in wrong}, [LABELS[name] for name in wrong]
 
 
 def _seed(text: str) -> str:
     seed = parse_seed(text)
     return "" if seed is None else str(seed)
-
-
-def _crossed(control: Control, values: Mapping[str, Any]) -> list[str]:
-    """The two numbers of a map whose lower one is above its upper one: the page's sliders never cross."""
-    lower, upper = (option for option in control.options if not option.is_switch)
-    crossed = values.get(lower.name, lower.default) + control.min_gap > values.get(upper.name, upper.default)
-    return [option.name for option in (lower, upper) if crossed and option.name in values]
 
 
 def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:

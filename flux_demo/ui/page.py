@@ -180,7 +180,7 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
     bind([form["use_as_map"].click], lambda: {"as_map": True} | offers(None), form, ["as_map", *offered], queue=False)
     bind([form["use_inverted"].click], inverted, form, ["photo", "as_map", "map_note", *offered])
     bind_strokes(services, mode, form)
-    lower, upper = [option for option in mode.control.options if not option.is_switch]
+    lower, upper = mode.control.bounds
     both = [form[lower.name], form[upper.name]]
     for moved, up in zip(both, ("true", "false"), strict=True):
         script = (

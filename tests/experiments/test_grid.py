@@ -100,7 +100,7 @@ def test_what_a_map_refuses_is_said_before_the_first_cell(studio, backend, photo
         studio.grid("canny", "a cube", ["low=10,2000"], photo)
     with pytest.raises(CellsRefused, match="Cells? 2"):
         studio.grid("canny", "a cube", ["high=200,20"], photo, low=90)
-    with pytest.raises(CellsRefused, match="Set near below far"):
+    with pytest.raises(CellsRefused, match="far must be at least 1.01"):
         studio.grid("depth", "a cube", ["near=0,1"], photo)
     assert backend.requests == []
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flux_demo.errors import InvalidRequest
 from flux_demo.maps.canny import draw
 from flux_demo.maps.fit import fit
 from flux_demo.request import Size
@@ -16,13 +15,6 @@ def test_the_map_is_opencvs_on_the_rgb_photo_at_output_size(photo, low, high):
     drawn = np.asarray(draw(fit(photo, Size(*photo.size)), low, high))
     expected = cv2.Canny(np.asarray(photo), low, high)
     assert all((drawn[..., channel] == expected).all() for channel in range(3))
-
-
-def test_thresholds_that_cross_are_refused_and_equal_ones_are_not(photo):
-    fitted = fit(photo, Size(*photo.size))
-    with pytest.raises(InvalidRequest, match="low threshold is 300 and the high one is 200"):
-        draw(fitted, low=300)
-    assert draw(fitted, 200, 200).size == photo.size
 
 
 def test_edges_in_colour_alone_are_found():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from flux_demo.errors import GenerationFailed, InvalidRequest, OutOfMemory
+from flux_demo.errors import GenerationFailed, OutOfMemory
 from flux_demo.maps import depth
 from flux_demo.maps.depth import Estimator, draw, grey_map
 from flux_demo.maps.fit import fit
@@ -97,14 +97,6 @@ def test_padding_is_far_and_does_not_set_the_range():
 def test_a_photo_without_depth_is_refused_in_words_and_never_nan(fitted, flat):
     with pytest.raises(GenerationFailed, match="no depth"):
         grey_map(fitted, flat.astype(np.float32))
-
-
-@pytest.mark.parametrize("near, far", [(0.5, 0.5), (0.8, 0.2)])
-def test_near_must_lie_before_far(fitted, near, far):
-    with pytest.raises(InvalidRequest, match="below far"):
-        grey_map(fitted, RAMP, near, far)
-    with pytest.raises(InvalidRequest, match="below far"):
-        draw(fitted, None, near, far)  # before the estimator is asked
 
 
 def test_the_map_is_drawn_from_what_the_estimator_sees(fitted):
