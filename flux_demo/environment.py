@@ -36,9 +36,7 @@ DEFAULTS = {
 # Hugging Face's library takes an empty one for the current folder; here it counts as not set. The first that is set counts.
 HUB_FOLDERS = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 ENDPOINT = "HF_ENDPOINT"
-UNREADABLE = (
-    "NO_PROXY names {}, which the libraries cannot read, so that host is asked through the proxy. Write its network address instead."
-)
+UNREADABLE = "{} names {}, which the libraries cannot read, so that host is asked through the proxy. Write its network address instead."
 # Read with int() when the library is imported.
 WHOLE_NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
 GRADIO_WHOLE_NUMBERS = ("GRADIO_NUM_PORTS", "GRADIO_NODE_NUM_PORTS", "GRADIO_NUM_WORKERS", "GRADIO_ANALYTICS_MAX_EVENTS", "GRADIO_DEBUG")
@@ -63,19 +61,19 @@ def prepare(environ: MutableMapping[str, str] = os.environ, own_hosts: Iterable[
         for variable in (name, name.upper()):
             if environ.get(variable):
                 environ[variable] = _proxy(variable, environ[variable].strip())
-    direct = [entry for name in ("no_proxy", "NO_PROXY") for entry in environ.get(name, "").split(",") if entry.strip()]
-    lost = dict.fromkeys(shortened(entry.strip()) for entry in direct if direct_host(entry) is None)
+    named = [(name, entry) for name in ("no_proxy", "NO_PROXY") for entry in environ.get(name, "").split(",") if entry.strip()]
+    lost = {shortened(entry.strip()): name for name, entry in named if direct_host(entry) is None}
     # Either case is read by some library and not by others, and the lower one hides the upper one: both say the same from here on.
-    entries = dict.fromkeys(filter(None, (*map(direct_host, direct), *LOOPBACK, *own_hosts)))
+    entries = dict.fromkeys(filter(None, (*(direct_host(entry) for _, entry in named), *LOOPBACK, *own_hosts)))
     environ["no_proxy"] = environ["NO_PROXY"] = ",".join(entries)
     _check_whole_numbers(environ, WHOLE_NUMBERS)
     _check_certificates(environ)
     _check_endpoint(environ)
-    named = environ.get(COMPILED)
-    if named and not os.path.isdir(named) and (why := folders.problem(Path(named))):
+    compiled = environ.get(COMPILED)
+    if compiled and not os.path.isdir(compiled) and (why := folders.problem(Path(compiled))):
         raise InvalidRequest(f"{COMPILED} names a folder that cannot be made, because {why}. Correct it, or unset it.")
     proxied = any(environ.get(variable) for name in PROXIES for variable in (name, name.upper()))
-    return [UNREADABLE.format(entry) for entry in lost] if proxied else []
+    return [UNREADABLE.format(name, entry) for entry, name in lost.items()] if proxied else []
 
 
 def _take_system_proxies(environ: MutableMapping[str, str]) -> None:

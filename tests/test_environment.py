@@ -147,10 +147,11 @@ def test_an_empty_variable_counts_as_not_set():
     assert not prepared(**empty).keys() & empty.keys()
 
 
+@pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
 @pytest.mark.parametrize("entry", ["münchen.example", "xn--mnchen-3ya.example", "a b"])
-def test_a_host_that_is_asked_through_the_proxy_although_it_is_named_is_said(entry):
-    notes = environment.prepare({"HTTPS_PROXY": "http://proxy:1", "NO_PROXY": f"fine.example,{entry},"})
-    assert len(notes) == 1 and f"NO_PROXY names {entry!r}" in notes[0]
+def test_a_host_that_is_asked_through_the_proxy_although_it_is_named_is_said(entry, variable):
+    notes = environment.prepare({"HTTPS_PROXY": "http://proxy:1", variable: f"fine.example,{entry},"})
+    assert len(notes) == 1 and notes[0].startswith(f"{variable} names {entry!r}")
     assert environment.prepare({"NO_PROXY": entry}) == []  # nothing is asked through a proxy
 
 
