@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flux_demo.errors import InvalidRequest, shortened
-from flux_demo.modes import ESTIMATOR_REPO, MODES
+from flux_demo.modes import ESTIMATOR_REPO, MODES, find_mode
 
 # Every backend, in the order in which ``auto`` tries them, with the function that makes it from settings ("module:function").
 BACKENDS: dict[str, str] = {
@@ -115,7 +115,17 @@ class Settings:
         for name in ("outputs", "components", "depth_estimator"):  # a script may give paths
             if isinstance(getattr(self, name), os.PathLike):
                 object.__setattr__(self, name, os.fspath(getattr(self, name)))
-        object.__setattr__(self, "models", {mode: os.fspath(name) for mode, name in self.models.items()})
+        for row in fields(self):
+            value = getattr(self, row.name)
+            if row.metadata and value is not row.default and not isinstance(value, bool if row.default is False else str):
+                means = "True or False" if row.default is False else "text"
+                raise InvalidRequest(f"{row.name} cannot be of type {type(value).__name__}. Give {means} in Settings, or leave it out.")
+        if not isinstance(self.models, Mapping):
+            raise InvalidRequest(f"models cannot be {shortened(self.models)}. Give the modes and their models as a dict, or leave it out.")
+        for mode, name in self.models.items():
+            if not isinstance(name, str | os.PathLike):
+                raise InvalidRequest(f"{shortened(name)} is not a model. Give the {find_mode(mode).name} mode's as text or a path.")
+        object.__setattr__(self, "models", {find_mode(mode).name: os.fspath(name) for mode, name in self.models.items()})
         if self.backend not in ("auto", *BACKENDS):
             raise InvalidRequest(
                 f"{self.backend!r} is not a backend. Set {self.named_by('backend')} to one of auto, {', '.join(BACKENDS)}."

@@ -271,7 +271,7 @@ class Studio:
         """Why the mode runs where it runs, in one sentence."""
         route = self.route(mode)
         if self.settings.backend != "auto":
-            return Text("Chosen with {option}: {name}.", option=self.settings.named_by("backend"), name=self.settings.backend)
+            return Text("Chosen by name: {name}.", name=self.settings.backend)
         if not route.passed_over:
             return "The first choice, and it can run this mode."
         return Text(

@@ -62,6 +62,25 @@ def test_paths_are_taken_as_their_names(tmp_path):
     assert settings.components == str(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"models": {"tekst": "x/y"}}, "'tekst' is not a mode. The modes are text, canny, depth."),
+        ({"models": {"text": 5}}, "5 is not a model. Give the text mode's as text or a path."),
+        ({"models": {5: 5}}, "5 is not a mode. The modes are text, canny, depth."),
+        ({"models": "x/y"}, "models cannot be 'x/y'. Give the modes and their models as a dict, or leave it out."),
+        ({"outputs": None}, "outputs cannot be of type NoneType. Give text in Settings, or leave it out."),
+        ({"backend": ["mini"]}, "backend cannot be of type list. Give text in Settings, or leave it out."),
+        ({"hf_token": b"hf_secret"}, "hf_token cannot be of type bytes. Give text in Settings, or leave it out."),
+        ({"public": "no"}, "public cannot be of type str. Give True or False in Settings, or leave it out."),
+    ],
+)
+def test_what_a_script_cannot_set_is_one_message(given, said):
+    with pytest.raises(InvalidRequest) as refused:
+        Settings(**given)
+    assert str(refused.value) == said
+
+
 def test_zero_gpu_has_two_sizes():
     assert Settings.from_env({"SPACES_ZERO_GPU": "true"}).zero_gpu and not Settings.from_env({"SPACES_ZERO_GPU": "0"}).zero_gpu
     assert Settings.from_env({}).zero_size == "large"

@@ -207,6 +207,10 @@ def test_the_status_says_where_each_mode_runs_and_why(studio_with, recording_bac
     assert modes["depth"]["backend"] is None and "mini cannot run depth" in modes["depth"]["reason"]
 
 
+def test_a_backend_that_a_script_named_is_not_said_to_come_from_a_variable(settings):
+    assert Studio.from_settings(replace(settings, backend="mini")).reason("text") == "Chosen by name: mini."
+
+
 def test_maps_can_be_previewed_where_nothing_can_be_generated(studio_with, recording_backend, photo):
     studio = studio_with(recording_backend(refuses=["canny"]))
     assert studio.preview("canny", photo).size == Size(1344, 768)
