@@ -228,6 +228,7 @@ class VisitorStore:
     def _open(self) -> sqlite3.Connection:
         file = self._outputs / FOLDER / "visitors.sqlite3"
         if self._database is None or not file.exists():
+            self._close()
             file.parent.mkdir(parents=True, exist_ok=True)
             rebuild = not file.exists() or file.stat().st_size == 0
             self._database = sqlite3.connect(file, check_same_thread=False, timeout=10)
@@ -241,10 +242,13 @@ class VisitorStore:
                 self._rebuild(self._database)
         return self._database
 
-    def _put_aside(self) -> None:
+    def _close(self) -> None:
         if self._database is not None:
             self._database.close()
         self._database = None
+
+    def _put_aside(self) -> None:
+        self._close()
         file = self._outputs / FOLDER / "visitors.sqlite3"
         file.replace(file.with_name(f"visitors-damaged-{int(time.time())}.sqlite3"))
 

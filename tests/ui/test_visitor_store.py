@@ -5,6 +5,7 @@ import shutil
 import time
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -259,3 +260,12 @@ def test_an_index_without_room_loses_no_image_and_disturbs_nobody_who_types(tmp_
     visitors._open().execute("PRAGMA max_page_count = 100000")
     visitors.save_record(key, "text", {"prompt": "a red cube"})
     assert visitors.record(key, "text") == {"prompt": "a red cube"}
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="this system does not list open files")
+def test_an_index_that_goes_away_leaves_no_open_file_behind(tmp_path, make):
+    visitors, key = VisitorStore(tmp_path), new_key()
+    for _ in range(3):
+        visitors.save_record(key, "text", {"prompt": "a cube"})
+        assert sum(str(tmp_path) in os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()) == 1
+        shutil.rmtree(tmp_path / FOLDER)
