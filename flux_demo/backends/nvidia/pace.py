@@ -54,8 +54,8 @@ def pause_before_retry(headers: Mapping[str, str], planned_s: float) -> float:
     from email.utils import parsedate_to_datetime
 
     text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit() and len(text) < 7:
-        return float(text)
+    if text.isascii() and text.isdigit():
+        return min(float(text), 1e9)  # which may be as long as an infinite one
     if text:
         with contextlib.suppress(ValueError, OverflowError):
             return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
