@@ -37,15 +37,15 @@ def parse_json(text: str | bytes | bytearray, **options: Any) -> Any:
 
 
 def parse_size(text: Any, mode: Mode | None = None) -> Size | str | None:
-    """A size, "match", or None for an empty text, which is a size that was left out. Raises InvalidRequest.
+    """A size, "match" in either case, or None for an empty text, which is a size that was left out. Raises InvalidRequest.
 
     With a ``mode``, "match" is refused where that has no photo.
     """
     if isinstance(text, Size):
         return text
     word = "" if text is None else str(text).strip()
-    if word == MATCH and mode and mode.control is None:
+    if (matches := word.lower() == MATCH) and mode and mode.control is None:
         raise InvalidRequest(
             f"The {mode.name} mode has no photo whose shape the size could match. Give the size as WIDTHxHEIGHT, or leave it out."
         )
-    return word if word == MATCH else Size.parse(word) if word else None
+    return MATCH if matches else Size.parse(word) if word else None

@@ -89,6 +89,14 @@ def test_a_size_is_read_alike_everywhere(tmp_path, studio, text):
     assert usable(studio, TEXT, {"size": text})[0] == {"size": str(size)}
 
 
+@pytest.mark.parametrize("written", ["match", "Match", " MATCH "])
+def test_match_may_be_written_in_either_case(studio, photo, tmp_path, written):
+    photo.save(tmp_path / "photo.png")
+    row = {"mode": "canny", "prompt": "a cube", "photo": str(tmp_path / "photo.png"), "steps": 1, "size": written}
+    (line,) = studio.batch([row])
+    assert line.error is None and line.image.request.size == studio.preview("canny", photo, written).size == Size(1344, 768)
+
+
 def test_match_without_a_photo_is_refused_in_one_sentence_wherever_it_can_be_written(tmp_path, studio):
     for ask in (
         lambda: of_a_list(tmp_path, studio, ".jsonl", size=MATCH),
