@@ -124,5 +124,5 @@ def shortened(value: object) -> str:
             kept = next(value[:length] for length in range(37, -1, -1) if len(repr(value[:length])) <= 37)
             return f"{repr(kept)[:-1]}...{repr(kept)[-1]}"
         return _Parts(isinstance(value, list | tuple | dict | set | frozenset | deque)).repr(value)
-    except (ValueError, RecursionError):  # a number of more than 4300 digits; brackets a thousand deep
+    except Exception:  # a number of more than 4300 digits; brackets a thousand deep; an object that fails to say what it is
         return "This value"
