@@ -24,7 +24,7 @@ class Terminal:
         self.as_json = as_json
         self.done: Mapping[str, Any] = {}  # what is finished already, to be said with an error
         self.interrupted = False  # the next progress raises KeyboardInterrupt
-        self._shows_progress = False  # whether the last line is a progress line
+        self._shown = 0  # characters of the progress line, if there is one
         self._updated = 0.0  # when the progress line was last updated
         self._began: tuple[float, int] | None = None  # when progress was first reported, and how much was done by then
 
@@ -112,14 +112,16 @@ class Terminal:
         now = time.monotonic()
         if not sys.stderr.isatty() or (now - self._updated < 0.05 and not always):
             return
-        self._updated, self._shows_progress = now, True
         width = shutil.get_terminal_size().columns - 1
-        _to_standard_error(f"\r\x1b[K{line[:width]}")
+        line = line[:width]
+        # Spaces, not an escape sequence, over what is left of the last one: cmd.exe may know none.
+        _to_standard_error(f"\r{line.ljust(min(self._shown, width))}")
+        self._updated, self._shown = now, len(line)
 
     def _clear(self) -> None:
-        if self._shows_progress:
-            _to_standard_error("\r\x1b[K")
-            self._shows_progress = False
+        if self._shown:
+            _to_standard_error(f"\r{' ' * self._shown}\r")
+            self._shown = 0
 
 
 def _to_standard_error(text: str) -> None:
@@ -132,7 +134,9 @@ def _to_standard_error(text: str) -> None:
 
 def in_gb(count: int) -> str:
     """Bytes in decimal units: ``23.8 GB``, ``140 MB``, ``9 kB``."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+    if count >= 999.5e6:  # less would be rounded to 999 MB at most
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 999.5e3 else f"{count / 1e3:.0f} kB"
 
 
 def time_left(seconds: float) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from flux_demo import read_recipe
 from flux_demo.cli import run
-from flux_demo.cli.terminal import Terminal
+from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.version import VERSION
 from tests.cli.conftest import ROOT
 
@@ -43,6 +43,44 @@ def test_the_time_left_is_that_of_the_image_under_way(monkeypatch):
             left += [screen.getvalue().rpartition(", ")[2]] if done == 2 else []
         now[0] += 60  # for what comes before and after the steps
     assert left == ["48 s left", "48 s left"]
+
+
+def on_screen(text):
+    """What stands in each line of a terminal that knows no escape sequence."""
+    lines = []
+    for line in text.split("\n"):
+        shown = ""
+        for over in line.split("\r"):
+            shown = over + shown[len(over) :]
+        lines.append(shown.rstrip())
+    return lines
+
+
+def test_a_progress_line_leaves_nothing_behind_on_any_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    terminal = Terminal(as_json=False)
+    terminal.bytes(1, 2)
+    long = on_screen(screen.getvalue())
+    terminal._updated = 0.0
+    terminal.say_status("Short")
+    assert long[0].startswith("[####") and on_screen(screen.getvalue()) == ["Short"]
+    terminal.say("Done.")
+    assert on_screen(screen.getvalue()) == ["Done.", ""]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (23_800_000_000, "23.8 GB"),
+        (999_950_000, "1.0 GB"),
+        (999_400_000, "999 MB"),
+        (140_000_000, "140 MB"),
+        (999_600, "1 MB"),
+        (9_000, "9 kB"),
+    ],
+)
+def test_sizes_are_rounded_to_a_unit_that_fits(count, text):
+    assert in_gb(count) == text
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
