@@ -196,6 +196,7 @@ class ZeroGpu(Backend):
     def _ask(self, request: GenerationRequest, report: background.Reporter[Status | Step]) -> BackendOutput:
         """Call the GPU and report what it says; once nobody follows any more, it ends at its next step."""
         calls = self._call(request)
+        output = None
         try:
             for event in calls:
                 if isinstance(event, Failed):
@@ -204,6 +205,8 @@ class ZeroGpu(Backend):
                     output = event
                 else:
                     report(event)
+            if output is None:
+                raise errors.GenerationFailed("ZeroGPU ended the call before the image was finished. Generate again.")
             return output
         except (errors.FluxDemoError, errors.Cancelled):
             raise

@@ -91,6 +91,13 @@ def test_memory_that_runs_out_in_the_worker_is_said_in_words(backend, monkeypatc
     assert failed.kind == "OutOfMemory" and failed.sentence.endswith("Choose a smaller size.")
 
 
+def test_a_call_that_ends_without_an_image_is_said_in_words(backend, monkeypatch):
+    events = zero.generate_in_worker
+    monkeypatch.setattr(backend, "_call", lambda request: (event for event in events(request) if not isinstance(event, BackendOutput)))
+    with pytest.raises(GenerationFailed, match=r"^ZeroGPU ended the call before the image was finished\. Generate again\.$"):
+        backend.generate(request_for("text"), lambda *step: None, lambda status: None)
+
+
 def test_the_smaller_gpu_holds_one_mode_and_the_others_say_how_to_have_them(models, monkeypatch):
     monkeypatch.setattr(zero, "_loaded", {})
     monkeypatch.setattr(zero, "_to_cuda", lambda pipeline: None)
