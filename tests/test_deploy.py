@@ -61,6 +61,7 @@ def test_the_composed_services_start_with_words_that_are_understood():
 
         asked = _parser().parse_args(service["command"][3:])
         assert asked.port == int(page["environment"]["FLUX_DEMO_NIM_URL"].rpartition(":")[2])
+    assert dict(each.split(":") for each in page["volumes"]).items() >= {("images", "/images")} and "images" in COMPOSE["volumes"]
     comment = (DEPLOY / "compose.yaml").read_text("utf-8").splitlines()[1]
     assert parser.parse(comment.partition("-m flux_demo ")[2].split()).command == "fetch"
 
