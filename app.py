@@ -26,7 +26,7 @@ demo = None  # the page, under the name by which Spaces look for it
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Start the page and stay until Ctrl+C or a termination signal, which are the ordinary ends. Returns the exit code."""
+    """Start the page and run until Ctrl+C or SIGTERM, the normal ways to stop it. Returns the exit code."""
     make_writable()
     collect_seldom()
     args = _parser().parse_args(arguments)
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--share", action="store_true", help="make a public link through Gradio's service")
     parser.add_argument("--outputs", metavar="DIR", help="folder where images are kept (default: outputs)")
     parser.add_argument("--allow-unfiltered", action="store_true", help="let strangers see FLUX's images without the content filter")
-    parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask everybody who opens the page for this (default: FLUX_DEMO_AUTH)")
+    parser.add_argument("--auth", metavar="USER:PASSWORD", help="require this login to open the page (default: FLUX_DEMO_AUTH)")
     return parser
 
 
@@ -148,8 +148,8 @@ def _say_who_may_enter(host: str, shared: str | None) -> None:
     if listening.is_loopback(host) and not shared:
         return
     who = "Everybody who has the link" if shared else "Everybody who can reach this machine over the network"
-    closes = "--auth USER:PASSWORD, or FLUX_DEMO_AUTH, asks them for a password first."
-    _print(f"{who} can use this page, and with it this machine and the services that you pay for: {closes}", sys.stderr)
+    closes = "Set --auth USER:PASSWORD or FLUX_DEMO_AUTH to require a password."
+    _print(f"{who} can use this page, and with it this machine and the services that you pay for. {closes}", sys.stderr)
 
 
 def _print(line: str, file=None) -> None:
@@ -179,7 +179,7 @@ def _prepare(studio) -> None:
 
 
 def _warm_up(studio) -> None:
-    """Load the models of the chosen backends once the page is up, so that the first image need not wait for them."""
+    """Load the models of the chosen backends ahead of the first image."""
     from flux_demo.modes import MODES
 
     for mode in MODES.values():

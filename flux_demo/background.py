@@ -28,7 +28,7 @@ Event = TypeVar("Event")
 
 
 def start(work: Callable[[], Result], name: str) -> Future[Result]:
-    """Run ``work`` in a daemon thread of that name; whatever it raises is in the future.
+    """Run ``work`` in a daemon thread of that name. The Future holds its result, or what it raised.
 
     The caller's context variables go along: on ZeroGPU, Gradio's request in them says whose quota an image takes.
     """
@@ -45,10 +45,10 @@ def start(work: Callable[[], Result], name: str) -> Future[Result]:
 
 
 def refuse_after_fork() -> None:
-    """To be called before PyTorch works on the processor: note that its threads are of this process.
+    """Call this before PyTorch works on the processor: it notes that PyTorch's threads belong to this process.
 
-    Raises GenerationFailed in a process that was forked from another where they had started: they did not come along, and what waits for
-    them waits for ever.
+    Raises GenerationFailed in a process that was forked from another where they had started: threads do not survive a fork, and
+    what waits for them would hang.
     """
     global _threads_of
     if _threads_of not in (None, os.getpid()):

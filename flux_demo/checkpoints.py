@@ -88,7 +88,7 @@ def is_file_name(name: str) -> bool:
 def inspect(path: Path) -> Checkpoint:
     """What the file holds. Raises NotUsable for everything but a whole FLUX.1 [dev] transformer or a control LoRA for one.
 
-    Found out once as long as the file does not change: each plan, and each look at the page, asks again.
+    Cached until the file changes, because every plan and every load of the page asks.
     """
     try:
         found = _inspected(state_of(path))
@@ -185,7 +185,7 @@ def _lora(file: TensorFile, weights: Mapping[str, Part], names: set[str]) -> Che
 
 
 def _strengths(file: TensorFile, ranks: Mapping[str, int]) -> dict[str, float]:
-    """Alpha / rank of each layer, by the config that diffusers puts into the file; 1 where there is none."""
+    """Alpha / rank of each layer, from the config that diffusers puts into the file; 1 where there is none."""
     stored = file.metadata.get("lora_adapter_metadata")
     if not stored:
         return dict.fromkeys(ranks, 1.0)

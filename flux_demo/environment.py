@@ -36,7 +36,7 @@ DEFAULTS = {
 # Hugging Face's library takes an empty one for the current folder; here it counts as not set. The first that is set counts.
 HUB_FOLDERS = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 ENDPOINT = "HF_ENDPOINT"
-UNREADABLE = "{} names {}, which the libraries cannot read, so that host is asked through the proxy. Write its network address instead."
+UNREADABLE = "{} names {}, which the libraries cannot read, so that host is reached through the proxy. Write its network address instead."
 # Read with int() when the library is imported.
 WHOLE_NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
 GRADIO_WHOLE_NUMBERS = ("GRADIO_NUM_PORTS", "GRADIO_NODE_NUM_PORTS", "GRADIO_NUM_WORKERS", "GRADIO_ANALYTICS_MAX_EVENTS", "GRADIO_DEBUG")
@@ -46,7 +46,7 @@ COMPILED = "TORCHINDUCTOR_CACHE_DIR"  # which torch makes while diffusers is imp
 
 
 def prepare(environ: MutableMapping[str, str] = os.environ, own_hosts: Iterable[str] = ()) -> list[str]:
-    """Make the libraries quiet and leave cores to others, check that they can read their proxies, and let nothing on this machine be asked through one.
+    """Make the libraries quiet and leave cores to others, check that they can read their proxies, and never use one for this machine's own addresses.
 
     ``own_hosts`` are further addresses of this program. Returns what the person should know, in sentences. Raises InvalidRequest naming the variable
     that no library could read.
@@ -77,7 +77,7 @@ def prepare(environ: MutableMapping[str, str] = os.environ, own_hosts: Iterable[
 
 
 def _take_system_proxies(environ: MutableMapping[str, str]) -> None:
-    """Name the proxies of Windows's or macOS's own settings in variables: once ``no_proxy`` is set, libraries look there no more."""
+    """Name the proxies of Windows's or macOS's own settings in variables: once ``no_proxy`` is set, libraries no longer look there."""
     if sys.platform not in ("win32", "darwin") or any(environ.get(variable) for name in PROXIES for variable in (name, name.upper())):
         return
     from urllib.request import getproxies
@@ -101,7 +101,7 @@ def prepare_page(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def direct_host(entry: str) -> str | None:
-    """An entry of ``no_proxy`` as every library reads it; None for what one of them fails at: such a host is asked through the proxy.
+    """An entry of ``no_proxy`` as every library reads it; None for what one of them fails at: such a host is reached through the proxy.
 
     httpx fails at ``münchen.example``, and httpx2 at ``xn--mnchen-3ya.example``. Brackets and the port of an IPv6 address go, and
     ``*.example.org`` becomes ``.example.org``.

@@ -17,7 +17,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 def problem(folder: Path) -> str | None:
     """Why no file can be made in the folder, as a clause in the system's words; None if one can. Leaves nothing behind.
 
-    It tries: of a folder such as /proc/new the permissions say nothing, and its disk has no room to speak of.
+    It tries to: for a folder such as /proc/new, permissions and free space prove nothing.
     """
     try:
         # Not tempfile: on Windows it takes a folder without write permission for one in which every name is taken.

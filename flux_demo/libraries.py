@@ -1,5 +1,4 @@
-"""How large libraries are imported and build models: with garbage collection less often than by default, and those
-that models come from by one thread at a time.
+"""How large libraries are imported and build models: with less frequent garbage collection, and one thread at a time.
 
 transformers and diffusers put another module in their own place in sys.modules while they are imported, and so do many of their packages.
 A thread that imports one of them at that moment keeps the module that is thrown away, which has none of the classes: the page loads its
@@ -11,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-COLLECT_AFTER = 10_000  # objects; Python's 700 take a tenth of the time in which Gradio, diffusers and transformers are imported
+COLLECT_AFTER = 10_000  # objects; with Python's default (700, from 3.13 on 2000), collection takes a tenth of the time in which Gradio, diffusers and transformers are imported
 
 _lock = threading.RLock()
 _builds = threading.RLock()
@@ -36,7 +35,7 @@ def importing() -> Iterator[None]:
 def building() -> Iterator[None]:
     """Hold this while transformers or diffusers builds a model; within ``importing``, where both are held.
 
-    Until its layers stand they change torch's default dtype and nn.Module for the whole process, and then put back what they found: of two
+    While they build one, they change torch's default dtype and nn.Module for the whole process, and then put back what they found: of two
     at once, the later one puts back what the earlier one had changed. A build that fails leaves the default dtype changed in any case.
     """
     import torch

@@ -44,7 +44,7 @@ def read_parameters(source: str | os.PathLike) -> SharedSettings:
 
     text = open_png_text(Path(source)).get(PARAMETERS, "")
     if not text or len(text) > MAX_CHUNK or "Steps:" not in text:
-        raise NoRecipe("This file has no settings. Choose a PNG that no other program has saved again.")
+        raise NoRecipe("This file has no settings. Choose the original PNG, not one that another program has saved again.")
     return parse_parameters(text)
 
 

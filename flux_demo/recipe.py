@@ -28,7 +28,7 @@ MAX_CHUNK = 256 * 1024  # characters; a prompt of 10,000 needs a fraction of it
 
 
 class NoRecipe(InvalidPicture):
-    """An image that says nothing of how it was generated."""
+    """An image without a recipe."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,9 @@ def read_recipe(source: str | os.PathLike | bytes | BinaryIO) -> Recipe:
 
     texts = open_png_text(Path(source) if isinstance(source, str) else source)
     if CHUNK not in texts:
-        raise NoRecipe("This file has no flux_demo recipe. Choose a PNG that flux_demo wrote and that no other program has saved again.")
+        raise NoRecipe(
+            "This file has no flux_demo recipe. Choose the original PNG that flux_demo wrote, not one that another program has saved again."
+        )
     if len(texts[CHUNK]) > MAX_CHUNK:
         raise InvalidPicture("The recipe in this image is far too long to be real. Enter its settings by hand.")
     try:

@@ -111,7 +111,7 @@ def check_gpus(options: Options) -> None:
 
 
 def deploy(options: Options, name: str = NAME, route_prefix: str = "/") -> None:
-    """Deploy the service, or deploy it anew while the old replicas finish what they have. Says on standard error what cannot run there.
+    """Deploy the service, or redeploy it while the old replicas finish what they have. Says on standard error what cannot run there.
 
     Raises BackendUnavailable.
     """
@@ -136,7 +136,7 @@ def finish() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """``make serve``: the service on this machine until Ctrl+C or a termination signal; a second one ends it at once. Returns the exit code.
 
-    SIGHUP deploys it anew, one replica after another: with other weights, or a filter that was fetched meanwhile.
+    SIGHUP redeploys it, one replica after another: with other weights, or a filter that was fetched meanwhile.
     """
     args = _parser().parse_args(arguments)
     try:
@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif failed := event.exception():
             print(failed, file=sys.stderr, flush=True)  # what runs goes on
         else:
-            print("Deployed anew", flush=True)
+            print("Redeployed", flush=True)
     print("Finishing the images that are under way; another Ctrl+C ends the service at once", flush=True)
 
     def end() -> None:

@@ -23,7 +23,7 @@ class Options:
     """How the service runs."""
 
     backend: str = "local"
-    replicas: str = "1"  # replicas of the models: "2", or "1-4" as many as the queue calls for
+    replicas: str = "1"  # replicas of the models: "2", or "1-4": scaled with the queue
     queue: int = 16  # requests that wait; more are answered 429
     public: bool = True  # strangers can reach it
     allow_unfiltered: bool = False
@@ -117,7 +117,7 @@ def document(model: type[BaseModel], version: str) -> dict[str, Any]:
     answers = {
         "200": "the image, and its seed",
         "422": "the request cannot be taken; detail says why",
-        "429": "the queue is full; Retry-After says for how long",
+        "429": "the queue is full; Retry-After says when to try again",
         "503": "not ready",
     }
     infer = {

@@ -1,6 +1,6 @@
 """Standard streams that can always be written to: closed ones lead nowhere, and characters that the encoding lacks are escaped.
 
-Work that was done must not fail because it cannot be told.
+Work that was done must not fail because it cannot be reported.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class Studio:
             return None
 
     def close(self) -> None:
-        """Give back the backends' connections and memory; the studio is not used afterwards."""
+        """Release the backends' connections and memory. Do not use the studio afterwards."""
         for backend in self.backends:
             backend.close()
 

@@ -1,6 +1,6 @@
 """What a file of weights holds, from its header alone: the name, type, shape and place of every tensor, in safetensors and in GGUF.
 
-Quick, whatever the file's size, and needs no library: a route is chosen by it. A file that ends before its last tensor is told here too.
+Quick, whatever the file's size, and needs no library: a route is chosen by it. A truncated file is found out here too.
 """
 
 from __future__ import annotations

@@ -17,12 +17,12 @@ class Text(str):
 
 
 def sentences(*texts: str) -> str:
-    """Several of them one after the other; those that are empty are left out."""
+    """Several of them one after the other, without the empty ones."""
     return _joined("{before} {after}", [text if isinstance(text, Text) else Text(text) for text in texts])
 
 
 def listed(texts: Iterable[str | None]) -> str:
-    """A list of names or values; those that are empty are left out."""
+    """A list of names or values, without the empty ones."""
     return _joined("{before}, {after}", texts)
 
 

@@ -91,7 +91,7 @@ class Backend(ABC):
         """Load what the mode needs, so that its first image need not wait. Takes as long as loading does. Raises FluxDemoError."""
 
     def close(self) -> None:  # noqa: B027  most hold nothing
-        """Give back connections and memory; the backend is not used afterwards."""
+        """Release connections and memory. Do not use the backend afterwards."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ INTEGRATED, CAPABILITY_MAJOR, CAPABILITY_MINOR = 18, 75, 76  # CUdevice_attribut
 
 @dataclass(frozen=True)
 class Card:
-    """An NVIDIA GPU, or the instance of one that MIG has cut off."""
+    """An NVIDIA GPU, or a MIG instance of one."""
 
     name: str
     total_bytes: int

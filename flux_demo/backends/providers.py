@@ -234,7 +234,7 @@ def _failure(provider: str, error: Exception, visitors_pay: bool) -> FluxDemoErr
 
     who = _provider_title(provider)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return BackendUnavailable("HF_HUB_OFFLINE keeps the Hugging Face library from the network. Unset it and start again.")
+        return BackendUnavailable("HF_HUB_OFFLINE stops the Hugging Face library from using the network. Unset it and start again.")
     if isinstance(error, errors.GatedRepoError):
         return BackendUnavailable(
             "FLUX.1-dev is available only to accounts that have accepted its licence. Accept it on https://huggingface.co/black-forest-labs/FLUX.1-dev with the account that pays, and try again."

@@ -123,7 +123,7 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     failed = sum(cell.image is None for cell in planned.results.values())
     reused = sum(cell.reused for cell in planned.results.values())
     if reused:
-        terminal.say(f"Already there: {reused} of {_cells(len(planned))}. To get others, change a value or the seed.")
+        terminal.say(f"Already there: {reused} of {_cells(len(planned))}. Change a value or the seed for new ones.")
     if failed:
         terminal.say(f"Failed: {failed} of {_cells(len(planned))}. The same command tries again only what failed.")
     if sheets or terminal.as_json:

@@ -42,7 +42,7 @@ class Terminal:
         self._print(text)
 
     def _print(self, text: str, otherwise: str = "") -> bool:
-        """Print to standard output. What was done is not lost because it cannot be told: where that takes nothing, this says so once."""
+        """Print to standard output. What was done is not lost because it cannot be reported: where that takes nothing, this says so once."""
         self._clear()
         try:
             print(text, flush=True)

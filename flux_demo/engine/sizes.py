@@ -28,7 +28,7 @@ def is_modulation(name: str) -> bool:
 def sizes_of(files: ModelFiles, width: int = BF16) -> Sizes:
     """The sizes of a mode's model where a value takes ``width`` bytes. Raises ValueError for files that cannot be read.
 
-    Added up once as long as none of the files changes: each plan, and each look at the page, asks again.
+    Cached until one of the files changes, because every plan and every load of the page asks.
     """
     places = (files.transformer, *(files.shared / name for name in SHARED_WEIGHTS))
     return _sizes(files, width, tuple(state_of(file) for place in places for file in _files(place)))

@@ -71,7 +71,7 @@ def _orientation(tiff: bytes) -> int:
 
 
 def _in_srgb(image: Image, profile: bytes | None) -> Image:
-    """An image of mode L, RGB, RGBA or CMYK with its colours taken to sRGB: RGB, RGBA, or the image itself where nothing is to do."""
+    """An image of mode L, RGB, RGBA or CMYK with its colours taken to sRGB: RGB, RGBA, or the image itself where there is nothing to do."""
     from PIL import ImageCms
 
     if not profile:

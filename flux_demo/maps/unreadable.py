@@ -1,4 +1,4 @@
-"""What a file is that could not be opened as a photo, as far as its bytes tell. Nothing of it is decoded."""
+"""What a file is that could not be opened as a photo, as far as its bytes show. Nothing of it is decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A painted map outlives a reload, and a change of photo or settings that is taken back. The last eight of each tab are kept."""
+"""A painted map outlives a reload, and a change of photo or settings that is undone. The last eight of each tab are kept."""
 
 import hashlib
 from contextlib import suppress

@@ -1,8 +1,8 @@
 """Gradio's sessions, with two changes.
 
-They lack the copy of the page's configuration that each of them holds for deep links, which this page refuses: it takes 20 ms and 0.4 MiB
+They leave out the copy of the page's configuration that each of them holds for deep links, which this page refuses: it takes 20 ms and 0.4 MiB
 for each session, and some of the time again for each component that an event updates. And they last as long as the page is used: once the
-heartbeat of a page broke off, as on a phone in the background, Gradio drops each state an hour after it was set.
+heartbeat of a page breaks off, as on a phone in the background, Gradio drops each state an hour after it was set.
 """
 
 import datetime

@@ -143,7 +143,7 @@ class Nim(Backend):
 
     @property
     def concurrency(self) -> int:  # type: ignore[override]
-        """Runs that the service would not work on yet wait here, where no connection waits with them until it is given up. A NIM takes one at a time."""
+        """Runs beyond what the service works on at once wait here, without holding a connection that could time out. A NIM takes one at a time."""
         return min(self._limits.concurrency or 1, MAX_CONNECTIONS)
 
     @property
