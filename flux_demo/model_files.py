@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flux_demo.checkpoints import NO_GUIDANCE, NotUsable, inspect, is_file_name, other_inputs
+from flux_demo.checkpoints import NO_GUIDANCE, Checkpoint, NotUsable, inspect, is_file_name, other_inputs
 from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.hub import cached, local_folder, same_files, shards_of
 from flux_demo.modes import MODES, Mode
@@ -129,19 +129,25 @@ def is_lora_name(name: str) -> bool:
 
 
 def lora_files(name: str) -> Sequence[Path]:
-    """The files of control LoRAs in a folder or in the Hub's cache; none if that holds a whole model. Of a model that is a LoRA by its name, any file."""
+    """The files of control LoRAs in a folder or in the Hub's cache; none if that holds a whole model, in folders or in a file. Of a model that is
+    a LoRA by its name, any file.
+    """
     folder = local_folder(name, LORA_FILES)
     if folder is None or (folder / "transformer").is_dir():
         return []
-    files = sorted(folder.glob(LORA_FILES[0]))
-    return [file for file in files if _is_lora(file)] or (files if is_lora_name(name) else [])
+    files = sorted(file for file in folder.iterdir() if is_file_name(file.name))
+    found = {file: checkpoint for file in files if (checkpoint := _checkpoint(file))}
+    loras = [file for file, checkpoint in found.items() if checkpoint.is_lora]
+    if is_lora_name(name):
+        return loras or files
+    return loras if len(loras) == len(found) else []
 
 
-def _is_lora(file: Path) -> bool:
+def _checkpoint(file: Path) -> Checkpoint | None:
     try:
-        return inspect(file).is_lora
+        return inspect(file)
     except NotUsable:
-        return False
+        return None
 
 
 def mini_files(mode: Mode, folder: Path = MINI) -> ModelFiles:

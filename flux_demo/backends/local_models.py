@@ -50,7 +50,9 @@ class LocalModels:
         if is_file_name(name):
             return self._single_file(mode, expanded(name))
         if loras := lora_files(name):
-            return self._with_lora(mode, loras, Path(name).name)
+            folder = expanded(name)
+            title = name if not folder.is_dir() else loras[0].name if len(loras) == 1 else folder.resolve().name
+            return self._with_lora(mode, loras, title)
         if is_lora_name(name):
             return Refusal(f"{name} is not on this machine (about {LORA_GB} GB to fetch). {self._fetch(mode, name)}.", fetch=mode.name)
         found = self._model(mode, name)

@@ -5,13 +5,14 @@ import shutil
 
 import pytest
 import torch
+from gguf import GGMLQuantizationType
 
 from flux_demo.backends.local_models import LocalModels
 from flux_demo.errors import InvalidRequest
 from flux_demo.model_files import ModelFiles, files_for
 from flux_demo.modes import MODES
 from flux_demo.settings import Settings
-from tests.engine.formats import control_lora, in_bfl_layout, save, weights_of
+from tests.engine.formats import control_lora, in_bfl_layout, save, save_gguf, weights_of
 from tests.engine.tiny import build, split
 
 TEXT, CANNY = (MODES[mode].repo for mode in ("text", "canny"))
@@ -75,9 +76,23 @@ def test_a_folder_with_a_lora_beside_other_files_is_that_lora(tiny, text, tmp_pa
     save(tmp_path / "ae.safetensors", {"decoder.up.0.block.0.conv1.weight": torch.zeros(2, 2)})
     lora = save(tmp_path / "canny.safetensors", control_lora(weights_of(tiny)))
     found = find("canny", text=text, canny=tmp_path)
-    assert isinstance(found, ModelFiles) and found.lora == lora
+    assert isinstance(found, ModelFiles) and found.lora == lora and found.model == "my-flux + canny.safetensors at 0.85"
     save(tmp_path / "depth.safetensors", control_lora(weights_of(tiny)))
     assert "several LoRAs" in reason("canny", text=text, canny=tmp_path)
+
+
+@pytest.mark.parametrize("file", ["whole.safetensors", "whole.gguf"])
+def test_a_folder_with_a_lora_beside_a_whole_model_is_neither(tiny, text, tmp_path, file):
+    folder = tmp_path / "mix"
+    folder.mkdir()
+    weights = in_bfl_layout(weights_of(tiny, "canny"))
+    if file.endswith(".gguf"):
+        save_gguf(folder / file, weights, GGMLQuantizationType.Q8_0)
+    else:
+        save(folder / file, weights)
+    save(folder / "lora.safetensors", control_lora(weights_of(tiny)))
+    assert "Name one of the files itself" in reason("text", text=folder)
+    assert "Name one of the files itself" in reason("canny", text=text, canny=folder)
 
 
 def test_a_lora_that_was_fetched_is_judged_by_its_files(tiny, text, cache):
