@@ -11,6 +11,8 @@ from typing import Any
 
 import gradio as gr
 from gradio.block_function import BlockFunction
+from gradio.data_classes import CancelBody
+from gradio.server_messages import ProcessCompletedMessage
 
 from flux_demo.backends.providers import visitor_token
 from flux_demo.errors import InvalidRequest
@@ -18,7 +20,7 @@ from flux_demo.settings import Settings
 from flux_demo.ui import html, mcp, temporary
 from flux_demo.ui.document import Document
 from flux_demo.ui.files import AsSent, received
-from flux_demo.ui.guard import Guard
+from flux_demo.ui.guard import PREFIX, Guard
 from flux_demo.ui.hosts import Hosts
 from flux_demo.ui.sessions import LeanSessions
 from flux_demo.ui.translation import language_of
@@ -184,6 +186,7 @@ async def served(first_script: str, app: Any) -> AsyncIterator[None]:
         mcp.log_nothing()
         mcp.adapt(page.mcp_server_obj, lambda request: page.hosts.address_of(request))
         page.mcp_server = False  # it is served; Gradio would print lines of its own about it
+    _cancel_alone(app)
     LeanSessions(app)  # in place of those that Gradio gave it
     document = Document(app.middleware_stack, page.title, first_script)
     app.middleware_stack = Guard(document, page)  # outside Gradio's own middleware, which answers some requests itself
@@ -194,6 +197,29 @@ async def served(first_script: str, app: Any) -> AsyncIterator[None]:
             yield
     finally:
         stopped.set()
+
+
+def _cancel_alone(app: Any) -> None:
+    """Let a client cancel one of its events. Gradio would end all that its session has at that endpoint, and tell it of one: it would wait for
+    the others for ever.
+    """
+    queue = app.get_blocks()._queue
+
+    async def cancel(body: CancelBody) -> dict[str, bool]:
+        session, event = body.session_hash, body.event_id
+        name = f"{session}_{body.fn_index}<gradio-sep>{event}"  # as Gradio's set_task_name gives it
+        tasks = [task for task in asyncio.all_tasks() if task.get_name() == name]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await queue.remove_from_queue(event)
+        if event in queue.pending_event_ids_session.get(session, ()) and session in queue.pending_messages_per_session:
+            ended = ProcessCompletedMessage(output={}, success=True, event_id=event)
+            queue.pending_messages_per_session[session].put_nowait(ended)
+        return {"success": True}
+
+    app.add_api_route(f"/{PREFIX}/cancel", cancel, methods=["POST"])
+    app.routes.insert(0, app.routes.pop())  # before Gradio's
 
 
 def _one_line(record: logging.LogRecord) -> bool:

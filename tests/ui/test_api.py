@@ -16,6 +16,7 @@ from tests.maps.test_photo import png_header
 from tests.test_parameters import FORGE
 from tests.ui.conftest import SMALL
 from tests.ui.driving import finished
+from tests.waiting import wait_until
 
 
 def parameters_of(client, name):
@@ -259,3 +260,18 @@ def test_a_cancelled_job_stops_and_the_next_one_runs(client, slow_steps):
     job.cancel()
     path, recipe = client.predict("a red cube", SMALL, steps=1, api_name="/text")
     assert recipe["steps"] == 1
+
+
+def test_a_job_goes_on_while_others_of_its_client_are_cancelled(client, held_steps):
+    def under_way():
+        return [job for job in jobs if any(update[1].get("step") for update in job.outputs())]
+
+    jobs = [client.submit("a red cube", SMALL, seed, 4, api_name="/text") for seed in ("1", "2", "3")]
+    held_steps.release()
+    wait_until(under_way)
+    kept, *others = sorted(jobs, key=lambda job: job in under_way())
+    for job in others:
+        job.cancel()
+    held_steps.release(100)
+    assert kept.result(timeout=60)[1]["mode"] == "text"
+    assert not any(update[0] for job in others for update in job.outputs())
