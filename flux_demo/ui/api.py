@@ -21,7 +21,7 @@ from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.studio import Studio
 from flux_demo.texts import sentences
 from flux_demo.ui import html
-from flux_demo.ui.files import DrawnFrom, keep_map, publish_kept, received
+from flux_demo.ui.files import DrawnFrom, address, keep_map, publish_kept, received
 from flux_demo.ui.generate import request_of
 from flux_demo.ui.run import MAX_RUNS, follow
 from flux_demo.ui.translation import translate
@@ -86,7 +86,7 @@ def _generation(studio: Studio, visitors: VisitorStore, mode: Mode) -> Callable:
     """The endpoint that generates: ``prompt, size, seed, steps, guidance``, or with ``map`` in place of the size."""
     control = mode.control
 
-    def generate(**given: Any) -> Iterator[tuple[gr.FileData | None, dict]]:
+    def generate(**given: Any) -> Iterator[tuple[dict | None, dict]]:
         control_map = _given_map(studio, mode, given["map"]) if control else None
         size = None if control else _size_text(given["size"])
         request = request_of(mode, given["prompt"], given["seed"], given["steps"], given["guidance"], None, size, control_map)
@@ -151,16 +151,16 @@ def _worded() -> Iterator[None]:
         raise gr.Error(html.sentence(error), print_exception=False) from None
 
 
-def _run(studio: Studio, visitors: VisitorStore, request: GenerationRequest) -> Iterator[tuple[gr.FileData | None, dict]]:
+def _run(studio: Studio, visitors: VisitorStore, request: GenerationRequest) -> Iterator[tuple[dict | None, dict]]:
     """Follow a run: the last pair is the image and its recipe, earlier ones say how far it is, again at every heartbeat."""
-    latest: tuple[gr.FileData | None, dict] = (None, {})
+    latest: tuple[dict | None, dict] = (None, {})
     events = follow(studio, request)
     try:
         for event in events:
             if isinstance(event, GeneratedImage):
                 visitors.add_unclaimed(event.path, event.recipe)
                 _tell(event.notes)
-                latest = (gr.FileData(path=publish_kept(event.path)), event.recipe.to_dict())
+                latest = (address(publish_kept(event.path), "image/png"), event.recipe.to_dict())
             elif isinstance(event, Step):
                 latest = (None, {"step": event.done, "of": event.of})
             yield latest

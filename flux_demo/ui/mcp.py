@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from flux_demo.errors import InvalidPicture, InvalidRequest
+from flux_demo.errors import InvalidPicture, InvalidRequest, shortened
 from flux_demo.ui.files import new_file, received
 
 CALLER = "x-flux-demo-caller"  # the header in which a tool's call to its endpoint, from this very machine, says who asked
@@ -50,6 +50,8 @@ def adapt(server: Any, address_of: Callable[[Any], str]) -> None:
     content_of, progress = server.postprocess_output_data, server._format_progress_message
 
     def prepared(name: str, arguments: dict[str, Any]) -> tuple[Any, ...]:
+        if name not in server.tool_to_endpoint:
+            raise InvalidRequest(f"There is no tool {shortened(name)}. Call one of {', '.join(server.tool_to_endpoint)}.")
         try:
             endpoint, values, _, fn = prepare(name, arguments)
         except TypeError as error:
@@ -78,6 +80,10 @@ def adapt(server: Any, address_of: Callable[[Any], str]) -> None:
                 field["format"] = "uri"
         return schema, files
 
+    async def no_schema(name: str) -> None:
+        """The endpoints check what arrives, and say what is wrong with it; the package's own check says it in words of JSON Schema."""
+
+    server.mcp_server._get_cached_tool_definition = no_schema
     server._prepare_tool_call_args = prepared
     server.get_input_schema = schema_of
     server.__class__ = type("Tools", (type(server),), {"_file_data_tool_description": f" {HOW}"})

@@ -63,11 +63,38 @@ def test_a_model_finds_the_tools_and_goes_from_a_photo_to_an_image(address, stud
         made = await session.call_tool("canny", {"prompt": "a red cube", "map": where, "seed": "5", "steps": 1})
         assert not made.isError and made.content[0].type == "image"
         assert studio.preview("canny", photo, SMALL).sha256 in said(made) and json.loads(made.content[-1].text)["seed"] == 5
+        kept = said(made).partition("Image URL: ")[2].partition(" ")[0]
+        assert kept.startswith(f"{address}gradio_api/file=")
+        assert json.loads(said(await session.call_tool("restore", {"picture": kept})))["seed"] == 5
         assert json.loads(said(await session.call_tool("status", {})))["modes"]["text"]["backend"] == "mini"
         return [await session.call_tool("canny_map", {"photo": each}) for each in ("/etc/passwd", "http://127.0.0.1:9/x.png", "data:,x")]
 
     for refused in with_tools(address, use):
         assert refused.isError and "Give an address that a tool of this page returned" in said(refused)
+
+
+def test_values_of_another_type_are_taken_or_refused_in_our_words(address, photo_file):
+    uri = f"data:image/png;base64,{base64.b64encode(photo_file.read_bytes()).decode()}"
+    small = {"prompt": "a red cube", "size": SMALL, "steps": 1}
+    refused = {
+        "prompt is 7": ("text", {"prompt": 7}),
+        "number of steps": ("text", small | {"steps": "many"}),
+        "a valid guidance": ("text", small | {"guidance": True}),
+        "The size '7'": ("text", small | {"size": 7}),
+        "low is 'x'": ("canny_map", {"photo": uri, "low": "x"}),
+        "not an image": ("canny", {"prompt": "a cube", "map": 7}),
+        "no tool 'paint'": ("paint", {}),
+    }
+
+    async def use(session):
+        for seed in (7, "7", None):
+            made = await session.call_tool("text", small | {"seed": seed})
+            assert not made.isError and (seed is None or json.loads(made.content[-1].text)["seed"] == 7)
+        assert not (await session.call_tool("text", {"prompt": "a red cube", "size": None, "steps": 1})).isError
+        return [(words, said(await session.call_tool(*call))) for words, call in refused.items()]
+
+    for words, answer in with_tools(address, use):
+        assert words in answer and answer.rstrip(".").count(". ") == 1
 
 
 def test_a_model_reads_what_is_said_beside_the_image(address):
