@@ -11,7 +11,7 @@ from typing import Any
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.modes import MATCH, Mode
-from flux_demo.request import Size
+from flux_demo.request import Size, SizeLimits
 
 
 def parse_number(text: str) -> int | float:
@@ -36,10 +36,10 @@ def parse_json(text: str | bytes | bytearray, **options: Any) -> Any:
     return json.loads(text, parse_constant=refuse, **options)
 
 
-def parse_size(text: Any, mode: Mode | None = None) -> Size | str | None:
+def parse_size(text: Any, mode: Mode | None = None, limits: SizeLimits | None = None) -> Size | str | None:
     """A size, "match" in either case, or None for an empty text, which is a size that was left out. Raises InvalidRequest.
 
-    With a ``mode``, "match" is refused where that has no photo.
+    With a ``mode``, "match" is refused where that has no photo; with ``limits``, a size that they do not take.
     """
     if isinstance(text, Size):
         return text
@@ -48,4 +48,4 @@ def parse_size(text: Any, mode: Mode | None = None) -> Size | str | None:
         raise InvalidRequest(
             f"The {mode.name} mode has no photo whose shape the size could match. Give the size as WIDTHxHEIGHT, or leave it out."
         )
-    return MATCH if matches else Size.parse(word) if word else None
+    return MATCH if matches else (limits or Size).parse(word) if word else None

@@ -33,10 +33,10 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     request = GenerationRequest(mode.name, args.prompt, seed=args.seed, steps=args.steps, guidance=args.guidance, preset=args.preset)
     requests = consecutive(request, args.count, MOST)
     targets = _targets(args, args.photo if mode.control else None)
-    size = parse_size(args.size, mode)
     studio = Studio.from_settings(Settings.from_env(backend=args.backend))
     studio.gallery.check()
     route = studio.route(mode.name)
+    size = parse_size(args.size, mode, route.dials.size_limits)
     sized = replace(request, size=size if isinstance(size, Size) else None)
     route.dials.complete(sized)  # refuses what cannot be generated here before the photo is opened
     if mode.control is not None:

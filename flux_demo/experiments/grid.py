@@ -151,9 +151,10 @@ class Grid:
 
     def _sized(self, size: Size | str | None, model: str | None) -> Size | None:
         """The size of a cell: a map's follows the photo where none is named."""
-        size = parse_size(size, self.asked.mode)
+        studio = self._studios.of(model)
+        size = parse_size(size, self.asked.mode, studio.route(self.asked.mode.name).dials.size_limits)
         if self._photo is not None and size in (None, MATCH):
-            return self._studios.of(model).matching_size(self.asked.mode.name, self._photo, as_map=self.asked.as_map)
+            return studio.matching_size(self.asked.mode.name, self._photo, as_map=self.asked.as_map)
         return size if isinstance(size, Size) else None
 
     def _complete(self, request: GenerationRequest, model: str | None) -> GenerationRequest:

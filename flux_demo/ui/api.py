@@ -17,6 +17,7 @@ from flux_demo.maps.photo import open_photo
 from flux_demo.modes import MATCH, MODES, Mode, Option
 from flux_demo.parameters import settings_in
 from flux_demo.progress import Step
+from flux_demo.reading import parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.studio import Studio
 from flux_demo.texts import sentences
@@ -88,7 +89,8 @@ def _generation(studio: Studio, visitors: VisitorStore, mode: Mode) -> Callable:
 
     def generate(**given: Any) -> Iterator[tuple[dict | None, dict]]:
         control_map = _given_map(studio, mode, given["map"]) if control else None
-        size = None if control else _size_text(given["size"])
+        limits = studio.route(mode.name).dials.size_limits
+        size = None if control else parse_size(_size_text(given["size"]), limits=limits)
         request = request_of(mode, given["prompt"], given["seed"], given["steps"], given["guidance"], None, size, control_map)
         yield from _run(studio, visitors, request)
 

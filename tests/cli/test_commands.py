@@ -67,7 +67,7 @@ def test_a_prompt_may_begin_with_a_negative_number(before):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["text", "a cat", "--size", "1000x1000"], "multiples of 16"),
+        (["text", "a cat", "--size", "1000x1000"], "128 to 512 in steps of 16"),
         (["text", "a cat", "--size", "huge"], "WIDTHxHEIGHT"),
         (["text", "a cat", "--size", "-16x16"], "WIDTHxHEIGHT"),
         (["text", "a cat", "--size", "match"], "no photo whose shape"),
@@ -116,6 +116,13 @@ def test_what_is_refused_is_said_in_words_and_exits_3(words, sentence, place, ph
     assert not (place / "outputs").exists()
 
 
+def test_a_size_is_refused_with_the_sizes_that_the_service_takes(monkeypatch, capsys):
+    monkeypatch.setenv("NVIDIA_API_KEY", "nvapi-nobodys")
+    assert "768 to 1344 in steps of 64" in refusal(capsys, "text", "a cat", "--size", "1000x1000", "--backend", "hosted")
+    said = refusal(capsys, "grid", "text", "a cat", "--size", "1000x1000", "--vary", "seed=1,2", "--backend", "hosted")
+    assert "768 to 1344 in steps of 64" in said
+
+
 def test_a_wrong_setting_is_refused_in_words(monkeypatch, capsys):
     monkeypatch.setenv("FLUX_DEMO_BACKEND", "abacus")
     assert "'abacus' is not a backend" in refusal(capsys, "check")
@@ -160,7 +167,7 @@ def test_json_is_printed_for_what_the_parser_refuses_too(words, capsys):
 def test_json_is_printed_for_refusals_and_may_stand_anywhere(words, capsys):
     assert run(words) == 3
     said = capsys.readouterr()
-    assert "multiples of 16" in json.loads(said.out)["error"]
+    assert "in steps of 16" in json.loads(said.out)["error"]
     assert json.loads(said.out)["error"] in said.err
 
 

@@ -105,7 +105,7 @@ def test_a_map_matches_the_photos_shape_by_default(client, photo_file):
         ({"prompt": ""}, "prompt"),
         ({"prompt": None}, "prompt"),
         ({"prompt": ["a"]}, "prompt"),
-        ({"size": "100x128"}, "16"),
+        ({"size": "100x128"}, "128 to 512 in steps of 16"),
         ({"size": "wide"}, "WIDTHxHEIGHT"),
         ({"size": "4096x4096"}, "4096"),
         ({"seed": "-1"}, "seed"),
