@@ -25,7 +25,7 @@ from ray.util.metrics import Counter
 
 from flux_demo.backends.nvidia import own_service
 from flux_demo.modes import MODES
-from flux_demo.serve_schema import document, faults, parse, request_model
+from flux_demo.serve_schema import MAX_INPUT, document, faults, parse, request_model
 from flux_demo.version import VERSION
 
 MAX_BODY = 48 * 2**20  # bytes: the loader's limit for a picture, in base64, and the rest
@@ -33,6 +33,8 @@ STATUS_S = 1.0  # how long a look at the replicas is believed
 LOADING_TIMEOUT_S = 60.0  # how long a request waits for the replicas of a service that was just deployed
 OURS = re.compile(r"(# \w+ )?ray_(serve|flux_demo)_")  # lines of Ray's metrics that are about the service
 DIED_TWICE = "The machine that worked on this image failed, and so did a second one. Try again in a minute."
+JSON_TYPE = re.compile(r"application/([\w.-]+\+)?json\b", re.IGNORECASE)  # those that FastAPI takes
+NOT_DECLARED = {"type": "content_type", "loc": ["header", "Content-Type"], "msg": "Send JSON, with Content-Type: application/json"}
 NOT_JSON = {"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error", "input": {}}
 FAILED = "The service failed at this request, and its logs say why. Try again in a minute."
 LEAVING_S = 0.5  # the time that an answer has to leave through Ray's proxy, which ends without looking
@@ -149,13 +151,16 @@ class Service:
 
     async def _read(self, request: Request) -> tuple[dict[str, Any], Response | None]:
         """The request's values with the defaults filled in, or the refusal."""
+        kind = request.headers.get("content-type", "")
+        if not JSON_TYPE.match(kind):
+            return {}, _json({"detail": [NOT_DECLARED | {"input": kind[:MAX_INPUT]}]}, 422)
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_BODY:
                 return {}, _json({"detail": f"The request is larger than {MAX_BODY // 2**20} MiB. Send a smaller image."}, 413)
         try:
-            asked = parse(body, request.headers.get("content-type", ""), self._model)
+            asked = parse(body, self._model)
             defaults = self._about["modes"][asked.mode]
             unset = {"cfg_scale": defaults["guidance"], "steps": defaults["steps"]}
             return asked.model_dump() | {name: value for name, value in unset.items() if name not in asked.model_fields_set}, None

@@ -88,10 +88,8 @@ def request_model(
     return create_model("ImageRequest", __config__=config, **fields)
 
 
-def parse(body: bytes | bytearray, content_type: str, model: type[BaseModel]) -> Any:
+def parse(body: bytes | bytearray, model: type[BaseModel]) -> Any:
     """A request's values, an instance of the model. Raises ValidationError, and ValueError or RecursionError for what is not JSON."""
-    if not content_type.strip().lower().startswith("application/json"):
-        raise ValueError("not JSON")
     return model.model_validate(parse_json(body))
 
 
