@@ -13,7 +13,8 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
+from io import StringIO
 from pkgutil import resolve_name
 from typing import Any
 
@@ -172,6 +173,12 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             print("Redeployed", flush=True)
     print("Finishing the images that are under way; another Ctrl+C ends the service at once", flush=True)
+    with redirect_stdout(StringIO()):  # where Ray says of its own calls that they failed, because it has ended what they asked
+        return _end(events, deployer)
+
+
+def _end(events: queue.SimpleQueue[Event], deployer: ThreadPoolExecutor) -> int:
+    """End the service, at the next signal at once. Returns the exit code."""
 
     def end() -> None:
         try:

@@ -88,7 +88,8 @@ def process(*command, until, folder=ROOT):
                 break
         else:
             pytest.fail("it ended before it ran: " + "".join(said[-20:]))
-        threading.Thread(target=lambda: said.extend(running.stdout), daemon=True).start()
+        running.reader = threading.Thread(target=lambda: said.extend(running.stdout), daemon=True)
+        running.reader.start()
         yield running
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=300) == 0

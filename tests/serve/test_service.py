@@ -300,3 +300,5 @@ def test_a_deployment_that_fails_is_said_and_neither_it_nor_one_under_way_keeps_
         assert refused.status_code == 503 and "is being stopped" in refused.json()["detail"]
         assert image_in(taken.result()).size == (256, 256)
     assert service.process.wait(300) == 0
+    service.process.reader.join(60)
+    assert said[-1].startswith("Finishing the images")  # and nothing of Ray's about its own end
