@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flux_demo import Settings, Studio
+from flux_demo.backends.nvidia import Hosted
 from flux_demo.errors import InvalidRequest
 from flux_demo.gallery import Gallery
 from flux_demo.request import GenerationRequest, Size
@@ -106,6 +107,14 @@ def test_what_a_line_cannot_ask_is_said(studio, backend, listed, line, words):
     (done,) = studio.batch(listed(line))
     assert done.image is None and words in done.error
     assert backend.requests == []
+
+
+@pytest.mark.parametrize("sample", [4, 7, -1])
+def test_a_sample_that_the_service_lacks_is_refused_with_those_that_it_has(tmp_path, listed, sample):
+    settings = Settings(backend="hosted", nvidia_api_key="nvapi-nobodys", hosted_url="http://127.0.0.1:9/v1/genai/x")
+    studio = Studio(settings, [Hosted(settings)], Gallery(tmp_path / "outputs"))
+    (done,) = studio.batch(listed({"mode": "canny", "prompt": "a fox", "sample": sample}))
+    assert "Choose one of its four, 0 to 3" in done.error
 
 
 def test_csv_says_the_same(studio, listed):
@@ -265,3 +274,10 @@ def test_a_file_that_is_no_list_is_refused(studio, tmp_path, name, text):
         (tmp_path / name).write_text(text)
     with pytest.raises(InvalidRequest, match=r"\. "):
         studio.batch(name if name.startswith("~") else tmp_path / name)
+
+
+def test_an_array_is_refused_as_a_whole_with_what_to_write(studio, listed):
+    requests = [{"mode": "text", "prompt": prompt} for prompt in ("a cube", "a ball")]
+    for text in (json.dumps(requests), json.dumps(requests, indent=1)):
+        with pytest.raises(InvalidRequest, match="is a JSON array. Write one object per line"):
+            studio.batch(listed(text))
