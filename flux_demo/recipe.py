@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from flux_demo.errors import InvalidPicture, InvalidRequest, shortened
@@ -149,7 +148,7 @@ def read_recipe(source: str | os.PathLike | bytes | BinaryIO) -> Recipe:
     """
     from flux_demo.maps.photo import open_png_text
 
-    texts = open_png_text(Path(source) if isinstance(source, str) else source)
+    texts = open_png_text(source)
     if CHUNK not in texts:
         raise NoRecipe(
             "This file has no flux_demo recipe. Choose the original PNG that flux_demo wrote, not one that another program has saved again."

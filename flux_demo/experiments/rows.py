@@ -40,7 +40,9 @@ def read(file: str | os.PathLike) -> Iterator[tuple[int, Any]]:
     except (OSError, ValueError) as error:
         raise InvalidRequest(f"{path.name[:80]!r} cannot be read. Check that it is a file, and its permissions.") from error
     if kind != ".csv" and text.lstrip().startswith("["):
-        raise InvalidRequest(f"{path.name!r} is a JSON array. Write one object per line, with no brackets around them and no commas between.")
+        raise InvalidRequest(
+            f"{path.name!r} is a JSON array. Write one object per line, with no brackets around them and no commas between."
+        )
     rows = list(_csv(text) if kind == ".csv" else _jsonl(text))
     if not rows:
         raise InvalidRequest(f"{path.name!r} has no requests. Write one per line, with at least mode and prompt.")

@@ -16,6 +16,8 @@ def read(source: Any) -> bytes:
     """The bytes of an image file, at most 32 MiB. Raises InvalidPicture for anything else that is given."""
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
+    elif source == "":  # which is the current folder for Path
+        raise not_a_photo(None)
     elif isinstance(source, str | os.PathLike):
         data = _of_file(Path(source))
     elif callable(getattr(source, "read", None)):
