@@ -132,8 +132,10 @@ def _home(name: str) -> Path:
 
 
 def missing(name: str, patterns: Sequence[str], token: str | None = None) -> Download:
-    """What a fetch would download. Asks the Hub. Raises DownloadFailed."""
-    if expanded(name).is_dir():
+    """What a fetch would download. Asks the Hub, unless the model is a folder here. Raises DownloadFailed."""
+    if (given := expanded(name)).is_dir():
+        if local_folder(name, patterns):
+            return Download(name, sum(file.stat().st_size for pattern in patterns for file in given.glob(pattern) if file.is_file()), 0, 0)
         raise DownloadFailed("This model is a local folder, so there is nothing to fetch. Copy the missing files into it.")
     if problem := cache_problem():
         raise DownloadFailed(problem)

@@ -55,6 +55,19 @@ def test_the_size_is_said_first_and_the_name_is_the_result(start):
         assert "already here" in err
 
 
+def test_of_a_folder_that_holds_all_files_nothing_is_fetched(start, tmp_path):
+    folder = tmp_path / "my-flux"
+    for name, content in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    with Hub({}) as hub:
+        code, out, err = ended(start(hub, "text", FLUX_DEMO_TEXT_MODEL=str(folder)))
+        assert (code, out, err) == (0, f"{folder}\n", f"{folder} is already here, 2 MB.\n")
+        (folder / "model_index.json").unlink()
+        code, _, err = ended(start(hub, "text", FLUX_DEMO_TEXT_MODEL=str(folder)))
+        assert code == 3 and "Copy the missing files into it" in err
+
+
 def test_ctrl_c_stops_a_download_and_the_next_one_succeeds(start):
     with Hub({NAME: FILES}) as hub:
         hub.slow_s = 0.2
