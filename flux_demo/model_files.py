@@ -76,7 +76,7 @@ def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
 
 def model_problem(mode: Mode, name: str) -> str | None:
     """Why a mode's setting cannot name a model, here or elsewhere, in two sentences; None if it may."""
-    if is_file_name(name):
+    if is_file_name(name) and not _is_address(name):
         why = None if expanded(name).exists() else "it names a file that does not exist"
     elif mode.control is None and is_lora_name(name):
         why = "it names a LoRA, not a model"
@@ -101,6 +101,8 @@ def _names_no_model(name: str) -> str | None:
         return None
     if given.exists():
         return "it names a file that is not a model"
+    if _is_address(name):
+        return "it is an address, and a model on Hugging Face is named as OWNER/NAME"
     if looks_like_path(name):
         return "it names a folder that does not exist"
     from huggingface_hub.errors import HFValidationError
@@ -112,6 +114,10 @@ def _names_no_model(name: str) -> str | None:
     except HFValidationError:
         named = False
     return None if named else f"{shortened(name)} is neither a file nor a folder here, nor the name of a model on Hugging Face (OWNER/NAME)"
+
+
+def _is_address(name: str) -> bool:
+    return "://" in name or name.startswith("huggingface.co/")
 
 
 def is_local(name: str) -> bool:

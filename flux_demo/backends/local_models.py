@@ -121,9 +121,8 @@ class LocalModels:
         if named := self.settings.components:
             given = expanded(named)
             folder = given if given.is_dir() else local_folder(named, COMPONENTS)
-            return folder or Refusal(
-                f"The folder in {variable} does not exist. Name a folder in diffusers' layout with text encoders, VAE and scheduler."
-            )
+            wrong = f"{variable} names a file" if given.is_file() else f"The folder in {variable} does not exist"
+            return folder or Refusal(f"{wrong}. Name a folder in diffusers' layout with text encoders, VAE and scheduler.")
         for name in (text, MODES["text"].repo):
             if not is_file_name(name) and (whole := local_folder(name, COMPONENTS)):
                 return whole
