@@ -143,7 +143,8 @@ def write_png(image: Image, file: BinaryIO, texts: Mapping[str, str] | None = No
 
 
 def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file through ``fill(file)``, over an older one of that name; it appears whole or not at all. Raises OSError."""
+    """Write a file through ``fill(file)``, over an older one of that name, or over a link's target; it appears whole or not at all. Raises OSError."""
+    path = Path(os.path.realpath(path))
     with _temporary(path.parent) as part:
         with part.open("wb") as file:
             fill(file)

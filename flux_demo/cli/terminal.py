@@ -35,7 +35,7 @@ class Terminal:
 
     def result(self, text: str, value: Mapping[str, Any]) -> bool:
         """Print the one result: the text, or with ``--json`` the object. False, and a sentence, if standard output does not take it."""
-        return self._print(json.dumps(value, indent=2) if self.as_json else text, f" It is {text}" if "\n" not in text else "")
+        return self._print(json.dumps(value) if self.as_json else text, f" It is {text}" if "\n" not in text else "")
 
     def line(self, text: str) -> None:
         """One of several results, as soon as it is there."""

@@ -89,6 +89,19 @@ def test_an_image_goes_where_it_was_asked_for_with_its_recipe(place):
     recipe = json.loads(told.stdout)
     assert (recipe["prompt"], recipe["seed"], recipe["steps"], recipe["backend"]) == ("a red cube", 7, 2, "mini")
     assert recipe == read_recipe(place / "cube.png").to_dict()
+    (line,) = typed("recipe", "cube.png", "--json", folder=place).stdout.splitlines()  # as it stands in a list
+    assert json.loads(line) == recipe
+
+
+def test_an_image_is_written_where_a_link_leads(place):
+    (place / "disk").mkdir()
+    for name in ("old.png", "new.png"):
+        (place / name).symlink_to(place / "disk" / name)
+    (place / "disk" / "old.png").touch()
+    for name in ("old.png", "new.png"):
+        assert run(["text", "a red cube", *QUICK, "-o", name]) == 0
+        assert (place / name).is_symlink() and Image.open(place / "disk" / name).size == (128, 128)
+    assert sorted(file.name for file in (place / "disk").iterdir()) == ["new.png", "old.png"]
 
 
 def test_the_json_of_an_image_holds_its_path_and_recipe(place, capsys):
