@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from flux_demo.backends.nvidia.errors import Service
-from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, MAX_RETRY_AFTER_S, RETRY_STATUSES, START_OVER, Pace, Waiting, pause_before_retry
+from flux_demo.backends.nvidia.pace import (
+    MAX_CONNECTIONS,
+    MAX_RETRY_AFTER_S,
+    RETRY_STATUSES,
+    START_OVER,
+    Pace,
+    Waiting,
+    in_words,
+    pause_before_retry,
+)
 from flux_demo.background import HEARTBEAT_S
 from flux_demo.environment import through_proxy
 from flux_demo.errors import UNVERIFIED, BackendUnavailable, GenerationFailed, Unreachable
@@ -186,7 +195,7 @@ class Connection:
             elif answer.status in retried and retries:
                 pause_s = pause_before_retry(answer.headers, retries.pop(0))
                 if pause_s > MAX_RETRY_AFTER_S:
-                    raise Unreachable(f"{self.service.name} is busy. Try again in {pause_s:.0f} seconds, when it accepts requests again.")
+                    raise Unreachable(f"{self.service.name} is busy. Try again in {in_words(pause_s)}, when it accepts requests again.")
                 waiting.retry = (RETRY_STATUSES[answer.status], time.monotonic() + pause_s)
                 await asyncio.sleep(pause_s)
                 waiting.retry = None
@@ -230,6 +239,7 @@ def _serve(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.run_until_complete(client.aclose())
+        loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
 

@@ -33,6 +33,14 @@ class Pace:
     remember_missing: float = 300.0  # after that, a NIM that lacked a mode may have been restarted with it
 
 
+def in_words(seconds: float) -> str:
+    """A wait that the person is asked for: ``150 seconds``, ``60 minutes``, ``5 hours``."""
+    for unit, length in (("seconds", 1), ("minutes", 60), ("hours", 3600)):
+        if (count := math.ceil(seconds / length)) <= 180:
+            return f"{count} {unit}"
+    return "a week or more"
+
+
 class Waiting:
     """What a request is waiting for. The connection's thread writes it, the caller's thread reads it."""
 

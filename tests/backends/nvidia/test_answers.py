@@ -1,8 +1,10 @@
 """Answers with status 200 that are not an image: each has its sentence, from both services, and the next request works."""
 
+import gc
 import gzip
 import json
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 
@@ -128,6 +130,17 @@ def test_an_endless_answer_is_not_read_to_its_end(hosted, stand_in, generate):
         with pytest.raises(GenerationFailed, match="more than 32 MiB"):
             generate(backend)
     generate(backend)
+
+
+def test_nothing_is_said_of_an_endless_answer_when_the_program_ends(hosted, stand_in, generate, caplog):
+    for _ in range(6):
+        backend = hosted()
+        stand_in.replies.append(Reply(200, b" " * (33 * 2**20)))
+        with suppress(GenerationFailed):
+            generate(backend)
+        backend.close()
+        gc.collect()
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "I;16", "CMYK"])
