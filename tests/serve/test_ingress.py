@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 
 from flux_demo.backends.diffusion import mini
@@ -59,8 +60,9 @@ class Replicas:
         return {"reason": "SUCCESS", "image": b"", "seed": 7, "said": {"seconds": "9.000"}}
 
 
-def test_a_full_queue_says_when_it_will_be_worked_off(settings, monkeypatch):
-    """By the seconds of the images themselves, of the first one too, without those in the queue; and by the replicas that run now."""
+@pytest.fixture
+def ingress(settings, monkeypatch):
+    """``ingress(replicas)``: an ingress of two replicas, with the mini's dials."""
     from flux_demo import serve_ingress
 
     status = {"x": SimpleNamespace(deployments={"Generator": SimpleNamespace(replica_states={"RUNNING": 2})})}
@@ -68,17 +70,40 @@ def test_a_full_queue_says_when_it_will_be_worked_off(settings, monkeypatch):
     monkeypatch.setattr(serve_ingress.serve, "status", lambda: SimpleNamespace(applications=status))
     dials = {mode.nim: mini(settings).dials(mode).to_dict() for mode in MODES.values()}
 
-    async def ask(service):
-        async def receive():
-            return {"type": "http.request", "body": json.dumps(SMALL).encode()}
+    def ingress_(replicas):
+        service = serve_ingress.Service.__bases__[0](replicas, queue=2)
+        service._about, service._model = {"modes": dials}, request_model(dials, {}, 2, {})
+        return service
 
-        scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}
-        return await service.infer(serve_ingress.Request(scope, receive))
+    return ingress_
+
+
+async def ask(service, kind="application/json"):
+    async def receive():
+        return {"type": "http.request", "body": json.dumps(SMALL).encode()}
+
+    headers = [(b"content-type", kind.encode())] if kind else []
+    return await service.infer(Request({"type": "http", "method": "POST", "headers": headers}, receive))
+
+
+def test_json_that_is_not_called_json_is_refused_with_the_header_that_it_needs(ingress):
+    async def answers(*kinds):
+        replicas = Replicas()
+        replicas.go.set()
+        return [await ask(ingress(replicas), kind) for kind in kinds]
+
+    for answer in asyncio.run(answers("application/x-www-form-urlencoded", "text/plain", None)):
+        assert answer.status_code == 422 and "Content-Type: application/json" in json.loads(answer.body)["detail"][0]["msg"]
+    for answer in asyncio.run(answers("application/vnd.api+json", "Application/JSON; charset=utf-8")):
+        assert answer.status_code == 200
+
+
+def test_a_full_queue_says_when_it_will_be_worked_off(ingress):
+    """By the seconds of the images themselves, of the first one too, without those in the queue; and by the replicas that run now."""
 
     async def fill():
         replicas = Replicas()
-        service = serve_ingress.Service.__bases__[0](replicas, queue=2)
-        service._about, service._model = {"modes": dials}, request_model(dials, {}, 2, {})
+        service = ingress(replicas)
         replicas.go.set()
         assert (await ask(service)).status_code == 200
         replicas.go = asyncio.Event()

@@ -3,7 +3,6 @@
 One file, because two files may be run at the same time, each with a service of its own.
 """
 
-import json
 import os
 import select
 import signal
@@ -66,15 +65,6 @@ def test_it_refuses_fields_as_nvidias_contract_says(service):
 def test_a_body_that_is_no_request_is_refused(service, content):
     answer = service.client.post("/v1/infer", content=content[:200_000], headers={"Content-Type": "application/json"})
     assert answer.status_code == 422 and answer.json()["detail"]
-
-
-def test_json_that_is_not_called_json_is_refused_with_the_header_that_it_needs(service):
-    content = json.dumps(SMALL).encode()
-    for kind in ("application/x-www-form-urlencoded", "text/plain", None):
-        answer = service.client.post("/v1/infer", content=content, headers={"Content-Type": kind} if kind else {})
-        assert answer.status_code == 422 and "Content-Type: application/json" in answer.json()["detail"][0]["msg"]
-    for kind in ("application/vnd.api+json", "Application/JSON; charset=utf-8"):
-        assert service.client.post("/v1/infer", content=content, headers={"Content-Type": kind}).status_code == 200
 
 
 @pytest.mark.parametrize("image", NOT_PICTURES, ids=lambda value: "refused")
