@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from flux_demo.backends import Route
 from flux_demo.cli import grid_manifest, output
 from flux_demo.cli.notes import Notes, what_is_not_known
 from flux_demo.cli.terminal import Terminal, time_left
-from flux_demo.errors import BackendUnavailable, InvalidRequest
+from flux_demo.errors import BackendUnavailable, Cancelled, InvalidRequest
 from flux_demo.experiments.batch import BatchLine
 from flux_demo.experiments.cells import ASK_ABOVE
 from flux_demo.experiments.grid import Grid, GridCell
@@ -112,8 +112,7 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
             manifest.keep()
     finally:
         if len(planned.results) < len(planned):
-            goes_on = " The same command continues." if all(route.backend.repeatable for route in planned.routes) else ""
-            terminal.say(f"{len(planned.results)} of {_cells(len(planned))} done.{goes_on}")
+            terminal.say(f"{len(planned.results)} of {_cells(len(planned))} done.{_goes_on(planned.routes)}")
         sheets: list[Path] = []
         refused = False
         if planned.results:
@@ -137,33 +136,45 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
     studio.gallery.check()
     record = studio.gallery.folder / f"{Path(args.file).stem}.results.jsonl"
     seeds = _seeds(record)
+    routes: list[Route] = []
+
+    def on_route(mode: Mode, route: Route) -> None:
+        routes.append(route)
+        _say_where(route, terminal, mode)
+
     lines = studio.batch(
         args.file,
         seeds=seeds,
-        on_route=lambda mode, route: _say_where(route, terminal, mode),
+        on_route=on_route,
         on_step=terminal.steps,
         on_status=terminal.status,
     )
     notes = Notes()
     done = failed = reused = 0
-    for line in lines:
-        done, failed, reused = done + 1, failed + (line.image is None), reused + line.reused
-        values = _line(line)
-        if line.image is None:
-            terminal.say(f"Line {line.line}: {line.error}")
-        else:
-            if not line.reused or line.key not in seeds:
-                _append(record, values)
-            took = "was there already." if line.reused else f"{line.image.seconds:.1f} s."
-            asked, mode = line.image.request, find_mode(line.image.request.mode)
-            of_photo = [note for note in line.image.notes if asked.control and note in asked.control.notes]  # each line has its own photo
-            others = (note for note in line.image.notes if note not in of_photo)
-            said = notes.new((*others, *what_is_not_known(asked.prompt, mode, studio.route(mode.name))))
-            terminal.say(" ".join((f"Line {line.line}: {took}", *of_photo, *said)))
-        if terminal.as_json:
-            terminal.line(json.dumps(values))
-        elif line.image is not None:
-            terminal.line(str(line.image.path))
+    try:
+        for line in lines:
+            done, failed, reused = done + 1, failed + (line.image is None), reused + line.reused
+            values = _line(line)
+            if line.image is None:
+                terminal.say(f"Line {line.line}: {line.error}")
+            else:
+                if not line.reused or line.key not in seeds:
+                    _append(record, values)
+                took = "was there already." if line.reused else f"{line.image.seconds:.1f} s."
+                asked, mode = line.image.request, find_mode(line.image.request.mode)
+                of_photo = [
+                    note for note in line.image.notes if asked.control and note in asked.control.notes
+                ]  # each line has its own photo
+                others = (note for note in line.image.notes if note not in of_photo)
+                said = notes.new((*others, *what_is_not_known(asked.prompt, mode, studio.route(mode.name))))
+                terminal.say(" ".join((f"Line {line.line}: {took}", *of_photo, *said)))
+            if terminal.as_json:
+                terminal.line(json.dumps(values))
+            elif line.image is not None:
+                terminal.line(str(line.image.path))
+    except (KeyboardInterrupt, Cancelled):
+        terminal.say(f"{_lines(done)} done.{_goes_on(routes)}")
+        raise
     if reused:
         terminal.say(f"Already there: {reused} of {_lines(done)}.")
     if failed:
@@ -220,6 +231,10 @@ def _say_where(route: Route, terminal: Terminal, mode: Mode | None = None) -> No
             f"{route.backend.title} may ignore the seed, so its earlier images cannot be reused. "
             "The same command generates all of them again, and each is charged."
         )
+
+
+def _goes_on(routes: Sequence[Route]) -> str:
+    return " The same command continues." if all(route.backend.repeatable for route in routes) else ""
 
 
 def _names(target: Path, count: int) -> list[Path]:
