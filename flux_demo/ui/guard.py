@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from gradio.route_utils import FnIndexInferError
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
@@ -109,6 +110,8 @@ class Guard:
                     self._under_way[kind] -= Counter([address])  # drops those that are zero
         except Refused as refusal:
             answer.refusal = refusal
+        except FnIndexInferError:
+            answer.refusal = Refused(404, WORDS[404])
         except Exception as error:
             if answer.refusal is None:
                 log.error("%s at %s", type(error).__name__, _place(scope))
@@ -145,7 +148,7 @@ class Guard:
         if scope["path"].rstrip("/").rpartition("/")[2] != "mcp":
             raise Refused(404, WORDS[404])
         if scope["method"] != "POST":
-            raise Refused(405, "MCP is served over streamable HTTP. Send POST requests to /gradio_api/mcp.")
+            raise Refused(405, "MCP is served over streamable HTTP. Send POST requests to /gradio_api/mcp/.")
 
     def _check_waiting(self, scope: Message) -> None:
         """Raise Refused when an address has many events in Gradio's queue already, which all visitors share."""

@@ -192,6 +192,11 @@ def test_a_body_that_is_nothing_is_refused_in_words(web, path, body, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_an_endpoint_of_no_known_name_is_not_there(web):
+    worded(web.post("gradio_api/call/nope", json={"data": []}), 404)
+    worded(web.post("gradio_api/run/nope", json={"data": []}), 404)
+
+
 @pytest.mark.parametrize("index", [9999, -1])
 def test_an_event_that_does_not_exist_is_said_in_words(web, index, capfd):
     worded(web.post("gradio_api/queue/join", json={"data": [], "fn_index": index, "session_hash": "a"}), 500)

@@ -135,7 +135,8 @@ def test_only_calls_from_this_page_are_served(address):
     with httpx.Client(trust_env=False, timeout=30) as web:
         assert web.post(endpoint + "/", json=CALL, headers=ACCEPT).status_code == 200
         assert web.get(endpoint + "/", headers={"Accept": "text/event-stream"}).status_code == 405
-        assert web.get(endpoint + "/").status_code == 405
+        refused = web.get(endpoint + "/")
+        assert refused.status_code == 405 and refused.json()["detail"].endswith(" /gradio_api/mcp/.")  # which the first call found
         assert web.get(endpoint + "/sse").status_code == web.post(endpoint + "/messages/").status_code == 404
         for header in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
             assert web.post(endpoint + "/", json=CALL, headers=ACCEPT | header).status_code == 403
