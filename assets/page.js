@@ -61,9 +61,10 @@
         setTimeout(closeIfLeft, 0, target);
     }, true);
 
-    // An emptied number stays empty, to be refused in words; Gradio would make it the least that there is.
+    // A number that was emptied or is out of range stays as it was typed, to be refused in words; Gradio would make it the least or the most
+    // that there is.
     document.addEventListener("blur", (event) => {
-        if (event.target.matches?.(".dial input[type=number]") && event.target.value === "") event.stopImmediatePropagation();
+        if (event.target.matches?.(".dial input[type=number]") && (event.target.value === "" || event.target.matches(":out-of-range"))) event.stopImmediatePropagation();
     }, true);
 
     // What cannot be a seed is marked at once, and the style sheet says what can.

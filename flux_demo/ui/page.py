@@ -37,10 +37,12 @@ from flux_demo.ui.visitor_store import VisitorStore
 TITLE = "FLUX.1 [dev]: Text, Canny, Depth"
 QUEUED = 256  # events that may wait in Gradio's queue together; runs wait in ours
 SHOWN_OF_A_MAP = (*VIEW_COMPONENTS, "shown", "map_note", "recipe_map_sha256", "use_as_map", "use_inverted")
-# Two sliders that must not cross: the one that moves pushes the other along, in the browser. GAP is what must stay between them.
+# Two sliders that must not cross: the one that moves pushes the other along, in the browser. GAP is what must stay between them. A number
+# out of range is refused as it was typed.
 PUSH_JS = """(low, high) => {
     const as_it_is = { __type__: "update" };
-    if (!Number.isFinite(low) || !Number.isFinite(high) || low + GAP <= high) return [as_it_is, as_it_is];
+    const valid = (value) => Number.isFinite(value) && LEAST <= value && value <= MOST;
+    if (!valid(low) || !valid(high) || low + GAP <= high) return [as_it_is, as_it_is];
     const start = UP ? Math.min(low, MOST - GAP) : Math.max(high - GAP, LEAST);
     return [start, start + GAP].map((value) => Number(value.toFixed(4)));
 }"""

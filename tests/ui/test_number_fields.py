@@ -1,0 +1,32 @@
+"""Numbers that are typed in a real browser: what cannot be used is refused in words, and never exchanged for another number."""
+
+from playwright.sync_api import expect
+
+from tests.ui.driving import field, give_photo, open_settings, prompt_field, run, wait_for_status
+
+
+def test_a_number_out_of_range_is_refused_as_it_was_typed(visit):
+    page = visit()
+    prompt_field(page).fill("a red cube")
+    open_settings(page)
+    for label, value, said in (
+        ("Guidance", "500", "A guidance of 500 cannot be used"),
+        ("Guidance", "-5", "A guidance of -5 cannot be used"),
+        ("Steps", "9999", "9999 steps cannot be run"),
+    ):
+        field(page, label).fill(value)
+        run(page)
+        wait_for_status(page, "text", said)
+        expect(field(page, label)).to_have_value(value)
+    assert page.locator("#history img").count() == 0
+
+
+def test_a_threshold_out_of_range_is_refused_and_moves_no_other(visit, photo_file):
+    page = visit(tab="Canny")
+    give_photo(page, "canny", photo_file)
+    page.locator("#map-canny img").wait_for()
+    field(page, "Low threshold").fill("5000")
+    field(page, "Low threshold").press("Tab")
+    page.locator("#tab-canny .note").get_by_text("low is 5000, which the canny map cannot use.").wait_for()
+    expect(field(page, "Low threshold")).to_have_value("5000")
+    expect(field(page, "High threshold")).to_have_value("200")
