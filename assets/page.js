@@ -279,7 +279,7 @@
             intoView(document.querySelector("#strip"));
             stripBefore = null;
         }
-        const refused = shown(".pane .note .problem")[0]; // why a photo is not taken may be below what is in sight
+        const refused = shown(".pane .problem")[0]; // why a photo is not taken may be out of sight
         if (refused && refused.textContent !== refusedSaid) refused.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
         refusedSaid = refused?.textContent;
         const step = shown(".status .step")[0]?.textContent.trim();

@@ -175,7 +175,7 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
 def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ...]) -> None:
     assert mode.control
     limits = {"trigger_mode": "always_last", "concurrency_id": "map", "concurrency_limit": 2}
-    bind([form["photo"].change], photo_map(services, mode), form, [*SHOWN_OF_A_MAP, "photo", "refused"], options, **limits)
+    bind([form["photo"].change], photo_map(services, mode), form, [*SHOWN_OF_A_MAP, "photo", "photo_note", "refused"], options, **limits)
     others = [form[name].change for name in ("as_map", "size", "fit", *options)]
     bind(others, live_map(services, mode), form, [*SHOWN_OF_A_MAP], options, trigger_mode="always_last", queue=False)
     offered = ["use_as_map", "use_inverted"]

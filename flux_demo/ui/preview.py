@@ -46,6 +46,7 @@ PREVIOUS_IS_BACK = "The previous photo is back."
 NO_PHOTO_IN_PNG = "The PNG does not store the photo. Add it, and its map will be compared with the one that the image followed."
 SAME_MAP = "It is the map that the image followed."
 ANOTHER_MAP = "It is not the map that the image followed: the photo or the settings differ."
+PHOTO_REFUSED = '<i class="photo-refused"></i>'  # for as long as the line under the map has it, the style sheet shows the one under the photo
 
 
 def drawn_from(mode: Mode, photo: Any, size: Any, fit: Any, as_map: Any, options: dict[str, Any]) -> DrawnFrom:
@@ -138,7 +139,7 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
             copy = for_the_browser(photo)
             _facts(str(photo), photo.stat().st_mtime_ns)  # decodes it; the map has them from the cache
         except InvalidPicture as error:
-            yield _photo_before(shown, error.text)
+            yield _photo_before(mode, shown, error.text)
             return
         except Exception as error:
             yield _no_map(html.says(html.sentence(error), "problem"))
@@ -151,11 +152,13 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
     return draw_first
 
 
-def _photo_before(shown: ShownMap | None, refused: str) -> dict[str, Any]:
+def _photo_before(mode: Mode, shown: ShownMap | None, refused: str) -> dict[str, Any]:
     """What the page shows in place of a photo that cannot be used: the one before, if it is still there, or an empty panel."""
     if shown and (photo := still_kept(shown.drawn_from.photo)):
-        return {"photo": photo, "map_note": problem_under(shown, sentences(refused, Text(PREVIOUS_IS_BACK)))}
-    return _no_map(html.says(refused, "problem")) | {"photo": None, "refused": True}
+        said, note = sentences(refused, Text(PREVIOUS_IS_BACK)), note_under(shown)
+        return {"photo": photo, "photo_note": html.says(said, "problem"), "map_note": note + PHOTO_REFUSED}
+    answer = {"photo": None, "photo_note": html.says(refused, "problem"), "refused": True}
+    return _no_map(map_note(mode) + PHOTO_REFUSED) | answer
 
 
 def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:

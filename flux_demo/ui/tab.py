@@ -69,6 +69,7 @@ def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
                     placeholder="Choose a photo,\nor drop or paste one",
                     alt_text="The photo you gave",
                 )
+                form["photo_note"] = gr.HTML(NOTHING_SAID, elem_classes="photo-note")
                 _example_photos(form, studio, mode)
                 form["as_map"] = gr.Checkbox(
                     label="My image is already a map",

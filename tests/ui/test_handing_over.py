@@ -84,7 +84,7 @@ def test_a_file_that_is_no_image_is_refused_in_the_pages_own_words(visit, studio
     (tmp_path / "notes.txt").write_text("not an image")
     page = visit(tab="Canny")
     hand_over(page, "drop", tmp_path / "notes.txt", onto="#photo-canny", kind="text/plain")
-    page.locator(".pane .note:visible").get_by_text("The image cannot be opened").wait_for()
+    page.locator(".photo-note:visible").get_by_text("The image cannot be opened").wait_for()
     hand_over(page, "drop", photo_file, onto="#photo-canny")
     assert pixels_hash(served(page, "#map-canny")) == studio.preview("canny", photo).sha256
     page.get_by_role("tab", name="Text", exact=True).click()
@@ -108,7 +108,7 @@ def test_a_folder_is_refused_in_words_and_a_drop_of_nothing_is_nothing(visit, tm
     for kind in ("dragEnter", "dragOver", "drop"):
         data = {"items": [], "files": [str(tmp_path)], "dragOperationsMask": 1}
         devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 20, "data": data})
-    page.locator(".pane .note:visible").get_by_text("The image cannot be opened").wait_for()
+    page.locator(".photo-note:visible").get_by_text("The image cannot be opened").wait_for()
     assert wrong == []
 
 
@@ -148,14 +148,14 @@ def test_a_broken_photo_that_is_dropped_on_another_leaves_that_one_where_it_was(
     give_photo(page, "canny", photo_file)
     drawn, shown = source(page, "#map-canny"), source(page, "#photo-canny")
     hand_over(page, "drop", broken)
-    page.locator("#tab-canny .note").get_by_text("The previous photo is back.").wait_for()
+    page.locator("#tab-canny .photo-note").get_by_text("The previous photo is back.").wait_for()
     page.wait_for_function("(shown) => document.querySelector('#photo-canny img')?.src === shown", arg=shown)
     assert source(page, "#map-canny") == drawn
     prompt_field(page).fill("a red cone")
     set_steps(page, 1)
     run(page)
     made(page, "canny")
-    expect(page.get_by_text("The previous photo is back.")).to_have_count(0)
+    expect(page.get_by_text("The previous photo is back.")).to_be_hidden()
     page.reload()
     assert served(page, "#photo-canny") == photo_file.read_bytes()
     page.locator("#map-canny img").wait_for()
@@ -168,7 +168,7 @@ def test_a_drawing_that_is_dropped_on_a_photo_leaves_that_one_where_it_was(visit
     give_photo(page, "canny", photo_file)
     drawn = source(page, "#map-canny")
     hand_over(page, "drop", drawing, kind="image/svg+xml")
-    note = page.locator("#tab-canny .note")
+    note = page.locator("#tab-canny .photo-note")
     note.get_by_text("The previous photo is back.").wait_for()
     note.get_by_text("the file is an SVG drawing").wait_for()
     assert served(page, "#photo-canny") == photo_file.read_bytes() and source(page, "#map-canny") == drawn
@@ -179,7 +179,7 @@ def test_a_file_that_is_chosen_and_no_image_gets_our_sentence(visit, tmp_path):
     text.write_text("a red cube")
     page = visit(tab="Canny")
     page.locator("#photo-canny input[type=file]").set_input_files(text)
-    page.locator("#tab-canny .note").get_by_text("The image cannot be opened").wait_for()
+    page.locator("#tab-canny .photo-note").get_by_text("The image cannot be opened").wait_for()
     page.locator(".pictures-head input[type=file]").set_input_files(text)
     page.locator("#restore-note").get_by_text("The image cannot be opened").wait_for()
     expect(page.get_by_text("Invalid file type")).to_have_count(0)
@@ -195,8 +195,10 @@ def test_a_broken_photo_gets_a_sentence_and_takes_the_old_map_away(visit, photo_
     take_photo_away(page)
     expect(page.locator("#photo-canny").get_by_role("button")).to_be_focused()
     give_photo(page, "canny", broken)
-    said = page.locator("#tab-canny .note .say").get_by_text("The image cannot be opened")
-    said.wait_for()
+    said = page.locator("#tab-canny .photo-note .say").get_by_text("The image cannot be opened")
+    said.wait_for()  # at the photo, and at the map what it shows
+    assert said.bounding_box()["x"] == page.locator("#photo-canny").bounding_box()["x"]
+    expect(page.locator("#tab-canny .note:visible").get_by_text("White lines where the photo's colours change.")).to_be_visible()
     expect(said).to_be_in_viewport()
     expect(page.locator("#photo-canny img, #map-canny img")).to_have_count(0)
     prompt_field(page).fill("a red cone")
@@ -205,4 +207,4 @@ def test_a_broken_photo_gets_a_sentence_and_takes_the_old_map_away(visit, photo_
     expect(said).to_be_visible()
     give_photo(page, "canny", photo_file)
     page.locator("#map-canny img").wait_for()
-    expect(said).to_have_count(0)
+    expect(said).to_be_hidden()
