@@ -17,7 +17,7 @@ from flux_demo import display
 from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.prompts import check_prompt
 from flux_demo.seeds import MAX_SEED, check_seed, random_seed
-from flux_demo.texts import Text, apart
+from flux_demo.texts import Number, Text, apart
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -219,7 +219,7 @@ class Dials:
             why = "A guidance of {guidance} cannot be used here. Ask for a value from {low} to {high}."
             if self.guidance_open:
                 why = "A guidance of {guidance} cannot be used here. Ask for a value above {low} and at most {high}."
-            raise InvalidRequest(why, guidance=shortened(request.guidance), low=f"{low:g}", high=f"{high:g}")
+            raise InvalidRequest(why, guidance=Number(shortened(request.guidance)), low=Number(f"{low:g}"), high=Number(f"{high:g}"))
         if request.seed < self.first_seed:
             why = "Seed {seed} means a random seed on this service. Give a seed from {first} to {last}, or none."
             raise InvalidRequest(why, seed=request.seed, first=self.first_seed, last=MAX_SEED)

@@ -16,6 +16,10 @@ class Text(str):
         return made
 
 
+class Number(str):
+    """A number as English writes it, such as 0.5 or 12.5%. On the page it is written as the visitor's language does."""
+
+
 def sentences(*texts: str) -> str:
     """Several of them one after the other, without the empty ones."""
     return _joined("{before} {after}", [text if isinstance(text, Text) else Text(text) for text in texts])
@@ -26,13 +30,13 @@ def listed(texts: Iterable[str | None]) -> str:
     return _joined("{before}, {after}", texts)
 
 
-def apart(value: float, limit: float, decimals: int) -> tuple[str, str]:
+def apart(value: float, limit: float, decimals: int) -> tuple[Number, Number]:
     """Two numbers with that many decimals, or with as many as show that they differ."""
     for enough in range(decimals, 18):
         shown, beside = f"{value:.{enough}f}", f"{limit:.{enough}f}"
         if shown != beside or value == limit:
             break
-    return shown, beside
+    return Number(shown), Number(beside)
 
 
 def _joined(pattern: str, texts: Iterable[str | None]) -> str:

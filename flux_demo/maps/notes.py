@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flux_demo.request import ControlMap, Size
-from flux_demo.texts import Text
+from flux_demo.texts import Number, Text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,10 +30,14 @@ def shape_note(photo: float, picture: float, fit: str) -> tuple[str, Mapping[str
     if abs(wider - 1) <= SAME_SHAPE:
         return WHOLE, {}
     if fit == "crop":
-        return (CROPPED_SIDES, {"share": f"{1 - 1 / wider:.0%}"}) if wider > 1 else (CROPPED_ENDS, {"share": f"{1 - wider:.0%}"})
+        return (
+            (CROPPED_SIDES, {"share": Number(f"{1 - 1 / wider:.0%}")})
+            if wider > 1
+            else (CROPPED_ENDS, {"share": Number(f"{1 - wider:.0%}")})
+        )
     if fit == "pad":
         return (BLACK_ENDS if wider > 1 else BLACK_SIDES), {}
-    return (TALLER if wider > 1 else WIDER), {"share": f"{max(wider, 1 / wider) - 1:.0%}"}
+    return (TALLER if wider > 1 else WIDER), {"share": Number(f"{max(wider, 1 / wider) - 1:.0%}")}
 
 
 def estimator_note(estimator: str) -> Text:

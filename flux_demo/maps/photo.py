@@ -22,7 +22,7 @@ from flux_demo.maps.source import MAX_BYTES as MAX_BYTES
 from flux_demo.maps.source import not_a_photo, read
 from flux_demo.maps.tones import DEEP
 from flux_demo.maps.unreadable import reason
-from flux_demo.texts import apart
+from flux_demo.texts import Number, apart
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -187,7 +187,7 @@ def _without_its_end(data: bytes) -> Image:
     there = (differ[1] if differ else images[0].height) / images[0].height
     if there < THERE:
         raise InvalidPicture(
-            "The image is cut off: only {share} of its rows are complete. Copy or download it again.", share=f"{there:.0%}"
+            "The image is cut off: only {share} of its rows are complete. Copy or download it again.", share=Number(f"{there:.0%}")
         )
     return images[0]
 

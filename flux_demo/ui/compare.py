@@ -21,6 +21,7 @@ from flux_demo.ui.preview import draw, drawn_from, map_to_follow
 from flux_demo.ui.run import Run
 from flux_demo.ui.services import Services
 from flux_demo.ui.strip import keep_strip
+from flux_demo.ui.translation import COMPARED, in_language, language, translate
 
 
 def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -61,6 +62,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
             chosen = parse_seed(seed)
             chosen = random_seed() if chosen is None else chosen
             requests = _requests(studio, mode, controls, (prompt, chosen, steps, guidance, preset))
+            said_in = language()  # the run goes on without its caller
             yield {}  # a Stop that came while the maps were drawn closes the generator here, before there is a run
             return services.runs.start(
                 visitor,
@@ -68,7 +70,7 @@ def compare_handler(services: Services, mode: Mode) -> Callable[..., Iterator[di
                 lambda made: services.history.add(visitor, made, maps.get(made.request.mode)),
                 mode.name,
                 maps,
-                lambda run: _make_strip(services, visitor, run),
+                lambda run: _make_strip(services, visitor, run, said_in),
             )
 
         yield from show_run(services, visitor, mode, last, saved_fields, start())
@@ -108,7 +110,8 @@ def _strip(images: Sequence[GeneratedImage]) -> str:
     first = images[0].recipe
     names = [MODES[made.request.mode].title for made in images]
     axis = Axis("mode", tuple(made.request.mode for made in images), tuple(names))
-    title = f"seed {first.seed}, steps {first.steps}, {html.size_text(Size(first.width, first.height))} · {first.prompt}"  # a long prompt is cut
+    facts = translate(COMPARED, seed=first.seed, steps=first.steps, size=html.size_text(Size(first.width, first.height)))
+    title = f"{facts} · {first.prompt}"  # a long prompt is cut
     sheet = next(sheets([axis], {(place,): Tile.of(made.image) for place, made in enumerate(images)}, title))
     path = new_file(f"comparison-{first.seed}.png")
     with path.open("wb") as file:
@@ -116,12 +119,13 @@ def _strip(images: Sequence[GeneratedImage]) -> str:
     return str(path)
 
 
-def _make_strip(services: Services, visitor: str, run: Run) -> None:
-    """Make the strip of a run's images, unless one was deleted meanwhile, and keep it for a reload."""
+def _make_strip(services: Services, visitor: str, run: Run, said_in: str) -> None:
+    """Make the strip of a run's images, in that language, unless one was deleted meanwhile, and keep it for a reload."""
     if not all(made.path.is_file() for made in run.images):
         return
     try:
-        run.strip = _strip(run.images)
+        with in_language(said_in):
+            run.strip = _strip(run.images)
     except OSError as error:  # the images are there all the same
         run.no_strip = error
         return

@@ -12,7 +12,7 @@ from flux_demo.prompts import check_prompt
 from flux_demo.reading import parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive, parse_seed
-from flux_demo.texts import Text, sentences
+from flux_demo.texts import Number, Text, sentences
 from flux_demo.ui import html
 from flux_demo.ui.clicks import CLICKED_JS, lost, starting
 from flux_demo.ui.files import ShownMap, map_to_send, still_kept
@@ -26,7 +26,7 @@ from flux_demo.ui.run import MAX_IMAGES, Run, StillRunning
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.strip import strip_shown
-from flux_demo.ui.translation import DONE, STOPPED_AT, STOPPED_AT_OF_SEVERAL, translate
+from flux_demo.ui.translation import DONE, DONE_SEVERAL, STOPPED_AT, STOPPED_AT_OF_SEVERAL, translate
 from flux_demo.ui.visitor_store import is_key
 
 BUSY = ("running", "stopping")  # what ``run_state`` is for as long as the page tells of a run
@@ -278,7 +278,9 @@ def _final_updates(services: Services, visitor: str, run: Run, last: Entry | Non
             return IDLE | _displayed(run, entry, saved_fields) | strip | {"status": status}
         seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
         notes = dict.fromkeys(note for made in run.images for note in made.notes)
-        return IDLE | {"status": html.says(sentences(Text(DONE, seconds=f"{seconds:.1f}"), *notes))}
+        done = DONE_SEVERAL if len(run.images) > 1 else DONE
+        said = Text(done, seconds=Number(f"{seconds:.1f}"), count=len(run.images))
+        return IDLE | {"status": html.says(sentences(said, *notes))}
     back = _displayed(run, last, saved_fields)
     if not isinstance(run.error, Cancelled):
         return FAILED | back | {"status": html.says(html.sentence(run.error), "problem")}

@@ -14,7 +14,7 @@ from flux_demo.modes import MODES, Mode
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind, in_tab
 from flux_demo.ui.files import publish, still_kept
-from flux_demo.ui.generate import BUSY
+from flux_demo.ui.generate import BUSY, IDLE
 from flux_demo.ui.history import Entry, displayed, displayed_names, history_shown, nothing_displayed, preview_of
 from flux_demo.ui.image_heading import displayed_in
 from flux_demo.ui.languages import STYLED
@@ -57,6 +57,7 @@ def bind_history(services: Services, flat: Form) -> None:
     _bind_images(services, flat)
     _bind_looking_again(services, flat)
     _bind_delete_all(services, flat)
+    _bind_close_strip(services, flat)
     for mode in MODES:
         _bind_preview(services, mode, flat)
         _bind_kept(services, mode, flat)
@@ -108,9 +109,8 @@ def _bind_looking_again(services: Services, flat: Form) -> None:
         lasts = {f"{mode}__last": states[f"{mode}__last"] for mode in MODES if states[f"{mode}__run_state"] not in BUSY}
         if _tabs_without(services, visitor, lasts):
             return _gone(services, visitor, lasts, ONE_GONE)
-        if [entry.name for entry in kept] == [entry.name for entry in history]:
-            return {}
-        return history_shown(kept) | _strip_gone(services, visitor)
+        same = [entry.name for entry in kept] == [entry.name for entry in history]
+        return ({} if same else history_shown(kept)) | _strip_gone(services, visitor)
 
     bind([flat["look_again"].click], look_again, flat, ["restore_note", *_may_be_gone()], _states(), queue=False)
 
@@ -137,6 +137,16 @@ def _bind_delete_all(services: Services, flat: Form) -> None:
         js=_sure("--delete-all", '"yes"'),
         trigger_mode="multiple",
     )
+
+
+def _bind_close_strip(services: Services, flat: Form) -> None:
+    def close(*, visitor: Any, **states: Any) -> dict[str, Any]:
+        if not is_key(visitor):
+            return {}
+        idle = [mode for mode in MODES if states[f"{mode}__run_state"] == IDLE["run_state"]]  # one of them says where the strip is
+        return delete_strip(services.history.visitors, visitor) | {f"{mode}__status": html.says("") for mode in idle}
+
+    bind([flat["close_strip"].click], close, flat, ["strip", *(f"{mode}__status" for mode in MODES)], _states(), queue=False)
 
 
 def _sure(name: str, answer: str) -> str:

@@ -19,13 +19,16 @@ from flux_demo.errors import FluxDemoError
 from flux_demo.modes import MODES, Mode
 from flux_demo.recipe import PAINTED, Recipe
 from flux_demo.request import Size
-from flux_demo.texts import Text, listed
+from flux_demo.texts import Number, Text, listed
 from flux_demo.ui.translation import (
     FETCHED,
     LEFT,
+    MINUTES,
+    MINUTES_AND_SECONDS,
     MORE_UNKNOWN_WORDS,
     ONE_STEP,
     PARTIAL,
+    SECONDS,
     SEED,
     STEP,
     STEP_OF_SEVERAL,
@@ -98,7 +101,7 @@ def step_of(done: int, of: int, seconds_left: float | None = None, number: int =
 
 def byte_of(done: int, total: int) -> str:
     """A byte count with its bar."""
-    line = translate(FETCHED, done=f"{done / 1e9:.2f}", total=f"{total / 1e9:.2f}")
+    line = translate(FETCHED, done=Number(f"{done / 1e9:.2f}"), total=Number(f"{total / 1e9:.2f}"))
     return f'<p class="say busy">{escape(line)}</p>{_bar("Download", round(100 * done / max(total, 1)), 100)}'
 
 
@@ -173,7 +176,7 @@ def caption(recipe: Recipe, title: str) -> str:
     facts = (
         translate(PARTIAL, done=recipe.stopped_at, of=recipe.steps or "?") if recipe.stopped_at is not None else "",
         translate(SEED, seed=recipe.seed) if recipe.seed is not None else "",
-        f"{recipe.seconds:.1f} s" if recipe.stopped_at is None else "",
+        translate(SECONDS, seconds=Number(f"{recipe.seconds:.1f}")) if recipe.stopped_at is None else "",
         size_text(size),
         translate(ONE_STEP if recipe.steps == 1 else STEPS, steps=recipe.steps)
         if recipe.steps is not None and recipe.stopped_at is None
@@ -228,11 +231,12 @@ def unknown_words(prompt: str) -> str:
 
 
 def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
+    preset = PRESETS.get(recipe.preset or "")
     rows = [
         (translate("Prompt"), recipe.prompt),
         (translate("Model"), recipe.model),
-        (translate("Guidance"), "" if recipe.guidance is None else f"{recipe.guidance:g}"),
-        (translate("Preset"), recipe.preset or ""),
+        (translate("Guidance"), "" if recipe.guidance is None else translate(Number(f"{recipe.guidance:g}"))),
+        (translate("Preset"), translate(preset.title) if preset else recipe.preset or ""),
         (translate("Plan"), translate(recipe.plan or "")),
         (translate("Safety"), translate(recipe.safety or "")),
         (translate("Created"), recipe.created.replace("T", " ").replace("+00:00", " UTC")),
@@ -268,9 +272,11 @@ def _duration(seconds: float) -> str:
     """Time that is left, rounded as people say it."""
     whole = max(1, round(seconds))
     if whole < 60:
-        return f"{whole} s"
+        return translate(SECONDS, seconds=whole)
     minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 10 else f"{round(whole / 60)} min"
+    if minutes < 10:
+        return translate(MINUTES_AND_SECONDS, minutes=minutes, seconds=f"{rest:02d}")
+    return translate(MINUTES, minutes=round(whole / 60))
 
 
 def _lower_first(title: str) -> str:

@@ -6,7 +6,7 @@ from PIL import ImageChops
 
 from flux_demo.maps.notes import EMPTY, FIRST_OF_SEVERAL, SIZE_AND_FIT, estimator_note, shape_note
 from flux_demo.request import ControlMap
-from flux_demo.texts import sentences
+from flux_demo.texts import Number, sentences
 from flux_demo.ui import html
 from flux_demo.ui.files import Look
 from flux_demo.ui.translation import translate
@@ -63,7 +63,7 @@ def described(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: L
 def _edge_note(control: ControlMap) -> str:
     """The percentage of edge pixels, and what to do when the map is nearly empty or nearly full."""
     share = _share_above(control, 0)
-    counted = translate(EDGE_PIXELS, share=f"{share:.1%}")
+    counted = translate(EDGE_PIXELS, share=Number(f"{share:.1%}"))
     if share < NEARLY_NONE:
         return translate(sentences(counted, translate(NO_EDGES)))
     return translate(sentences(counted, translate(ALL_EDGES))) if share > NEARLY_ALL else counted

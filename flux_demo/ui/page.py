@@ -76,6 +76,7 @@ def build(studio: Studio) -> gr.Blocks:
             elem_id="strip",
             alt_text="The same prompt and seed in every mode, side by side",
         )
+        page_form["close_strip"] = gr.Button("Close comparison", size="sm", elem_id="close-strip", elem_classes="link")
         _images(page_form)
         backends = {backend.name: backend.title for backend in studio.backends}
         visitors = VisitorStore(studio.gallery.folder, studio.settings.public)

@@ -46,7 +46,8 @@ PREVIOUS_IS_BACK = "The previous photo is back."
 NO_PHOTO_IN_PNG = "The PNG does not store the photo. Add it, and its map will be compared with the one that the image followed."
 SAME_MAP = "It is the map that the image followed."
 ANOTHER_MAP = "It is not the map that the image followed: the photo or the settings differ."
-PHOTO_REFUSED = '<i class="photo-refused"></i>'  # for as long as the line under the map has it, the style sheet shows the one under the photo
+# For as long as the line under the map has it, the style sheet shows the one under the photo.
+PHOTO_REFUSED = '<i class="photo-refused"></i>'
 
 
 def drawn_from(mode: Mode, photo: Any, size: Any, fit: Any, as_map: Any, options: dict[str, Any]) -> DrawnFrom:

@@ -6,19 +6,22 @@ from functools import cache
 from typing import Any
 
 from flux_demo.backends.queue import Client
-from flux_demo.texts import Text
+from flux_demo.texts import Number, Text
 from flux_demo.ui.languages import languages
 from flux_demo.ui.visitors import Caller, Listeners, current
 
 # Each is the key of its translations, which have the same values in braces.
 STEP, STEP_OF_SEVERAL = "Step {done} of {of}", "Image {number} of {images}: step {done} of {of}"
 LEFT = "{step}, about {time} left"
-DONE = "Done in {seconds} s."
+DONE, DONE_SEVERAL = "Done in {seconds} s.", "Done in {seconds} s. All {count} images are in “Your images” below."
 STOPPED_AT = "Stopped at step {done} of {of}. The partial image is kept only if you say so."
 STOPPED_AT_OF_SEVERAL = "Stopped at step {done} of {of} of image {number} of {images}. The partial image is kept only if you say so."
 SEED, ONE_STEP, STEPS, PARTIAL = "Seed {seed}", "1 step", "{steps} steps", "Partial, step {done} of {of}"
 TOKENS, IGNORED = "{tokens} of {reads} tokens", "{reads} of {reads} tokens: the last {ignored} are ignored, from “{cut}”"
 ONE_IGNORED = "{reads} of {reads} tokens: the last one is ignored, “{cut}”"
+COMPARED = "seed {seed}, steps {steps}, {size}"
+SECONDS, MINUTES_AND_SECONDS, MINUTES = "{seconds} s", "{minutes} min {seconds} s", "{minutes} min"
+A_NUMBER = "1.5%"  # whose translations show how a language writes numbers
 FETCHED = "{done} of {total} GB fetched"
 UNKNOWN_WORDS, MORE_UNKNOWN_WORDS = "The mini doesn't know {words}.", "The mini doesn't know {words} and more."
 IMAGE_OF, PREVIEW = "Image generated from the prompt: {prompt}", "A preview of the image"  # alternative texts
@@ -31,11 +34,13 @@ def translate(text: str, **values: Any) -> str:
 
 
 def _in(words: dict[str, str], text: str) -> str:
+    if isinstance(text, Number):
+        example = words.get(A_NUMBER, A_NUMBER)
+        return text.replace(".", example[1]).replace("%", example[3:])
     pattern, values = (text.pattern, text.values) if isinstance(text, Text) else (text, {})
     found = words.get(pattern, pattern)
-    return (
-        found.format(**{name: _in(words, each) if isinstance(each, Text) else each for name, each in values.items()}) if values else found
-    )
+    said = {name: _in(words, each) if isinstance(each, Text | Number) else each for name, each in values.items()}
+    return found.format(**said) if values else found
 
 
 @contextmanager

@@ -7,7 +7,9 @@ import threading
 from PIL import Image
 from playwright.sync_api import expect
 
+from flux_demo.experiments.sheet import sheets
 from flux_demo.recipe import read_recipe
+from flux_demo.ui import compare
 from tests.ui.conftest import PATIENCE_MS
 from tests.ui.driving import choose_size, give_photo, prompt_field, run, served, set_steps, wait_for_status
 
@@ -138,3 +140,35 @@ def test_stop_counts_while_the_maps_of_the_other_modes_are_drawn(visit, studio, 
     run(page)
     wait_for_status(page, "canny", "Done in")
     assert [read_recipe(path).mode for path in set(studio.gallery.folder.glob("*.png")) - before] == ["canny"]
+
+
+def test_a_comparison_is_in_the_visitors_language_and_can_be_closed(visit, photo_file, monkeypatch):
+    titles = []
+    monkeypatch.setattr(compare, "sheets", lambda axes, tiles, title: titles.append(title) or sheets(axes, tiles, title))
+    page = visit(tab="Canny", locale="de-DE")
+    give_photo(page, "canny", photo_file)
+    page.locator("#size-canny input").fill("128x128")
+    page.keyboard.press("Enter")
+    prompt_field(page).fill("a red cube")
+    page.locator("#seed-canny input").fill("7")
+    page.locator("#steps-canny input[type=number]").fill("1")
+    page.keyboard.press("Tab")
+    close = page.get_by_role("button", name="Vergleich schließen", exact=True)
+    expect(close).to_be_hidden()
+    page.locator("#tab-canny button.compare").click()
+    wait_for_status(page, "canny", "Der Vergleich steht unten")
+    assert titles == ["Seed 7, Schritte: 1, 128 × 128 · a red cube"]
+    address = page.locator("#strip img").get_attribute("src")
+    second = page.context.new_page()  # the same visitor
+    second.goto(page.url)
+    second.locator("#strip img").wait_for()
+    close.click()
+    expect(page.locator("#strip")).to_be_hidden()
+    expect(close).to_be_hidden()
+    expect(page.locator("#status-canny .say")).to_have_text("")
+    assert not page.request.get(address).ok
+    second.evaluate("dispatchEvent(new Event('focus'))")
+    expect(second.locator("#strip")).to_be_hidden()
+    page.reload()
+    expect(page.locator("#history img")).to_have_count(3)
+    expect(page.locator("#strip")).to_be_hidden()
