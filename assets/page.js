@@ -4,7 +4,7 @@
     // What is in the fixed row has no offsetParent of its own, so boxes are asked instead.
     const button = (name) => shown(`button.${name}, .${name} button`).find((part) => !part.disabled);
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const intoView = (part) => part?.scrollIntoView({ block: "center", behavior: still ? "auto" : "smooth" });
+    const intoView = (part, block = "center") => part?.scrollIntoView({ block, behavior: still ? "auto" : "smooth" });
     const small = () => matchMedia("(max-width: 860px)").matches;
 
     // Ctrl+Enter runs the tab in sight. Escape stops it, but only when it means nothing else: no list, dialog or full screen is open and no
@@ -21,6 +21,8 @@
             button("stop")?.click();
         } else if (event.key === "ArrowUp" || event.key === "ArrowDown") {
             recall(event);
+        } else if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && !(event.altKey || event.ctrlKey || event.metaKey || event.shiftKey)) {
+            goThrough(event);
         }
     }, true);
 
@@ -48,6 +50,29 @@
         recalled = prompts[next];
         type(field, recalled);
     };
+
+    // The left and right arrows go through one's images, from a thumbnail or from the image in sight.
+    const thumbs = () => [...document.querySelectorAll("#history button:has(img)")];
+    const goThrough = (event) => {
+        const at = event.target.closest?.("#history button, .box.large:not(.fullscreen)");
+        const from = at?.matches(".large") ? thumbs().find((thumb) => thumb.ariaCurrent === "true") : at;
+        const next = from && thumbs()[thumbs().indexOf(from) + (event.key === "ArrowRight" ? 1 : -1)];
+        if (!next) return;
+        event.preventDefault();
+        if (from === at) next.focus();
+        next.click();
+    };
+    // The thumbnail of the image in sight is marked; their files lie in one folder.
+    const markShown = () => {
+        const folder = (image) => image?.src.replace(/[^/]*$/, "");
+        const inPlace = folder(inSight(".box.large img"));
+        for (const thumb of thumbs()) thumb.ariaCurrent = String(folder(thumb.querySelector("img")) === inPlace);
+    };
+
+    // A click on an image enlarges it, as the button in its corner does.
+    document.addEventListener("click", (event) => {
+        event.target.closest?.(".image-container > button")?.parentElement.querySelector(".icon-button-wrapper > button")?.click();
+    });
 
     // Gradio opens a list again that was left with Tab. Its own Escape closes it.
     const closeIfLeft = (list) => {
@@ -242,7 +267,11 @@
             voice.textContent = said = ""; // the same mistake is read out again
             if (small() && startedBy === "run") intoView(inSight(".box.large"));
         } else if (event.target.closest?.("#history button")) {
-            setTimeout(() => intoView(inSight(".box.large")), 300);
+            setTimeout(() => {
+                const image = inSight(".box.large"), place = image?.getBoundingClientRect();
+                const middle = place && (place.top + place.bottom) / 2;
+                if (middle < 0 || middle > innerHeight) intoView(image, "nearest");
+            }, 300);
         }
     });
     const moveFocus = () => {
@@ -293,6 +322,7 @@
             const [first, ...rest] = group.querySelectorAll("input[type=radio]");
             for (const radio of rest) if (radio.name !== first.name) radio.name = first.name;
         }
+        markShown();
         for (const thumb of document.querySelectorAll(".thumbs button:has(img)")) {
             const prompt = thumb.querySelector("img").alt;
             if (prompt && thumb.ariaLabel !== prompt) thumb.ariaLabel = prompt;
@@ -305,5 +335,5 @@
     new MutationObserver(() => {
         if (!waiting) setTimeout(listen, 50);
         waiting = true;
-    }).observe(document.querySelector("gradio-app") ?? document.body, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["disabled"] });
+    }).observe(document.querySelector("gradio-app") ?? document.body, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["disabled", "src", "aria-selected"] });
 }

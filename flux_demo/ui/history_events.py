@@ -171,13 +171,17 @@ def _bind_preview(services: Services, mode: str, flat: Form) -> None:
 
 def _bind_kept(services: Services, mode: str, flat: Form) -> None:
     """The buttons that delete the image in sight, or keep a partial one."""
-    form = {"entry": flat[f"{mode}__last"], "run_state": flat[f"{mode}__run_state"], "sure": flat["query"]} | flat
+    own = {"entry": "last", "run_state": "run_state", "saved_fields": "saved_fields"}
+    form = {name: flat[f"{mode}__{each}"] for name, each in own.items()} | {"sure": flat["query"]} | flat
     outputs = [*_may_be_gone()]
 
-    def delete(*, sure: Any, visitor: Any, entry: Entry | None, run_state: Any, **states: Any) -> dict[str, Any]:
+    def delete(
+        *, sure: Any, visitor: Any, entry: Entry | None, run_state: Any, saved_fields: dict[str, Any], **states: Any
+    ) -> dict[str, Any]:
         if not sure or not is_key(visitor):
             return {}
-        known = [each for each in (entry, *services.history.entries(visitor)) if each and each.name]
+        before = services.history.entries(visitor)
+        known = [each for each in (entry, *before) if each and each.name]
         if (at := at_address([each.path for each in known], sure)) is None:
             return {}
         name = known[at].name
@@ -189,8 +193,14 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
         if entry is None or entry.name != name:  # another one came in its place meanwhile
             return history_shown(services.history.entries(visitor)) | strip
         _previews_again(services, visitor, mode, run_state)
-        gone = in_tab(mode, nothing_displayed() | {"status": html.says("The image is deleted.")})
-        return gone | history_shown(services.history.entries(visitor)) | strip
+        beside = _beside(before, name, mode) if run_state not in BUSY else None
+        if beside:
+            instead = displayed_in(mode, beside, saved_fields) | {
+                "status": html.says("The image is deleted. The next one is in its place.")
+            }
+        else:
+            instead = nothing_displayed() | {"status": html.says("The image is deleted.")}
+        return in_tab(mode, instead) | history_shown(services.history.entries(visitor)) | strip
 
     def keep(*, visitor: Any, entry: Entry | None) -> dict[str, Any]:
         if entry is None or not is_key(visitor):
@@ -210,6 +220,14 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
     sure = _sure("--delete-image", IN_SIGHT_JS.replace("MODE", mode))
     bind([flat[f"{mode}__delete"].click], delete, form, outputs, _states(), queue=False, js=sure, trigger_mode="multiple")
     bind([flat[f"{mode}__keep"].click], keep, form, outputs, queue=False)
+
+
+def _beside(history: list[Entry], name: str, mode: str) -> Entry | None:
+    """The mode's image that comes after this one, or before it where it is the last."""
+    same = [each for each in history if each.recipe.mode == mode]
+    at = next((at for at, each in enumerate(same) if each.name == name), 0)
+    others = [each for each in same if each.name != name]
+    return others[min(at, len(others) - 1)] if others else None
 
 
 def _previews_again(services: Services, visitor: Any, mode: str, run_state: Any) -> None:
