@@ -26,6 +26,11 @@
         }
     }, true);
 
+    const KEYS = { "button.run": "Ctrl+Enter", "button.stop": "Escape", ".prompt textarea": "Arrow up: earlier prompts" };
+    const nameKeys = () => {
+        for (const [selector, key] of Object.entries(KEYS)) for (const part of document.querySelectorAll(`${selector}:not([title])`)) part.title = key;
+    };
+
     // What replaces a prompt is typed in, so that the browser's own undo brings the old one back.
     const type = (field, text) => {
         field.focus();
@@ -323,6 +328,7 @@
             for (const radio of rest) if (radio.name !== first.name) radio.name = first.name;
         }
         markShown();
+        nameKeys();
         for (const thumb of document.querySelectorAll(".thumbs button:has(img)")) {
             const prompt = thumb.querySelector("img").alt;
             if (prompt && thumb.ariaLabel !== prompt) thumb.ariaLabel = prompt;

@@ -39,9 +39,12 @@ OF_GRADIO = {  # texts of Gradio's image editor that its own languages lack, by 
     "image_editor.zoom_in": "Zoom in",
     "image_editor.zoom_out": "Zoom out",
 }
-NAMES = (  # of Gradio's parts, which it does not look up at all; words.js exchanges them
+NAMES = (  # of Gradio's parts, which it does not look up at all, and the keys that page.js names; words.js exchanges them
+    "Arrow up: earlier prompts",
     "Click to upload or drop files",
+    "Ctrl+Enter",
     "Empty value",
+    "Escape",
     "Exit fullscreen mode",
     "File upload",
     "Fullscreen",

@@ -1,4 +1,4 @@
-"""The map's views: the map that is sent, laid over the photo, in colour beside the grey, and to be painted on.
+"""The map's views: the map that is sent, beside the photo, in colour beside the grey, and to be painted on.
 
 The first view's file is what is sent, whatever is in sight. What was painted is a new file, made when the editor is left or the run starts.
 """
@@ -24,10 +24,10 @@ from flux_demo.ui.files import ShownMap, keep_map, new_file, received, still_kep
 from flux_demo.ui.translation import translate
 
 MAP, OVER, COLOUR, PAINT = "map", "over", "colour", "paint"
-TITLES = {MAP: "Map", OVER: "On photo", COLOUR: "Colour", PAINT: "Paint"}
+TITLES = {MAP: "Map", OVER: "With photo", COLOUR: "Colour", PAINT: "Paint"}
 ABOUT_PAINT = "White adds, black takes away; the bin removes all paint. Each photo, size and setting has its own paint."
 SAID_OF_PAINT = "Painted by hand. Each photo, size and setting of the map has its own paint."
-NOTHING_BELOW = "There is no photo here to lay the map over. Add the one that it was drawn from."
+NOTHING_BELOW = "There is no photo here to put beside the map. Add the one that it was drawn from."
 VIEW_COMPONENTS = ("map", "beside", "painter", "painting")
 BRUSH = {"canny": ["#ffffff", "#000000"], "depth": ["#ffffff", "#c0c0c0", "#808080", "#404040", "#000000"]}
 
@@ -78,7 +78,7 @@ def build_views(form: Form, mode: Mode, state: dict) -> None:
 
 
 def view_updates(view: Any, shown: ShownMap | None) -> dict[str, Any]:
-    """What stands in the map's place. Without a map, or a photo to lay it over, that is the map's own panel.
+    """What stands in the map's place. Without a map, or a photo to put beside it, that is the map's own panel.
 
     The editor is laid out when it is wanted first, and stays: the style sheet hides it, or the map's panel, by the view that is chosen.
     Gradio's frontend loses an editor that is hidden and shown again in a moment.

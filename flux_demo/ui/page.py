@@ -46,6 +46,13 @@ PUSH_JS = """(low, high) => {
     const start = UP ? Math.min(low, MOST - GAP) : Math.max(high - GAP, LEAST);
     return [start, start + GAP].map((value) => Number(value.toFixed(4)));
 }"""
+# The prompt, and the prompt without the word that is being typed, which nobody knows yet.
+JUDGED_JS = r"""(prompt) => {
+    const field = document.activeElement;
+    if (!field?.matches(".prompt textarea") || field.value !== prompt) return [prompt, prompt];
+    const [before, after] = [prompt.slice(0, field.selectionStart), prompt.slice(field.selectionStart)];
+    return [prompt, before.replace(/[\p{L}\p{N}'’-]+$/u, "") + after.replace(/^[\p{L}\p{N}'’-]+/u, "")];
+}"""
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -166,7 +173,10 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
     bind([form["stop"].click], stop_handler(services, mode), form, ["run_state"], queue=False)
     for run in runs:
         bind_follow_after_close(services, mode, run, form)
-    bind([form["prompt"].change], _hint(studio, mode), form, ["hint"], queue=False, trigger_mode="always_last")
+    hint, judged = _hint(studio, mode), form | {"judged": form["query"]}
+    typed = [form["prompt"].change, form["prompt"].blur]
+    bind(typed, hint, judged, ["hint"], queue=False, trigger_mode="always_last", js=JUDGED_JS)
+    bind(running, hint, judged, ["hint"], queue=False, js="(prompt) => [prompt, prompt]")
     bind([form["size"].change], bind_size(studio, mode, form), form, ["size_note", "swap"], queue=False, trigger_mode="always_last")
     bind([form["reuse_seed"].click], _reuse_seed, form, ["seed", "status", "run_state"], queue=False)
     bind([form["random_seed"].click], _random_seed, form, ["seed", "status", "run_state"], queue=False)
@@ -198,14 +208,14 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
 
 
 def _hint(studio: Studio, mode: Mode) -> Any:
-    """How long the prompt is for the model, and where the mini runs the mode, the words that it does not know."""
+    """How long the prompt is for the model, and where the mini runs the mode, the words that it does not know, of what is judged."""
 
-    def hint(*, prompt: Any) -> dict[str, Any]:
-        if not isinstance(prompt, str):
+    def hint(*, prompt: Any, judged: Any) -> dict[str, Any]:
+        if not isinstance(prompt, str) or not isinstance(judged, str):
             return {"hint": html.says("")}
         route = find_route(studio, mode)
         mini = isinstance(route, Route) and route.runs_mini(mode)
-        return {"hint": html.says(measure(studio, mode, prompt[:MAX_PROMPT])) + (html.unknown_words(prompt[:MAX_PROMPT]) if mini else "")}
+        return {"hint": html.says(measure(studio, mode, prompt[:MAX_PROMPT])) + (html.unknown_words(judged[:MAX_PROMPT]) if mini else "")}
 
     return hint
 

@@ -124,6 +124,16 @@ def test_ctrl_enter_runs_with_what_is_being_typed(visit):
     expect(page.locator("#caption-text")).to_contain_text("1 step")
 
 
+def test_the_keys_are_named_where_they_can_be_used(visit):
+    page = visit(locale="de-DE")
+    for selector, key in (
+        ("button.run", "Strg+Enter"),
+        ("button.stop", "Escape"),
+        (".prompt textarea", "Pfeil nach oben: frühere Prompts"),
+    ):
+        expect(page.locator(f"#tab-text {selector}")).to_have_attribute("title", key)
+
+
 def test_a_mistake_that_is_made_again_is_read_out_again(visit):
     page = visit()
     voice = page.locator("#voice")

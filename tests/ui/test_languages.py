@@ -257,7 +257,7 @@ def test_the_page_is_in_the_browsers_language(visit):
     assert "Hier erscheint das Bild" in empty
     page.get_by_role("tab", name="Text", exact=True).click()
     expect(page.locator("#tab-text .note .say")).to_have_text("0.07 Megapixel")
-    prompt_field(page).fill("a red dragon")
+    prompt_field(page).fill("a red dragon.")
     expect(page.locator("#tab-text details.hint summary")).to_have_text("Das Mini-Modell kennt „dragon“ nicht. Was es kennt")
     prompt_field(page).fill("a red cube")
     page.get_by_label("Größe", exact=True).locator("visible=true").click()

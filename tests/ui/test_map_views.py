@@ -21,7 +21,7 @@ def test_the_map_lies_over_the_photo_and_the_frame_shows_what_crop_keeps(visit, 
     assert panel["width"] / panel["height"] == pytest.approx(640 / 400, rel=0.01)
     assert frame["width"] / frame["height"] == pytest.approx(2, rel=0.01) and frame["width"] == pytest.approx(panel["width"], abs=1)
     assert frame["y"] - panel["y"] == pytest.approx(panel["height"] / 10, abs=1)
-    view(page, "On photo")
+    view(page, "With photo")
     page.locator("#beside-canny img").nth(1).wait_for()
     left, right = (page.request.get(each.get_attribute("src")).body() for each in page.locator("#beside-canny img").all())
     assert np.array_equal(pixels(left), fit(photo, Size(256, 128)).pixels)
