@@ -1,5 +1,6 @@
 """How the settings are laid out, in a real browser."""
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.ui.conftest import SMALL
@@ -51,3 +52,10 @@ def test_nothing_that_is_looked_at_or_has_the_focus_is_behind_the_fixed_row(visi
             }"""
         )
         assert covered is False
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "de-DE", "es-ES", "ja-JP"])
+def test_the_views_of_a_map_stand_in_one_line(visit, locale):
+    page = visit(tab="Depth", locale=locale)
+    tops = {label.bounding_box()["y"] for label in page.locator("#tab-depth .view label").all()}
+    assert len(tops) == 1
