@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.request import Size, SizeLimits, python_number
+from flux_demo.texts import Number
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ class Control:
         if self.crosses(whole):
             why = "With {lower} at {low}, {upper} must be at least {least}, and it is {high}. Change one of the two."
             lower, upper = (option.name for option in self.bounds)
-            low, high, gap = whole[lower], whole[upper], self.min_gap
-            raise InvalidRequest(why, lower=lower, low=low, upper=upper, high=high, least=round(low + gap, 9))
+            low, high = whole[lower], whole[upper]
+            numbers = {name: Number(f"{value:.9g}") for name, value in (("low", low), ("high", high), ("least", low + self.min_gap))}
+            raise InvalidRequest(why, lower=lower, upper=upper, **numbers)
         return whole
 
 
