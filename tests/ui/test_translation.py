@@ -35,7 +35,7 @@ def test_an_errors_numbers_stay_english_where_the_page_does_not_say_it():
         SizeLimits(range(64, 2049, 16), 1_000_000, (Size(512, 512),)).check(Size(1024, 1024))
     assert "is 1.05 megapixels" in str(caught.value)
     with in_language("de"):
-        assert "sind 1,0 Megapixel" in html.sentence(caught.value)
+        assert "sind 1,05 Megapixel" in html.sentence(caught.value)
 
 
 def test_the_details_name_the_preset_as_the_menu_does():
