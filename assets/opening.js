@@ -20,7 +20,17 @@
     // Gradio's editor sends what was painted twice: with each event, as an upload, and beside it under a name that stands in for the paint at the
     // next event. The server takes uploads only. So the other way never ends, and no event has a name where its paint should be.
     const send = window.fetch;
-    window.fetch = (address, ...more) => String(address?.url ?? address).endsWith("/component_server/") ? new Promise(() => {}) : send(address, ...more);
+    window.fetch = (address, ...more) => {
+        const where = String(address?.url ?? address);
+        if (where.endsWith("/component_server/")) return new Promise(() => {});
+        const answer = send(address, ...more);
+        if (where.endsWith("/app_id")) note(answer);
+        return answer;
+    };
+
+    // When a connection is cut, Gradio asks the program for its number every two seconds, until it answers and the page is opened anew.
+    const note = (answer) => answer.catch(() => ({ ok: false }))
+        .then(({ ok }) => document.documentElement.classList.toggle("unanswered", !ok));
 
     // Gradio's loading screen counts its seconds sixty times a second, and never stops when it is gone: seven per cent of a core, for as long as
     // the page is open. The module that counts gets frames that never come; nothing else on this page shows its seconds.

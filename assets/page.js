@@ -319,7 +319,8 @@
         const step = shown(".status .step")[0]?.textContent.trim();
         const wanted = step ? `${step} · ${title}` : title;
         if (document.title !== wanted) document.title = wanted;
-        const text = shown(".status .say, .say.problem").map((part) => part.textContent.trim()).filter(Boolean).join(" ");
+        const unanswered = shown(".unanswered .run-row").map((row) => getComputedStyle(row, "::after").content.slice(1, -1));
+        const text = [...shown(".status .say, .say.problem").map((part) => part.textContent.trim()).filter(Boolean), ...unanswered].join(" ");
         if (step && Date.now() - stepSaidAt < 10000) return;
         if (step) stepSaidAt = Date.now();
         if (text !== said) voice.textContent = said = text;
@@ -338,8 +339,10 @@
         for (const link of document.querySelectorAll("a.download-link:not([tabindex])")) link.tabIndex = -1; // the button in it is the tab stop
         for (const empty of document.querySelectorAll(".empty[aria-label]:not([role])")) empty.setAttribute("role", "img"); // a name needs a role
     };
-    new MutationObserver(() => {
+    const changes = new MutationObserver(() => {
         if (!waiting) setTimeout(listen, 50);
         waiting = true;
-    }).observe(document.querySelector("gradio-app") ?? document.body, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["disabled", "src", "aria-selected"] });
+    });
+    changes.observe(document.documentElement, { attributeFilter: ["class"] }); // whether the program answers
+    changes.observe(document.querySelector("gradio-app") ?? document.body, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["disabled", "src", "aria-selected"] });
 }
