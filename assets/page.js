@@ -238,6 +238,12 @@
         }
     };
 
+    // Around a map Gradio's canvas is white in the light theme, as the near end of depth is.
+    const greyAround = () => {
+        const canvas = window.__PIXI_APP__?.renderer;
+        if (canvas) canvas.background.color = "#d0d0d0";
+    };
+
     // Another window of this visitor may have made or deleted images meanwhile.
     const lookAgain = () => document.visibilityState === "visible" && document.querySelector("#look-again")?.click();
     addEventListener("focus", lookAgain);
@@ -304,6 +310,7 @@
         requestAnimationFrame(() => setTimeout(moveFocus)); // what was hidden or disabled loses the focus with the next frame, and not before
         frameCrop();
         countAnew();
+        greyAround();
         for (const compare of document.querySelectorAll("button.compare")) {
             const busy = compare.closest(".tabitem")?.querySelector("button.run")?.disabled ?? false;
             if (compare.disabled !== busy) compare.disabled = busy;

@@ -86,7 +86,7 @@ def view_updates(view: Any, shown: ShownMap | None) -> dict[str, Any]:
     pair = _pair(view, shown) if shown else None
     painting = view == PAINT and shown is not None
     return {
-        "map": gr.update(value=shown.path if shown else None, visible=not pair),
+        "map": shown.path if shown else None,
         "beside": gr.update(value=pair, visible=pair is not None),
         "painting": shown.sha256 if shown and painting else None,
     } | ({"painter": gr.update(visible=True, value=to_paint(shown))} if shown and painting else {})
@@ -113,7 +113,7 @@ def choose_view(*, view: Any, shown: ShownMap | None, painter: Any, painting: st
         return view_updates(MAP, shown) | {"map_note": problem_under(shown, error.text), "view": MAP}
     if found is not shown:
         return answer | {"shown": found, "map_note": note_under(found)}
-    del answer["map"]["value"]
+    del answer["map"]
     return answer
 
 

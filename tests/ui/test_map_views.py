@@ -61,3 +61,22 @@ def test_a_map_in_black_on_white_can_be_used_the_other_way_round(visit, studio, 
     before = source(page, "#map-canny")
     page.get_by_role("button", name="Use as map, inverted", exact=True).locator("visible=true").click()
     assert pixels_hash(changed(page, "#map-canny", before)) == ready.sha256
+
+
+def test_nothing_jumps_when_the_map_is_laid_over_the_photo_for_the_first_time(visit, photo_file):
+    page = visit(tab="Canny")
+    give_photo(page, "canny", photo_file)
+    page.locator("#map-canny img").wait_for()
+    page.evaluate(
+        """() => {
+            const views = document.querySelector("#tab-canny .view"), top = () => Math.round(views.getBoundingClientRect().top + scrollY);
+            window.tops = new Set([top()]);
+            const look = () => { window.tops.add(top()); requestAnimationFrame(look); };
+            look();
+        }"""
+    )
+    for name, selector in (("On photo", "#beside-canny"), ("Map", "#map-canny"), ("On photo", "#beside-canny")):
+        view(page, name)
+        page.locator(f"{selector} img").last.wait_for()
+        expect(page.locator("#beside-canny, #map-canny").locator("visible=true")).to_have_count(1)
+    assert page.evaluate("[...window.tops].length") == 1

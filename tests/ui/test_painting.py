@@ -41,6 +41,8 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     choose_size(page, WIDE)
     drawn = pixels(changed(page, "#map-depth", before))
     x, y = open_editor(page)
+    around = pixels(page.locator("#painter-depth canvas").first.screenshot())[5, 5]
+    assert (around > 100).all() and (around < 230).all()  # no more white than black, which the map's edges are
     zoom = page.locator("#painter-depth .zoom-number").inner_text()
     stroke(page, x, y - 20)
     for _ in range(3):  # more than there are strokes: it ends at the map
