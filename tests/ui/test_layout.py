@@ -3,6 +3,11 @@
 import pytest
 from playwright.sync_api import expect
 
+from flux_demo.backends import Refusal
+from flux_demo.gallery import Gallery
+from flux_demo.settings import Settings
+from flux_demo.studio import Studio
+from tests.conftest import RecordingBackend
 from tests.ui.conftest import SMALL
 from tests.ui.driving import choose_size, made, prompt_field, run, seed_field, set_steps
 
@@ -59,3 +64,55 @@ def test_the_views_of_a_map_stand_in_one_line(visit, locale):
     page = visit(tab="Depth", locale=locale)
     tops = {label.bounding_box()["y"] for label in page.locator("#tab-depth .view label").all()}
     assert len(tops) == 1
+
+
+def test_of_a_low_window_the_whole_image_and_what_stands_below_it_are_above_the_fixed_row(visit):
+    page = visit(locale="de-DE")
+    prompt_field(page).fill("a red sphere")
+    page.locator("#size-text input").fill(SMALL)
+    page.locator("#steps-text input[type=number]").fill("1")
+    page.keyboard.press("Tab")
+    page.locator("#tab-text button.run").click()
+    page.locator("#picture-text img").wait_for()
+    details = page.locator("#tab-text details.recipe")
+    details.wait_for()
+    for width, height in ((1366, 650), (1024, 768), (844, 390), (683, 325)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.evaluate("scrollTo(0, 0)")
+        if width <= 860:
+            page.locator("#picture-text").evaluate("(box) => box.scrollIntoView({ block: 'center', behavior: 'instant' })")
+        row = page.locator("#tab-text .run-row").bounding_box()["y"]
+        box, last = page.locator("#picture-text").bounding_box(), details.bounding_box()
+        assert 0 <= box["y"] and box["y"] + box["height"] <= row, (width, height)
+        assert width <= 860 or last["y"] + last["height"] <= row, (width, height)
+
+
+def test_a_command_is_not_broken_in_its_middle_and_is_no_wider_than_a_phone(open_with, tmp_path):
+    class Refusing(RecordingBackend):
+        def refusal(self, mode):
+            return Refusal("There is no key. Set one, or choose the service yourself with `python app.py --backend hosted` for images.")
+
+    page = open_with(Studio(Settings(outputs=str(tmp_path)), [Refusing("local"), RecordingBackend()], Gallery(tmp_path)))
+    page.locator("#tab-text details.where summary").click()
+    command = page.locator("#tab-text details.where code")
+    for width in range(320, 700, 20):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert command.bounding_box()["height"] < 24, width  # one line
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_headings_fields_and_thumbnails_stand_in_line(visit):
+    page = visit(tab="Canny")
+    tab = page.locator("#tab-canny")
+
+    def box(selector, at=0):
+        return tab.locator(selector).nth(at).bounding_box()
+
+    for part, other in ((".prompt [data-testid=block-info]", ".answer h2"), (".prompt textarea", ".box.large")):
+        assert abs(box(part)["y"] - box(other)["y"]) < 1
+    assert abs(box("#guidance-canny")["x"] - box(".pane", 1)["x"]) < 1
+    for width in (1280, 1024, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert len({each.bounding_box()["y"] for each in tab.locator("#examples-canny button").all()}) == 1
+    label, number = box("#low-canny label"), box("#low-canny input[type=number]")
+    assert abs(label["y"] + label["height"] / 2 - number["y"] - number["height"] / 2) < 2
