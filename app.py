@@ -18,9 +18,9 @@ from dataclasses import replace
 
 from flux_demo import environment, listening
 from flux_demo.errors import FluxDemoError
-from flux_demo.libraries import collect_seldom
+from flux_demo.libraries import raise_gc_threshold
 from flux_demo.settings import BACKENDS, Settings
-from flux_demo.streams import forget_output, leave, make_writable
+from flux_demo.streams import discard_output, exit_now, make_writable
 
 demo = None  # the page, under the name by which Spaces look for it
 
@@ -28,7 +28,7 @@ demo = None  # the page, under the name by which Spaces look for it
 def main(arguments: list[str] | None = None) -> int:
     """Start the page and run until Ctrl+C or SIGTERM, the normal ways to stop it. Returns the exit code."""
     make_writable()
-    collect_seldom()
+    raise_gc_threshold()
     args = _parser().parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
@@ -157,7 +157,7 @@ def _print(line: str, file=None) -> None:
     try:
         print(line, file=file or sys.stdout, flush=True)
     except OSError:
-        forget_output()
+        discard_output()
 
 
 def _refuse(sentence: str) -> int:
@@ -210,4 +210,4 @@ if __name__ == "__main__":
     code = main()
     if "flux_demo.ui" in sys.modules:
         sys.modules["flux_demo.ui"].remove_temporary()
-    leave(code)
+    exit_now(code)

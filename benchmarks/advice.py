@@ -67,7 +67,7 @@ ROWS = (
 
 
 @cache
-def sizes_for(kind: str, lora: bool) -> memory.Sizes:
+def sizes_for(kind: str, lora: bool) -> memory.WeightSizes:
     with TemporaryDirectory() as folder:
         return sizes_of(files.model_files(Path(folder), kind, lora=lora))
 

@@ -56,7 +56,7 @@ def quantised_rows() -> Iterator[tuple[int, memory.Plan]]:
 
 
 @cache
-def sizes(kind: str) -> memory.Sizes:
+def sizes(kind: str) -> memory.WeightSizes:
     with TemporaryDirectory() as folder:
         return sizes_of(files.model_files(Path(folder), kind))
 

@@ -18,6 +18,7 @@ from flux_demo.layouts import COMFYUI_PREFIXES, NORMS, Part, expected_names, row
 from flux_demo.tensor_files import GGUF_NUMBERS, FileState, TensorFile, UnreadableFile, read_header, state_of
 
 SUFFIXES = (".safetensors", ".sft", ".gguf")
+BLOCKS = ("transformer_blocks", "single_transformer_blocks")
 FLUX_AXES = (16, 56, 56)  # of the rotary embedding: no tensor tells them
 TEXT_CHANNELS, CONTROL_CHANNELS, FILL_CHANNELS = 1, 2, 6  # of the input, in multiples of the output's
 LOADABLE = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", *GGUF_NUMBERS}
@@ -55,7 +56,7 @@ class Checkpoint:
     weights: Mapping[str, Part]  # diffusers' name -> where it lies
     config: Mapping[str, Any]  # of FluxTransformer2DModel, without axes_dims_rope; empty for a LoRA
     is_lora: bool = False
-    strengths: Mapping[str, float] = field(default_factory=dict)  # of a LoRA: layer -> what its change is multiplied by
+    scaling: Mapping[str, float] = field(default_factory=dict)  # of a LoRA: layer -> what its change is multiplied by
 
     @property
     def kind(self) -> str:
@@ -181,10 +182,10 @@ def _lora(file: TensorFile, weights: Mapping[str, Part], names: set[str]) -> Che
         raise NotUsable(_other_model(names) if _other_model(names).startswith("it is a LoRA") else "it is a LoRA of another kind")
     lora = Checkpoint(file, dict(weights), {}, is_lora=True)
     shapes = lora.shapes
-    return replace(lora, strengths=_strengths(file, {layer: shapes[f"{layer}.lora_B.weight"][1] for layer in layers}))
+    return replace(lora, scaling=_scaling(file, {layer: shapes[f"{layer}.lora_B.weight"][1] for layer in layers}))
 
 
-def _strengths(file: TensorFile, ranks: Mapping[str, int]) -> dict[str, float]:
+def _scaling(file: TensorFile, ranks: Mapping[str, int]) -> dict[str, float]:
     """Alpha / rank of each layer, from the config that diffusers puts into the file; 1 where there is none."""
     stored = file.metadata.get("lora_adapter_metadata")
     if not stored:
@@ -259,6 +260,3 @@ def _transformer(file: TensorFile, weights: Mapping[str, Part], names: set[str])
         "guidance_embeds": True,
     }
     return Checkpoint(file, {name: part for name, part in weights.items() if name in expected}, config)
-
-
-BLOCKS = ("transformer_blocks", "single_transformer_blocks")

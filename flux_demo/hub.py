@@ -29,7 +29,7 @@ FILES = ("blobs/*", "snapshots/**/*")  # where the cache keeps a model's: in its
 
 
 @dataclass(frozen=True)
-class Download:
+class DownloadSize:
     """What a fetch would download."""
 
     name: str  # of the model on the Hub
@@ -39,7 +39,7 @@ class Download:
 
 
 @dataclass(frozen=True)
-class Cached:
+class CachedSnapshot:
     """What the cache holds of one version of a model."""
 
     snapshot: Path  # folder whose files are links into the cache
@@ -68,12 +68,12 @@ def local_folder(name: str, patterns: Sequence[str]) -> Path | None:
     return next((found.snapshot for found in _snapshots(name) if not found.lacks(patterns)), None)
 
 
-def cached(name: str) -> Cached | None:
+def cached(name: str) -> CachedSnapshot | None:
     """What the cache holds of the Hub's model of that name, complete or not; None if nothing."""
     return next(_snapshots(name), None)
 
 
-def _snapshots(name: str) -> Iterator[Cached]:
+def _snapshots(name: str) -> Iterator[CachedSnapshot]:
     """The newest version that the cache knows of, then older ones, because a version becomes known before its files are downloaded. Not those of
     other branches, tags and pull requests.
 
@@ -95,7 +95,7 @@ def _snapshots(name: str) -> Iterator[Cached]:
     except OSError:
         return
     for snapshot in sorted(folders, key=lambda folder: (folder.name == newest, folders[folder]), reverse=True):
-        yield Cached(snapshot, _listing(name, snapshot.name))
+        yield CachedSnapshot(snapshot, _listing(name, snapshot.name))
 
 
 def _listing(name: str, commit: str) -> dict[str, str] | None:
@@ -131,11 +131,13 @@ def _home(name: str) -> Path:
     return cache_folder() / f"models--{name.replace('/', '--')}"
 
 
-def missing(name: str, patterns: Sequence[str], token: str | None = None) -> Download:
+def missing(name: str, patterns: Sequence[str], token: str | None = None) -> DownloadSize:
     """What a fetch would download. Asks the Hub, unless the model is a folder here. Raises DownloadFailed."""
     if (given := expanded(name)).is_dir():
         if local_folder(name, patterns):
-            return Download(name, sum(file.stat().st_size for pattern in patterns for file in given.glob(pattern) if file.is_file()), 0, 0)
+            return DownloadSize(
+                name, sum(file.stat().st_size for pattern in patterns for file in given.glob(pattern) if file.is_file()), 0, 0
+            )
         raise DownloadFailed("This model is a local folder, so there is nothing to fetch. Copy the missing files into it.")
     if problem := cache_problem():
         raise DownloadFailed(problem)
@@ -156,7 +158,7 @@ def missing(name: str, patterns: Sequence[str], token: str | None = None) -> Dow
         raise DownloadFailed(f"{name} holds no {lost[0]}, which is needed. Choose another model.")
     left = [file for file in files if file.will_download]
     bytes_left = sum(file.file_size or 0 for file in left) - _bytes_of_parts(name, patterns, token)
-    return Download(name, sum(file.file_size or 0 for file in files), max(bytes_left, len(left)), len(left))
+    return DownloadSize(name, sum(file.file_size or 0 for file in files), max(bytes_left, len(left)), len(left))
 
 
 def fetch(name: str, patterns: Sequence[str], token: str | None = None, on_bytes: OnBytes | None = None) -> Path:

@@ -16,7 +16,7 @@ _lock = threading.RLock()
 _builds = threading.RLock()
 
 
-def collect_seldom() -> None:
+def raise_gc_threshold() -> None:
     """Raise the garbage collector's threshold for this process. For programs: a script decides this for itself."""
     gc.set_threshold(COLLECT_AFTER)
 

@@ -27,6 +27,11 @@ def parse_number(text: str) -> int | float:
     return value
 
 
+def as_int(value: Any) -> Any:
+    """28.0 as 28, since browsers and JSON know one kind of number; anything else as it is, to be refused in words."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def parse_json(text: str | bytes | bytearray, **options: Any) -> Any:
     """JSON without NaN and Infinity, which are Python's own. ``options`` are those of ``json.loads``. Raises ValueError, RecursionError."""
 

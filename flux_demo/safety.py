@@ -69,7 +69,7 @@ class Filter:
             logits = model(**processor(images=image, return_tensors="pt")).logits[0]
             return Verdict(float(logits.float().softmax(-1)[nsfw]))
 
-    def passed(self, image: Image) -> Verdict:
+    def check(self, image: Image) -> Verdict:
         """The verdict on an image that may be shown. Raises ContentRefused for one that may not."""
         verdict = self.judge(image)
         if verdict.withheld:

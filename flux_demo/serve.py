@@ -237,4 +237,4 @@ def _why_not_local() -> str | None:
 if __name__ == "__main__":
     from flux_demo.serve import main as importable  # Ray names classes by their module, and __main__ is another one on each machine
 
-    streams.leave(importable())
+    streams.exit_now(importable())

@@ -40,7 +40,7 @@ def make_writable() -> None:
             stream.reconfigure(errors=HANDLER)
 
 
-def forget_output() -> None:
+def discard_output() -> None:
     """Send what is still waiting for standard output nowhere: its reader has gone, or its disk is full."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -53,7 +53,7 @@ def takes_any_text() -> bool:
     return codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name.startswith("utf")
 
 
-def leave(code: int) -> None:
+def exit_now(code: int) -> None:
     """End the process. Libraries keep threads that would be waited for, which a person who pressed Ctrl+C does not want."""
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from flux_demo.experiments.batch import BatchLine
     from flux_demo.experiments.grid import Grid
-    from flux_demo.hub import Download
+    from flux_demo.hub import DownloadSize
     from flux_demo.maps.depth import Estimator
     from flux_demo.maps.fit import Fitted
 
@@ -196,7 +196,7 @@ class Studio:
                 self._estimator = Estimator(*found, may_use_gpu=not self.settings.zero_gpu)
             return self._estimator
 
-    def fetch_size(self, what: str) -> Download:
+    def fetch_size(self, what: str) -> DownloadSize:
         """What fetching a mode by its name, "estimator" or "filter" would bring; asks the Hub. Raises DownloadFailed, InvalidRequest."""
         from flux_demo.hub import missing
         from flux_demo.model_files import files_for

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from flux_demo.backends import Backend, Refusal
-from flux_demo.libraries import collect_seldom
+from flux_demo.libraries import raise_gc_threshold
 from flux_demo.modes import MAP_LIMITS
 from flux_demo.progress import Phase, Status
 from flux_demo.request import BackendOutput, Dials
@@ -25,7 +25,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 if "PYTEST_XDIST_WORKER" in os.environ:  # beside each other, workers of several threads each wait for one another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-collect_seldom()  # as the programs do
+raise_gc_threshold()  # as the programs do
 # Each HTTP client would read all certificates anew, which takes 50 ms, and the tests make a thousand of them.
 ssl.create_default_context = functools.lru_cache(ssl.create_default_context)
 # The machine may be busy, and nothing is written beside the repository.

@@ -109,7 +109,7 @@ def test_a_stopped_fetch_continues_where_it_ended(ask):
 
 
 def test_what_the_callers_own_code_raises_is_not_taken_for_a_fault_of_the_hub(monkeypatch):
-    monkeypatch.setattr(hub, "missing", lambda *_: hub.Download("us/model", 8, 8, 1))
+    monkeypatch.setattr(hub, "missing", lambda *_: hub.DownloadSize("us/model", 8, 8, 1))
     monkeypatch.setattr(hub, "_download", lambda *_: time.sleep(0.5))
     with pytest.raises(ZeroDivisionError):
         hub.fetch("us/model", PATTERNS, on_bytes=lambda *_: 1 / 0)

@@ -34,7 +34,7 @@ class PassedOver:
     backend: str  # its name
     title: str
     refusal: Refusal
-    set_up: bool = False  # copied from the backend: the person set it up, and is told why it is not used
+    configured: bool = False  # copied from the backend: the person set it up, and is told why it is not used
 
     def __str__(self) -> str:
         return f"{self.title}: {self.refusal.reason}"
@@ -47,8 +47,8 @@ class Backend(ABC):
     title: str  # "This machine's GPU": on the page
     concurrency: int = 1  # how many runs it takes at once, as far as it is known by now; the others wait in its queue
     on_cpu: bool = False  # whether it is this machine's processor that generates
-    set_up: bool = False  # whether the person has set what only this backend takes, such as an address, a key or a model
-    repeatable: bool = True  # whether it is known to use the seed, so that the same request gives the same image
+    configured: bool = False  # whether the person has set what only this backend takes, such as an address, a key or a model
+    reproducible: bool = True  # whether it is known to use the seed, so that the same request gives the same image
 
     @property
     def notice(self) -> str | None:
@@ -123,7 +123,7 @@ def choose(backends: Sequence[Backend], mode: Mode) -> Route:
         refusal = backend.refusal(mode)
         if refusal is None:
             return Route(backend, backend.dials(mode), tuple(passed_over))
-        passed_over.append(PassedOver(backend.name, backend.title, refusal, backend.set_up))
+        passed_over.append(PassedOver(backend.name, backend.title, refusal, backend.configured))
     raise NoRoute(mode, passed_over)
 
 

@@ -94,7 +94,7 @@ def local(settings: Settings) -> Backend:
         backend: Backend = ZeroGpu(settings)
     else:
         backend = Diffusion(Local(settings))
-    backend.set_up = bool(settings.models or settings.components or settings.preset or settings.device == "cpu")
+    backend.configured = bool(settings.models or settings.components or settings.preset or settings.device == "cpu")
     return backend
 
 

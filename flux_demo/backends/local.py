@@ -114,7 +114,7 @@ class Local:
         installed = self._installed_filter()
         if installed is None and not self.shows_previews:  # the files were deleted after the page had started
             raise ContentRefused(f"The image is finished and not shown, because {NO_FILTER[0].lower()}{NO_FILTER[1:]}")
-        return str(installed.passed(image)) if installed else UNFILTERED
+        return str(installed.check(image)) if installed else UNFILTERED
 
     def _installed_filter(self) -> Filter | None:
         if self._filter is None:
@@ -193,7 +193,7 @@ class Local:
             return OutOfMemory(failure.worded(f"No plan uses less: choose a smaller size, or {remedy}."))
         return OutOfMemory(failure.worded(f"Run it again: a tighter plan is used from now on. {tighter.sentence}"))
 
-    def _plan(self, machine: Machine, sizes: memory.Sizes) -> memory.Plan | None:
+    def _plan(self, machine: Machine, sizes: memory.WeightSizes) -> memory.Plan | None:
         if self.on_cpu:
             return memory.cpu_plan(machine.memory_bytes, sizes, BFLOAT16)
         if machine.card is None:
@@ -261,7 +261,7 @@ def free_for_flux(card: Card) -> int:
     return (card.total_bytes if card.free_bytes is None else min(card.free_bytes, card.total_bytes)) - CONTEXT_BYTES
 
 
-def _why_none(machine: Machine, sizes: memory.Sizes) -> str:
+def _why_none(machine: Machine, sizes: memory.WeightSizes) -> str:
     assert machine.card
     return memory.why_none(free_for_flux(machine.card), machine.memory_bytes, sizes, shared=machine.card.shares_memory)
 

@@ -107,7 +107,7 @@ class Providers(Backend):
         self._owners = settings.hf_token  # used because the owner chose this backend by name; never for visitors who sign in
         self._visitors_pay = settings.visitors_pay
         self.title = WHO if self._provider == "auto" else f"{WHO} ({self._provider})"
-        self.repeatable = "seed" not in PROVIDERS.get(self._provider, Provider()).ignores
+        self.reproducible = "seed" not in PROVIDERS.get(self._provider, Provider()).ignores
 
     @property
     def notice(self) -> str:

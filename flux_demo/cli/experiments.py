@@ -226,7 +226,7 @@ def _say_where(route: Route, terminal: Terminal, mode: Mode | None = None) -> No
     if mode is not None:  # the lines of a list are in several
         terminal.say(f"{mode.title}.")
     terminal.say_where(route)
-    if not route.backend.repeatable:
+    if not route.backend.reproducible:
         terminal.say(
             f"{route.backend.title} may ignore the seed, so its earlier images cannot be reused. "
             "The same command generates all of them again, and each is charged."
@@ -234,7 +234,7 @@ def _say_where(route: Route, terminal: Terminal, mode: Mode | None = None) -> No
 
 
 def _goes_on(routes: Sequence[Route]) -> str:
-    return " The same command continues." if all(route.backend.repeatable for route in routes) else ""
+    return " The same command continues." if all(route.backend.reproducible for route in routes) else ""
 
 
 def _names(target: Path, count: int) -> list[Path]:

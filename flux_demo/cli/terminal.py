@@ -12,7 +12,7 @@ from typing import Any
 
 from flux_demo.backends import Route
 from flux_demo.progress import Status
-from flux_demo.streams import forget_output
+from flux_demo.streams import discard_output
 
 BAR = 24  # characters
 
@@ -47,9 +47,9 @@ class Terminal:
         try:
             print(text, flush=True)
         except BrokenPipeError:  # nobody reads standard output any more
-            forget_output()
+            discard_output()
         except OSError as error:
-            forget_output()
+            discard_output()
             why = (error.strerror or "it refuses").lower()
             self.say(f"The result cannot be written to standard output: {why}.{otherwise}")
             return False
@@ -63,7 +63,7 @@ class Terminal:
             try:
                 print(json.dumps({"error": sentence, "exit_code": code, **self.done}), flush=True)
             except OSError:
-                forget_output()
+                discard_output()
         return code
 
     def say(self, sentence: str) -> None:
@@ -75,7 +75,7 @@ class Terminal:
         """Say where a mode runs, and why it does not where the person may expect it."""
         self.say(f"Runs on: {route.backend.title}.")
         for passed_over in route.passed_over:
-            if passed_over.set_up:
+            if passed_over.configured:
                 self.say(str(passed_over))
 
     def status(self, status: Status) -> None:

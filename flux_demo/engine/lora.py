@@ -20,7 +20,7 @@ Read = Callable[[str], Tensor]
 
 class ControlLora:
     def __init__(self, checkpoint: Checkpoint, scale: float, read: Read) -> None:
-        self._names, self._strengths, self._scale, self._read = checkpoint.weights, checkpoint.strengths, scale, read
+        self._names, self._scaling, self._scale, self._read = checkpoint.weights, checkpoint.scaling, scale, read
         down = checkpoint.weights["x_embedder.lora_A.weight"]
         self.in_channels = checkpoint.file.tensors[down.stored].shape[1]
 
@@ -38,4 +38,4 @@ class ControlLora:
             change = self._read(bias).to(device, torch.float32)
         else:
             return weight
-        return (weight.to(device, torch.float32) + self._scale * self._strengths[layer] * change).to(weight.dtype)
+        return (weight.to(device, torch.float32) + self._scale * self._scaling[layer] * change).to(weight.dtype)

@@ -24,7 +24,7 @@ SHARES = 19  # equal parts of a streamed body's blocks; FLUX.1's are a double bl
 
 
 @dataclass(frozen=True)
-class Sizes:
+class WeightSizes:
     """What the weights of one mode take once they are loaded, GiB."""
 
     body: float  # the transformer without its modulation
@@ -42,7 +42,7 @@ class Sizes:
 
 
 BODY, MODULATION, T5 = 16.12, 6.05, 8.87
-FLUX = Sizes(BODY, MODULATION, T5, small=0.5, pinned=19.0)
+FLUX = WeightSizes(BODY, MODULATION, T5, small=0.5, pinned=19.0)
 
 # What a run needs beside them, GiB; the first two for each megapixel of the image
 DENOISING = 1.1
@@ -65,7 +65,7 @@ class Plan:
     name: str
     modes: int  # how many modes' transformers stay on the device
     on_cpu: bool = False
-    sizes: Sizes = FLUX
+    sizes: WeightSizes = FLUX
     precision: str | None = None  # on the CPU: what it computes in
     stream_body: bool = False  # the transformer's blocks come from main memory as they are needed
     kept: int = 0  # of its SHARES, those that stay on the device all the same
@@ -181,7 +181,7 @@ def plan(
     memory_bytes: int,
     below: Plan | None = None,
     *,
-    sizes: Sizes = FLUX,
+    sizes: WeightSizes = FLUX,
     pinnable_bytes: int | None = None,
     shared: bool = False,
 ) -> Plan | None:
@@ -210,13 +210,13 @@ def plan(
     return None
 
 
-def cpu_plan(memory_bytes: int, sizes: Sizes, precision: str) -> Plan | None:
+def cpu_plan(memory_bytes: int, sizes: WeightSizes, precision: str) -> Plan | None:
     """As many modes as main memory (0: unknown) has room for; None if it has none."""
     plans = [Plan("cpu", modes, on_cpu=True, sizes=sizes, precision=precision) for modes in (3, 2, 1)]
     return next((each for each in plans if not memory_bytes or each.memory_bytes <= memory_bytes), None)
 
 
-def _in_order(sizes: Sizes) -> Sequence[tuple[Plan, bool]]:
+def _in_order(sizes: WeightSizes) -> Sequence[tuple[Plan, bool]]:
     """The rows, and whether each may be taken where an image of a megapixel must be decoded in tiles. A quantised model is kept on the
     device, and decoded in tiles, rather than streamed.
     """
@@ -235,7 +235,7 @@ def _shares(row: Plan, free_bytes: int) -> int:
     return max(0, min(SHARES - 1, int(room / _bytes(row.sizes.body / SHARES))))
 
 
-def why_none(free_bytes: int, memory_bytes: int, sizes: Sizes = FLUX, *, shared: bool = False) -> str:
+def why_none(free_bytes: int, memory_bytes: int, sizes: WeightSizes = FLUX, *, shared: bool = False) -> str:
     """What is too small, in words, where ``plan`` found nothing."""
     rows = [replace(row, sizes=sizes) for row in PLANS]
     if shared:
@@ -257,7 +257,7 @@ def why_none(free_bytes: int, memory_bytes: int, sizes: Sizes = FLUX, *, shared:
     )
 
 
-def why_none_on_cpu(memory_bytes: int, sizes: Sizes) -> str:
+def why_none_on_cpu(memory_bytes: int, sizes: WeightSizes) -> str:
     """The same for the CPU."""
     needed, there = _in_gb(Plan("cpu", 1, on_cpu=True, sizes=sizes).memory_bytes, memory_bytes)
     return (

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from flux_demo.checkpoints import inspect
-from flux_demo.engine.memory import GIB, Sizes
+from flux_demo.engine.memory import GIB, WeightSizes
 from flux_demo.layouts import share_of
 from flux_demo.model_files import SHARED_WEIGHTS, ModelFiles, weight_files
 from flux_demo.tensor_files import FileState, StoredTensor, read_header, state_of
@@ -25,7 +25,7 @@ def is_modulation(name: str) -> bool:
     return re.search(r"(^|\.)(norm1|norm1_context|norm|norm_out)\.linear\.(weight|bias)$", name) is not None
 
 
-def sizes_of(files: ModelFiles, width: int = BF16) -> Sizes:
+def sizes_of(files: ModelFiles, width: int = BF16) -> WeightSizes:
     """The sizes of a mode's model where a value takes ``width`` bytes. Raises ValueError for files that cannot be read.
 
     Cached until one of the files changes, because every plan and every load of the page asks.
@@ -35,7 +35,7 @@ def sizes_of(files: ModelFiles, width: int = BF16) -> Sizes:
 
 
 @lru_cache(maxsize=16)
-def _sizes(files: ModelFiles, width: int, _states: tuple[FileState, ...]) -> Sizes:
+def _sizes(files: ModelFiles, width: int, _states: tuple[FileState, ...]) -> WeightSizes:
     body, modulation, blocks, kinds = 0.0, 0.0, Counter[str](), Counter[str]()
     for name, tensor, share in _weights(files.transformer):
         size = share * (tensor.size if tensor.quantised else width * tensor.values)
@@ -50,7 +50,7 @@ def _sizes(files: ModelFiles, width: int, _states: tuple[FileState, ...]) -> Siz
         raise ValueError("no weights")
     kind = kinds.most_common(1)[0][0]
     quantised = kind not in KINDS.values() and any(tensor.quantised for _, tensor, _ in _weights(files.transformer))
-    return Sizes(
+    return WeightSizes(
         body / GIB,
         modulation / GIB,
         _folder_bytes(files.shared / "text_encoder_2", width) / GIB,

@@ -42,7 +42,7 @@ def check_fit(how: Any) -> None:
         )
 
 
-def middle(width: int, height: int, size: Size) -> tuple[int, int, int, int]:
+def centre_crop(width: int, height: int, size: Size) -> tuple[int, int, int, int]:
     """What crop keeps of a photo: left, top, width and height in its pixels."""
     if width * size.height > height * size.width:
         kept = max(1, round(height * size.width / size.height))
@@ -77,7 +77,7 @@ def fit(photo: Image, size: Size, how: str = "crop") -> Fitted:
 
 def _middle(pixels: np.ndarray, size: Size) -> np.ndarray:
     """The largest centred part that has the output's shape."""
-    left, top, width, height = middle(pixels.shape[1], pixels.shape[0], size)
+    left, top, width, height = centre_crop(pixels.shape[1], pixels.shape[0], size)
     return pixels[top : top + height, left : left + width]
 
 

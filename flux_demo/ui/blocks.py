@@ -24,7 +24,7 @@ from flux_demo.ui.guard import PREFIX, Guard
 from flux_demo.ui.hosts import Hosts
 from flux_demo.ui.sessions import LeanSessions
 from flux_demo.ui.translation import language_of
-from flux_demo.ui.visitors import Caller, Listeners, client_of, current, token_of
+from flux_demo.ui.visitors import Caller, Listeners, client_of, current_caller, token_of
 
 MAX_TEXT = 20_000  # characters of one string; a prompt may have 10,000
 
@@ -46,7 +46,7 @@ class Page(gr.Blocks):
         """Gradio's own, with the inputs checked before it keeps them, and every error a sentence."""
         session, event = named.get("session_hash"), named.get("event_id")
         fn = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
-        caller = current.set(self._caller(named.get("request"), session, event))
+        caller = current_caller.set(self._caller(named.get("request"), session, event))
         self._under_way[session or ""] += 1
         if self.settings.visitors_pay:
             visitor_token.set(token_of(named.get("request")))
@@ -63,7 +63,7 @@ class Page(gr.Blocks):
         except Exception as error:
             raise gr.Error(html.sentence(error), print_exception=False) from None
         finally:
-            current.reset(caller)
+            current_caller.reset(caller)
             self._under_way -= Counter([session or ""])  # drops those that are zero
             if ended and session:
                 self._forget_unless_used(session)

@@ -7,10 +7,10 @@ import gradio as gr
 
 from flux_demo import background
 from flux_demo.modes import MODES, Mode
+from flux_demo.reading import as_int
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.filling import usable
-from flux_demo.ui.generate import as_int
 from flux_demo.ui.tab_state import tab_state, what_to_fetch
 
 SETTINGS = ("size", "steps", "guidance", "preset")  # the fields whose ranges and choices depend on the route

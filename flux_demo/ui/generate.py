@@ -9,7 +9,7 @@ from flux_demo.errors import Cancelled
 from flux_demo.modes import MODES, Mode
 from flux_demo.progress import Step
 from flux_demo.prompts import check_prompt
-from flux_demo.reading import parse_size
+from flux_demo.reading import as_int, parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import consecutive, parse_seed
 from flux_demo.texts import Number, Text, sentences
@@ -259,11 +259,6 @@ def is_outdated(run_state: Any, seed: Any) -> bool:
 def with_status(status: str, run_state: Any) -> dict[str, Any]:
     """A status that comes with new values of the form. Their change must not clear it, as a change clears why a run failed."""
     return {"status": status} | ({} if run_state in BUSY else {"run_state": IDLE["run_state"]})
-
-
-def as_int(value: Any) -> Any:
-    """28.0 as 28, since browsers and JSON know one kind of number; anything else as it is, to be refused in words."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _final_updates(services: Services, visitor: str, run: Run, last: Entry | None, saved_fields: Fields) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import gradio as gr
 
 from flux_demo.errors import InvalidPicture
 from flux_demo.modes import MATCH, MODES, Mode
+from flux_demo.reading import as_int
 from flux_demo.ui import html
 from flux_demo.ui.clicks import SINCE_JS, lost
 from flux_demo.ui.cross_tab import bind_follow_after_close
@@ -17,7 +18,7 @@ from flux_demo.ui.events import Form, bind
 from flux_demo.ui.fetch import SETTINGS
 from flux_demo.ui.files import ShownMap, received, served_again
 from flux_demo.ui.filling import LINKED, from_query, usable
-from flux_demo.ui.generate import SHOWN_BY_A_RUN, UNDER_WAY, as_int, is_outdated, watch
+from flux_demo.ui.generate import SHOWN_BY_A_RUN, UNDER_WAY, is_outdated, watch
 from flux_demo.ui.history import Entry, actions, displayed_names, history_shown
 from flux_demo.ui.image_heading import displayed_in, heading_update
 from flux_demo.ui.partial import partial_before

@@ -10,7 +10,7 @@ import gradio as gr
 
 from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.gallery import write_png
-from flux_demo.maps.fit import middle
+from flux_demo.maps.fit import centre_crop
 from flux_demo.maps.notes import SAME_SHAPE, SEVERAL
 from flux_demo.maps.photo import browsers_show, looks_like_map, open_photo, open_png_text
 from flux_demo.modes import MATCH, Mode
@@ -28,7 +28,7 @@ from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
 from flux_demo.ui.tab_state import map_note, takes_photos
 from flux_demo.ui.translation import translate
-from flux_demo.ui.visitors import current
+from flux_demo.ui.visitors import current_caller
 
 LOOKS: dict[tuple[str, str], Look] = {  # by the map's kind and what the photo looks like: how it could be used as the map
     ("canny", "canny"): "map",
@@ -184,7 +184,7 @@ def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
         now = drawn_from(mode, photo, size, fit, as_map, options)
         if now.photo is None or is_current(shown, now) or not takes_photos(services.studio, mode):
             return {}
-        caller = current.get()
+        caller = current_caller.get()
         try:
             with services.turns.turn(caller.client.address if caller else ""):
                 return _redrawn(services, visitor, mode, now, shown, recipe_map_sha256, view)
@@ -275,7 +275,7 @@ def _kept(facts: Facts, control: ControlMap) -> tuple[float, float, float, float
     """What crop keeps of the photo, as shares of it; None where that is the whole."""
     if abs(facts.width / facts.height / (control.size.width / control.size.height) - 1) <= SAME_SHAPE:
         return None
-    left, top, width, height = middle(facts.width, facts.height, control.size)
+    left, top, width, height = centre_crop(facts.width, facts.height, control.size)
     return left / facts.width, top / facts.height, width / facts.width, height / facts.height
 
 

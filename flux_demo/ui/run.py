@@ -20,7 +20,7 @@ from flux_demo.progress import OnStatus, OnStep, Phase, Status, Step
 from flux_demo.request import GenerationRequest
 from flux_demo.studio import Studio
 from flux_demo.ui.visitor_store import is_key
-from flux_demo.ui.visitors import current
+from flux_demo.ui.visitors import current_caller
 
 MAX_IMAGES = 4  # images of one click
 MAX_RUNS = MAX_TOTAL + 4  # runs that hold a thread of Gradio's: all that a queue takes, and some that it is about to refuse
@@ -77,7 +77,7 @@ class Run:
 
     def watched(self) -> Iterator[None]:
         """Yield now and then until the run has ended, and once more; whoever iterates is watching."""
-        caller = current.get()
+        caller = current_caller.get()
         while not self.done.is_set():
             if caller:
                 caller.check_listening()
@@ -137,7 +137,7 @@ class Runs:
         if not is_key(visitor):
             raise InvalidRequest("The page has not finished loading. Try again in a moment, or reload it.")
         key = (visitor, mode or requests[0].mode)
-        caller = current.get()
+        caller = current_caller.get()
         run = Run(requests, caller.client if caller else None, key[1], maps or {})
         with self._lock:
             known = self._runs.get(key)
@@ -197,7 +197,7 @@ def follow(studio: Studio, request: GenerationRequest) -> Generator[Step | Statu
     Raises what the run raises, and GenerationFailed where it was cancelled. Closing the generator leaves the queue, or stops the run at its next step.
     """
 
-    caller = current.get()
+    caller = current_caller.get()
     client = caller.client if caller else None
 
     def run(report: background.Reporter[Step | Status]) -> GeneratedImage:

@@ -8,7 +8,7 @@ from typing import Any
 from flux_demo.backends.queue import Client
 from flux_demo.texts import Number, Text
 from flux_demo.ui.languages import languages
-from flux_demo.ui.visitors import Caller, Listeners, current
+from flux_demo.ui.visitors import Caller, Listeners, current_caller
 
 # Each is the key of its translations, which have the same values in braces.
 STEP, STEP_OF_SEVERAL = "Step {done} of {of}", "Image {number} of {images}: step {done} of {of}"
@@ -46,16 +46,16 @@ def _in(words: dict[str, str], text: str) -> str:
 @contextmanager
 def in_language(language: str) -> Iterator[None]:
     """Around what is to be said in that language, by nobody's call."""
-    token = current.set(Caller(Client(""), (), Listeners(), language))
+    token = current_caller.set(Caller(Client(""), (), Listeners(), language))
     try:
         yield
     finally:
-        current.reset(token)
+        current_caller.reset(token)
 
 
 def language() -> str:
     """The caller's language; empty for English."""
-    caller = current.get()
+    caller = current_caller.get()
     return caller.language if caller else ""
 
 

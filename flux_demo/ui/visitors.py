@@ -51,7 +51,7 @@ class Caller:
             raise GenerationFailed("The run was stopped because no client read its results. Open the event stream right after the call.")
 
 
-current: ContextVar[Caller | None] = ContextVar("caller", default=None)
+current_caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
 def client_of(address: str, session: str | None, event: str | None) -> Client:

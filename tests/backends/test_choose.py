@@ -65,4 +65,4 @@ def test_a_named_backend_stands_alone(name):
     ],
 )
 def test_what_only_one_backend_takes_tells_that_it_is_expected(given, name):
-    assert [backend.name for backend in all_backends(Settings(**given)) if backend.set_up] == ([name] if name else [])
+    assert [backend.name for backend in all_backends(Settings(**given)) if backend.configured] == ([name] if name else [])

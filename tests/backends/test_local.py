@@ -89,7 +89,7 @@ def test_a_plan_that_another_model_ran_out_with_is_forgotten_where_nothing_is_ti
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (23 * GIB, 24 * GIB))
     weights = Local(Settings(models={"text": str(split(folder, tmp_path / "flux", "text"))}), BIG)
-    weights._failed_plan = replace(memory.plan(23 * GIB, 64 * GIB), sizes=memory.Sizes(0, 0, 0, 0, 0))
+    weights._failed_plan = replace(memory.plan(23 * GIB, 64 * GIB), sizes=memory.WeightSizes(0, 0, 0, 0, 0))
     assert weights.model_cache(weights.files(MODES["text"], quiet)).plan.name == "three"
 
 

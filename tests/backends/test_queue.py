@@ -12,7 +12,7 @@ from flux_demo.request import GenerationRequest
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui.run import follow
-from flux_demo.ui.visitors import Caller, Listeners, current
+from flux_demo.ui.visitors import Caller, Listeners, current_caller
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def slow(recording_backend, tmp_path):
 
 def follow_as(studio, seed, visitor):
     """``follow`` of a run that this visitor asked for."""
-    token = current.set(Caller(visitor, (), Listeners()))
+    token = current_caller.set(Caller(visitor, (), Listeners()))
     try:
         run = follow(studio, ask(seed))
         first(run)
         return run
     finally:
-        current.reset(token)
+        current_caller.reset(token)
 
 
 def ask(seed: int) -> GenerationRequest:
@@ -219,10 +219,10 @@ def test_a_run_that_nobody_listens_to_is_stopped(slow, monkeypatch):
     listeners = Listeners()
     listeners.watched = True
     listeners.opened("heard")
-    token = current.set(Caller(ANNA, ("heard",), listeners))
+    token = current_caller.set(Caller(ANNA, ("heard",), listeners))
     heard = follow(studio, ask(1))
     next(heard)
-    current.reset(token)
+    current_caller.reset(token)
     for _ in range(8):
         next(heard)
     listeners.closed("heard")

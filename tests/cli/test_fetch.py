@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 
 from flux_demo.cli import run
-from flux_demo.hub import Download
+from flux_demo.hub import DownloadSize
 from flux_demo.model_files import WHOLE
 from flux_demo.modes import MODES
 from flux_demo.studio import Studio
@@ -87,7 +87,7 @@ def test_a_ctrl_c_that_a_library_swallows_stops_the_work_at_its_next_progress(mo
         on_bytes(1, 2)
         pytest.fail("the download went on")
 
-    monkeypatch.setattr(Studio, "fetch_size", lambda *_: Download(NAME, 2, 2, 1))
+    monkeypatch.setattr(Studio, "fetch_size", lambda *_: DownloadSize(NAME, 2, 2, 1))
     monkeypatch.setattr(Studio, "fetch", fetch)
     assert run(["fetch", "text"]) == 130
     assert capsys.readouterr().err.endswith("Interrupted.\n")
@@ -132,7 +132,7 @@ def test_without_a_network_it_is_said_in_words(start):
 
 
 def test_a_disk_that_is_a_little_too_small_does_not_read_as_large_enough(monkeypatch, capsys):
-    monkeypatch.setattr(Studio, "fetch_size", lambda *_: Download(NAME, 33_720_000_000, 33_720_000_000, 1))
+    monkeypatch.setattr(Studio, "fetch_size", lambda *_: DownloadSize(NAME, 33_720_000_000, 33_720_000_000, 1))
     monkeypatch.setattr("flux_demo.cli.check.free_for_downloads", lambda: 33_700_000_000)
     assert run(["fetch", "text"]) == 3
     assert "needs 33.72 GB more, and the disk has 33.70 GB free. " in capsys.readouterr().err

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from flux_demo.engine.memory import CPU_PLAN, FLUX, GIB, PLANS, SHARES, Sizes, cpu_plan, plan, why_none
+from flux_demo.engine.memory import CPU_PLAN, FLUX, GIB, PLANS, SHARES, WeightSizes, cpu_plan, plan, why_none
 
 CONTEXT = 0.8  # GiB that CUDA takes before anything is loaded
 # GB of the card, GB of main memory -> plan, modes kept, nineteenths of a streamed body kept, side of the largest square decoded whole
@@ -104,7 +104,7 @@ def test_there_is_no_cliff_between_streaming_and_staying(memory):
 
 
 # GB of the card, type -> plan, whether a megapixel is decoded in tiles
-QUANTISED = {"Q8_0": Sizes(8.57, 3.21, 8.87, 0.5, 12, "Q8_0", True), "Q4_0": Sizes(4.54, 1.7, 8.87, 0.5, 6, "Q4_0", True)}
+QUANTISED = {"Q8_0": WeightSizes(8.57, 3.21, 8.87, 0.5, 12, "Q8_0", True), "Q4_0": WeightSizes(4.54, 1.7, 8.87, 0.5, 6, "Q4_0", True)}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_lora_is_merged_in_main_memory_that_the_plan_counts():
 
 
 def test_the_cpu_keeps_as_many_modes_as_main_memory_has_room_for():
-    small = Sizes(1, 0.5, 1, 0.2, 0)
+    small = WeightSizes(1, 0.5, 1, 0.2, 0)
     assert [getattr(cpu_plan(memory * GIB, small, "bfloat16"), "modes", 0) for memory in (8, 9, 11, 12)] == [0, 1, 2, 3]
     assert "minutes per image" in cpu_plan(0, small, "bfloat16").sentence
 

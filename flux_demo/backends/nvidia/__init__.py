@@ -66,7 +66,7 @@ class Hosted(Backend):
 
     def __init__(self, settings: Settings, pace: Pace = PACE) -> None:
         self._key = settings.nvidia_api_key
-        self.set_up = bool(self._key)
+        self.configured = bool(self._key)
         self._url = settings.hosted_url
         self._chosen = settings.backend == self.name
         self._service = HOSTED if self._url == HOSTED_URL else ELSEWHERE
@@ -123,7 +123,7 @@ class Nim(Backend):
 
     def __init__(self, settings: Settings, pace: Pace = PACE) -> None:
         given = settings.nim_url
-        self.set_up = bool(given)
+        self.configured = bool(given)
         self._problem = address_problem("FLUX_DEMO_NIM_URL", given) if given else NO_URL
         self._url = "" if self._problem or not given else base_url(given)
         self._connection = _LazyConnection(NIM, self._url, pace)
