@@ -75,7 +75,7 @@ def test_nothing_jumps_when_the_map_is_laid_over_the_photo_for_the_first_time(vi
             look();
         }"""
     )
-    for name, selector in (("On photo", "#beside-canny"), ("Map", "#map-canny"), ("On photo", "#beside-canny")):
+    for name, selector in (("With photo", "#beside-canny"), ("Map", "#map-canny"), ("With photo", "#beside-canny")):
         view(page, name)
         page.locator(f"{selector} img").last.wait_for()
         expect(page.locator("#beside-canny, #map-canny").locator("visible=true")).to_have_count(1)

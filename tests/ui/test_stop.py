@@ -3,6 +3,7 @@
 import re
 import threading
 import zipfile
+from itertools import count
 
 from playwright.sync_api import expect
 
@@ -275,9 +276,11 @@ def test_a_late_answer_to_a_change_in_the_form_does_not_take_a_run_for_ended(vis
     late = []
     page.route("**/run/predict*", lambda route: late.append(route) if '"failed"' in route.request.post_data else route.continue_())
     clicked, go_on = hold_start(monkeypatch)
-    prompt_field(page).fill("a white cube")
-    while not late:
-        page.wait_for_timeout(50)
+    for number in count():  # until the page knows that the run failed, which it may be a while after it says so
+        if late:
+            break
+        prompt_field(page).fill(f"{number} white cubes")
+        page.wait_for_timeout(500)
     run(page)
     expect(page.locator("#status-text")).to_have_text("In queue")
     assert clicked.wait(PATIENCE_MS / 1000)

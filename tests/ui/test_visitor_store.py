@@ -197,7 +197,7 @@ def test_an_image_of_a_program_is_handed_over_although_it_cannot_be_noted(tmp_pa
     shutil.rmtree(tmp_path / FOLDER, ignore_errors=True)
     (tmp_path / FOLDER).touch()  # no folder can be made there
     *_, (image, recipe) = endpoint("a red cube", "128x128")
-    assert read_recipe(image.path).to_dict() == recipe
+    assert read_recipe(image["path"]).to_dict() == recipe
 
 
 def test_what_was_typed_before_the_page_was_shared_stays_also_where_it_changes_there(tmp_path, monkeypatch):
