@@ -154,24 +154,9 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
     try:
         for line in lines:
             done, failed, reused = done + 1, failed + (line.image is None), reused + line.reused
-            values = _line(line)
-            if line.image is None:
-                terminal.say(f"Line {line.line}: {line.error}")
-            else:
-                if not line.reused or line.key not in seeds:
-                    _append(record, values)
-                took = "was there already." if line.reused else f"{line.image.seconds:.1f} s."
-                asked, mode = line.image.request, find_mode(line.image.request.mode)
-                of_photo = [
-                    note for note in line.image.notes if asked.control and note in asked.control.notes
-                ]  # each line has its own photo
-                others = (note for note in line.image.notes if note not in of_photo)
-                said = notes.new((*others, *what_is_not_known(asked.prompt, mode, studio.route(mode.name))))
-                terminal.say(" ".join((f"Line {line.line}: {took}", *of_photo, *said)))
-            if terminal.as_json:
-                terminal.line(json.dumps(values))
-            elif line.image is not None:
-                terminal.line(str(line.image.path))
+            if line.image is not None and (not line.reused or line.key not in seeds):
+                _append(record, _line(line))
+            _say_line(line, studio, notes, terminal)
     except (KeyboardInterrupt, Cancelled):
         terminal.say(f"{_lines(done)} done.{_goes_on(routes)}")
         raise
@@ -180,6 +165,23 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
     if failed:
         terminal.say(f"Failed: {failed} of {_lines(done)}. Correct what failed, and the same command generates only that.")
     return SOME_FAILED if failed else DONE
+
+
+def _say_line(line: BatchLine, studio: Studio, notes: Notes, terminal: Terminal) -> None:
+    if line.image is None:
+        terminal.say(f"Line {line.line}: {line.error}")
+    else:
+        took = "was there already." if line.reused else f"{line.image.seconds:.1f} s."
+        asked, mode = line.image.request, find_mode(line.image.request.mode)
+        of_photo = asked.control.notes if asked.control else ()  # each line has its own photo
+        own = [note for note in line.image.notes if note in of_photo]
+        others = (note for note in line.image.notes if note not in of_photo)
+        said = notes.new((*others, *what_is_not_known(asked.prompt, mode, studio.route(mode.name))))
+        terminal.say(" ".join((f"Line {line.line}: {took}", *own, *said)))
+    if terminal.as_json:
+        terminal.line(json.dumps(_line(line)))
+    elif line.image is not None:
+        terminal.line(str(line.image.path))
 
 
 def _asked(args: argparse.Namespace, studio: Studio, mode: Mode, photo: str | None) -> dict[str, Any]:

@@ -30,11 +30,8 @@ def shape_note(photo: float, picture: float, fit: str) -> tuple[str, Mapping[str
     if abs(wider - 1) <= SAME_SHAPE:
         return WHOLE, {}
     if fit == "crop":
-        return (
-            (CROPPED_SIDES, {"share": Number(f"{1 - 1 / wider:.0%}")})
-            if wider > 1
-            else (CROPPED_ENDS, {"share": Number(f"{1 - wider:.0%}")})
-        )
+        sentence, share = (CROPPED_SIDES, 1 - 1 / wider) if wider > 1 else (CROPPED_ENDS, 1 - wider)
+        return sentence, {"share": Number(f"{share:.0%}")}
     if fit == "pad":
         return (BLACK_ENDS if wider > 1 else BLACK_SIDES), {}
     return (TALLER if wider > 1 else WIDER), {"share": Number(f"{max(wider, 1 / wider) - 1:.0%}")}

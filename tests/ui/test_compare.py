@@ -14,6 +14,16 @@ from tests.ui.conftest import PATIENCE_MS
 from tests.ui.driving import choose_size, give_photo, prompt_field, run, served, set_steps, wait_for_status
 
 
+def expect_no_strip(page, second, address, images):
+    """Neither its file is there, nor the strip in the visitor's second window or after a reload, and so many images are."""
+    assert not page.request.get(address).ok
+    second.evaluate("dispatchEvent(new Event('focus'))")
+    expect(second.locator("#strip")).to_be_hidden()
+    page.reload()
+    expect(page.locator("#history img")).to_have_count(images)
+    expect(page.locator("#strip")).to_be_hidden()
+
+
 def test_one_photo_becomes_a_strip_of_three_with_one_seed(visit, studio, photo_file):
     before = set(studio.gallery.folder.glob("*.png"))
     page = visit(tab="Depth")
@@ -62,12 +72,7 @@ def test_one_photo_becomes_a_strip_of_three_with_one_seed(visit, studio, photo_f
     delete.click()
     expect(page.locator("#strip")).to_be_hidden()
     expect(page.locator("#status-depth .say")).to_have_text("")
-    assert not page.request.get(address).ok
-    second.evaluate("dispatchEvent(new Event('focus'))")
-    expect(second.locator("#strip")).to_be_hidden()
-    page.reload()
-    expect(page.locator("#history img")).to_have_count(5)
-    expect(page.locator("#strip")).to_be_hidden()
+    expect_no_strip(page, second, address, images=5)
 
 
 def test_a_reload_in_the_middle_loses_no_strip(visit, held_steps, photo_file):
@@ -166,9 +171,4 @@ def test_a_comparison_is_in_the_visitors_language_and_can_be_closed(visit, photo
     expect(page.locator("#strip")).to_be_hidden()
     expect(close).to_be_hidden()
     expect(page.locator("#status-canny .say")).to_have_text("")
-    assert not page.request.get(address).ok
-    second.evaluate("dispatchEvent(new Event('focus'))")
-    expect(second.locator("#strip")).to_be_hidden()
-    page.reload()
-    expect(page.locator("#history img")).to_have_count(3)
-    expect(page.locator("#strip")).to_be_hidden()
+    expect_no_strip(page, second, address, images=3)

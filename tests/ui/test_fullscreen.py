@@ -13,6 +13,16 @@ OF_THE_PAGE = """(selector) => {  // what lies over it, at a hundred points
 }"""
 
 
+def filled_in(visit, photo_file):
+    """A page whose Canny tab has a photo, a prompt, a small size and one step."""
+    page = visit(tab="Canny")
+    give_photo(page, "canny", photo_file)
+    prompt_field(page).fill("a red cube")
+    choose_size(page, SMALL)
+    set_steps(page, 1)
+    return page
+
+
 def fill_the_window(page, selector):
     page.locator(selector).get_by_role("button", name="Fullscreen", exact=True).click()
     page.locator(f"{selector}.fullscreen").wait_for()
@@ -20,11 +30,7 @@ def fill_the_window(page, selector):
 
 
 def test_nothing_of_the_page_lies_over_an_image_that_fills_the_window(visit, photo_file):
-    page = visit(tab="Canny")
-    give_photo(page, "canny", photo_file)
-    prompt_field(page).fill("a red cube")
-    choose_size(page, SMALL)
-    set_steps(page, 1)
+    page = filled_in(visit, photo_file)
     run(page)
     made(page, "canny")
     for selector in ("#map-canny", "#picture-canny"):
@@ -37,11 +43,7 @@ def test_nothing_of_the_page_lies_over_an_image_that_fills_the_window(visit, pho
 
 
 def test_a_comparison_fills_the_window_and_the_page_does_not_show_through(visit, photo_file):
-    page = visit(tab="Canny")
-    give_photo(page, "canny", photo_file)
-    prompt_field(page).fill("a red cube")
-    choose_size(page, SMALL)
-    set_steps(page, 1)
+    page = filled_in(visit, photo_file)
     page.get_by_role("button", name="Compare Text, Canny, Depth").locator("visible=true").click()
     page.locator("#strip img").wait_for()
     for width, height in ((1280, 900), (390, 844)):
