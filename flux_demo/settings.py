@@ -112,7 +112,7 @@ class Settings:
     options: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("outputs", "components", "depth_estimator"):  # a script may give paths
+        for name in ("outputs", "components", "depth_estimator", "hf_home"):  # a script may give paths
             if isinstance(getattr(self, name), os.PathLike):
                 object.__setattr__(self, name, os.fspath(getattr(self, name)))
         for row in fields(self):

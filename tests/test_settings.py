@@ -57,9 +57,9 @@ def test_a_switch_is_on_off_or_refused():
 
 
 def test_paths_are_taken_as_their_names(tmp_path):
-    settings = Settings(outputs=tmp_path / "o", models={"text": tmp_path / "a.gguf"}, components=tmp_path)
+    settings = Settings(outputs=tmp_path / "o", models={"text": tmp_path / "a.gguf"}, components=tmp_path, hf_home=tmp_path)
     assert settings.outputs == str(tmp_path / "o") and settings.models == {"text": str(tmp_path / "a.gguf")}
-    assert settings.components == str(tmp_path)
+    assert settings.components == settings.hf_home == str(tmp_path)
 
 
 @pytest.mark.parametrize(
