@@ -3,12 +3,10 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
-from flux_demo.errors import InvalidPicture
 from flux_demo.modes import MATCH, MODES, Mode
 from flux_demo.reading import as_int
 from flux_demo.ui import html
@@ -16,11 +14,12 @@ from flux_demo.ui.clicks import SINCE_JS, lost
 from flux_demo.ui.cross_tab import bind_follow_after_close
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.fetch import SETTINGS
-from flux_demo.ui.files import ShownMap, received, served_again
+from flux_demo.ui.files import ShownMap
 from flux_demo.ui.filling import LINKED, from_query, usable
 from flux_demo.ui.generate import SHOWN_BY_A_RUN, UNDER_WAY, is_outdated, watch
 from flux_demo.ui.history import Entry, actions, displayed_names, history_shown
 from flux_demo.ui.image_heading import displayed_in, heading_update
+from flux_demo.ui.kept_form import keep_form, kept_form, photo_as_path
 from flux_demo.ui.partial import partial_before
 from flux_demo.ui.run import MAX_RUNS
 from flux_demo.ui.services import Services
@@ -116,9 +115,9 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
         carried = services.history.visitors.record(visitor, "").get("carried", {})
         answer: dict[str, Any] = {"visitor": visitor, "carried": carried, **history_shown(history)}
         for name, mode in MODES.items():
-            kept_form = _kept_form(services, visitor, mode)
-            values = _taken(services, mode, kept_form | _not_kept(services, visitor, name, lately, defaults[name], now))
-            values["saved_fields"] = defaults[name] | {each: value for each, value in kept_form.items() if each in values}
+            form = kept_form(services, visitor, mode)
+            values = _taken(services, mode, form | _not_kept(services, visitor, name, lately, defaults[name], now))
+            values["saved_fields"] = defaults[name] | {each: value for each, value in form.items() if each in values}
             entry = next((each for each in history if each.recipe.mode == name), None)
             partial = partial_before(services.history, visitor, name)
             if partial and (entry is None or entry.recipe.created <= partial.recipe.created):
@@ -135,17 +134,6 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
         return answer | strip_before(services.history.visitors, visitor) | linked
 
     return open_page
-
-
-def _kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
-    names = fields_of(mode)
-    # An emptied number comes back as the default: Gradio would make the least of it.
-    kept = {
-        name: value for name, value in services.history.visitors.record(visitor, mode.name).items() if name in names and value is not None
-    }
-    if "photo" in kept:
-        kept["photo"] = served_again(kept["photo"], services.history.visitors.file(visitor, f"photo-{mode.name}"))
-    return kept
 
 
 def _taken(services: Services, mode: Mode, form: dict[str, Any]) -> dict[str, Any]:
@@ -189,10 +177,10 @@ def _bind_form(services: Services, mode: Mode, form: Form) -> None:
     def changed(
         *, visitor: Any, run_state: Any, last: Entry | None, shown: ShownMap | None, saved_fields: dict[str, Any], **fields: Any
     ) -> dict[str, Any]:
-        photo = fields.get("photo")
-        fields["photo"] = photo.get("path") if isinstance(photo, dict) else photo
-        _keep_new(services, visitor, mode, {name: fields.get(name) for name in names}, saved_fields)
-        answer = {"status": html.says(""), "run_state": "idle"} if is_outdated(run_state, fields["seed"]) else {}
+        fields = photo_as_path(fields)
+        # A change that was made before a run and is told of after it has been kept by the click.
+        new = keep_form(services, visitor, mode, fields, saved_fields)
+        answer = {"status": html.says(""), "run_state": "idle"} if new and is_outdated(run_state, fields["seed"]) else {}
         return answer | heading_update(services, visitor, mode, last, fields, shown)
 
     triggers = [form[name].change for name in names]
@@ -208,36 +196,11 @@ def _bind_opened(services: Services, flat: Form, opened: Any) -> None:
             services.history.visitors.update_record(visitor, "", {"tab": tab})
         for mode in MODES:
             typed = {name: fields[f"{mode}__{name}"] for name in names[mode]}
-            _keep_new(services, visitor, MODES[mode], typed, fields[f"{mode}__saved_fields"])
+            keep_form(services, visitor, MODES[mode], typed, fields[f"{mode}__saved_fields"])
         return {}
 
     every = tuple(f"{mode}__{name}" for mode in MODES for name in (*names[mode], "saved_fields"))
     bind(opened.then, keep, flat | {"tab": flat["query"]}, [], every, queue=False, js=TAB_WHILE_OPENING_JS)
-
-
-def _keep_new(services: Services, visitor: Any, mode: Mode, fields: dict[str, Any], saved_fields: dict[str, Any]) -> None:
-    """Keep those fields of a form that are not as this page found or left them: another window may have changed the others meanwhile.
-
-    ``saved_fields``, how it found or left each of them, is changed in place, since each answer makes Gradio's image panel report its photo as changed again.
-    """
-    nothing = (None, "")
-    new = {
-        name: value
-        for name, value in fields.items()
-        if value != saved_fields[name] and not (value in nothing and saved_fields[name] in nothing)
-    }
-    if not new or not is_key(visitor):
-        return
-    services.history.visitors.update_record(visitor, mode.name, new)
-    if "photo" in new:
-        _keep_photo(services, visitor, mode, new["photo"])
-    saved_fields.update(new)
-
-
-def _keep_photo(services: Services, visitor: str, mode: Mode, photo: Any) -> None:
-    """Keep a photo for after a restart. A full disk is no reason to bother the person with it."""
-    with suppress(InvalidPicture, OSError):
-        services.history.visitors.keep_file(visitor, f"photo-{mode.name}", received(photo) if photo else None)
 
 
 def _follow_on(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:

@@ -16,6 +16,7 @@ from flux_demo.ui.cross_tab import bind_cross_tab, bind_follow_after_close
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, announced_seed, run_handler, stop_handler
 from flux_demo.ui.history import Entry, History, actions
+from flux_demo.ui.kept_form import keeping_form
 from flux_demo.ui.languages import mark
 from flux_demo.ui.link import bind_link
 from flux_demo.ui.loading import bind_loading
@@ -158,9 +159,11 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
     shown = [*SHOWN_BY_A_RUN, *actions(), *(SHOWN_OF_A_MAP if mode.control else ())]
     # A click between a run's last answer and the end of its stream counts too; Gradio would skip it.
     limits = {"concurrency_id": "run", "concurrency_limit": MAX_RUNS, "trigger_mode": "multiple"}
-    runs = [bind([form["run"].click], run_handler(services, mode), form, shown, options, **limits)]
+    runs = [bind([form["run"].click], keeping_form(services, mode, run_handler(services, mode)), form, shown, options, **limits)]
     if mode.control:
-        runs.append(bind([form["compare"].click], compare_handler(services, mode), form, shown, options, **limits))
+        runs.append(
+            bind([form["compare"].click], keeping_form(services, mode, compare_handler(services, mode)), form, shown, options, **limits)
+        )
     gr.on(
         [form["stop"].click],
         None,

@@ -56,6 +56,23 @@ def test_the_image_that_was_chosen_last_is_shown(two_images):
     expect(page.locator("#caption-text")).to_contain_text("Seed 1")
 
 
+def test_a_change_before_a_click_that_is_told_of_after_it_leaves_why_the_run_failed(visit):
+    page = visit()
+    status = page.locator("#status-text")
+    with answers_held(page, '"a red cub"') as held:
+        prompt_field(page).fill("a red cub")
+        while not held:
+            page.wait_for_timeout(20)
+        prompt_field(page).fill("")  # told of after the change before
+        run(page)
+        status.get_by_text("The prompt is empty").wait_for()
+        page.wait_for_timeout(500)  # the page knows it as well as shows it
+    page.wait_for_timeout(1000)  # the change to an empty prompt has arrived
+    expect(status).to_contain_text("The prompt is empty")
+    prompt_field(page).fill("a red cube")
+    expect(status).to_have_text("")
+
+
 def test_a_question_that_was_answered_with_no_is_asked_again(two_images):
     page = two_images
     delete = page.get_by_role("button", name="Delete image", exact=True).locator("visible=true")
