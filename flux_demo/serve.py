@@ -28,7 +28,7 @@ from flux_demo.listening import is_loopback, read_host, read_port, to_open
 from flux_demo.modes import MODES
 from flux_demo.safety import ACCEPTED
 from flux_demo.serve_generator import Generator
-from flux_demo.serve_ingress import LOADING_TIMEOUT_S, Service
+from flux_demo.serve_ingress import LOADING_TIMEOUT_S, Ingress
 from flux_demo.serve_schema import SERVED, Options
 from flux_demo.settings import ASSETS, BACKENDS, Settings
 
@@ -68,8 +68,8 @@ def application(options: Mapping[str, Any]) -> serve.Application:
         **amount,
     )
     ingress = serve.deployment(
-        Service,
-        name="Service",
+        Ingress,
+        name="Ingress",
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=1000,
         graceful_shutdown_timeout_s=DRAIN_S,
@@ -208,7 +208,7 @@ def _next(events: queue.SimpleQueue[Event]) -> Event:
 
 def _ingress_replicas() -> Mapping[str, int]:
     """How many replicas of the ingress are in each of Serve's states."""
-    return serve.status().applications[NAME].deployments["Service"].replica_states
+    return serve.status().applications[NAME].deployments["Ingress"].replica_states
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -59,8 +59,8 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 @serve.ingress(api)
-class Service:
-    """The ingress: a NIM's endpoints, and one queue before all replicas."""
+class Ingress:
+    """A NIM's endpoints, and one queue before all replicas."""
 
     def __init__(self, generators: DeploymentHandle, queue: int) -> None:
         self._generators, self._queue = generators, queue

@@ -57,9 +57,10 @@ class ModelCache:
     def _load_shared(self, files: ModelFiles, say: Callable[[str], None]) -> SharedModels:
         if self._shared is None or self._shared[0] != files.shared:
             say(Text("Loading {model}: text encoders and VAE", model=files.model))
-            self._shared = None
-            self._pipelines.clear()
-            free_memory()
+            if self._shared is not None:  # a collection of garbage takes 0.2 s
+                self._shared = None
+                self._pipelines.clear()
+                free_memory()
             vae = load_vae(files.shared, self._dtype, self._device)
             encoders = load_encoders(files.shared, self._max_sequence_length, self._dtype, self._device)
             place_t5(encoders.t5, self.plan, self._device, self._pinning)

@@ -18,7 +18,7 @@ from flux_demo.engine.latents import PIXELS_PER_LATENT, PIXELS_PER_TOKEN
 from flux_demo.engine.pinning import Pinning
 from flux_demo.progress import Step
 
-SAMPLES, SIDE = 6, 128  # images to fit to, and their pixels
+SAMPLES, SIDE = 3, 128  # images to fit to, and their pixels
 
 
 @torch.no_grad()

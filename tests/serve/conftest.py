@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items):
 def service(tmp_path_factory):
     """The service, of a copy of the program that a test may break."""
     folder, port = tmp_path_factory.mktemp("program"), free_port()
-    shutil.copytree(ROOT / "flux_demo", folder / "flux_demo", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "flux_demo", folder / "flux_demo")
     (folder / "assets").symlink_to(ASSETS, target_is_directory=True)
     words = ("--port", str(port), "--replicas", "2", "--backend", "mini", "--queue", str(QUEUE))
     with process("-m", "flux_demo.serve", *words, until="Running on http", folder=folder) as running:

@@ -45,7 +45,7 @@ def test_a_node_that_just_died_does_not_hide_the_metrics_of_the_others(monkeypat
         ports = (free_port(), node.server_port)
         nodes = [{"Alive": True, "NodeManagerAddress": "127.0.0.1", "MetricsExportPort": port} for port in ports]
         monkeypatch.setattr(serve_ingress.ray, "nodes", lambda: nodes)
-        answer = asyncio.run(serve_ingress.Service.metrics(None))
+        answer = asyncio.run(serve_ingress.Ingress.metrics(None))
     assert answer.body == b"ray_serve_replicas 2\n"
 
 
@@ -71,7 +71,7 @@ def ingress(settings, monkeypatch):
     dials = {mode.nim: mini(settings).dials(mode).to_dict() for mode in MODES.values()}
 
     def ingress_(replicas):
-        service = serve_ingress.Service.__bases__[0](replicas, queue=2)
+        service = serve_ingress.Ingress.__bases__[0](replicas, queue=2)
         service._about, service._model = {"modes": dials}, request_model(dials, {}, 2, {})
         return service
 

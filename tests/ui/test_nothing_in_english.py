@@ -3,7 +3,6 @@
 import re
 
 import numpy as np
-import pytest
 from playwright.sync_api import expect
 
 from flux_demo.modes import MODES
@@ -124,12 +123,11 @@ def read_everywhere(page, tmp_path):
     return {text for text in found if re.search(r"[^\W\d_]{2}", text)}
 
 
-@pytest.mark.parametrize("locale", ["de-DE", "ja-JP"])
-def test_nothing_that_can_be_read_or_heard_is_english(visit, tmp_path, locale):
+def test_nothing_that_can_be_read_or_heard_is_english(visit, tmp_path):
     english = read_everywhere(visit(), tmp_path)
-    words = WORDS[locale[:2]]
+    words = WORDS["ja"]
     same_word = {text for text, word in words.items() if text == word}
-    found = read_everywhere(visit(locale=locale), tmp_path)
+    found = read_everywhere(visit(locale="ja-JP"), tmp_path)
     left = found & (english | words.keys()) - same_word - NEVER_SEEN - NAMES - TYPED - PROMPTS
     assert {text for text in left if not re.fullmatch(r"[-\d: ]+ UTC|Thumbnail \d+ of \d+", text)} == set()
     assert len(found) > 150 and not any("__i18n__" in text for text in found)

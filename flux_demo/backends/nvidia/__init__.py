@@ -33,7 +33,7 @@ from flux_demo.settings import HOSTED_URL
 from flux_demo.texts import Text
 
 if TYPE_CHECKING:
-    from flux_demo.backends.nvidia.client import Answer, Connection
+    from flux_demo.backends.nvidia.client import Connection, Response
     from flux_demo.settings import Settings
 
 MODEL = "black-forest-labs/flux.1-dev"
@@ -175,7 +175,7 @@ class Nim(Backend):
             raise BackendUnavailable(problem)
         connection = self._connection.connection()
 
-        def post(*, text_prompts: bool) -> Answer:
+        def post(*, text_prompts: bool) -> Response:
             body = nim_body(request, container.fields, text_prompts=text_prompts)
             return connection.post(f"{self._url}/v1/infer", body, on_status, headers={"Accept": "application/json"})
 
@@ -218,7 +218,7 @@ class Nim(Backend):
             self._container, self._probed_at = known, time.monotonic()
         return known
 
-    def _failure(self, mode: Mode, answer: Answer) -> FluxDemoError:
+    def _failure(self, mode: Mode, answer: Response) -> FluxDemoError:
         """The error for an answer other than success.
 
         A container may reveal only when asked that it does not serve a variant: it then answers 422 with an undocumented text.

@@ -49,7 +49,7 @@ MAX_REDIRECTS = 3
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     headers: Mapping[str, str]  # names in lower case
     body: bytes
@@ -114,8 +114,8 @@ class Connection:
         content: bytes | None = None,
         limit: int = MAX_BODY,
         timeout_s: float | None = None,
-    ) -> Answer:
-        """Make one call and read the whole body; every status is an answer. Raises Unreachable, GenerationFailed above ``limit`` bytes."""
+    ) -> Response:
+        """Make one call and read the whole body, whatever its status. Raises Unreachable, GenerationFailed above ``limit`` bytes."""
         import httpx
 
         timeout = self._client.timeout if timeout_s is None else timeout_s
@@ -128,7 +128,7 @@ class Connection:
                         raise GenerationFailed(
                             f"{self.service.name} sent more than {limit // 2**20} MiB, which cannot be an image. {self.service.later}"
                         )
-                return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))
+                return Response(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))
         except httpx.ConnectTimeout as error:
             raise Unreachable(
                 f"{self.service.name} did not accept a connection{self.through(url)} within {self.pace.connect:g} seconds. "
@@ -155,7 +155,7 @@ class Connection:
 
     def post(
         self, url: str, content: bytes, on_status: OnStatus, *, headers: Mapping[str, str] | None = None, poll_url: str | None = None
-    ) -> Answer:
+    ) -> Response:
         """Post one request and return its final answer, after whatever retries, polling and redirects to a large result it takes."""
         waiting = Waiting(self.service)
         on_status(Status(Phase.WAITING, Text("Sending to {who}", who=Text(self.service.who))))
@@ -164,7 +164,7 @@ class Connection:
 
     async def _post_until_answered(
         self, url: str, content: bytes, headers: dict[str, str], poll_url: str | None, waiting: Waiting
-    ) -> Answer:
+    ) -> Response:
         retried = {*RETRY_STATUSES} if poll_url else {*RETRY_STATUSES} - {504}  # behind a proxy that gave up, a NIM is still at work
         retries = list(self.pace.retries)
         pending: str | None = None  # the id of a request that the gateway is working on
@@ -172,15 +172,15 @@ class Connection:
             asked_at = time.monotonic()
             if pending:
                 try:
-                    answer = await self.ask("GET", f"{poll_url}/{pending}", headers=headers)
+                    response = await self.ask("GET", f"{poll_url}/{pending}", headers=headers)
                 except Unreachable:
                     if not retries:
                         raise
-                    answer = Answer(502, {}, b"")  # as a gateway would say that has lost the connection; the image is still there
+                    response = Response(502, {}, b"")  # as a gateway would say that has lost the connection; the image is still there
             else:
-                answer = await self.ask("POST", url, content=content, headers={**headers, "Content-Type": "application/json"})
-            if answer.status == 202 and poll_url:
-                pending = _request_id(answer) or pending
+                response = await self.ask("POST", url, content=content, headers={**headers, "Content-Type": "application/json"})
+            if response.status == 202 and poll_url:
+                pending = _request_id(response) or pending
                 if pending is None:
                     raise GenerationFailed(
                         f"{self.service.name} accepted the request but did not say where the image will be. {self.service.later}"
@@ -188,44 +188,44 @@ class Connection:
                 await asyncio.sleep(
                     asked_at + self.pace.between_polls - time.monotonic()
                 )  # most polls are held longer by the gateway itself
-            elif answer.status in (302, 303) and poll_url:
-                return await self._follow(url, answer)
-            elif answer.status == 404 and pending:
+            elif response.status in (302, 303) and poll_url:
+                return await self._follow(url, response)
+            elif response.status == 404 and pending:
                 raise GenerationFailed(f"{self.service.name} no longer has the image: it is handed out only once. Generate it again.")
-            elif answer.status in retried and retries:
-                pause_s = pause_before_retry(answer.headers, retries.pop(0))
+            elif response.status in retried and retries:
+                pause_s = pause_before_retry(response.headers, retries.pop(0))
                 if pause_s > MAX_RETRY_AFTER_S:
                     raise Unreachable(f"{self.service.name} is busy. Try again in {in_words(pause_s)}, when it accepts requests again.")
-                waiting.retry = (RETRY_STATUSES[answer.status], time.monotonic() + pause_s)
+                waiting.retry = (RETRY_STATUSES[response.status], time.monotonic() + pause_s)
                 await asyncio.sleep(pause_s)
                 waiting.retry = None
-                if answer.status in START_OVER:
+                if response.status in START_OVER:
                     pending = None
             else:
-                return answer
+                return response
 
-    async def _follow(self, url: str, answer: Answer) -> Answer:
-        """Fetch a large result from the link in an answer. It leads to another host, so the key is not sent; TLS is never left for HTTP."""
+    async def _follow(self, url: str, response: Response) -> Response:
+        """Fetch a large result from the link in a response. It leads to another host, so the key is not sent; TLS is never left for HTTP."""
         asked = url
         with contextlib.suppress(ValueError):  # an address whose host or port cannot be read
             for _ in range(MAX_REDIRECTS):
-                target = urljoin(asked, answer.headers.get("location", ""))
+                target = urljoin(asked, response.headers.get("location", ""))
                 parts = urlsplit(target)
                 may_follow = parts.scheme == "https" or (parts.scheme == "http" and urlsplit(url).scheme == "http")
                 if target == asked or parts.port == 0 or not may_follow:
                     break
-                answer = await self.ask("GET", target)
-                if answer.status == 200:
-                    return answer
-                if answer.status not in (301, 302, 303, 307, 308):
+                response = await self.ask("GET", target)
+                if response.status == 200:
+                    return response
+                if response.status not in (301, 302, 303, 307, 308):
                     break
                 asked = target
         raise GenerationFailed(f"{self.service.name} gave a link to the image that does not work. Generate it again.")
 
 
-def _request_id(answer: Answer) -> str | None:
+def _request_id(response: Response) -> str | None:
     """The id of a pending request. It becomes part of an address, so anything that does not look like an id is ignored."""
-    text = answer.headers.get("nvcf-reqid", "")
+    text = response.headers.get("nvcf-reqid", "")
     return text if re.fullmatch(r"[A-Za-z0-9-]{1,64}", text) else None
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 from flux_demo.backends.nvidia.schema import MAX_SENTENCE, printable
 
 if TYPE_CHECKING:
-    from flux_demo.backends.nvidia.client import Answer
+    from flux_demo.backends.nvidia.client import Response
 
 PREFIX = "X-Flux-Demo-"
 UNCHANGED = string.punctuation.replace("%", "") + " "  # besides letters and digits; all else is percent-encoded, for headers are ASCII
@@ -35,7 +35,7 @@ def said_lines(given: Mapping[str, str], name: str) -> tuple[str, ...]:
         return ()
 
 
-def refusal(answer: Answer, key: str) -> str | None:
+def refusal(answer: Response, key: str) -> str | None:
     """The service's own reason for an answer without an image, from that key of the body; None if another server answered."""
     if said(answer.headers, "version") is None:
         return None
