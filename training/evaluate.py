@@ -121,19 +121,22 @@ def text_figures(mini: Mini, judge: judges.Judge, count: int) -> Figures:
 
 def silhouette_figures(mini: Mini, count: int) -> Figures:
     """By outlines alone: shapes and single objects against each background, then each shape against all of them."""
-    figures, by_shape = {}, {shape: [] for shape in scenes.SHAPES}
+    figures = {}
+    by_shape, dents = ({shape: [] for shape in scenes.SHAPES} for _ in range(2))
     for name, background in silhouettes.BACKGROUNDS.items():
         asked = silhouettes.requests(background, count)
         prompts = [f"{noun_phrase(colour, shape)} {setting(background.floor, background.light)}" for shape, colour in asked]
         found = [silhouettes.objects(image, background) for image in mini.generate(mini.text, prompts, GUIDANCE["text"])]
         fits = [bool(masks) and silhouettes.fits(masks[0], shape) for masks, (shape, _) in zip(found, asked)]
-        for fit, (shape, _) in zip(fits, asked):
+        for fit, masks, (shape, _) in zip(fits, found, asked):
             by_shape[shape].append(fit)
+            dents[shape].append(silhouettes.dent(masks[0], shape) if masks else np.inf)
         figures[f"{name}, outline fits the shape (%)"] = 100 * _mean(fits)
         figures[f"{name}, one object alone (%)"] = 100 * _mean(len(masks) == 1 for masks in found)
-    return figures | {
+    figures |= {
         f"{shape}s, outline fits, all three backgrounds, {len(fits)} images (%)": 100 * _mean(fits) for shape, fits in by_shape.items()
     }
+    return figures | {f"{shape}s, deepest dent in the outline, median (% of the size)": 100 * np.median(dents[shape]) for shape in dents}
 
 
 def canny_figures(mini: Mini, judge: judges.Judge, count: int) -> Figures:

@@ -118,13 +118,20 @@ def uprightness(mask: np.ndarray) -> tuple[float, float]:
 
 def hexagon_overlap(mask: np.ndarray) -> float:
     """Intersection over union with the hexagon that is left of the convex hull: 1 for an undamaged cube from any side."""
-    corners = [tuple(point) for point in cv2.convexHull(_outline(mask).astype(np.int32))[:, 0].astype(float)]
-    while len(corners) > 6:  # remove the corner that matters least
-        here, before, after = np.array(corners), np.roll(corners, 1, 0), np.roll(corners, -1, 0)
-        (ax, ay), (bx, by) = (here - before).T, (after - before).T
-        corners.pop(int(np.abs(ax * by - ay * bx).argmin()))
-    hexagon = cv2.fillPoly(np.zeros(mask.shape, np.uint8), [np.round(corners).astype(np.int32)], 1).astype(bool)
+    corners = np.round(_corners(mask, 6)).astype(np.int32)
+    hexagon = cv2.fillPoly(np.zeros(mask.shape, np.uint8), [corners], 1).astype(bool)
     return float((hexagon & mask).sum() / (hexagon | mask).sum())
+
+
+def dent(mask: np.ndarray, shape: str) -> float:
+    """The greatest distance of the outline from its convex hull, for a cube from the hexagon that is left of it; relative to the object's size.
+
+    That is the root of its area, and the furthest 2 % of the outline do not count. No shape is concave: in renders the median is
+    0.015, of 50 cubes 49 stay below 0.032.
+    """
+    corners = _corners(mask, 6 if shape == "cube" else None).astype(np.float32)
+    distances = [abs(cv2.pointPolygonTest(corners, point, measureDist=True)) for point in _outline(mask).tolist()]
+    return float(np.quantile(distances, 0.98) / np.sqrt(mask.sum()))
 
 
 def extent(mask: np.ndarray) -> float:
@@ -145,6 +152,16 @@ def _outline(mask: np.ndarray) -> np.ndarray:
     """(N, 2) points, x and y."""
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return max(outlines, key=len)[:, 0].astype(float)
+
+
+def _corners(mask: np.ndarray, most: int | None) -> np.ndarray:
+    """Those of the convex hull, (N, 2) points; or `most` of them, after removing one by one the corner that matters least."""
+    corners = [tuple(point) for point in cv2.convexHull(_outline(mask).astype(np.int32))[:, 0].astype(float)]
+    while most is not None and len(corners) > most:
+        here, before, after = np.array(corners), np.roll(corners, 1, 0), np.roll(corners, -1, 0)
+        (ax, ay), (bx, by) = (here - before).T, (after - before).T
+        corners.pop(int(np.abs(ax * by - ay * bx).argmin()))
+    return np.array(corners)
 
 
 def _sides(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -63,7 +63,7 @@ def test_a_dent_is_a_defect(asked):
 
 
 def test_the_network_comes_to_prefer_the_better_images(work, monkeypatch):
-    monkeypatch.setattr(stage_preferences, "LEARNING_RATE", 3e-4)
+    monkeypatch.setattr(stage_preferences, "LEARNING_RATE", 1e-3)
 
     def preference() -> float:
         """By how much the error on the worse images is greater than that on the better ones."""
@@ -82,8 +82,8 @@ def test_the_network_comes_to_prefer_the_better_images(work, monkeypatch):
         return float(errors[1] - errors[0])
 
     before = preference()
-    stage_preferences.train(loop.Run(work, "cpu", 6), 2)
-    assert preference() > before + 1e-3
+    stage_preferences.train(loop.Run(work, "cpu", 2), 1)
+    assert preference() > before + 0.1
     trained = torch.load(work / "prefer_text.pt", weights_only=True)["averaged"]["proj_out.weight"]
     assert torch.equal(export.assemble(work, "transformer")["transformer"].proj_out.weight, trained)  # these are the best there are
 

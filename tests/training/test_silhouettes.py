@@ -36,6 +36,8 @@ def test_renders_are_one_object_with_the_outline_of_its_shape(background):
         truth = (scenes.surfaces([scene], *scenes.SQUARE)[0] == 0).numpy()
         assert (masks[0] & truth).sum() / (masks[0] | truth).sum() > 0.9, scene
         assert silhouettes.fits(masks[0], shape), scene
+        # An orange object in the shade has the colour of boards in the sun.
+        assert silhouettes.dent(masks[0], shape) < 0.035 or background.light == "sunset", scene
         others = [other for other in scenes.SHAPES if other != shape and {shape, other} != {"cube", "cylinder"}]
         assert not any(silhouettes.fits(masks[0], other) for other in others), scene
 
@@ -82,6 +84,14 @@ def test_a_dented_sphere_is_noticed():
 def test_a_bite_out_of_a_solid_is_noticed(shape, corners, bite):
     assert silhouettes.fits(bitten(corners, (0, 0, 1)), shape)
     assert not silhouettes.fits(bitten(corners, bite), shape)
+
+
+@pytest.mark.parametrize("shape", ["cube", "cylinder"])
+def test_a_wave_in_the_lower_edge_is_a_dent_however_well_the_outline_fits(shape):
+    y, x = np.mgrid[:160, :160]
+    straight, wavy = ((x >= 40) & (x < 120) & (y >= 40) & (y < 110 + depth * np.sin(x * np.pi / 20)) for depth in (0, 5))
+    assert silhouettes.fits(straight, shape) and silhouettes.fits(wavy, shape)
+    assert silhouettes.dent(straight, shape) < 0.02 and silhouettes.dent(wavy, shape) > 0.06
 
 
 def test_a_cone_without_its_tip_is_noticed():
