@@ -21,7 +21,7 @@ from benchmarks.subjects import flux as flux_subject
 from flux_demo.backends.local import CONTEXT_BYTES
 from flux_demo.engine import memory
 from flux_demo.engine.pipeline import generate
-from flux_demo.engine.placement import tile
+from flux_demo.engine.placement import set_tiling
 from flux_demo.engine.sizes import sizes_of
 from flux_demo.modes import MODES
 from flux_demo.progress import Phase, Status
@@ -82,7 +82,7 @@ def count(plan: memory.Plan) -> dict[str, float]:
         control = ControlMap("depth", Image.new("RGB", SIDES))
         request = GenerationRequest("depth", "a red cube", 1, STEPS, flux_subject.GUIDANCE, Size(*SIDES), control)
         pipeline = subject.engine("depth")
-        tile(pipeline.shared.vae, tiled=plan.tiles(SIDES[0] * SIDES[1]))
+        set_tiling(pipeline.shared.vae, tiled=plan.tiles(SIDES[0] * SIDES[1]))
         generate(pipeline, request, lambda *_: None, on_status)
         peaks.append(gpu.peak - weights)
     return {name: round(size / memory.GIB, 2) for name, size in zip(("weights", *phases), (weights, *peaks[1:]))}

@@ -1,4 +1,4 @@
-"""``python -m flux_demo``: the command line. What it can do lies in ``flux_demo.cli``."""
+"""``python -m flux_demo``: the command line. What it can do is in ``flux_demo.cli``."""
 
 from flux_demo.streams import exit_now
 

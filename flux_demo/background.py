@@ -71,7 +71,7 @@ def give_way() -> None:
 
 
 def wait_for(future: Future[Result], on_heartbeat: Callable[[], object]) -> Result:
-    """The future's result, with ``on_heartbeat()`` at every beat until it is there. What either raises comes through; the work goes on."""
+    """The future's result, calling ``on_heartbeat()`` at every heartbeat until it is ready. What either raises comes through; the work goes on."""
     while not wait([future], timeout=HEARTBEAT_S).done:
         on_heartbeat()
     return future.result()

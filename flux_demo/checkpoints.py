@@ -20,7 +20,7 @@ from flux_demo.tensor_files import GGUF_NUMBERS, FileState, TensorFile, Unreadab
 SUFFIXES = (".safetensors", ".sft", ".gguf")
 BLOCKS = ("transformer_blocks", "single_transformer_blocks")
 FLUX_AXES = (16, 56, 56)  # of the rotary embedding: no tensor tells them
-TEXT_CHANNELS, CONTROL_CHANNELS, FILL_CHANNELS = 1, 2, 6  # of the input, in multiples of the output's
+TEXT_FACTOR, CONTROL_FACTOR, FILL_FACTOR = 1, 2, 6  # input channels, as multiples of the output channels
 LOADABLE = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", *GGUF_NUMBERS}
 SCALES = (".scale_weight", ".weight_scale", ".scale_input", ".input_scale", "scaled_fp8")
 # Signs of other models in a tensor's name, with what they are.
@@ -53,7 +53,7 @@ class Checkpoint:
     """A transformer, or a control LoRA for one, in a single file."""
 
     file: TensorFile
-    weights: Mapping[str, Part]  # diffusers' name -> where it lies
+    weights: Mapping[str, Part]  # diffusers' name -> where it is
     config: Mapping[str, Any]  # of FluxTransformer2DModel, without axes_dims_rope; empty for a LoRA
     is_lora: bool = False
     scaling: Mapping[str, float] = field(default_factory=dict)  # of a LoRA: layer -> what its change is multiplied by
@@ -131,11 +131,11 @@ def _checkpoint(file: TensorFile) -> Checkpoint:
 
 def other_inputs(inputs: int, outputs: int) -> str | None:
     """Why a transformer with so many channels is neither a text nor a control model, as a clause; None if it is one."""
-    if inputs in (TEXT_CHANNELS * outputs, CONTROL_CHANNELS * outputs):
+    if inputs in (TEXT_FACTOR * outputs, CONTROL_FACTOR * outputs):
         return None
-    if inputs == FILL_CHANNELS * outputs:
+    if inputs == FILL_FACTOR * outputs:
         return "it is a FLUX.1-Fill model, which nothing here can run"
-    return f"it takes {inputs} input channels, where text models take {outputs} and control models {CONTROL_CHANNELS * outputs}"
+    return f"it takes {inputs} input channels, where text models take {outputs} and control models {CONTROL_FACTOR * outputs}"
 
 
 def why_not(path: Path, *, follows_map: bool) -> str | None:
@@ -208,9 +208,9 @@ def why_not_merged(lora: Checkpoint, base: Mapping[str, tuple[int, ...]]) -> str
     """
     shapes = lora.shapes
     rows, inputs = base.get("x_embedder.weight", (0, 0))
-    if shapes["x_embedder.lora_A.weight"][1:] != (CONTROL_CHANNELS * inputs,):
+    if shapes["x_embedder.lora_A.weight"][1:] != (CONTROL_FACTOR * inputs,):
         return NO_CONTROL_LORA
-    changed = {**base, "x_embedder.weight": (rows, CONTROL_CHANNELS * inputs)}
+    changed = {**base, "x_embedder.weight": (rows, CONTROL_FACTOR * inputs)}
     for name, shape in shapes.items():
         layer, _, factor = name.partition(".lora_")
         if factor in ("A.weight", "B.weight"):

@@ -27,9 +27,9 @@ DEFAULTS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
-    # Torch's threads wait for each other thousands of times per image. By default they spin for long, and where another program has
+    # Torch's threads wait for each other thousands of times per image. By default they spin for a long time, and where another program has
     # one of two cores, an image of the mini takes thirty times as long (benchmarks/busy.py). Here they soon sleep: at once, or
-    # with GNU's OpenMP after a thousand turns, which costs less on a quiet machine.
+    # with GNU's OpenMP after a thousand spins, which costs less on a quiet machine.
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "1000",
 }

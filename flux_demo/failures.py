@@ -6,7 +6,7 @@ import errno
 from dataclasses import dataclass
 
 from flux_demo.errors import GenerationFailed, GpuFailed, OutOfMemory, causes
-from flux_demo.texts import sentences
+from flux_demo.texts import join_sentences
 
 GPU_MEMORY, MAIN_MEMORY = "GPU memory", "main memory"
 
@@ -23,12 +23,12 @@ class Failure:
     kind: type[GenerationFailed] = GenerationFailed  # what is raised, except where something ran out
 
     @property
-    def raised(self) -> type[GenerationFailed]:
+    def error_class(self) -> type[GenerationFailed]:
         return OutOfMemory if self.ran_out else self.kind
 
-    def worded(self, remedy: str) -> str:
+    def message(self, remedy: str) -> str:
         """What happened and what to do; ``remedy`` is for memory that ran out, where that depends on who needed it."""
-        return sentences(self.sentence, remedy) if self.ran_out else self.sentence
+        return join_sentences(self.sentence, remedy) if self.ran_out else self.sentence
 
 
 FAILURES = (
@@ -108,7 +108,7 @@ def failure_of(error: BaseException) -> Failure | None:
 
 
 def failure_in_run(error: BaseException) -> Failure | None:
-    """The same for an error of a whole run, which may be a caller's: only what libraries say of the device, and memory that ran out. Libraries
+    """The same for an error of a whole run, which may be a caller's: only what libraries say about the device, and memory that ran out. Libraries
     report the second by errors of any class, torch everything by RuntimeErrors.
     """
     failure = failure_of(error)

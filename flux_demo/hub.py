@@ -25,7 +25,7 @@ from flux_demo.settings import expanded
 
 TIMEOUT_S = 10.0  # for the Hub's answers; the files themselves may take as long as they need
 
-FILES = ("blobs/*", "snapshots/**/*")  # where the cache keeps a model's: in its snapshots where it can make no links
+FILES = ("blobs/*", "snapshots/**/*")  # where the cache keeps a model's files: under snapshots/ if the disk has no symlinks
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def local_folder(name: str, patterns: Sequence[str]) -> Path | None:
     return next((found.snapshot for found in _snapshots(name) if not found.lacks(patterns)), None)
 
 
-def cached(name: str) -> CachedSnapshot | None:
+def cached_snapshot(name: str) -> CachedSnapshot | None:
     """What the cache holds of the Hub's model of that name, complete or not; None if nothing."""
     return next(_snapshots(name), None)
 
@@ -131,7 +131,7 @@ def _home(name: str) -> Path:
     return cache_folder() / f"models--{name.replace('/', '--')}"
 
 
-def missing(name: str, patterns: Sequence[str], token: str | None = None) -> DownloadSize:
+def download_size(name: str, patterns: Sequence[str], token: str | None = None) -> DownloadSize:
     """What a fetch would download. Asks the Hub, unless the model is a folder here. Raises DownloadFailed."""
     if (given := expanded(name)).is_dir():
         if local_folder(name, patterns):
@@ -166,7 +166,7 @@ def fetch(name: str, patterns: Sequence[str], token: str | None = None, on_bytes
 
     ``on_bytes`` is called at least every 0.2 s; when it raises Cancelled, what has arrived is kept. Raises DownloadFailed.
     """
-    size = missing(name, patterns, token)
+    size = download_size(name, patterns, token)
     home = _home(name)
     complete_before = _bytes_in(home, *FILES) - _bytes_in(home, "blobs/*.incomplete")
     stop = threading.Event()

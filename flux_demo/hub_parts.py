@@ -54,7 +54,7 @@ def _fetch(name: str, file: Any, blobs: Path, token: str | None, bar: type) -> N
     if len(found.etag) not in (SHA256, SHA1):
         return  # parts could not be checked
     blobs.mkdir(parents=True, exist_ok=True)
-    # Without links the cache keeps files in its snapshots: of a blob, snapshot_download would make a copy there.
+    # Without symlinks the cache keeps files under snapshots/: snapshot_download would copy a blob there.
     place = blobs / found.etag if are_symlinks_supported(blobs.parent) else Path(file.local_path)
     part = blobs / f"{found.etag}{SUFFIX}"
     with _locked(part, bar):
@@ -96,11 +96,11 @@ def _append(url: str, target: BinaryIO, size: int, token: str | None, bar: type)
             http_get(location, target, resume_size=before, headers=headers, expected_size=size, tqdm_class=bar)
         except HfHubHTTPError:
             if target.tell() == before:
-                raise  # else the link has expired meanwhile
+                raise  # otherwise the link has expired in the meantime
 
 
 def _hash(file: Path, length: int) -> str:
-    """As the Hub names a file: by the SHA-256 of its content or, where it lies in git itself, as git does."""
+    """As the Hub names a file: by the SHA-256 of its content or, where it is stored in git itself, as git does."""
     begun = hashlib.sha256() if length == SHA256 else hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: begun).hexdigest()

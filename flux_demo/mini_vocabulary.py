@@ -6,7 +6,7 @@ The captions that it was trained on, its tokenizers and the sentence that a pers
 import re
 from collections.abc import Iterable
 
-from flux_demo.texts import Text, listed
+from flux_demo.texts import Text, join_listed
 
 SHAPES = {  # the renderer's name, then the words for it
     "sphere": ("sphere", "ball", "globe", "orb"),
@@ -85,7 +85,7 @@ def what_it_knows() -> str:
 
     def either(names: Iterable[str]) -> str:
         *first, last = names
-        return Text("{before} or {after}", before=listed(first), after=last)
+        return Text("{before} or {after}", before=join_listed(first), after=last)
 
     return Text(
         "The mini generates one or two objects (each a {shapes}) in {colours}, on a {floors} floor, at {lights}; other words change little.",

@@ -16,7 +16,7 @@ from typing import Any
 
 from flux_demo.checkpoints import NO_GUIDANCE, Checkpoint, NotUsable, inspect, is_file_name, other_inputs
 from flux_demo.errors import InvalidRequest, shortened
-from flux_demo.hub import cached, local_folder, same_files, shards_of
+from flux_demo.hub import cached_snapshot, local_folder, same_files, shards_of
 from flux_demo.modes import MODES, Mode
 from flux_demo.settings import ASSETS, Settings, expanded
 from flux_demo.tensor_files import read_header
@@ -29,9 +29,8 @@ WHOLE = OWN + SHARED
 COMPONENTS = ("scheduler/*", *SHARED)  # what a transformer in a single file needs beside it
 LORA_FILES = ("*.safetensors",)
 LORA_SCALE = 0.85  # of a control LoRA: black-forest-labs/flux, cli_control.py
-ESTIMATOR_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+ESTIMATOR_FILES = FILTER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 FILTER_REPO = "Falconsai/nsfw_image_detection"  # that black-forest-labs' own demo uses
-FILTER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 FLUX_TOKENS, MINI_TOKENS = 512, 64  # that T5 reads of a prompt
 SHARED_WEIGHTS = ("text_encoder", "text_encoder_2", "vae")
 
@@ -172,7 +171,7 @@ def local_files(mode: str, settings: Settings) -> ModelFiles | None:
     whole = local_folder(name, WHOLE)
     text = local_folder(settings.model("text"), SHARED) if mode != "text" else None
     same = listed_as_same(name, settings.model("text")) if text is not None else None
-    if text is not None and (listed := cached(name)) and listed.listing is not None and not listed.hashes(SHARED):
+    if text is not None and (listed := cached_snapshot(name)) and listed.listing is not None and not listed.hashes(SHARED):
         same = True  # its repository has none of its own
     shared = text if text is not None and (same or (whole is None and same is None)) else whole
     return ModelFiles(title, shared, own / "transformer", own / "scheduler") if shared else None
@@ -188,7 +187,7 @@ def with_shared_text_files(files: ModelFiles, settings: Settings) -> ModelFiles:
 
 def listed_as_same(name: str, other: str) -> bool | None:
     """Whether two cached models have the same encoders and VAE, by the Hub's hashes; None if the cache does not say."""
-    mine, theirs = cached(name), cached(other)
+    mine, theirs = cached_snapshot(name), cached_snapshot(other)
     if mine is None or theirs is None or mine.listing is None or theirs.listing is None:
         return None
     return mine.hashes(SHARED) == theirs.hashes(SHARED)
@@ -202,7 +201,7 @@ def weight_shapes(place: Path) -> Mapping[str, tuple[int, ...]]:
 
 
 def weight_files(folder: Path) -> Sequence[Path]:
-    """Where a model's weights lie in its folder, by the names that diffusers and transformers give them: the shards that the index lists, or the one
+    """Where a model's weights are in its folder, by the names that diffusers and transformers give them: the shards that the index lists, or the one
     file, whether they exist or not. Other variants beside them are not read. Raises ValueError for an index that cannot be read.
     """
     name = "model.safetensors" if folder.name.startswith("text_encoder") else "diffusion_pytorch_model.safetensors"
@@ -210,7 +209,7 @@ def weight_files(folder: Path) -> Sequence[Path]:
     return shards_of(index) if index.is_file() else [folder / name]
 
 
-def lacking(files: ModelFiles) -> list[str]:
+def missing_files(files: ModelFiles) -> list[str]:
     """Names of the files and folders that a mode needs and that are missing, shards included; empty if none is."""
     gaps = [folder.name for folder in (files.shared / name for name in SHARED_FOLDERS) if not any(folder.glob("*"))]
     single_file = not files.transformer.is_dir() and files.transformer.is_file()
@@ -236,7 +235,7 @@ def wrong_kind(files: ModelFiles, *, follows_map: bool) -> str | None:
         return NO_GUIDANCE
     if other := other_inputs(inputs, outputs):
         return other
-    if follows_map and inputs != 2 * outputs:  # a control model takes the map's latents beside the image's
+    if follows_map and inputs == outputs:  # a control model takes the map's latents beside the image's
         return "it does not follow a map; it is a text model such as FLUX.1-dev"
     if not follows_map and inputs != outputs:
         return "it needs a map to follow, as the Canny and Depth models do"

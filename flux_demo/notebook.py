@@ -19,7 +19,7 @@ def in_notebook() -> bool:
 
 
 @contextmanager
-def steps_shown(on_step: OnStep | None) -> Iterator[OnStep]:
+def progress_bar(on_step: OnStep | None) -> Iterator[OnStep]:
     """``on_step`` itself; where it is left out, a bar in a notebook and nothing elsewhere."""
     if on_step is not None or not in_notebook():
         yield on_step or (lambda done, of, preview: None)

@@ -13,7 +13,7 @@ from flux_demo.prompts import MAX_PROMPT
 from flux_demo.recipe import MAX_CHUNK, PARAMETERS, NoRecipe, read_recipe
 from flux_demo.request import Size
 from flux_demo.seeds import MAX_SEED
-from flux_demo.texts import Text, listed
+from flux_demo.texts import Text, join_listed
 
 OF_ANOTHER_PROGRAM = "Another program wrote these settings. They are those that both programs share."
 NO_NEGATIVE_PROMPT = "Its negative prompt is left out: FLUX.1 [dev] takes none."
@@ -27,7 +27,7 @@ SETTING = re.compile(
 
 @dataclass(frozen=True)
 class SharedSettings:
-    """What another program's PNG says of its image; None for what it does not say, or what cannot be used here."""
+    """What another program's PNG says about its image; None for what it does not say, or what cannot be used here."""
 
     prompt: str
     seed: int | None = None
@@ -61,7 +61,7 @@ def settings_in(source: str | os.PathLike) -> tuple[dict[str, Any], list[str]]:
     found = {"mode": "text", "prompt": shared.prompt, "seed": shared.seed, "steps": shared.steps, "guidance": shared.guidance, **size}
     notes = [OF_ANOTHER_PROGRAM]
     notes += [NO_NEGATIVE_PROMPT] if shared.has_negative_prompt else []
-    notes += [Text(LEFT_OUT, names=listed(shared.unusable))] if shared.unusable else []
+    notes += [Text(LEFT_OUT, names=join_listed(shared.unusable))] if shared.unusable else []
     return {name: value for name, value in found.items() if value is not None}, notes
 
 

@@ -17,7 +17,7 @@ from flux_demo import display
 from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.prompts import check_prompt
 from flux_demo.seeds import MAX_SEED, check_seed, random_seed
-from flux_demo.texts import Number, Text, apart
+from flux_demo.texts import Number, Text, distinct_numbers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -81,7 +81,7 @@ class SizeLimits:
                 why = "A {name} of {side} pixels cannot be generated here. Each side may be {least} to {most} in steps of {step}, for example {example}."
                 raise InvalidRequest(why, name=Text(name), side=side, least=least, most=most, step=step, example=self.sizes[0])
         if (size := Size(width, height)).pixels > self.max_pixels:
-            megapixels, limit = apart(size.pixels / 1e6, self.max_pixels / 1e6, 1)
+            megapixels, limit = distinct_numbers(size.pixels / 1e6, self.max_pixels / 1e6, 1)
             why = "{size} is {megapixels} megapixels, and the limit here is {limit}. Choose a smaller size, for example {example}."
             raise InvalidRequest(why, size=size, megapixels=megapixels, limit=limit, example=self.sizes[0])
         return size

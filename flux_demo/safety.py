@@ -17,7 +17,7 @@ from flux_demo.failures import failure_of
 from flux_demo.hub import local_folder
 from flux_demo.libraries import building, importing
 from flux_demo.model_files import FILTER_FILES, FILTER_REPO
-from flux_demo.texts import apart
+from flux_demo.texts import distinct_numbers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,7 +39,7 @@ ACCEPTED = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the filter says of one image."""
+    """What the filter says about one image."""
 
     score: float  # 0 to 1, larger is less safe
 
@@ -48,7 +48,7 @@ class Verdict:
         return not self.score < THRESHOLD  # a NaN is withheld too
 
     def __str__(self) -> str:
-        score, limit = apart(self.score, THRESHOLD, 2)
+        score, limit = distinct_numbers(self.score, THRESHOLD, 2)
         return f"{FILTER_REPO}: {'withheld' if self.withheld else 'passed'}, score {score} of {limit}"
 
 
@@ -74,7 +74,7 @@ class Filter:
         verdict = self.judge(image)
         if verdict.withheld:
             why = "The filter withheld this image: {filter} scores it {score}, and {limit} is its limit. Change the prompt, or the seed."
-            score, limit = apart(verdict.score, THRESHOLD, 2)
+            score, limit = distinct_numbers(verdict.score, THRESHOLD, 2)
             raise ContentRefused(why, filter=FILTER_REPO, score=score, limit=limit)
         return verdict
 
@@ -98,7 +98,7 @@ class Filter:
             if failure := failure_of(error):
                 raise GenerationFailed(
                     f"The image is finished and not shown, because the filter {FILTER_REPO} could not be loaded. "
-                    f"{failure.worded('Close other programs and try again.')}"
+                    f"{failure.message('Close other programs and try again.')}"
                 ) from error
             raise GenerationFailed(
                 f"The image is finished and not shown, because the filter {FILTER_REPO} cannot be loaded. "

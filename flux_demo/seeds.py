@@ -39,7 +39,7 @@ def random_seed() -> int:
     return random.SystemRandom().randint(1, MAX_SEED)
 
 
-def consecutive(request: GenerationRequest, count: Any, most: int) -> list[GenerationRequest]:
+def with_consecutive_seeds(request: GenerationRequest, count: Any, most: int) -> list[GenerationRequest]:
     """The request once for each image, with consecutive seeds from its own or a random one. Raises InvalidRequest.
 
     ``count`` is 1 to ``most``, and no seed may pass the last one.

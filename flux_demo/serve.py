@@ -1,4 +1,4 @@
-"""FLUX as a service for many, on Ray Serve, that speaks as an NVIDIA NIM does: ``make serve`` on one machine, ``serve deploy`` on a cluster.
+"""FLUX as a service for many users, on Ray Serve, with an NVIDIA NIM's API: ``make serve`` on one machine, ``serve deploy`` on a cluster.
 
 ``serve_ingress`` takes the requests, and ``serve_generator`` holds the models, once in each replica. The page and the command line use the service
 through FLUX_DEMO_NIM_URL like any NIM.
@@ -34,11 +34,13 @@ from flux_demo.settings import ASSETS, BACKENDS, Settings
 
 Event = int | Future[None]  # a signal, or the end of what one began
 
-ENDS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NAME = "flux_demo"  # of the application on Ray Serve
 OBJECT_STORE = 256 * 2**20  # bytes of shared memory; a picture has a few million
-HEALTH_S = 3.0  # between two checks whether a replica is alive; a dead one is replaced after the next check
-STARTS = 3  # failed ones of a replica after which a deployment fails; Ray's own is three for each replica, with longer and longer waits
+HEALTH_CHECK_PERIOD_S = 3.0  # between two checks whether a replica is alive; a dead one is replaced after the next check
+MAX_FAILED_STARTS = (
+    3  # failed ones of a replica after which a deployment fails; Ray's own is three for each replica, with longer and longer waits
+)
 IDLE_S = 0.3  # between two checks, by a replica that is shutting down, whether its image is finished
 DRAIN_S = 600.0  # that an image under way has to finish when its replica, or the service, is shut down
 ONLY_GPUS = "FLUX_DEMO_DEVICE is cpu, and each replica of FLUX takes a GPU. Leave that setting out, or choose --backend mini."
@@ -63,8 +65,8 @@ def application(options: Mapping[str, Any]) -> serve.Application:
         max_ongoing_requests=1,
         graceful_shutdown_timeout_s=DRAIN_S,
         graceful_shutdown_wait_loop_s=IDLE_S,
-        health_check_period_s=HEALTH_S,
-        max_constructor_retry_count=STARTS,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
+        max_constructor_retry_count=MAX_FAILED_STARTS,
         **amount,
     )
     ingress = serve.deployment(
@@ -81,8 +83,12 @@ def application(options: Mapping[str, Any]) -> serve.Application:
 def start(options: Options, host: str = "127.0.0.1", port: int = 8000, cpus: int | None = None) -> None:
     """Start Ray and the service on this machine, and wait until its models are loaded or cannot be. Raises BackendUnavailable."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers
-    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # workers without the replicas' environment, of which none becomes one
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 leaves the replicas what every other program leaves
+    os.environ.setdefault(
+        "RAY_prestart_worker_first_driver", "0"
+    )  # Ray would start workers without the replicas' environment, and none of them could become a replica
+    os.environ.setdefault(
+        "RAY_worker_niceness", "0"
+    )  # at Ray's default of 15, replicas get only the processor time that every other program leaves
     try:
         ray.init(
             "local",  # its own Ray, whatever runs here already and whatever RAY_ADDRESS says
@@ -127,7 +133,7 @@ def deploy(options: Options, name: str = NAME, route_prefix: str = "/") -> None:
 
 
 def finish() -> None:
-    """Let the service take no more requests, and wait until those that it took are answered, for DRAIN_S at most: Ray's own end waits for none."""
+    """Let the service take no more requests, and wait until those that it took are answered, for DRAIN_S at most: Ray's own shutdown waits for none."""
     ingress, until = serve.get_app_handle(NAME), time.monotonic() + DRAIN_S
     # Where the ingress is being replaced, the old one has requests of its own, and the new one has not been asked.
     while not ingress.finish.remote().result(timeout_s=until - time.monotonic()) or _ingress_replicas().get("STOPPING"):
@@ -159,13 +165,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     # Only now: Ray sets handlers of its own when it starts.
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    for number in (*ENDS, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+    for number in (*STOP_SIGNALS, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, lambda number, frame: events.put(number))
     if options.public and options.allow_unfiltered and backend == "local":
         print(ACCEPTED, flush=True)
     print(f"Running on {to_open(host, port)} with {backend}. Set FLUX_DEMO_NIM_URL to that for the page.", flush=True)
     deployer = ThreadPoolExecutor(1)
-    while (event := _next(events)) not in ENDS:
+    while (event := _next(events)) not in STOP_SIGNALS:
         if not isinstance(event, Future):
             deployer.submit(deploy, options).add_done_callback(events.put)
         elif failed := event.exception():
@@ -190,7 +196,7 @@ def _end(events: queue.SimpleQueue[Event], deployer: ThreadPoolExecutor) -> int:
     ending = background.start(end, "ending")
     ending.add_done_callback(events.put)
     while (event := _next(events)) is not ending:
-        if event in ENDS:
+        if event in STOP_SIGNALS:
             ray.shutdown()
             return 130
     if lost := ending.exception() is not None:
@@ -213,13 +219,15 @@ def _ingress_replicas() -> Mapping[str, int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flux_demo.serve", description="Serve FLUX to many, as a NIM does, on Ray Serve.", allow_abbrev=False
+        prog="python -m flux_demo.serve", description="Serve FLUX to many users with a NIM's API, on Ray Serve.", allow_abbrev=False
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for other machines too (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
     parser.add_argument("--replicas", default="1", help="replicas of the models: 2, or 1-4 as the queue calls for (default: 1)")
     parser.add_argument("--backend", choices=SERVED, help="what runs (default: local where it can, else the mini)")
-    parser.add_argument("--queue", type=int, default=16, help="requests that may wait; more are answered 429 (default: 16)")
+    parser.add_argument(
+        "--queue", type=int, default=16, help="requests that may wait; further ones are answered with HTTP 429 (default: 16)"
+    )
     parser.add_argument("--allow-unfiltered", action="store_true", help="let strangers have FLUX's images without the content filter")
     return parser
 

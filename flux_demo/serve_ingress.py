@@ -1,6 +1,6 @@
-"""The ingress of the service on Ray Serve: it validates, queues, tries once more where a replica died, and says how things are.
+"""The ingress of the service on Ray Serve: it validates and queues requests, retries once if a replica died, and reports the service's state.
 
-A request holds its picture, no path and no address.
+A request contains its image itself, never a path or an address.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ from flux_demo.serve_schema import MAX_INPUT, document, faults, parse, request_m
 from flux_demo.version import VERSION
 
 MAX_BODY = 48 * 2**20  # bytes: the loader's limit for a picture, in base64, and the rest
-STATUS_S = 1.0  # how long a look at the replicas is believed
+STATUS_S = 1.0  # how long a count of the replicas is trusted
 LOADING_TIMEOUT_S = 60.0  # how long a request waits for the replicas of a service that was just deployed
 OURS = re.compile(r"(# \w+ )?ray_(serve|flux_demo)_")  # lines of Ray's metrics that are about the service
 DIED_TWICE = "The machine that worked on this image failed, and so did a second one. Try again in a minute."
 JSON_TYPE = re.compile(r"application/([\w.-]+\+)?json\b", re.IGNORECASE)  # those that FastAPI takes
 NOT_DECLARED = {"type": "content_type", "loc": ["header", "Content-Type"], "msg": "Send JSON, with Content-Type: application/json"}
 NOT_JSON = {"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error", "input": {}}
-FAILED = "The service failed at this request, and its logs say why. Try again in a minute."
+FAILED = "The service could not handle this request; its logs say why. Try again in a minute."
 LEAVING_S = 0.5  # the time that an answer has to leave through Ray's proxy, which ends without looking
 ENDING = "The service is being stopped and takes no more requests. Try again once it is running again."
 LOADING = "The models are still being loaded. Wait until /v1/health/ready answers 200."
@@ -84,7 +84,7 @@ class Ingress:
         if self._ending:
             return _json({"detail": ENDING}, 503)
         if self._is_full():
-            await self._is_loading()  # counts the replicas, which may have become more
+            await self._count_replicas()  # they may have become more
         if self._is_full():
             wait_s = math.ceil((self._seconds or 1.0) * self._accepted / max(1, self._running[1]))
             detail = f"The queue is full, with {self._accepted} ahead of you. Try again in {wait_s} seconds."
@@ -195,12 +195,15 @@ class Ingress:
             return LOADING
         return None if self._model else self._about["refused"][MODES["text"].nim]
 
-    async def _is_loading(self) -> bool:
+    async def _count_replicas(self) -> None:
         now = time.monotonic()
         if now - self._running[0] > STATUS_S:
             status = await asyncio.to_thread(serve.status)
             states = status.applications[self._application].deployments["Generator"].replica_states
             self._running = (now, states.get("RUNNING", 0))
+
+    async def _is_loading(self) -> bool:
+        await self._count_replicas()
         if self._running[1] and self._model is None:
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.create_task(self._ask())

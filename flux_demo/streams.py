@@ -41,7 +41,7 @@ def make_writable() -> None:
 
 
 def discard_output() -> None:
-    """Send what is still waiting for standard output nowhere: its reader has gone, or its disk is full."""
+    """Discard what is still buffered for standard output: its reader has gone, or its disk is full."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):  # not a file of the system, as in a notebook or a test

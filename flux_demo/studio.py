@@ -22,12 +22,12 @@ from flux_demo.maps.fit import check_fit
 from flux_demo.maps.notes import map_notes, photo_notes
 from flux_demo.maps.photo import open_photo
 from flux_demo.modes import ESTIMATOR_REPO, MAP_LIMITS, MATCH, MODES, Control, Mode, find_mode
-from flux_demo.notebook import steps_shown
+from flux_demo.notebook import progress_bar
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.reading import parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.settings import Settings, expanded
-from flux_demo.texts import Text, listed
+from flux_demo.texts import Text, join_listed
 from flux_demo.version import VERSION
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Studio:
         self.gallery = gallery
         self._queues = {backend.name: RunQueue(backend) for backend in self.backends}
         self._lock = threading.Lock()
-        self._choosing = threading.Lock()  # of its own, since a service that hangs is waited for
+        self._choosing = threading.Lock()  # separate from _lock, because choosing may wait for a service that hangs
         self._routes: dict[str, Route] = {}
         self._estimator: Estimator | None = None
         self._fits: dict[tuple, Fitted] = {}  # oldest first
@@ -150,7 +150,7 @@ class Studio:
         assert whole.size is not None
         self.gallery.check(whole.size.pixels)
         on_status = on_status or (lambda status: None)
-        with steps_shown(on_step) as on_step, self._queues[route.backend.name].turn(on_status, client):
+        with progress_bar(on_step) as on_step, self._queues[route.backend.name].turn(on_status, client):
             started = time.perf_counter()
             output = route.backend.generate(whole, on_step, on_status)
             seconds = time.perf_counter() - started
@@ -198,10 +198,10 @@ class Studio:
 
     def fetch_size(self, what: str) -> DownloadSize:
         """What fetching a mode by its name, "estimator" or "filter" would bring; asks the Hub. Raises DownloadFailed, InvalidRequest."""
-        from flux_demo.hub import missing
+        from flux_demo.hub import download_size
         from flux_demo.model_files import files_for
 
-        return missing(*files_for(what, self.settings), token=self.settings.hf_token)
+        return download_size(*files_for(what, self.settings), token=self.settings.hf_token)
 
     def fetch(self, what: str, on_bytes: Callable[[int, int], None] | None = None) -> None:
         """Fetch the files of a mode, "estimator" or "filter", resuming an interrupted download. ``on_bytes(done, total)`` may raise Cancelled."""
@@ -276,7 +276,7 @@ class Studio:
             return "The first choice, and it can run this mode."
         return Text(
             "The first backend that can run this mode. These cannot: {names}.",
-            names=listed([Text(each.title) for each in route.passed_over]),
+            names=join_listed([Text(each.title) for each in route.passed_over]),
         )
 
 

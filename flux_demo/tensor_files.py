@@ -61,7 +61,7 @@ class UnreadableFile(ValueError):
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as it lies in its file."""
+    """A tensor as it is stored in its file."""
 
     kind: str  # "BF16", "Q8_0", ...: the format's own name
     shape: tuple[int, ...]  # in torch's order, in values

@@ -20,17 +20,17 @@ class Number(str):
     """A number as English writes it, such as 0.5 or 12.5%. On the page it is written as the visitor's language does."""
 
 
-def sentences(*texts: str) -> str:
+def join_sentences(*texts: str) -> str:
     """Several of them one after the other, without the empty ones."""
     return _joined("{before} {after}", [text if isinstance(text, Text) else Text(text) for text in texts])
 
 
-def listed(texts: Iterable[str | None]) -> str:
+def join_listed(texts: Iterable[str | None]) -> str:
     """A list of names or values, without the empty ones."""
     return _joined("{before}, {after}", texts)
 
 
-def apart(value: float, limit: float, decimals: int) -> tuple[Number, Number]:
+def distinct_numbers(value: float, limit: float, decimals: int) -> tuple[Number, Number]:
     """Two numbers with that many decimals, or with as many as show that they differ."""
     for enough in range(decimals, 18):
         shown, beside = f"{value:.{enough}f}", f"{limit:.{enough}f}"

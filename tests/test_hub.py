@@ -43,8 +43,8 @@ def on_bytes(done, total):
 try:
     if what == "fetch":
         result = str(hub.fetch(name, patterns, token, on_bytes))
-    elif what == "missing":
-        result = vars(hub.missing(name, patterns, token))
+    elif what == "size":
+        result = vars(hub.download_size(name, patterns, token))
     elif what == "same":
         result = hub.same_files(name, "them/other", patterns, token)
     else:
@@ -81,14 +81,14 @@ def ask(tmp_path):
 def test_only_needed_files_are_counted_and_fetched(ask):
     with Hub({"us/model": FILES}) as server:
         assert ask(server.url, "here")[0] == "None"
-        size, _ = ask(server.url, "missing")
+        size, _ = ask(server.url, "size")
         assert size == {"name": "us/model", "bytes_total": len(WEIGHTS) + 4, "bytes_left": len(WEIGHTS) + 4, "files": 3}
         assert server.downloads() == []
         folder, seen = ask(server.url, "fetch")
         assert sorted(server.downloads()) == ["model_index.json", "transformer/a.safetensors", "transformer/config.json"]
         assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
         assert seen[-1] == [len(WEIGHTS) + 4] * 2 and seen == sorted(seen)
-        assert ask(server.url, "missing")[0]["bytes_left"] == 0
+        assert ask(server.url, "size")[0]["bytes_left"] == 0
         server.asked.clear()
         assert ask(server.url, "here")[0] == folder
         assert ask(server.url, "fetch")[0] == folder
@@ -109,7 +109,7 @@ def test_a_stopped_fetch_continues_where_it_ended(ask):
 
 
 def test_what_the_callers_own_code_raises_is_not_taken_for_a_fault_of_the_hub(monkeypatch):
-    monkeypatch.setattr(hub, "missing", lambda *_: hub.DownloadSize("us/model", 8, 8, 1))
+    monkeypatch.setattr(hub, "download_size", lambda *_: hub.DownloadSize("us/model", 8, 8, 1))
     monkeypatch.setattr(hub, "_download", lambda *_: time.sleep(0.5))
     with pytest.raises(ZeroDivisionError):
         hub.fetch("us/model", PATTERNS, on_bytes=lambda *_: 1 / 0)
@@ -135,10 +135,10 @@ def test_a_part_of_another_file_counts_for_nothing_and_stays_until_that_is_fetch
         unfinished, old = (blobs / f"{name}.part" for name in (etag(other), "0" * 64))
         unfinished.write_bytes(other[: len(other) // 2])
         old.write_bytes(WEIGHTS)
-        assert ask(server.url, "missing")[0]["bytes_left"] == len(WEIGHTS) + 4
+        assert ask(server.url, "size")[0]["bytes_left"] == len(WEIGHTS) + 4
         ask(server.url, "fetch")
         assert unfinished.exists() and not old.exists()
-        assert ask(server.url, "missing", patterns=["vae/*"])[0]["bytes_left"] == len(other) - len(other) // 2
+        assert ask(server.url, "size", patterns=["vae/*"])[0]["bytes_left"] == len(other) - len(other) // 2
         ask(server.url, "fetch", patterns=["vae/*"])
         assert not unfinished.exists()
 
@@ -199,20 +199,20 @@ def test_without_links_a_model_is_stored_once(ask, tmp_path):
     assert not home.exists()
 
 
-@pytest.mark.parametrize("what", ["missing", "fetch"])
+@pytest.mark.parametrize("what", ["size", "fetch"])
 def test_a_gated_model_names_its_page_and_the_token(ask, what):
     with Hub({"us/model": FILES}, gated=("us/model",), token="hf_right") as server:
         for token in (None, "hf_wrong"):
             (kind, message), _ = ask(server.url, what, token=token)
             assert kind == "DownloadFailed" and "https://huggingface.co/us/model" in message and "HF_TOKEN" in message
             assert "hf_wrong" not in message
-        assert ask(server.url, "missing", token="hf_right")[0]["files"] == 3
+        assert ask(server.url, "size", token="hf_right")[0]["files"] == 3
 
 
 def test_a_token_that_is_refused_is_told_apart_from_one_that_may_not_read_the_model(ask):
     with Hub({"us/model": FILES}, gated=("us/model",), token="hf_right") as server:
         server.expired, server.without_permission = "hf_expired", "hf_narrow"
-        for what in ("missing", "fetch"):
+        for what in ("size", "fetch"):
             (_, rejected), (_, forbidden) = (ask(server.url, what, token=token)[0] for token in ("hf_expired", "hf_narrow"))
             assert "rejected the token" in rejected and "lacks the permission to read us/model" in forbidden
             for message in (rejected, forbidden):
@@ -225,7 +225,7 @@ def test_a_certificate_that_is_not_verified_is_said(ask, certificate):
         server.speak_tls(*certificate)
         assert ask(server.url, "fetch")[0] == ["DownloadFailed", UNVERIFIED]
         assert server.asked == []
-        ask(server.url, "missing", SSL_CERT_FILE=str(certificate[0]))
+        ask(server.url, "size", SSL_CERT_FILE=str(certificate[0]))
         assert server.asked != []
 
 
@@ -268,14 +268,14 @@ def test_every_failure_is_two_sentences(ask):
             "holds no model.safetensors": dict(patterns=["model.safetensors", "transformer/*"]),
             "HF_HUB_OFFLINE": dict(HF_HUB_OFFLINE="1"),
         }
-        answers = {expected: ask(server.url, "missing", **given)[0] for expected, given in cases.items()}
+        answers = {expected: ask(server.url, "size", **given)[0] for expected, given in cases.items()}
         server.garbled = True
-        answers["cannot be read"] = ask(server.url, "missing")[0]
+        answers["cannot be read"] = ask(server.url, "size")[0]
         server.error = 503
-        answers["error 503"] = ask(server.url, "missing")[0]
-    answers["cannot be reached at the address in HF_ENDPOINT"] = ask(server.url, "missing")[0]  # the server is gone
+        answers["error 503"] = ask(server.url, "size")[0]
+    answers["cannot be reached at the address in HF_ENDPOINT"] = ask(server.url, "size")[0]  # the server is gone
     proxied = dict(HTTP_PROXY="http://secret@127.0.0.1:9", http_proxy="http://secret@127.0.0.1:9", NO_PROXY="", no_proxy="")
-    answers["in HF_ENDPOINT through the proxy in http_proxy"] = ask("http://hub.invalid", "missing", **proxied)[0]
+    answers["in HF_ENDPOINT through the proxy in http_proxy"] = ask("http://hub.invalid", "size", **proxied)[0]
     for expected, (kind, message) in answers.items():
         assert (
             kind == "DownloadFailed"

@@ -113,4 +113,4 @@ def test_a_complete_folder_is_taken_as_it_is(tmp_path):
 
 def test_nothing_is_fetched_into_a_folder(tmp_path):
     with pytest.raises(hub.DownloadFailed, match="nothing to fetch"):
-        hub.missing(str(tmp_path), PATTERNS)
+        hub.download_size(str(tmp_path), PATTERNS)

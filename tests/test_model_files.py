@@ -89,7 +89,7 @@ def test_it_does_not_take_them_if_the_listings_differ(cache):
 @pytest.mark.parametrize("mode", MODES.values(), ids=lambda mode: mode.name)
 def test_the_shipped_mini_is_whole(mode):
     files = model_files.mini_files(mode)
-    assert model_files.lacking(files) == []
+    assert model_files.missing_files(files) == []
     assert model_files.wrong_kind(files, follows_map=mode.control is not None) is None
 
 
@@ -103,9 +103,9 @@ def test_another_variant_beside_the_weights_is_neither_read_nor_counted(tmp_path
     sizes = sizes_of(files)
     for folder, name in ((files.transformer, "diffusion_pytorch_model"), (files.shared / "text_encoder_2", "model")):
         shutil.copy(folder / f"{name}.safetensors", folder / f"{name}.fp16.safetensors")
-    assert sizes_of(files) == sizes and model_files.lacking(files) == []
+    assert sizes_of(files) == sizes and model_files.missing_files(files) == []
     (files.transformer / "diffusion_pytorch_model.safetensors").unlink()
-    assert model_files.lacking(files) == ["transformer/diffusion_pytorch_model.safetensors"]
+    assert model_files.missing_files(files) == ["transformer/diffusion_pytorch_model.safetensors"]
 
 
 def test_weights_stay_in_their_files_only_where_hardly_any_must_be_converted(tmp_path):
@@ -135,4 +135,4 @@ def test_an_empty_folder_is_lacking(tmp_path, folder):
     files = mini_copy(tmp_path)
     shutil.rmtree(files.shared / folder)
     (files.shared / folder).mkdir()
-    assert folder in model_files.lacking(files)
+    assert folder in model_files.missing_files(files)

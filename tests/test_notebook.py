@@ -54,6 +54,6 @@ def test_the_stored_notebook_has_small_images_and_no_noise():
 
 
 def test_no_progress_is_shown_outside_a_notebook():
-    code = "from flux_demo.notebook import steps_shown\nwith steps_shown(None) as step: step(1, 2, None)"
+    code = "from flux_demo.notebook import progress_bar\nwith progress_bar(None) as step: step(1, 2, None)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""

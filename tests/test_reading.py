@@ -12,7 +12,7 @@ from flux_demo.modes import MATCH, MODES
 from flux_demo.reading import parse_number, parse_size
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.studio import Studio
-from flux_demo.ui.filling import usable
+from flux_demo.ui.filling import usable_values
 from flux_demo.ui.generate import request_of
 
 TEXT = MODES["text"]
@@ -55,7 +55,7 @@ def seeds(tmp_path, studio):
         "list": lambda text: of_a_list(tmp_path, studio, ".jsonl", seed=text).seed,
         "table": lambda text: of_a_list(tmp_path, studio, ".csv", seed=text).seed,
         "grid": lambda text: parse_axes(TEXT, {"seed": text})[0].values[0],
-        "link": lambda text: int(usable(studio, TEXT, {"seed": text})[0].get("seed", -1)),
+        "link": lambda text: int(usable_values(studio, TEXT, {"seed": text})[0].get("seed", -1)),
     }
 
 
@@ -86,7 +86,7 @@ def test_a_size_is_read_alike_everywhere(tmp_path, studio, text):
     assert (recipe.width, recipe.height) == (128, 144)
     assert request_of(TEXT, "a cube", "7", 1, 3.5, None, text, None).size == size == parse_size(of_command_line("--size", text).size)
     assert parse_axes(TEXT, {"size": text})[0].values == (size,) == parse_axes(TEXT, {"size": [text]})[0].values
-    assert usable(studio, TEXT, {"size": text})[0] == {"size": str(size)}
+    assert usable_values(studio, TEXT, {"size": text})[0] == {"size": str(size)}
 
 
 @pytest.mark.parametrize("written", ["match", "Match", " MATCH "])
@@ -106,7 +106,7 @@ def test_match_without_a_photo_is_refused_in_one_sentence_wherever_it_can_be_wri
     ):
         with pytest.raises(InvalidRequest, match="no photo whose shape the size could match"):
             ask()
-    assert usable(studio, TEXT, {"size": MATCH}) == ({}, ["Size"])
+    assert usable_values(studio, TEXT, {"size": MATCH}) == ({}, ["Size"])
 
 
 @pytest.mark.parametrize("text", ["１２８x１４４", "١٢٨x١٤٤", "128Ｘ144", "1_28x144"])
@@ -119,7 +119,7 @@ def test_what_is_not_a_size_is_refused_everywhere(tmp_path, studio, text):
     ):
         with pytest.raises(InvalidRequest, match="cannot be read. Write it as WIDTHxHEIGHT"):
             ask()
-    assert usable(studio, TEXT, {"size": text}) == ({}, ["Size"])
+    assert usable_values(studio, TEXT, {"size": text}) == ({}, ["Size"])
 
 
 @pytest.mark.parametrize("text", ["３", "1_0", "٣", "nan"])
@@ -133,7 +133,7 @@ def test_what_is_not_a_number_is_refused_everywhere(tmp_path, studio, text):
     ):
         with pytest.raises((InvalidRequest, ValueError)):
             ask()
-    assert usable(studio, TEXT, {"steps": text, "count": text, "guidance": text}) == ({}, ["Images", "Steps", "Guidance"])
+    assert usable_values(studio, TEXT, {"steps": text, "count": text, "guidance": text}) == ({}, ["Images", "Steps", "Guidance"])
 
 
 @pytest.mark.parametrize(

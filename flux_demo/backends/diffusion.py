@@ -157,12 +157,12 @@ class Diffusion(Backend):
 
     def _generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> BackendOutput:
         from flux_demo.engine.pipeline import generate
-        from flux_demo.engine.placement import tile
+        from flux_demo.engine.placement import set_tiling
 
         assert self._cache and request.size
         files = self._files[request.mode]
         pipeline = self._cache.load(files)
-        tile(pipeline.shared.vae, tiled=self._cache.plan.tiles(request.size.pixels))
+        set_tiling(pipeline.shared.vae, tiled=self._cache.plan.tiles(request.size.pixels))
         shown = on_step if self._weights.shows_previews else lambda done, of, preview: on_step(done, of, None)
         with _preset(pipeline, request) as (preset, notes):
             image = generate(pipeline, request, shown, on_status)

@@ -23,7 +23,7 @@ def check_control(mode: Mode, request: GenerationRequest, route: Route) -> None:
     if request.sample is not None and not route.dials.sample_pictures:  # a service that has some says which
         raise InvalidRequest("This backend does not have that sample image. Give a photo or a map of your own.")
     if request.control is not None and not route.dials.own_photos:
-        raise only_samples(route)
+        raise only_samples_error(route)
     if request.control is None and request.sample is None:
         raise InvalidRequest(f"The {mode.name} mode needs a map to follow. Draw one from a photo first, or give a ready-made one.")
 
@@ -33,7 +33,7 @@ def modes_with_control() -> list[str]:
     return [mode.name for mode in MODES.values() if mode.control]
 
 
-def only_samples(route: Route) -> InvalidRequest:
+def only_samples_error(route: Route) -> InvalidRequest:
     """The refusal of a photo or map where the service follows only its own sample images. Nothing was sent."""
     samples = route.dials.sample_pictures
     return InvalidRequest(

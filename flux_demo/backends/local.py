@@ -23,7 +23,7 @@ from flux_demo.modes import DEFAULT_SIZES, Mode
 from flux_demo.request import SizeLimits
 from flux_demo.safety import UNFILTERED, Filter, installed_filter
 from flux_demo.settings import Settings
-from flux_demo.texts import sentences
+from flux_demo.texts import join_sentences
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,7 +64,7 @@ class Local:
     def notice(self) -> str | None:
         card = None if self.on_cpu else self._machine.card
         notices = [SLOW_CARD.format(card.name, *card.capability)] if card and card.capability and card.is_slow else []
-        return sentences(*notices, "" if self._installed_filter() else "Unfiltered: review before you share.") or None
+        return join_sentences(*notices, "" if self._installed_filter() else "Unfiltered: review before you share.") or None
 
     @property
     def _machine(self) -> Machine:
@@ -183,15 +183,15 @@ class Local:
     def out_of_memory(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
         """Remember the plan that failed, if another one takes less of the memory that ran out, and say what the next run does."""
         if self.on_cpu:
-            return OutOfMemory(failure.worded("Close other programs, choose a smaller size, or use a smaller GGUF file."))
+            return OutOfMemory(failure.message("Close other programs, choose a smaller size, or use a smaller GGUF file."))
         before, self._failed_plan = self._failed_plan, cache.plan if cache else self._failed_plan
         tighter = self._plan(self._machine, self._failed_plan.sizes) if self._failed_plan else None
         in_main_memory = failure.ran_out == MAIN_MEMORY
         if tighter is None or (in_main_memory and self._failed_plan and tighter.memory_bytes >= self._failed_plan.memory_bytes):
             self._failed_plan = before  # a smaller image may still fit the tightest plan
             remedy = "close other programs" if in_main_memory else "close other programs that use the GPU"
-            return OutOfMemory(failure.worded(f"No plan uses less: choose a smaller size, or {remedy}."))
-        return OutOfMemory(failure.worded(f"Run it again: a tighter plan is used from now on. {tighter.sentence}"))
+            return OutOfMemory(failure.message(f"No plan uses less: choose a smaller size, or {remedy}."))
+        return OutOfMemory(failure.message(f"Run it again: a tighter plan is used from now on. {tighter.sentence}"))
 
     def _plan(self, machine: Machine, sizes: memory.WeightSizes) -> memory.Plan | None:
         if self.on_cpu:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flux_demo.backends import Refusal
 from flux_demo.checkpoints import Checkpoint, NotUsable, inspect, is_file_name, why_not, why_not_merged
-from flux_demo.hub import cached, local_folder
+from flux_demo.hub import cached_snapshot, local_folder
 from flux_demo.model_files import (
     COMPONENTS,
     LORA_SCALE,
@@ -19,9 +19,9 @@ from flux_demo.model_files import (
     ModelFiles,
     is_local,
     is_lora_name,
-    lacking,
     local_files,
     lora_files,
+    missing_files,
     model_problem,
     quantised_folder,
     weight_shapes,
@@ -84,7 +84,7 @@ class LocalModels:
         files = ModelFiles(checkpoint.title, components, file, components / "scheduler")
         if quantised := quantised_folder(files):
             return Refusal(f"The components for {file.name} cannot be used: {quantised}. Name another folder in FLUX_DEMO_COMPONENTS.")
-        if gaps := lacking(files):
+        if gaps := missing_files(files):
             return Refusal(f"A file of the components for {file.name} is missing: {gaps[0]}. Name a whole folder in FLUX_DEMO_COMPONENTS.")
         return files
 
@@ -139,7 +139,7 @@ class LocalModels:
             return self._folder_refusal(mode, files) or files or Refusal("The model's files changed just now. Try again.")
         if files is None:
             return Refusal(self._missing(mode, name), fetch=mode.name)
-        if gaps := lacking(files):
+        if gaps := missing_files(files):
             return Refusal(f"A file of {name} is missing: {gaps[0]}. Run `python -m flux_demo fetch {mode.name}`.", fetch=mode.name)
         if wrong := wrong_kind(files, follows_map=mode.control is not None):
             return Refusal(f"{name} cannot be used for {mode.name}: {wrong}. Name another model in {mode.model_variable}.")
@@ -147,7 +147,7 @@ class LocalModels:
 
     def _missing(self, mode: Mode, name: str) -> str:
         """What is missing of a model on the Hub, and how to get it."""
-        if cached(name) is not None:
+        if cached_snapshot(name) is not None:
             return f"Only part of {name} is here. {self._fetch(mode, name)}; it continues where it stopped."
         return f"{name} is not on this machine (about {self._gigabytes(mode)} GB to fetch). {self._fetch(mode, name)}."
 
@@ -162,7 +162,7 @@ class LocalModels:
         variable = mode.model_variable
         folder = expanded(self.settings.model(mode.name))
         own = ModelFiles(folder.name, folder, folder / "transformer", folder / "scheduler")
-        gaps = lacking(files or own)
+        gaps = missing_files(files or own)
         if gaps and not own.transformer.is_dir() and any(is_file_name(file.name) for file in folder.glob("*")):
             return Refusal(
                 f"The folder in {variable} holds files of weights, and no model in diffusers' layout. Name one of the files itself."

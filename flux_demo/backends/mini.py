@@ -12,7 +12,7 @@ from flux_demo.engine.memory import CPU_PLAN
 from flux_demo.engine.presets import COMPILED
 from flux_demo.errors import OutOfMemory
 from flux_demo.failures import Failure
-from flux_demo.model_files import MINI, MINI_TOKENS, ModelFiles, lacking, mini_files, wrong_kind
+from flux_demo.model_files import MINI, MINI_TOKENS, ModelFiles, mini_files, missing_files, wrong_kind
 from flux_demo.modes import DEFAULT_SIZES, Mode
 from flux_demo.request import Size, SizeLimits
 
@@ -39,7 +39,7 @@ class Mini:
         if absent := missing_libraries():
             return absent
         files = mini_files(mode, self._folder)
-        gaps = lacking(files)
+        gaps = missing_files(files)
         wrong = wrong_kind(files, follows_map=mode.control is not None) if not gaps else None
         if gaps or wrong:
             return Refusal(
@@ -77,4 +77,4 @@ class Mini:
         """Nothing to filter: the mini generates simple scenes of solids."""
 
     def out_of_memory(self, cache: ModelCache | None, failure: Failure) -> OutOfMemory:
-        return OutOfMemory(failure.worded("Close other programs or choose a smaller size, and try again."))
+        return OutOfMemory(failure.message("Close other programs or choose a smaller size, and try again."))

@@ -55,7 +55,7 @@ def backend_output(
     notes: Sequence[str] = (),
     libraries: Sequence[str] = LIBRARIES,
 ) -> BackendOutput:
-    """An image with what its recipe says of the run."""
+    """An image with what its recipe says about the run."""
     assert request.size
     if ignored := pipeline.shared.encoders.tokens_ignored(request.prompt):
         one, several = "its last token was ignored", Text("its last {ignored} tokens were ignored", ignored=ignored)

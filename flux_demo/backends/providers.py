@@ -177,8 +177,8 @@ class Providers(Backend):
 
         on_status(Status(Phase.WAITING, Text("Sending to {who}", who=_provider_title(name))))
         if name == "auto":
-            name = background.wait_for(background.start(lambda: self._worded(lambda: self._first(token), name), "providers"), wait)
-        work = background.start(lambda: self._worded(lambda: self._asked(request, name, token), name), "providers")
+            name = background.wait_for(background.start(lambda: self._call(lambda: self._first(token), name), "providers"), wait)
+        work = background.start(lambda: self._call(lambda: self._request_image(request, name, token), name), "providers")
         image = background.wait_for(work, wait)
         libraries = {"huggingface_hub": version("huggingface_hub")}
         return BackendOutput(image, _at(self._model, name), libraries=libraries, notes=_left_out(name), unused=PROVIDERS[name].ignores)
@@ -193,7 +193,7 @@ class Providers(Backend):
                 return str(row.provider)
         raise BackendUnavailable(NOBODY_SERVES_IT)
 
-    def _asked(self, request: GenerationRequest, name: str, token: str) -> Image:
+    def _request_image(self, request: GenerationRequest, name: str, token: str) -> Image:
         from huggingface_hub import InferenceClient
 
         assert request.size is not None
@@ -218,8 +218,8 @@ class Providers(Backend):
             )
         return image
 
-    def _worded(self, ask: Callable[[], Any], provider: str) -> Any:
-        """Put what huggingface_hub and its transport raise in words."""
+    def _call(self, ask: Callable[[], Any], provider: str) -> Any:
+        """Ask the provider, and put what huggingface_hub and its transport raise in words."""
         try:
             return ask()
         except FluxDemoError:
@@ -292,7 +292,7 @@ def _provider_title(provider: str) -> str:
 
 
 def _left_out(provider: str) -> tuple[str, ...]:
-    """What is said of a provider that may not use every setting."""
+    """What is said about a provider that may not use every setting."""
     *names, last = PROVIDERS.get(provider, Provider()).ignores or ("",)
     used = " and ".join(filter(None, (", ".join(names), last)))
     return (f"{provider} does not say whether it uses {used}, so the recipe leaves {'them' if names else 'it'} out.",) if last else ()

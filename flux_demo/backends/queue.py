@@ -69,7 +69,7 @@ class RunQueue:
                 on_status(
                     Status(Phase.QUEUED, "1 image ahead of you" if ahead == 1 else Text("{ahead} images ahead of you", ahead=ahead), ahead)
                 )
-                time.sleep(min(HEARTBEAT_S * ahead, MAX_PAUSE_S))  # dozens that wait would keep a processor busy with saying so
+                time.sleep(min(HEARTBEAT_S * ahead, MAX_PAUSE_S))  # dozens of waiting runs would keep a processor busy just reporting
             yield
         finally:
             with self._lock:

@@ -87,18 +87,18 @@ def generate_in_worker(request: GenerationRequest) -> Iterator[Event]:
         failure = failure_in_run(error)
         if failure is None:
             raise
-        yield Failed(failure.raised.__name__, failure.worded("Choose a smaller size."))
+        yield Failed(failure.error_class.__name__, failure.message("Choose a smaller size."))
 
 
 def _generate_in_worker(request: GenerationRequest) -> Iterator[Event]:
     from flux_demo.engine.pipeline import run
-    from flux_demo.engine.placement import tile
+    from flux_demo.engine.placement import set_tiling
 
     assert request.size
     loaded = _loaded[request.mode]
     shared = loaded.pipeline.shared
     shared.device = shared.vae.device  # only the worker knows the real one
-    tile(shared.vae, tiled=loaded.plan.tiles(request.size.pixels))
+    set_tiling(shared.vae, tiled=loaded.plan.tiles(request.size.pixels))
     image = yield from run(loaded.pipeline, request)
     yield own_engine.backend_output(
         image, request, loaded.pipeline, loaded.model, loaded.plan, EXACT, libraries=(*own_engine.LIBRARIES, "spaces")
@@ -169,7 +169,7 @@ class ZeroGpu(Backend):
                     failure = failure_in_run(error)
                     if failure is None:
                         raise
-                    self._problems[mode.name] = failure.worded("Restart this Space.")
+                    self._problems[mode.name] = failure.message("Restart this Space.")
 
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> BackendOutput:
         """Follow a call from a thread of its own, because waiting for a GPU can last a minute and must be stoppable."""

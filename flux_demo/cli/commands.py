@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flux_demo.backends.following import only_samples
+from flux_demo.backends.following import only_samples_error
 from flux_demo.cli import check, experiments, output
 from flux_demo.cli.notes import what_is_not_known
 from flux_demo.cli.terminal import Terminal, in_gb
@@ -18,11 +18,11 @@ from flux_demo.maps.notes import EMPTY, estimator_note, map_notes
 from flux_demo.modes import MATCH, Control, Mode, find_mode
 from flux_demo.reading import parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
-from flux_demo.seeds import consecutive
+from flux_demo.seeds import with_consecutive_seeds
 from flux_demo.settings import Settings
 from flux_demo.streams import takes_any_text
 from flux_demo.studio import Studio
-from flux_demo.texts import apart
+from flux_demo.texts import distinct_numbers
 
 MOST = 100  # images of one command; more are a list, see batch
 
@@ -31,7 +31,7 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     """A mode's name: generate one image or several. The result is their paths."""
     mode = find_mode(args.command)
     request = GenerationRequest(mode.name, args.prompt, seed=args.seed, steps=args.steps, guidance=args.guidance, preset=args.preset)
-    requests = consecutive(request, args.count, MOST)
+    requests = with_consecutive_seeds(request, args.count, MOST)
     targets = _targets(args, args.photo if mode.control else None)
     studio = Studio.from_settings(Settings.from_env(backend=args.backend))
     studio.gallery.check()
@@ -41,7 +41,7 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     route.dials.complete(sized)  # refuses what cannot be generated here before the photo is opened
     if mode.control is not None:
         if not route.dials.own_photos:
-            raise only_samples(route)
+            raise only_samples_error(route)
         control = _map(studio, args, mode, mode.control, terminal)
         requests = [replace(each, control=control) for each in requests]
     else:
@@ -82,18 +82,18 @@ def _copy(image: GeneratedImage, target: Path) -> None:
 def _targets(args: argparse.Namespace, photo: str | None) -> list[Path | None]:
     """Where each image is written besides the outputs folder: ``-o``, with the image's number if there are several. Raises InvalidRequest."""
     if args.count == 1:
-        return [output.checked(args.output, photo)]
-    named = output.checked(args.output)
+        return [output.check_target(args.output, photo)]
+    named = output.check_target(args.output)
     if named is None:
         return [None] * args.count
-    return [output.checked(str(named.with_stem(f"{named.stem}-{number}")), photo) for number in range(1, args.count + 1)]
+    return [output.check_target(str(named.with_stem(f"{named.stem}-{number}")), photo) for number in range(1, args.count + 1)]
 
 
 def draw_map(args: argparse.Namespace, terminal: Terminal) -> int:
     """map: draw the map that a mode would follow. The result is its path."""
     mode = find_mode(args.mode)
     assert mode.control is not None  # the parser offers no other modes
-    target = output.checked(args.output, args.photo)
+    target = output.check_target(args.output, args.photo)
     control = _map(Studio.from_settings(Settings.from_env(backend=args.backend)), args, mode, mode.control, terminal)
     target = target or output.beside(args.photo, mode.name)
     output.write(target, lambda file: control.image.save(file, format="PNG"))
@@ -112,7 +112,7 @@ def fetch(args: argparse.Namespace, terminal: Terminal) -> int:
     todo = studio.fetch_size(args.what)
     free = check.free_for_downloads()
     if free is not None and free < todo.bytes_left:
-        needed, there = apart(todo.bytes_left / 1e9, free / 1e9, 1)
+        needed, there = distinct_numbers(todo.bytes_left / 1e9, free / 1e9, 1)
         raise DownloadFailed(
             f"{todo.name} needs {needed} GB more, and the disk has {there} GB free. "
             "Free some space, or set HF_HOME or HF_HUB_CACHE to a larger disk."

@@ -74,10 +74,10 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     mode = find_mode(args.mode)
     control = mode.control
     photo = args.photo if control else None
-    target = output.checked(args.output, photo)
+    target = output.check_target(args.output, photo)
     studio = Studio.from_settings(Settings.from_env(backend=args.backend))
     studio.gallery.check()
-    asked = _asked(args, studio, mode, photo)
+    asked = _command_identity(args, studio, mode, photo)
     place, before = grid_manifest.earlier(target, studio.settings.outputs_folder, asked)
     given = {name: value for name in SHARED if (value := getattr(args, name)) is not None}
     if args.seed is None and "seed" in before and not any(text.partition("=")[0].strip() == "seed" for text in args.vary):
@@ -96,7 +96,7 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
         on_step=lambda done, of, preview=None: follower[0].step(done, of),
         on_status=lambda status: follower[0].status(status),
     )
-    target = place or grid_manifest.reserved(studio.settings.outputs_folder)
+    target = place or grid_manifest.reserve_sheet(studio.settings.outputs_folder)
     output.keep_photo(photo, _names(target, len(planned)))  # no grid has more sheets than cells
     manifest = grid_manifest.Manifest(target, planned, asked, terminal)
     if place is None:
@@ -122,11 +122,11 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     failed = sum(cell.image is None for cell in planned.results.values())
     reused = sum(cell.reused for cell in planned.results.values())
     if reused:
-        terminal.say(f"Already there: {reused} of {_cells(len(planned))}. Change a value or the seed for new ones.")
+        terminal.say(f"Already generated: {reused} of {_cells(len(planned))}. Change a value or the seed for new ones.")
     if failed:
-        terminal.say(f"Failed: {failed} of {_cells(len(planned))}. The same command tries again only what failed.")
+        terminal.say(f"Failed: {failed} of {_cells(len(planned))}. Run the same command again to retry only those.")
     if sheets or terminal.as_json:
-        terminal.result("\n".join(map(str, sheets)), manifest.described(sheets))
+        terminal.result("\n".join(map(str, sheets)), manifest.to_dict(sheets))
     return SOME_FAILED if failed or refused else DONE
 
 
@@ -161,7 +161,7 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
         terminal.say(f"{_lines(done)} done.{_goes_on(routes)}")
         raise
     if reused:
-        terminal.say(f"Already there: {reused} of {_lines(done)}.")
+        terminal.say(f"Already generated: {reused} of {_lines(done)}.")
     if failed:
         terminal.say(f"Failed: {failed} of {_lines(done)}. Correct what failed, and the same command generates only that.")
     return SOME_FAILED if failed else DONE
@@ -171,7 +171,7 @@ def _say_line(line: BatchLine, studio: Studio, notes: Notes, terminal: Terminal)
     if line.image is None:
         terminal.say(f"Line {line.line}: {line.error}")
     else:
-        took = "was there already." if line.reused else f"{line.image.seconds:.1f} s."
+        took = "already generated." if line.reused else f"{line.image.seconds:.1f} s."
         asked, mode = line.image.request, find_mode(line.image.request.mode)
         of_photo = asked.control.notes if asked.control else ()  # each line has its own photo
         own = [note for note in line.image.notes if note in of_photo]
@@ -184,7 +184,7 @@ def _say_line(line: BatchLine, studio: Studio, notes: Notes, terminal: Terminal)
         terminal.line(str(line.image.path))
 
 
-def _asked(args: argparse.Namespace, studio: Studio, mode: Mode, photo: str | None) -> dict[str, Any]:
+def _command_identity(args: argparse.Namespace, studio: Studio, mode: Mode, photo: str | None) -> dict[str, Any]:
     """What makes two commands the same: what was typed, what the photo shows, and which model runs where."""
     asked = {
         name: value for name, value in vars(args).items() if name not in ("json", "yes", "output", "maps", "command") and value is not None
@@ -236,7 +236,7 @@ def _say_where(route: Route, terminal: Terminal, mode: Mode | None = None) -> No
 
 
 def _goes_on(routes: Sequence[Route]) -> str:
-    return " The same command continues." if all(route.backend.reproducible for route in routes) else ""
+    return " Run the same command to continue." if all(route.backend.reproducible for route in routes) else ""
 
 
 def _names(target: Path, count: int) -> list[Path]:
@@ -257,7 +257,7 @@ def _lines(count: int) -> str:
 
 
 def _line(line: BatchLine) -> dict[str, Any]:
-    return {"line": line.line, "key": line.key, "reused": line.reused, **grid_manifest.made(line)}
+    return {"line": line.line, "key": line.key, "reused": line.reused, **grid_manifest.outcome(line)}
 
 
 def _seeds(record: Path) -> dict[str, int]:

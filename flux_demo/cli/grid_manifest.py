@@ -19,7 +19,7 @@ EVERY_S = 5.0  # a note of ten thousand cells takes a second to write
 
 
 class Manifest:
-    """Written now and then while the grid runs, and at its end. That it cannot be written is said once, and stops nothing."""
+    """Written now and then while the grid runs, and at its end. A failure to write it is reported once and stops nothing."""
 
     def __init__(self, target: Path, grid: Grid, asked: Mapping[str, Any], terminal: Terminal) -> None:
         self._target, self._grid, self._asked, self._terminal = target, grid, asked, terminal
@@ -32,7 +32,7 @@ class Manifest:
             self.write()
 
     def write(self, sheets: Sequence[Path] = ()) -> None:
-        text = json.dumps(self.described(sheets), indent=2) + "\n"
+        text = json.dumps(self.to_dict(sheets), indent=2) + "\n"
         try:
             output.write(self._target.with_suffix(".json"), lambda file: file.write(text.encode()))
         except InvalidRequest as error:
@@ -41,7 +41,7 @@ class Manifest:
             self._refused = True
         self._written = time.monotonic()
 
-    def described(self, sheets: Sequence[Path]) -> dict[str, Any]:
+    def to_dict(self, sheets: Sequence[Path]) -> dict[str, Any]:
         grid = self._grid
         return {
             "path": str(sheets[0]) if sheets else None,
@@ -70,7 +70,7 @@ def earlier(target: Path | None, outputs: Path, asked: Mapping[str, Any]) -> tup
     return target, noted if noted.get("asked") == _plain(asked) else {}
 
 
-def reserved(outputs: Path) -> Path:
+def reserve_sheet(outputs: Path) -> Path:
     """The first grid-N.png that is free; its empty .json keeps it from a grid that begins at the same time. Raises InvalidRequest."""
     outputs.mkdir(parents=True, exist_ok=True)
     for place in _places(outputs):
@@ -79,7 +79,7 @@ def reserved(outputs: Path) -> Path:
     raise InvalidRequest("There are too many grids in the outputs folder. Name the sheet with -o.")
 
 
-def made(done: GridCell | BatchLine) -> dict[str, Any]:
+def outcome(done: GridCell | BatchLine) -> dict[str, Any]:
     """What became of a cell or a line, for JSON."""
     image = done.image
     if image is None:
@@ -105,7 +105,7 @@ def _plain(asked: Mapping[str, Any]) -> Any:
 
 def _cell(cell: GridCell) -> dict[str, Any]:
     values = {name: _value(value) for name, value in cell.values.items()}
-    return {"number": cell.number, "values": values, "reused": cell.reused, **made(cell)}
+    return {"number": cell.number, "values": values, "reused": cell.reused, **outcome(cell)}
 
 
 def _value(value: Any) -> Any:

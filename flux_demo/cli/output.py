@@ -14,7 +14,7 @@ from flux_demo.gallery import write_whole
 MAX_NAME = 255  # bytes of a file's name, on nearly every disk
 
 
-def checked(output: str | None, photo: str | None = None) -> Path | None:
+def check_target(output: str | None, photo: str | None = None) -> Path | None:
     """The file that ``-o`` names; None without ``-o``. Raises InvalidRequest if it cannot be written or is the photo itself."""
     if output is None:
         return None
@@ -58,7 +58,7 @@ def beside(photo: str, mode: str) -> Path:
     free = next((name for name in names if not name.exists()), None)
     if free is None:
         raise InvalidRequest(f"There are too many files named {stem}-….png here. Give the map a name with -o.")
-    return checked(str(free)) or free
+    return check_target(str(free)) or free
 
 
 def _shortened(stem: str, limit: int) -> str:

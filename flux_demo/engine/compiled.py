@@ -31,7 +31,7 @@ class RepeatedBlocks:
 
     def __init__(self, transformer: Any, device: torch.device) -> None:
         self.compiled = False  # which forward runs
-        self.watching = False  # whether to note what the blocks are called with
+        self.recording = False  # whether to note what the blocks are called with
         self.failure: str | None = None  # why compiling failed: the name of an error
         self._device = device
         self._seen: dict[Any, tuple[_Forward, Any]] = {}  # a call of each kind, by what a compiler looks at
@@ -50,12 +50,12 @@ class RepeatedBlocks:
         run teaches them what they will be called with, and they are compiled after it.
         """
         self.compiled = ready = compiled and pixels in self._ready
-        self.watching = compiled and not ready
+        self.recording = compiled and not ready
         self._seen.clear()
         try:
             yield ready
         finally:
-            self.compiled = self.watching = False
+            self.compiled = self.recording = False
         if compiled and not ready and self.failure is None and (self._preparing is None or self._preparing.done()):
             calls = list(self._seen.values())
             self._preparing = background.start(lambda: self._prepare(calls, pixels), "compiling")
@@ -65,7 +65,7 @@ class RepeatedBlocks:
         if self._preparing is not None:
             self._preparing.result()
 
-    def saw(self, forward: _Forward, call: Any) -> None:
+    def record_call(self, forward: _Forward, call: Any) -> None:
         """Note how a block was called. One that stays stands for all of its kind: compiling a streamed one would need its memory a second time."""
         described, kind = tree_map(_described, call), type(forward.block)
         self._seen.setdefault((kind, str(described)), (self._staying.get(kind, forward), described))
@@ -96,8 +96,8 @@ class _Forward:
             if self._compiled is None:
                 self._compiled = _compiled(self._eager)
             return self._compiled(*args, **kwargs)
-        if self._blocks.watching:
-            self._blocks.saw(self, (args, kwargs))
+        if self._blocks.recording:
+            self._blocks.record_call(self, (args, kwargs))
         return self._eager(*args, **kwargs)
 
 

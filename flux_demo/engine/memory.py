@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from flux_demo.texts import apart
+from flux_demo.texts import distinct_numbers
 
 GIB = 2**30
 MEGAPIXEL = 1024 * 1024
@@ -50,7 +50,7 @@ DECODING = 4.7
 DECODING_TILED = 1.5  # whatever the size
 STREAMED_BODY = 1.0  # the blocks in flight: one at work, one coming
 STREAMED_T5 = 1.2
-READING = 0.3  # T5's own work
+ENCODING = 0.3  # T5's own work
 COMPILING = 0.45  # a double block's weights once more, beside a run, where none of its kind stays
 RESERVE = 0.5  # fragments, and the display
 DEQUANTISING = 0.5  # one layer, unpacked
@@ -87,7 +87,7 @@ class Plan:
         return f"{self._placement}{slow}{which}"
 
     @property
-    def unpinned(self) -> Plan:
+    def without_pinning(self) -> Plan:
         """The plan where no main memory can be pinned."""
         return replace(self, pin_body=False, pin_blocks=False)
 
@@ -124,12 +124,12 @@ class Plan:
 
     def work_bytes(self, tiled: bool = False) -> int:
         """The most that an image of one megapixel needs beside them."""
-        reading = STREAMED_T5 if self.stream_t5 else READING
-        denoising = DENOISING + self.stream_body * STREAMED_BODY + self.sizes.quantised * DEQUANTISING + self.compiling
+        reading = STREAMED_T5 if self.stream_t5 else ENCODING
+        denoising = DENOISING + self.stream_body * STREAMED_BODY + self.sizes.quantised * DEQUANTISING + self.compiling_gib
         return _bytes(max(reading, denoising, DECODING_TILED if tiled else DECODING))
 
     @property
-    def compiling(self) -> float:
+    def compiling_gib(self) -> float:
         """GiB that the preset ``compiled`` may need while it compiles. A quantised model cannot be compiled."""
         return COMPILING if self.stream_body and not self.kept and not self.sizes.quantised else 0
 
@@ -148,7 +148,7 @@ class Plan:
         modulation = 0 if self.modulation_on_device or sizes.in_files else self.modes * sizes.modulation
         return _bytes(MAIN_MEMORY + body + modulation + self.stream_t5 * sizes.t5)
 
-    def keeping(self, shares: int) -> Plan:
+    def with_kept_shares(self, shares: int) -> Plan:
         """The plan with so many shares of the streamed body on the device."""
         return replace(self, kept=shares)
 
@@ -197,7 +197,7 @@ def plan(
         if below is not None:  # a step that is worth loading again for
             most = min(most, below.kept // 2 if below.stream_body else SHARES // 2)
         for shares in sorted({most, 0}, reverse=True):
-            candidate = row.keeping(shares)
+            candidate = row.with_kept_shares(shares)
             main_memory = (
                 memory_bytes if pinnable_bytes is None or not row.pin_body else min(memory_bytes or pinnable_bytes, pinnable_bytes)
             )
@@ -205,7 +205,7 @@ def plan(
             fits_main_memory = not known or candidate.memory_bytes <= main_memory
             fits = fits_main_memory and free >= candidate.needs(tiled=tiled)
             if fits and (below is None or candidate.needs(tiled) < below.needs(tiled)):
-                room = free - candidate.device_bytes - _bytes(RESERVE + candidate.compiling)
+                room = free - candidate.device_bytes - _bytes(RESERVE + candidate.compiling_gib)
                 return replace(candidate, tile_above=int(room / _bytes(DECODING) * MEGAPIXEL))
     return None
 
@@ -271,4 +271,4 @@ def _bytes(gib: float) -> int:
 
 
 def _in_gb(count: int, other: int) -> tuple[str, ...]:
-    return tuple(f"{number} GB" for number in apart(count / 1e9, other / 1e9, 0))
+    return tuple(f"{number} GB" for number in distinct_numbers(count / 1e9, other / 1e9, 0))

@@ -37,7 +37,7 @@ class ModelCache:
     @property
     def plan(self) -> Plan:
         """The plan, as it could be carried out so far."""
-        return self._plan if self._pinning.works else self._plan.unpinned
+        return self._plan if self._pinning.works else self._plan.without_pinning
 
     def has(self, files: ModelFiles) -> bool:
         return files in self._pipelines

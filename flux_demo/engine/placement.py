@@ -115,7 +115,7 @@ def place_t5(t5: Any, plan: Plan, device: torch.device, pinning: Pinning | None 
         t5.to(device)
 
 
-def tile(vae: Any, *, tiled: bool) -> None:
+def set_tiling(vae: Any, *, tiled: bool) -> None:
     """Decode and encode in tiles, or whole. Tiles change the image a little: each is normalised by itself."""
     if tiled:
         vae.enable_tiling()

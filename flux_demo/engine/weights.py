@@ -42,7 +42,7 @@ DeviceOf = Callable[[str], torch.device]
 
 @dataclass(frozen=True)
 class Source:
-    """Where the transformer's weights lie, and its config."""
+    """Where the transformer's weights are, and its config."""
 
     config: Mapping[str, Any]
     weights: Mapping[str, tuple[Path, StoredTensor, Part]]  # diffusers' name -> its file, tensor and rows
@@ -75,7 +75,9 @@ def read_transformer(
             on_bytes(done, total)
 
     def read_file(path: Path) -> dict[str, Tensor]:
-        names = sorted((name for name in source.weights if source.weights[name][0] == path), key=lambda name: _place(source.weights[name]))
+        names = sorted(
+            (name for name in source.weights if source.weights[name][0] == path), key=lambda name: _file_position(source.weights[name])
+        )
         weights = {}
         with path.open("rb", buffering=0) as file:
             whole = _map(file) if mapped and not lora else None
@@ -151,7 +153,7 @@ def _stored(source: Source) -> set[tuple[Path, StoredTensor]]:
     return {(path, tensor) for path, tensor, _ in source.weights.values()}
 
 
-def _place(where: tuple[Path, StoredTensor, Part]) -> tuple[int, int]:
+def _file_position(where: tuple[Path, StoredTensor, Part]) -> tuple[int, int]:
     return where[1].offset, where[2].begin
 
 

@@ -52,7 +52,7 @@ class BatchLine:
 
 
 @dataclass(frozen=True)
-class _Ask:
+class _ParsedLine:
     """A line that was read."""
 
     line: int
@@ -97,11 +97,11 @@ def _run(
     on_step: OnStep | None,
     on_status: OnStatus | None,
 ) -> Iterator[BatchLine]:
-    asks: list[_Ask] = []
+    asks: list[_ParsedLine] = []
     same: Counter[str] = Counter()
     for line, row in rows:
         try:
-            ask = _asked(line, row)
+            ask = _parse_line(line, row)
             same[ask.key] += 1
             asks.append(replace(ask, key=f"{ask.key}-{same[ask.key]}") if same[ask.key] > 1 else ask)
         except FluxDemoError as error:
@@ -122,7 +122,7 @@ def _run(
 
 def _done(
     studio: Studio,
-    ask: _Ask,
+    ask: _ParsedLine,
     folder: Path,
     seeds: Mapping[str, int],
     finished: Finished,
@@ -153,7 +153,7 @@ def _done(
     return BatchLine(ask.line, ask.key, image)
 
 
-def _map(studio: Studio, ask: _Ask, folder: Path) -> ControlMap | None:
+def _map(studio: Studio, ask: _ParsedLine, folder: Path) -> ControlMap | None:
     """The map of a line, from its photo or ready-made. A photo's path starts at the list's folder."""
     values, control = ask.values, ask.mode.control
     if control is None:
@@ -185,7 +185,7 @@ def _map(studio: Studio, ask: _Ask, folder: Path) -> ControlMap | None:
     return drawn
 
 
-def _asked(line: int, row: Any) -> _Ask:
+def _parse_line(line: int, row: Any) -> _ParsedLine:
     if isinstance(row, InvalidRequest):
         raise row
     if not isinstance(row, Mapping):
@@ -199,7 +199,7 @@ def _asked(line: int, row: Any) -> _Ask:
     mode = find_mode(values["mode"])
     _check_names(mode, values)
     seed = values.get("seed")
-    return _Ask(
+    return _ParsedLine(
         line,
         values,
         mode,
@@ -219,7 +219,7 @@ def _asked(line: int, row: Any) -> _Ask:
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that ask for something; a recipe's control is laid open."""
+    """The fields that ask for something; a recipe's control is flattened into them."""
     values = {str(name): _value(name, value) for name, value in row.items() if name not in IGNORED_FIELDS}
     values = {name: value for name, value in values.items() if value is not None}
     control = values.pop("control", None)

@@ -28,10 +28,10 @@ class Finished:
     def find(self, request: GenerationRequest, backend: Backend) -> GeneratedImage | None:
         """The newest image of a complete request there, from that backend; None where there is none."""
         assert request.seed is not None
-        wanted = _asked(recipe_of(request, BackendOutput(_NO_IMAGE, ""), "", 0.0, "", ""))
+        wanted = _identity(recipe_of(request, BackendOutput(_NO_IMAGE, ""), "", 0.0, "", ""))
         for path, recipe in self._candidates(request.mode, request.seed):
             preset_fits = request.preset in (None, recipe.preset, recipe.preset_asked)  # None in a complete request: the service chooses it
-            if preset_fits and _asked(recipe) == wanted and backend.is_own(recipe, find_mode(request.mode)) and _is_whole(path):
+            if preset_fits and _identity(recipe) == wanted and backend.is_own(recipe, find_mode(request.mode)) and _is_whole(path):
                 return GeneratedImage(path, request, recipe, recipe.seconds)
         return None
 
@@ -62,7 +62,7 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _asked(recipe: Recipe) -> dict[str, Any]:
+def _identity(recipe: Recipe) -> dict[str, Any]:
     values = {name: value for name, value in asdict(recipe).items() if name not in INCIDENTAL}
     if values["control"]:
         values["control"] = {name: values["control"][name] for name in ("kind", "sha256")}  # the pixels say how it was drawn

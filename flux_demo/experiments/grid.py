@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flux_demo.backends import Route
-from flux_demo.backends.following import only_samples
+from flux_demo.backends.following import only_samples_error
 from flux_demo.errors import BackendUnavailable, FluxDemoError, InvalidRequest
 from flux_demo.experiments.cells import ASK_ABOVE, Asked, Cell, CellsRefused, axes_of, count, plan, running_order, with_map
 from flux_demo.experiments.finished import Finished
@@ -160,7 +160,7 @@ class Grid:
     def _complete(self, request: GenerationRequest, model: str | None) -> GenerationRequest:
         route = self._studios.of(model).route(request.mode)
         if self.asked.mode.control and not route.dials.own_photos:
-            raise only_samples(route)
+            raise only_samples_error(route)
         return route.dials.complete(request)
 
     def _check_maps(self) -> None:

@@ -120,7 +120,7 @@ def _lines(parts: Sequence[tuple[Axis, list[Tile | None]]], title: str, layout: 
         for column, tile in enumerate(line):
             x = layout.left + column * (layout.cell[0] + layout.gap)
             _write_label(pen, axis.label(column), (x, y), layout)
-            _place(page, pen, tile, (x, y + height - layout.row_height), layout)
+            _paste_tile(page, pen, tile, (x, y + height - layout.row_height), layout)
     return page
 
 
@@ -146,7 +146,7 @@ def _table(across: Axis, down: Axis, rows: range, at, title: str, layout: Layout
         top = layout.top + i * layout.row_height
         _write_row(pen, down.label(row), top, layout)
         for x in range(len(across.values)):
-            _place(page, pen, at(x, row), (layout.left + x * (layout.cell[0] + layout.gap), top), layout)
+            _paste_tile(page, pen, at(x, row), (layout.left + x * (layout.cell[0] + layout.gap), top), layout)
     return page
 
 
@@ -193,7 +193,7 @@ def _write_row(pen, label: str, top: int, layout: Layout) -> None:
         lettering.draw(pen, (layout.gap, top + round(layout.text * (1.0 + 1.35 * i))), line, layout.text, INK)
 
 
-def _place(page: Image, pen, tile: Tile | None, at: tuple[int, int], layout: Layout) -> None:
+def _paste_tile(page: Image, pen, tile: Tile | None, at: tuple[int, int], layout: Layout) -> None:
     tile = tile or Tile(None)
     for number, read in enumerate((tile.image, tile.map) if layout.with_maps else (tile.image,)):
         x, y = at[0], at[1] + number * layout.cell[1]

@@ -60,7 +60,7 @@ class Estimator:
             failure = failure_of(error)
             if failure is None:
                 raise
-            raise failure.raised(failure.worded("Close other programs and try again.")) from error
+            raise failure.error_class(failure.message("Close other programs and try again.")) from error
 
     def _infer(self, pixels: np.ndarray) -> np.ndarray:
         import torch

@@ -1,4 +1,4 @@
-"""What is said of a map and of the photo that it was drawn from. The page translates these texts; values stand in them in braces."""
+"""What is said about a map and about the photo that it was drawn from. The page translates these texts; values stand in them in braces."""
 
 from __future__ import annotations
 

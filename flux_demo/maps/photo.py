@@ -19,10 +19,10 @@ from flux_demo.maps.decoding import LARGE, give_back, turn
 from flux_demo.maps.notes import SEVERAL
 from flux_demo.maps.reduction import factor_of, reduced, reduced_webp
 from flux_demo.maps.source import MAX_BYTES as MAX_BYTES
-from flux_demo.maps.source import not_a_photo, read
+from flux_demo.maps.source import not_a_photo_error, read
 from flux_demo.maps.tones import DEEP
 from flux_demo.maps.unreadable import reason
-from flux_demo.texts import Number, apart
+from flux_demo.texts import Number, distinct_numbers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,7 +59,7 @@ def open_photo(
         if isinstance(source, PIL_Image.Image):
             return _of_image(source, check_size)
         if source is None:
-            raise not_a_photo(source)
+            raise not_a_photo_error(source)
         return _of_bytes(read(source), check_size)
     except InvalidRequest as error:
         refusal = error
@@ -208,7 +208,7 @@ def _too_many_pixels(pixels: int | None = None) -> InvalidPicture:
         why = "The image is far too large, and the limit is {limit} megapixels. Scale it down first."
         return InvalidPicture(why, limit=MAX_PIXELS // 10**6)
     why = "The image has {megapixels} megapixels, and the limit is {limit} megapixels. Scale it down first."
-    megapixels, limit = apart(pixels / 1e6, MAX_PIXELS / 1e6, 0)
+    megapixels, limit = distinct_numbers(pixels / 1e6, MAX_PIXELS / 1e6, 0)
     return InvalidPicture(why, megapixels=megapixels, limit=limit)
 
 

@@ -17,13 +17,13 @@ def read(source: Any) -> bytes:
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
     elif source == "":  # which is the current folder for Path
-        raise not_a_photo(None)
+        raise not_a_photo_error(None)
     elif isinstance(source, str | os.PathLike):
         data = _of_file(Path(source))
     elif callable(getattr(source, "read", None)):
         data = _of_open_file(source)
     else:
-        raise not_a_photo(source)
+        raise not_a_photo_error(source)
     if len(data) > MAX_BYTES:
         raise _too_many_bytes()
     if not data:
@@ -40,7 +40,7 @@ def refuse_address(name: str) -> None:
         raise InvalidPicture(f"Nothing is fetched from an address: images are read from files on this machine. {remedy}.")
 
 
-def not_a_photo(given: Any) -> InvalidPicture:
+def not_a_photo_error(given: Any) -> InvalidPicture:
     """The refusal of what is neither a file nor an image."""
     if given is None:
         return InvalidPicture("No photo was given. Give a path, bytes, a binary file or a PIL image.")

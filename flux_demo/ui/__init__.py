@@ -26,17 +26,17 @@ FRONTEND = Path(gradio.__file__).parent / "templates" / "frontend" / "index.html
 def launch_options() -> dict[str, Any]:
     """What ``page.launch`` needs besides an address. Raises FluxDemoError when a file of the page is missing."""
     _shipped(FRONTEND)
-    from flux_demo.ui.blocks import served
-    from flux_demo.ui.languages import of_the_browser, style
+    from flux_demo.ui.blocks import lifespan
+    from flux_demo.ui.languages import browser_texts, language_css
     from flux_demo.ui.theme import theme
 
-    first_scripts = "\n".join(_shipped(ASSETS / name).read_text(encoding="utf-8") for name in ("opening.js", "words.js"))
+    first_script = "\n".join(_shipped(ASSETS / name).read_text(encoding="utf-8") for name in ("opening.js", "words.js"))
     return {
         "theme": theme(),
-        "css": style(),
+        "css": language_css(),
         "css_paths": [_shipped(ASSETS / "style.css")],
         "js": _shipped(ASSETS / "page.js").read_text(encoding="utf-8"),
-        "i18n": of_the_browser(),
+        "i18n": browser_texts(),
         "footer_links": [],
         "run_history": False,  # else every input and picture is kept in the visitor's browser
         "ssr_mode": False,
@@ -47,7 +47,7 @@ def launch_options() -> dict[str, Any]:
         "max_file_size": UPLOAD_LIMIT,
         "max_threads": THREADS,
         "state_session_capacity": SESSIONS,
-        "app_kwargs": {"lifespan": functools.partial(served, first_scripts)},
+        "app_kwargs": {"lifespan": functools.partial(lifespan, first_script)},
     }
 
 

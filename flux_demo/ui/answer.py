@@ -9,12 +9,13 @@ from starlette.formparsers import MultiPartException
 Message = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
+UNREADABLE = "The request cannot be read. Send JSON with a list named data, as /gradio_api/info describes it."
 WORDS = {
-    400: "The request cannot be read. Send JSON with a list named data, as /gradio_api/info describes it.",
+    400: UNREADABLE,
     404: "There is nothing at this address. The page is at /, and /gradio_api/info lists the endpoints.",
     405: "This address does not take that kind of request. /gradio_api/info lists the endpoints.",
     413: "The request is too large. Send one photo of at most 32 MiB, or text of at most 256 KiB.",
-    422: "The request cannot be read. Send JSON with a list named data, as /gradio_api/info describes it.",
+    422: UNREADABLE,
     500: "The request could not be answered. Check the endpoint's name and its parameters against /gradio_api/info.",
     503: "Too many requests are waiting at the moment. Try again in a minute.",
 }
@@ -29,10 +30,10 @@ class Refused(MultiPartException):
 
 
 class Answer:
-    """What goes back: with the headers that no page of ours is without, and in words where Gradio has none."""
+    """What goes back: with the headers that every page of ours has, and in words where Gradio has none."""
 
-    def __init__(self, send: Send, framed_by: str, worded: list[int], lasting: bool) -> None:
-        self._send, self._worded, self._lasting = send, worded, lasting  # worded: the statuses whose own words are good enough
+    def __init__(self, send: Send, framed_by: str, own_words: list[int], immutable: bool) -> None:
+        self._send, self._own_words, self._immutable = send, own_words, immutable  # own_words: the statuses whose own words are good enough
         self.refusal: Refused | None = None
         self.status: int | None = None  # Gradio's, once there is one
         self.started = self.ended = False
@@ -45,13 +46,15 @@ class Answer:
         """Pass a message of Gradio's on, unless it is the beginning of an answer without words."""
         if message["type"] == "http.response.start" and not self.started:
             self.status = status = message["status"]
-            worded = status in self._worded and dict(message.get("headers", ())).get(b"content-type", b"").startswith(b"application/json")
+            worded = status in self._own_words and dict(message.get("headers", ())).get(b"content-type", b"").startswith(
+                b"application/json"
+            )
             if self.refusal is None and status in WORDS and status != 503 and not worded:
                 self.refusal = Refused(status, WORDS[status])
             if self.refusal is not None:
                 return
-            lasting = [(b"cache-control", b"public, max-age=31536000, immutable")] if self._lasting and status == 200 else []
-            message = {**message, "headers": [*message.get("headers", ()), *self._headers, *lasting]}
+            caching = [(b"cache-control", b"public, max-age=31536000, immutable")] if self._immutable and status == 200 else []
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers, *caching]}
             self.started = True
         if self.refusal is not None and not self.started:
             return

@@ -20,7 +20,7 @@ from flux_demo.progress import Step
 from flux_demo.reading import parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.studio import Studio
-from flux_demo.texts import sentences
+from flux_demo.texts import join_sentences
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, address, keep_map, publish_kept, received
 from flux_demo.ui.generate import request_of
@@ -36,8 +36,8 @@ def _meaning(option: Option) -> str:
     return f"{option.label}: {option.help}." + ("" if option.is_switch else f" {option.minimum:g} to {option.maximum:g}.")
 
 
-# What a model reads of each parameter when it calls the endpoint as a tool.
-MEANS = {
+# What a language model reads about each parameter when it calls the endpoint as a tool.
+PARAMETER_DOCS = {
     "prompt": "What the image shows, in English, in a sentence or a few phrases.",
     "size": 'Width and height in pixels, such as "1024x768", multiples of 16; empty or "match" for the default.',
     "seed": "A whole number from 0 to 4294967295 as text; the same seed gives the same image. Empty for a random one.",
@@ -113,13 +113,15 @@ def _map_drawing(studio: Studio, mode: Mode) -> Callable:
         return gr.FileData(path=keep_map(drawn, NOT_FROM_A_FORM).path)
 
     options = [_parameter(option.name, bool if option.is_switch else float, option.default) for option in control.options]
-    means = MEANS | {option.name: _meaning(option) for option in control.options}
+    means = PARAMETER_DOCS | {option.name: _meaning(option) for option in control.options}
     about = f"Draw the {control.kind} map of a photo: PNG, RGB, exactly what /{mode.name} follows. {control.sees}"
     photo, size, fit = _parameter("photo", gr.FileData), _parameter("size", str, MATCH), _parameter("fit", str, "crop")
     return _endpoint(draw, f"{mode.name}_map", about, gr.FileData, photo, size, fit, *options, means=means)
 
 
-def _endpoint(handler: Callable, name: str, about: str, returns: Any, *parameters: Parameter, means: Mapping[str, str] = MEANS) -> Callable:
+def _endpoint(
+    handler: Callable, name: str, about: str, returns: Any, *parameters: Parameter, means: Mapping[str, str] = PARAMETER_DOCS
+) -> Callable:
     """``handler(**values)`` as a function of exactly these parameters, whose names and types Gradio's clients see, and whose errors are
     sentences for the people who use them.
     """
@@ -131,11 +133,11 @@ def _endpoint(handler: Callable, name: str, about: str, returns: Any, *parameter
         return bound.arguments
 
     def call(*values: Any) -> Any:
-        with _worded():
+        with _errors_in_words():
             return handler(**arguments(values))
 
     def stream(*values: Any) -> Any:
-        with _worded():
+        with _errors_in_words():
             yield from handler(**arguments(values))
 
     endpoint: Any = stream if isgeneratorfunction(handler) else call
@@ -146,7 +148,7 @@ def _endpoint(handler: Callable, name: str, about: str, returns: Any, *parameter
 
 
 @contextmanager
-def _worded() -> Iterator[None]:
+def _errors_in_words() -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -173,7 +175,7 @@ def _run(studio: Studio, visitors: VisitorStore, request: GenerationRequest) -> 
 def _tell(notes: Sequence[str]) -> None:
     """Say what a program should know beside the result. It arrives as one status of the job, with the text as its log."""
     if notes:
-        gr.Warning(translate(sentences(*notes)))
+        gr.Warning(translate(join_sentences(*notes)))
 
 
 def _given_map(studio: Studio, mode: Mode, uploaded: Any) -> ControlMap:

@@ -38,7 +38,7 @@ class Page(gr.Blocks):
         self.listeners = Listeners()
         self._under_way: Counter[str] = Counter()  # events by session
         self.kept_files: list[str] = []  # that the page gives to everybody, such as the example photos
-        self.clearing: list[Callable[[], object]] = []  # what else is done whenever the temporary folder is cleared
+        self.on_clear: list[Callable[[], object]] = []  # what else is done whenever the temporary folder is cleared
         self._hosts: tuple[str | None, Hosts] = None, Hosts.of(settings, None)
         super().__init__(**options)
 
@@ -108,13 +108,13 @@ class Page(gr.Blocks):
         return self._hosts[1]
 
     def _forget_unless_used(self, session: str) -> None:
-        """Give back the copy of the whole page that Gradio makes for each session, if the session has put nothing into it, nor is about to."""
+        """Free the copy of the whole page that Gradio makes for each session, unless the session has put something into it or is about to."""
         kept = self.state_holder.session_data.get(session)
         if kept is not None and not kept.state_data and not self._under_way[session]:
             self.state_holder.session_data.pop(session, None)
             self.state_holder.time_last_used.pop(session, None)
 
-    def track_nothing(self) -> None:
+    def disable_progress_tracking(self) -> None:
         """Let Gradio's frontend follow no component through its events; the page shows its states itself.
 
         It would keep every output of every event that ever ran, and at each event's start and end look each of them up in the whole page and
@@ -136,7 +136,7 @@ class Page(gr.Blocks):
         gone = temporary.clear(self.folder, self.files_in_use(), older_than_s)
         for names in self.temp_file_sets:
             names -= gone
-        for clear in self.clearing:
+        for clear in self.on_clear:
             clear()
 
     def files_in_use(self) -> set[str]:
@@ -178,7 +178,7 @@ def _check(inputs: list[Any], wanted: int, is_api: bool) -> None:
 
 
 @asynccontextmanager
-async def served(first_script: str, app: Any) -> AsyncIterator[None]:
+async def lifespan(first_script: str, app: Any) -> AsyncIterator[None]:
     """While the app is served: the guard stands before everything else, ``first_script`` before Gradio's, and the temporary folder is cleared."""
     page = app.get_blocks()
     logging.getLogger("uvicorn.error").addFilter(_one_line)

@@ -55,7 +55,7 @@ def record_end(visitors: VisitorStore, visitor: str, mode: str, unwatched: bool 
     visitors.update_record(visitor, _name(mode), {"running": False, "unwatched": unwatched})
 
 
-def lost(visitors: VisitorStore, visitor: str, mode: str, clicked: Any = None, now: float = 0.0) -> str:
+def lost_click_message(visitors: VisitorStore, visitor: str, mode: str, clicked: Any = None, now: float = 0.0) -> str:
     """What to say of the last click where no run of this visitor is known; empty if its run has ended by itself.
 
     ``clicked`` is what ``SINCE_JS`` found at the time ``now``. Anybody may send anything in its place.

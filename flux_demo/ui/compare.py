@@ -129,4 +129,4 @@ def _make_strip(services: Services, visitor: str, run: Run, said_in: str) -> Non
     except OSError as error:  # the images are there all the same
         run.no_strip = error
         return
-    keep_strip(services.history.visitors, visitor, run.strip, [made.path.name for made in run.images])
+    keep_strip(services.visitors, visitor, run.strip, [made.path.name for made in run.images])

@@ -15,13 +15,13 @@ from flux_demo.recipe import NoRecipe
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.fetch import SETTINGS, every_tab, fetch_handler, settled
+from flux_demo.ui.fetch import SETTINGS, every_tab, fetch_handler, settings_after_route_change
 from flux_demo.ui.files import received, still_kept
-from flux_demo.ui.generate import BUSY, SHOWN_BY_A_RUN, follow_after_close
-from flux_demo.ui.history import Entry, actions, displayed_names
+from flux_demo.ui.generate import BUSY, RUN_COMPONENTS, follow_after_close_handler
+from flux_demo.ui.history import Entry, actions, image_components
 from flux_demo.ui.history_events import bind_history
 from flux_demo.ui.map_views import VIEW_COMPONENTS
-from flux_demo.ui.restore import from_other_program, opened, page_updates
+from flux_demo.ui.restore import entry_from_file, from_other_program, page_updates
 from flux_demo.ui.services import Services
 from flux_demo.ui.tab_state import tab_state, takes_photos
 from flux_demo.ui.thumbs import at_address, bind_choice
@@ -41,16 +41,16 @@ REST_IS_KEPT = "Stopped. What is already downloaded is kept; the next fetch goes
 NO_LONGER_KEPT = "The file is no longer kept. Drop it again."
 
 
-def restored() -> set[str]:
+def restored_components() -> set[str]:
     """The components that a restored recipe fills in."""
     options = {option.name for mode in MODES.values() if mode.control for option in mode.control.options}
-    return {*FORM, *SHOWN, *displayed_names(), *options}
+    return {*FORM, *SHOWN, *image_components(), *options}
 
 
 def bind_follow_after_close(services: Services, mode: Mode, run: Any, form: Form) -> None:
     """Follow a run whose stream was closed before its end was shown."""
     for end in (run.then, run.failure):
-        bind(end, follow_after_close(services, mode), form, [*SHOWN_BY_A_RUN, *actions()])
+        bind(end, follow_after_close_handler(services, mode), form, [*RUN_COMPONENTS, *actions()])
 
 
 def bind_cross_tab(services: Services, forms: dict[str, Form], page_form: Form, page_opened: Any) -> None:
@@ -62,13 +62,13 @@ def bind_cross_tab(services: Services, forms: dict[str, Form], page_form: Form, 
         for name, part in form.items()
         if name not in ("chips", "example_paths", "ratios")
     }
-    values = [name for name in flat if name.rpartition("__")[2] in restored()]
+    values = [name for name in flat if name.rpartition("__")[2] in restored_components()]
 
-    quiet = {f"{mode}__status": html.says("") for mode in MODES}  # what was said of an earlier file
+    quiet = {f"{mode}__status": html.says("") for mode in MODES}  # what was said about an earlier file
 
     def dropped_in(*, dropped: Any, history: list[Entry], **states: Any) -> dict[str, Any]:
         try:
-            entry = opened(dropped, services.history.titles)
+            entry = entry_from_file(dropped, services.history.titles)
             return page_updates(studio, next((each for each in history if each.recipe == entry.recipe), entry), history, states)
         except NoRecipe:
             return quiet | _offered(studio, dropped)
@@ -90,7 +90,7 @@ def bind_cross_tab(services: Services, forms: dict[str, Form], page_form: Form, 
         """The tabs as the routes are now. Where they are as they were, only what the page that was sent to everybody says in English."""
         now, before = _tab_states(studio), built[language()]
         if now != before:
-            return every_tab(studio) | settled(studio, before, fields)
+            return every_tab(studio) | settings_after_route_change(studio, before, fields)
         return {
             f"{mode}__{name}": gr.update(**properties)
             for mode, state in now.items()

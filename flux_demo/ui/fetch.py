@@ -10,7 +10,7 @@ from flux_demo.modes import MODES, Mode
 from flux_demo.reading import as_int
 from flux_demo.studio import Studio
 from flux_demo.ui import html
-from flux_demo.ui.filling import usable
+from flux_demo.ui.filling import usable_values
 from flux_demo.ui.tab_state import tab_state, what_to_fetch
 
 SETTINGS = ("size", "steps", "guidance", "preset")  # the fields whose ranges and choices depend on the route
@@ -57,7 +57,7 @@ def every_tab(studio: Studio) -> dict[str, Any]:
     return answer
 
 
-def settled(studio: Studio, before: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+def settings_after_route_change(studio: Studio, before: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """New values for the settings after the routes have changed, where a field has the old default or a value that the new route does not take.
 
     ``before`` are the tabs' states of that time, by mode.
@@ -66,7 +66,7 @@ def settled(studio: Studio, before: Mapping[str, Any], fields: Mapping[str, Any]
     for mode in MODES.values():
         now, was = tab_state(studio, mode), before[mode.name]
         form = {name: fields[f"{mode.name}__{name}"] for name in SETTINGS}
-        taken, _ = usable(studio, mode, {name: str(as_int(value)) for name, value in form.items()})
+        taken, _ = usable_values(studio, mode, {name: str(as_int(value)) for name, value in form.items()})
         if now != was:
             new = [name for name, value in form.items() if name not in taken or value == was[name]["value"]]
             answer |= {f"{mode.name}__{name}": now[name]["value"] for name in new}

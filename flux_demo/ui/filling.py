@@ -14,7 +14,7 @@ from flux_demo.prompts import MAX_PROMPT, check_prompt
 from flux_demo.reading import parse_number, parse_size
 from flux_demo.seeds import parse_seed
 from flux_demo.studio import Studio
-from flux_demo.texts import Text, listed
+from flux_demo.texts import Text, join_listed
 from flux_demo.ui import html
 from flux_demo.ui.events import in_tab
 from flux_demo.ui.run import MAX_IMAGES
@@ -31,7 +31,7 @@ FROM_LINK = "Settings filled in from the link."
 NOT_FROM_LINK = "The link has values that cannot be used here: {names}. Check the form before you generate."
 
 
-def usable(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def usable_values(studio: Studio, mode: Mode, given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """The values as the tab's fields hold them, and the labels of those that cannot be used where the mode runs."""
     state = settings_state(find_route(studio, mode), mode)
     readers: dict[str, Callable[[str], Any]] = {
@@ -73,12 +73,12 @@ def from_query(studio: Studio, query: Any) -> tuple[str | None, dict[str, Any]]:
         return None, {}
     named = given.get("mode", "text").lower()
     mode = MODES.get(named, MODES["text"])
-    values, wrong = usable(studio, mode, given)
+    values, wrong = usable_values(studio, mode, given)
     defaults = linked_defaults(studio, mode)
     values = {"seed": ""} | defaults | values  # which a link leaves out
     wrong = wrong if named in MODES else ["Mode", *wrong]
     wrong += [LABELS[name] for name in given if name not in (*FOR_EVERY_MODE, *defaults)]
-    told = Text(NOT_FROM_LINK, names=listed(map(Text, wrong))) if wrong else FROM_LINK
+    told = Text(NOT_FROM_LINK, names=join_listed(map(Text, wrong))) if wrong else FROM_LINK
     values["status"] = html.says(told, "problem" if wrong else "quiet")
     return mode.name, in_tab(mode.name, values) | {"tabs": gr.Tabs(selected=mode.name)}
 

@@ -11,13 +11,13 @@ from flux_demo.progress import Step
 from flux_demo.prompts import check_prompt
 from flux_demo.reading import as_int, parse_size
 from flux_demo.request import ControlMap, GenerationRequest, Size
-from flux_demo.seeds import consecutive, parse_seed
-from flux_demo.texts import Number, Text, sentences
+from flux_demo.seeds import parse_seed, with_consecutive_seeds
+from flux_demo.texts import Number, Text, join_sentences
 from flux_demo.ui import html
-from flux_demo.ui.clicks import CLICKED_JS, lost, starting
+from flux_demo.ui.clicks import CLICKED_JS, lost_click_message, starting
 from flux_demo.ui.files import ShownMap, map_to_send, still_kept
-from flux_demo.ui.history import Entry, history_shown, nothing_displayed, picture_of, preview_of
-from flux_demo.ui.image_heading import displayed_in
+from flux_demo.ui.history import Entry, history_updates, no_image_updates, picture_of, preview_of
+from flux_demo.ui.image_heading import image_updates_in
 from flux_demo.ui.map_views import MAP
 from flux_demo.ui.number_fields import check_not_empty
 from flux_demo.ui.partial import forget, partial_before, partial_entry, remember
@@ -25,12 +25,12 @@ from flux_demo.ui.preview import drawn_from, map_to_follow
 from flux_demo.ui.run import MAX_IMAGES, Run, StillRunning
 from flux_demo.ui.services import Services
 from flux_demo.ui.size_field import checked_size
-from flux_demo.ui.strip import strip_shown
+from flux_demo.ui.strip import strip_updates
 from flux_demo.ui.translation import DONE, DONE_SEVERAL, STOPPED_AT, STOPPED_AT_OF_SEVERAL, translate
 from flux_demo.ui.visitor_store import is_key
 
 BUSY = ("running", "stopping")  # what ``run_state`` is for as long as the page tells of a run
-ANNOUNCED = "seed "  # what it begins with, before the seed, for as long as the status says which seed the next image takes
+ANNOUNCED = "seed "  # prefix of run_state, before the seed, while the status announces the next image's seed
 UNDER_WAY = {"run": gr.update(interactive=False), "stop": gr.update(interactive=True), "run_state": "running"}
 IDLE = {"run": gr.update(interactive=True), "stop": gr.update(interactive=False), "run_state": "idle"}
 FAILED = IDLE | {"run_state": "failed"}
@@ -43,7 +43,7 @@ OTHER_WINDOW_STOPPED = "Another of your windows stopped this run. Click Generate
 COMPARED = "The comparison is below, above your images: one image in each mode."
 NOT_COMPARED = "An image of the comparison was deleted meanwhile. Compare again to see all of them side by side."
 CUT_OFF = "The run did not start, or its connection was cut: too many may be waiting. Try again in a moment."
-SHOWN_BY_A_RUN = (
+RUN_COMPONENTS = (
     "status",
     "picture",
     "image_head",
@@ -109,7 +109,7 @@ def run_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[s
             else:
                 checked_size(studio, mode, size)
             request = request_of(mode, prompt, seed, steps, guidance, preset, size, control, sample)
-            requests = [dials.complete(each) for each in consecutive(request, as_int(count), MAX_IMAGES)]
+            requests = [dials.complete(each) for each in with_consecutive_seeds(request, as_int(count), MAX_IMAGES)]
             maps = {mode.name: follows}
             return services.runs.start(visitor, requests, lambda made: services.history.add(visitor, made, follows), maps=maps)
 
@@ -123,7 +123,7 @@ def show_run(
 ) -> Iterator[dict[str, Any]]:
     """Start a run at a click and show it until it ends; instead, the run of another window, or why none could be started."""
     try:
-        with starting(services.history.visitors, visitor, mode.name):
+        with starting(services.visitors, visitor, mode.name):
             run = yield from start
     except StillRunning:
         yield from watch_other(services, visitor, mode, last, saved_fields)
@@ -142,10 +142,13 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, saved_
     # A late answer to a change in the form may have said otherwise, and so does the last answer of a run that ended just before the click:
     # Gradio delivers that twice.
     yield {} if run.stopping else UNDER_WAY
-    for _ in run.watched():
+    for _ in run.watch():
         if run.done.is_set():
             break
-        at, previewed = run.at, run.previewed  # read before the images are counted, so that they belong to the image counted next
+        at, previewed = (
+            run.latest_event,
+            run.latest_preview,
+        )  # read before the images are counted, so that they belong to the image counted next
         if seen < len(run.images):
             seen, run.shows_previews = len(run.images), True  # again, if an earlier image was looked at meanwhile
             last, shown_now = _newest(services, visitor, run, last, saved_fields)
@@ -184,15 +187,15 @@ def _newest(services: Services, visitor: str, run: Run, last: Entry | None, save
     """The run's newest image, and the visitor's images with it as the page shows them."""
     history = services.history.entries(visitor)
     last = next((entry for entry in history if entry.name == run.images[-1].path.name), last)
-    return last, history_shown(history) | _displayed(run, last, saved_fields)
+    return last, history_updates(history) | _image_updates(run, last, saved_fields)
 
 
-def _displayed(run: Run, entry: Entry | None, saved_fields: Fields) -> dict[str, Any]:
+def _image_updates(run: Run, entry: Entry | None, saved_fields: Fields) -> dict[str, Any]:
     """An image in the run's tab, if it was not deleted during the run; the form may have changed."""
-    return displayed_in(run.tab, entry, saved_fields) if entry and still_kept(entry.path) else nothing_displayed()
+    return image_updates_in(run.tab, entry, saved_fields) if entry and still_kept(entry.path) else no_image_updates()
 
 
-def follow_after_close(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
+def follow_after_close_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
     """After a stream that closed before its run's end was shown: by Stop, or because the connection was cut. Follows the run on."""
 
     def follow_on(*, visitor: Any, run_state: Any, last: Entry | None, saved_fields: Fields) -> Iterator[dict[str, Any]]:
@@ -209,9 +212,9 @@ def follow_after_close(services: Services, mode: Mode) -> Callable[..., Iterator
         if run_state == "stopping":
             yield IDLE | {"status": html.says("Stopped."), "picture": picture_of(last)}
             return
-        what = lost(services.history.visitors, visitor, mode.name) if is_key(visitor) else ""
+        what = lost_click_message(services.visitors, visitor, mode.name) if is_key(visitor) else ""
         partial = partial_before(services.history, visitor, mode.name) if what else None
-        in_place = displayed_in(mode.name, partial, saved_fields) if partial else {"picture": picture_of(last)}
+        in_place = image_updates_in(mode.name, partial, saved_fields) if partial else {"picture": picture_of(last)}
         yield FAILED | in_place | {"status": html.says(what or CUT_OFF, "problem")}
 
     return follow_on
@@ -263,20 +266,20 @@ def with_status(status: str, run_state: Any) -> dict[str, Any]:
 
 def _final_updates(services: Services, visitor: str, run: Run, last: Entry | None, saved_fields: Fields) -> dict[str, Any]:
     if run.error is None:
-        forget(services.history.visitors, visitor, run.tab)
+        forget(services.visitors, visitor, run.tab)
         if len({request.mode for request in run.requests}) > 1:
             own = next(made for made in run.images if made.request.mode == run.tab).path.name
             entry = next((each for each in services.history.entries(visitor) if each.name == own), None)
-            strip = strip_shown(run.strip) if run.strip else {}
+            strip = strip_updates(run.strip) if run.strip else {}
             problem = html.sentence(run.no_strip) if run.no_strip else NOT_COMPARED
             status = html.says(COMPARED) if run.strip else html.says(problem, "problem")
-            return IDLE | _displayed(run, entry, saved_fields) | strip | {"status": status}
+            return IDLE | _image_updates(run, entry, saved_fields) | strip | {"status": status}
         seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
         notes = dict.fromkeys(note for made in run.images for note in made.notes)
         done = DONE_SEVERAL if len(run.images) > 1 else DONE
         said = Text(done, seconds=Number(f"{seconds:.1f}"), count=len(run.images))
-        return IDLE | {"status": html.says(sentences(said, *notes))}
-    back = _displayed(run, last, saved_fields)
+        return IDLE | {"status": html.says(join_sentences(said, *notes))}
+    back = _image_updates(run, last, saved_fields)
     if not isinstance(run.error, Cancelled):
         return FAILED | back | {"status": html.says(html.sentence(run.error), "problem")}
     if (step := run.stopped_at) is None or step.preview is None:
@@ -288,5 +291,5 @@ def _final_updates(services: Services, visitor: str, run: Run, last: Entry | Non
         images = f"{len(run.requests)}{title}"
         status = html.says(translate(STOPPED_AT_OF_SEVERAL, done=step.done, of=step.of, number=len(run.images) + 1, images=images))
     partial = partial_entry(services.studio, run, step, run.maps.get(run.request.mode))
-    remember(services.history.visitors, visitor, run.tab, partial)
-    return IDLE | _displayed(run, partial, saved_fields) | {"status": status}
+    remember(services.visitors, visitor, run.tab, partial)
+    return IDLE | _image_updates(run, partial, saved_fields) | {"status": status}

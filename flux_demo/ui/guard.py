@@ -19,7 +19,7 @@ from flux_demo import folders
 from flux_demo.maps.photo import MAX_BYTES
 from flux_demo.ui import temporary
 from flux_demo.ui.answer import WORDS, Answer, Message, Refused, Send
-from flux_demo.ui.recent import Recent
+from flux_demo.ui.sliding_sums import SlidingSums
 
 Receive = Callable[[], Awaitable[Message]]
 
@@ -49,13 +49,13 @@ MAX_FILES = 4
 MAX_AT_ONCE = {"address": 8, "all": 32}  # uploads, and as many calls of tools
 RESERVE = 256 * 2**20  # bytes that uploads leave free on the disk of the temporary folder
 MAX_AN_HOUR = 2 * 2**30  # bytes that an address uploads to a shared page, or sends to its tools
-LEAST = 64 * 2**10  # bytes that each of them counts for: it takes a folder, too
-MAX_WRONG = 10  # logins of one address in a minute
+MIN_COUNTED_BYTES = 64 * 2**10  # bytes that each of them counts for: it takes a folder, too
+MAX_FAILED_LOGINS = 10  # logins of one address in a minute
 MAX_WAITING = 64  # events of one address in Gradio's queue
 MAX_ADDRESS = 8_000  # characters of a path with its query
-PAUSE_S = 20.0  # between two pieces of a body
+CHUNK_TIMEOUT_S = 20.0  # between two pieces of a body
 MAX_BODY = {"json": MAX_JSON, "upload": MAX_UPLOAD, "mcp": 4 * 2**20}  # what the package mcp takes; a picture comes in base64
-WHOLE_S = {"json": 30.0, "upload": 600.0, "mcp": 120.0}
+BODY_TIMEOUT_S = {"json": 30.0, "upload": 600.0, "mcp": 120.0}
 
 TOO_MANY = {
     "upload": "Too many photos are being uploaded at the moment. Try again in a minute.",
@@ -63,7 +63,7 @@ TOO_MANY = {
 }
 NO_ROOM = "The disk for uploads is nearly full. Try again in an hour, or set GRADIO_TEMP_DIR to a folder on another disk."
 TOO_MUCH = "Too much was uploaded from your network address. Try again in an hour."
-TOO_WRONG = "There were too many wrong logins from your network address. Try again in a minute."
+TOO_MANY_FAILED_LOGINS = "There were too many failed logins from your network address. Try again in a minute."
 TOO_LARGE = {"json": WORDS[413], "upload": WORDS[413], "mcp": "The call is too large. Send an image of at most 2.9 MiB."}
 
 log = logging.getLogger("flux_demo.ui")
@@ -75,7 +75,7 @@ class Guard:
     def __init__(self, app: Any, page: Any) -> None:
         self.app, self.page = app, page
         self._under_way: dict[str, Counter[str]] = {kind: Counter() for kind in TOO_MANY}  # by address
-        self._uploaded, self._wrong_logins = Recent(3600.0), Recent(60.0)
+        self._uploaded, self._wrong_logins = SlidingSums(3600.0), SlidingSums(60.0)
         page.listeners.watched = True
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -87,8 +87,10 @@ class Guard:
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
-        worded = [*WORDS] if "login" in scope["path"] else [500] if f"/{PREFIX}/run/" in scope["path"] else []  # Gradio has words for them
-        answer = Answer(send, self.page.hosts.framed_by, worded, lasting=_lasts(scope["path"]))
+        own_words = (
+            [*WORDS] if "login" in scope["path"] else [500] if f"/{PREFIX}/run/" in scope["path"] else []
+        )  # Gradio has words for them
+        answer = Answer(send, self.page.hosts.framed_by, own_words, immutable=_is_immutable(scope["path"]))
         listened = _listened(scope)
         try:
             self._check(scope)
@@ -98,7 +100,7 @@ class Guard:
             if is_login:
                 self._check_login(address)
             if kind in TOO_MANY:
-                self._take_place(scope, kind, address)
+                self._reserve_slot(scope, kind, address)
             try:
                 self.page.listeners.opened(listened) if listened else None
                 await self.app(scope, body_of(scope, receive, kind, answer) if kind else receive, answer.send)
@@ -114,7 +116,7 @@ class Guard:
             answer.refusal = Refused(404, WORDS[404])
         except Exception as error:
             if answer.refusal is None:
-                log.error("%s at %s", type(error).__name__, _place(scope))
+                log.error("%s at %s", type(error).__name__, _loggable_path(scope))
         await answer.finish()
 
     def _check(self, scope: Message) -> None:
@@ -144,7 +146,7 @@ class Guard:
     def _check_mcp(self, scope: Message) -> None:
         """Of Gradio's MCP server only calls are served: no streams that stay open, no page that repeats headers. It knows no login."""
         if self.page.auth:
-            raise Refused(403, "MCP is not served where people log in. Use the API with the user's name and password.")
+            raise Refused(403, "MCP is not available on a page with a login. Use the API with the user's name and password.")
         if scope["path"].rstrip("/").rpartition("/")[2] != "mcp":
             raise Refused(404, WORDS[404])
         if scope["method"] != "POST":
@@ -158,11 +160,11 @@ class Guard:
 
     def _check_login(self, address: str) -> None:
         """Count a login as a wrong one, until it turns out to be right: many may be under way at once."""
-        if self._wrong_logins.sum(address) >= MAX_WRONG:
-            raise Refused(429, TOO_WRONG, retry_after_s=60)
+        if self._wrong_logins.sum(address) >= MAX_FAILED_LOGINS:
+            raise Refused(429, TOO_MANY_FAILED_LOGINS, retry_after_s=60)
         self._wrong_logins.add(address, 1)
 
-    def _take_place(self, scope: Message, kind: str, address: str) -> None:
+    def _reserve_slot(self, scope: Message, kind: str, address: str) -> None:
         places = self._under_way[kind]
         if places[address] >= MAX_AT_ONCE["address"] or places.total() >= MAX_AT_ONCE["all"]:
             raise Refused(429, TOO_MANY[kind])
@@ -172,7 +174,7 @@ class Guard:
             raise Refused(503, NO_ROOM)
         if self.page.settings.public:
             length = int(Headers(scope=scope).get("content-length") or MAX_BODY[kind])  # a body that does not say it counts as the longest
-            counted = max(LEAST, min(length, MAX_BODY[kind]))
+            counted = max(MIN_COUNTED_BYTES, min(length, MAX_BODY[kind]))
             if self._uploaded.sum(address) + counted > MAX_AN_HOUR:
                 raise Refused(429, TOO_MUCH, retry_after_s=3600)
             self._uploaded.add(address, counted)
@@ -198,9 +200,9 @@ def body_of(scope: Message, receive: Receive, kind: str, answer: Answer) -> Rece
         nonlocal count, parts, tail, whole
         if whole:
             return await receive()  # waits for the end of the connection, however long that takes
-        left = began + WHOLE_S[kind] - time.monotonic()
+        left = began + BODY_TIMEOUT_S[kind] - time.monotonic()
         try:
-            message = await asyncio.wait_for(receive(), max(0.0, min(PAUSE_S, left)))
+            message = await asyncio.wait_for(receive(), max(0.0, min(CHUNK_TIMEOUT_S, left)))
         except TimeoutError:
             raise refuse(408, "The request came too slowly. Send it again over a better connection.") from None
         if message["type"] == "http.disconnect":
@@ -246,7 +248,7 @@ def _listened(scope: Message) -> str | None:
     return parts[-1] if "call" in parts[:-2] else None
 
 
-def _lasts(path: str) -> bool:
+def _is_immutable(path: str) -> bool:
     """Whether it is a file of Gradio's frontend, which has the hash of what is in it in its name."""
     return "/assets/" in path and PREFIX not in path
 
@@ -264,6 +266,6 @@ def _forget_deep_link(scope: Message) -> None:
         scope["query_string"] = urlencode([(name, value) for name, value in query if name != "deep_link"]).encode()
 
 
-def _place(scope: Message) -> str:
+def _loggable_path(scope: Message) -> str:
     """The path's first parts, for the log: what follows may name files."""
     return "/".join(scope["path"].split("/")[:3])[:60].partition("=")[0]

@@ -186,12 +186,12 @@ def thumbnails(history: list[Entry]) -> list[dict[str, Any]]:
     return [{"image": file, "caption": entry.recipe.prompt[:200]} for file, entry in zip(files, history, strict=True)]
 
 
-def displayed_names() -> tuple[str, ...]:
+def image_components() -> tuple[str, ...]:
     """A tab's components that show an image."""
     return ("picture", "image_head", "caption", "details", "last", "preview", "keep", *actions())
 
 
-def displayed(entry: Entry) -> dict[str, Any]:
+def image_updates(entry: Entry) -> dict[str, Any]:
     """What a tab shows of an image."""
     buttons = dict.fromkeys(actions(), gr.update(interactive=True))
     buttons["delete"] = gr.update(interactive=entry.name is not None)
@@ -207,7 +207,7 @@ def displayed(entry: Entry) -> dict[str, Any]:
     }
 
 
-def nothing_displayed() -> dict[str, Any]:
+def no_image_updates() -> dict[str, Any]:
     """What a tab shows without an image."""
     buttons = dict.fromkeys(actions(), gr.update(interactive=False))
     return {
@@ -242,6 +242,6 @@ def preview_of(step: Step) -> dict[str, Any]:
     return gr.update(value=str(path), alt_text=translate(PREVIEW), elem_classes=[*PANEL, "previewing"])
 
 
-def history_shown(history: list[Entry]) -> dict[str, Any]:
+def history_updates(history: list[Entry]) -> dict[str, Any]:
     """The visitor's images below the tabs."""
     return {"history": history, "gallery": AsSent(gr.update(value=thumbnails(history))), "recent": html.recent_prompts(history)}

@@ -15,12 +15,12 @@ from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind, in_tab
 from flux_demo.ui.files import publish, still_kept
 from flux_demo.ui.generate import BUSY, IDLE
-from flux_demo.ui.history import Entry, displayed, displayed_names, history_shown, nothing_displayed, preview_of
-from flux_demo.ui.image_heading import displayed_in
+from flux_demo.ui.history import Entry, history_updates, image_components, image_updates, no_image_updates, preview_of
+from flux_demo.ui.image_heading import image_updates_in
 from flux_demo.ui.languages import STYLED
 from flux_demo.ui.partial import forget
 from flux_demo.ui.services import Services
-from flux_demo.ui.strip import delete_strip, strip_before, strip_shown, strip_without
+from flux_demo.ui.strip import delete_strip, strip_before, strip_updates, strip_without
 from flux_demo.ui.thumbs import at_address, bind_choice
 from flux_demo.ui.visitor_store import is_key
 
@@ -28,7 +28,7 @@ ONE_GONE, ALL_GONE = (
     "This image is no longer kept.",
     "There are no images any more. They were deleted in another window, or after a day.",
 )
-MEANWHILE = "an earlier one, while the next is made"
+MEANWHILE = "an earlier one, while the next is generated"
 
 # The link of the hidden file is there a moment after its value.
 DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#archive a')?.click(), 300)"
@@ -49,7 +49,7 @@ def _states() -> tuple[str, ...]:
 
 def _may_be_gone() -> tuple[str, ...]:
     """The components that change when images turn out to be deleted."""
-    return (*(f"{mode}__{name}" for mode in MODES for name in (*displayed_names(), "status")), "history", "gallery", "recent", "strip")
+    return (*(f"{mode}__{name}" for mode in MODES for name in (*image_components(), "status")), "history", "gallery", "recent", "strip")
 
 
 def bind_history(services: Services, flat: Form) -> None:
@@ -75,14 +75,14 @@ def _bind_images(services: Services, flat: Form) -> None:
         if not still_kept(entry.path):
             return _gone(services, visitor, states, ONE_GONE)
         mode = entry.recipe.mode
-        answer = in_tab(mode, displayed_in(mode, entry, states[f"{mode}__saved_fields"]))
+        answer = in_tab(mode, image_updates_in(mode, entry, states[f"{mode}__saved_fields"]))
         run = services.runs.find(visitor, mode)
         if run and not run.done.is_set() and states[f"{mode}__run_state"] in BUSY:  # it is this window that tells of it
             run.shows_previews = False
             answer[f"{mode}__image_head"] = html.image_head(MEANWHILE, during_a_run=True)
             answer[f"{mode}__preview"] = gr.update(visible=True)
         else:
-            answer[f"{mode}__status"] = html.says("")  # which was of another image
+            answer[f"{mode}__status"] = html.says("")  # which was about another image
         return answer | {"tabs": gr.Tabs(selected=mode)}
 
     saved = tuple(f"{mode}__saved_fields" for mode in MODES)
@@ -110,7 +110,7 @@ def _bind_looking_again(services: Services, flat: Form) -> None:
         if _tabs_without(services, visitor, lasts):
             return _gone(services, visitor, lasts, ONE_GONE)
         same = [entry.name for entry in kept] == [entry.name for entry in history]
-        return ({} if same else history_shown(kept)) | _strip_gone(services, visitor)
+        return ({} if same else history_updates(kept)) | _strip_gone(services, visitor)
 
     bind([flat["look_again"].click], look_again, flat, ["restore_note", *_may_be_gone()], _states(), queue=False)
 
@@ -119,13 +119,13 @@ def _bind_delete_all(services: Services, flat: Form) -> None:
     def delete_all(*, sure: Any, visitor: Any, **states: Any) -> dict[str, Any]:
         if not sure or not is_key(visitor):
             return {}
-        services.history.remove(visitor, services.history.visitors.names(visitor))
+        services.history.remove(visitor, services.visitors.names(visitor))
         gone: dict[str, Any] = {}
         for mode in MODES:
-            forget(services.history.visitors, visitor, mode)
+            forget(services.visitors, visitor, mode)
             _previews_again(services, visitor, mode, states[f"{mode}__run_state"])
-            gone |= in_tab(mode, nothing_displayed() | {"status": html.says("All your images are deleted.")})
-        return gone | history_shown([]) | delete_strip(services.history.visitors, visitor)
+            gone |= in_tab(mode, no_image_updates() | {"status": html.says("All your images were deleted.")})
+        return gone | history_updates([]) | delete_strip(services.visitors, visitor)
 
     form = flat | {"sure": flat["query"]}
     bind(
@@ -144,7 +144,7 @@ def _bind_close_strip(services: Services, flat: Form) -> None:
         if not is_key(visitor):
             return {}
         idle = [mode for mode in MODES if states[f"{mode}__run_state"] == IDLE["run_state"]]  # one of them says where the strip is
-        return delete_strip(services.history.visitors, visitor) | {f"{mode}__status": html.says("") for mode in idle}
+        return delete_strip(services.visitors, visitor) | {f"{mode}__status": html.says("") for mode in idle}
 
     bind([flat["close_strip"].click], close, flat, ["strip", *(f"{mode}__status" for mode in MODES)], _states(), queue=False)
 
@@ -162,7 +162,7 @@ def _bind_preview(services: Services, mode: str, flat: Form) -> None:
         if (run := services.runs.find(visitor, mode)) and not run.done.is_set():
             run.shows_previews = True
             answer[f"{mode}__image_head"] = html.image_head()
-            if step := run.previewed:
+            if step := run.latest_preview:
                 answer[f"{mode}__picture"] = preview_of(step)
         return answer
 
@@ -187,34 +187,34 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
         name = known[at].name
         assert name
         services.history.remove(visitor, [name])
-        strip = strip_without(services.history.visitors, visitor, name)
+        strip = strip_without(services.visitors, visitor, name)
         others = [each for each in MODES if strip and each != mode and states[f"{each}__run_state"] not in BUSY]
         strip |= {f"{each}__status": html.says("") for each in others}  # one of them says where the strip is
         if entry is None or entry.name != name:  # another one came in its place meanwhile
-            return history_shown(services.history.entries(visitor)) | strip
+            return history_updates(services.history.entries(visitor)) | strip
         _previews_again(services, visitor, mode, run_state)
         beside = _beside(before, name, mode) if run_state not in BUSY else None
         if beside:
-            instead = displayed_in(mode, beside, saved_fields) | {
-                "status": html.says("The image is deleted. The next one is in its place.")
+            instead = image_updates_in(mode, beside, saved_fields) | {
+                "status": html.says("The image was deleted. The next one is in its place.")
             }
         else:
-            instead = nothing_displayed() | {"status": html.says("The image is deleted.")}
-        return in_tab(mode, instead) | history_shown(services.history.entries(visitor)) | strip
+            instead = no_image_updates() | {"status": html.says("The image was deleted.")}
+        return in_tab(mode, instead) | history_updates(services.history.entries(visitor)) | strip
 
     def keep(*, visitor: Any, entry: Entry | None) -> dict[str, Any]:
         if entry is None or not is_key(visitor):
             return {}
         history = services.history.entries(visitor)
         if any(each.recipe == entry.recipe for each in history):  # in another window
-            return {f"{mode}__status": html.says("The partial image is already kept.")} | history_shown(history)
+            return {f"{mode}__status": html.says("The partial image was already kept.")} | history_updates(history)
         try:
             services.history.keep(visitor, entry)
         except Exception as error:
             return {f"{mode}__status": html.says(html.sentence(error), "problem")}
-        forget(services.history.visitors, visitor, mode)
+        forget(services.visitors, visitor, mode)
         history = services.history.entries(visitor)
-        return in_tab(mode, displayed(history[0]) | {"status": html.says("The partial image is kept.")}) | history_shown(history)
+        return in_tab(mode, image_updates(history[0]) | {"status": html.says("The partial image is kept.")}) | history_updates(history)
 
     # Whoever said no and clicks again is asked again, also while the first answer is under way.
     sure = _sure("--delete-image", IN_SIGHT_JS.replace("MODE", mode))
@@ -238,7 +238,7 @@ def _previews_again(services: Services, visitor: Any, mode: str, run_state: Any)
 
 def _tabs_without(services: Services, visitor: Any, states: Mapping[str, Any]) -> list[str]:
     """The tabs whose image in sight is no longer kept; one without a name never was: a partial one, or one restored from a file."""
-    names = services.history.visitors.names(visitor) if is_key(visitor) else []
+    names = services.visitors.names(visitor) if is_key(visitor) else []
     lasts: dict[str, Entry | None] = {mode: states.get(f"{mode}__last") for mode in MODES}
     return [mode for mode, last in lasts.items() if last and last.name and last.name not in names]
 
@@ -249,13 +249,13 @@ def _gone(services: Services, visitor: Any, states: Mapping[str, Any], said: str
     cleared: dict[str, Any] = {}
     for mode in _tabs_without(services, visitor, states):
         _previews_again(services, visitor, mode, states.get(f"{mode}__run_state"))
-        cleared |= in_tab(mode, nothing_displayed() | {"status": html.says("")})
-    return cleared | history_shown(kept) | _strip_gone(services, visitor) | {"restore_note": html.says(said, "problem")}
+        cleared |= in_tab(mode, no_image_updates() | {"status": html.says("")})
+    return cleared | history_updates(kept) | _strip_gone(services, visitor) | {"restore_note": html.says(said, "problem")}
 
 
 def _strip_gone(services: Services, visitor: Any) -> dict[str, Any]:
     """Hides the strip if another window deleted it with one of its images."""
-    return strip_shown(None) if is_key(visitor) and not strip_before(services.history.visitors, visitor) else {}
+    return strip_updates(None) if is_key(visitor) and not strip_before(services.visitors, visitor) else {}
 
 
 def _bind_send(services: Services, mode: str, other: Mode, flat: Form) -> None:

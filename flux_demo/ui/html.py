@@ -19,7 +19,7 @@ from flux_demo.errors import FluxDemoError
 from flux_demo.modes import MODES, Mode
 from flux_demo.recipe import PAINTED, Recipe
 from flux_demo.request import Size
-from flux_demo.texts import Number, Text, listed
+from flux_demo.texts import Number, Text, join_listed
 from flux_demo.ui.translation import (
     FETCHED,
     LEFT,
@@ -112,7 +112,7 @@ def _bar(label: str, done: int, of: int) -> str:
     )
 
 
-def where(route: Route | None, mode: Mode, reason: str = "", loading: str | None = None) -> str:
+def route_line(route: Route | None, mode: Mode, reason: str = "", loading: str | None = None) -> str:
     """One line saying where the mode runs and what is being loaded there, with the reasons folded below it."""
     if route is None:
         return f'<p class="where">{escape(translate(STILL_PREVIEWED)) if mode.control else ""}</p>'
@@ -222,7 +222,7 @@ def unknown_words(prompt: str) -> str:
 
     if not (words := unknown(prompt)):
         return ""
-    named = listed(Text("“{word}”", word=word[:30]) for word in words[:3])
+    named = join_listed(Text("“{word}”", word=word[:30]) for word in words[:3])
     line = translate(MORE_UNKNOWN_WORDS if len(words) > 3 else UNKNOWN_WORDS, words=named)
     return (
         f'<details class="say hint"><summary>{escape(line)} <span>{escape(translate("What it knows"))}</span></summary>'
@@ -244,7 +244,7 @@ def _recipe_rows(recipe: Recipe) -> list[tuple[str, str]]:
     if recipe.control:
         options = [_option_text(recipe.mode, name, value) for name, value in recipe.control.options.items()]
         facts = [*options, translate((recipe.control.fit or "").capitalize()), recipe.control.estimator]
-        rows.append((translate("Map"), translate(listed(facts)) or translate("given as it is")))
+        rows.append((translate("Map"), translate(join_listed(facts)) or translate("given as it is")))
     return [(name, value) for name, value in rows if value]
 
 

@@ -12,7 +12,7 @@ from flux_demo.request import Size
 from flux_demo.seeds import parse_seed
 from flux_demo.ui import html
 from flux_demo.ui.files import ShownMap, still_kept
-from flux_demo.ui.history import Entry, displayed
+from flux_demo.ui.history import Entry, image_updates
 from flux_demo.ui.preview import drawn_from, is_current
 from flux_demo.ui.run import MAX_IMAGES
 from flux_demo.ui.services import Services
@@ -47,9 +47,9 @@ def heading_of(last: Entry, fields: Mapping[str, Any], shown: ShownMap | None = 
     return html.image_head("" if same else "from earlier settings")
 
 
-def displayed_in(tab: str, entry: Entry, fields: Mapping[str, Any]) -> dict[str, Any]:
+def image_updates_in(tab: str, entry: Entry, fields: Mapping[str, Any]) -> dict[str, Any]:
     """What a tab shows of an image; of another mode's, made for a comparison, the fields say nothing."""
-    return displayed(entry) | ({"image_head": heading_of(entry, fields)} if entry.recipe.mode == tab else {})
+    return image_updates(entry) | ({"image_head": heading_of(entry, fields)} if entry.recipe.mode == tab else {})
 
 
 def _same_seed(seed: int | None, fields: Mapping[str, Any]) -> bool:

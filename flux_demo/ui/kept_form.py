@@ -14,11 +14,11 @@ from flux_demo.ui.visitor_store import is_key
 
 
 def kept_form(services: Services, visitor: str, mode: Mode) -> dict[str, Any]:
-    """What was kept of a form. An emptied number comes back as the default: Gradio would make the least of it."""
-    record, names = services.history.visitors.record(visitor, mode.name), fields_of(mode)
+    """What was kept of a form. An emptied number comes back as the default: Gradio would turn it into the minimum."""
+    record, names = services.visitors.record(visitor, mode.name), fields_of(mode)
     kept = {name: value for name, value in record.items() if name in names and value is not None}
     if "photo" in kept:
-        kept["photo"] = served_again(kept["photo"], services.history.visitors.file(visitor, f"photo-{mode.name}"))
+        kept["photo"] = served_again(kept["photo"], services.visitors.file(visitor, f"photo-{mode.name}"))
     return kept
 
 
@@ -35,7 +35,7 @@ def keep_form(services: Services, visitor: Any, mode: Mode, fields: Mapping[str,
         if name in fields_of(mode) and value != saved_fields[name] and not (value in nothing and saved_fields[name] in nothing)
     }
     if new and is_key(visitor):
-        services.history.visitors.update_record(visitor, mode.name, new)
+        services.visitors.update_record(visitor, mode.name, new)
         if "photo" in new:
             _keep_photo(services, visitor, mode, new["photo"])
         saved_fields.update(new)
@@ -64,4 +64,4 @@ def photo_as_path(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _keep_photo(services: Services, visitor: str, mode: Mode, photo: Any) -> None:
     """Keep a photo for after a restart. A full disk is no reason to bother the person with it."""
     with suppress(InvalidPicture, OSError):
-        services.history.visitors.keep_file(visitor, f"photo-{mode.name}", received(photo) if photo else None)
+        services.visitors.keep_file(visitor, f"photo-{mode.name}", received(photo) if photo else None)

@@ -24,9 +24,9 @@ STYLED = {  # what the style sheet shows in place of a panel that is empty or of
     "--no-images": "The images you generate appear here.",
     "--comparison": "Comparison",
     "--not-a-seed": "A whole number, 0 to 4294967295.",
-    "--delete-image": "Delete this image? The file is deleted too.",
-    "--delete-all": "Delete all your images? The files are deleted too.",
-    "--unanswered": "The program does not answer. Wait, or start it again: your settings and finished images are kept, and this page comes back by itself.",
+    "--delete-image": "Delete this image? Its file will be deleted too.",
+    "--delete-all": "Delete all your images? Their files will be deleted too.",
+    "--unanswered": "The program is not responding. Wait, or start it again: your settings and finished images are kept, and this page comes back by itself.",
 }
 OF_GRADIO = {  # texts of Gradio's image editor that its own languages lack, by the names that it looks them up under
     "image_editor.brush": "Brush",
@@ -61,14 +61,14 @@ def languages() -> dict[str, dict[str, str]]:
     return {language: words["browser"] | words["server"] for language, words in _files(FOLDER).items()}
 
 
-def of_the_browser() -> gr.I18n:
+def browser_texts() -> gr.I18n:
     """The texts that the browser looks up. Raises FluxDemoError as ``languages`` does."""
     return gr.I18n(**{language: _with_gradios(words["browser"]) for language, words in _files(FOLDER).items()})
 
 
-def mark(page: gr.Blocks) -> None:
+def mark_translatable(page: gr.Blocks) -> None:
     """Let the browser look up each text of the page that any language translates."""
-    known = {key for words in of_the_browser().translations.values() for key in words}
+    known = {key for words in browser_texts().translations.values() for key in words}
     for block in page.blocks.values():
         for name in SHOWN:
             text = getattr(block, name, None)
@@ -76,7 +76,7 @@ def mark(page: gr.Blocks) -> None:
                 setattr(block, name, str(I18nData(text)))
 
 
-def style() -> str:
+def language_css() -> str:
     """The style sheet's own texts in every language."""
     rules = []
     for language, words in languages().items():

@@ -1,4 +1,4 @@
-"""Models load behind the page once it is up; meanwhile each tab says so in the line that says where it runs."""
+"""Models load in the background once the page is up; meanwhile each tab says so in the line that says where it runs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from flux_demo.backends import Route
 from flux_demo.modes import MODES, Mode
 from flux_demo.studio import Studio
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.tab_state import find_route, where
+from flux_demo.ui.tab_state import find_route, route_line_of
 
 EVERY_S = 1.0
 QUIET = 5  # checks in a row with nothing loading, after which the page stops asking; between two modes there is a short pause
@@ -21,7 +21,7 @@ def bind_loading(studio: Studio, forms: dict[str, Form]) -> None:
     routes = {mode.name: find_route(studio, mode) for mode in MODES.values()}
     routed = [MODES[name] for name, route in routes.items() if isinstance(route, Route)]
     form: Form = {f"{mode.name}__where": forms[mode.name]["where"] for mode in routed}
-    said = {f"{mode.name}__where": where(studio, mode, routes[mode.name]) for mode in routed}
+    said = {f"{mode.name}__where": route_line_of(studio, mode, routes[mode.name]) for mode in routed}
     form |= {"timer": gr.Timer(EVERY_S, active=bool(routed)), "quiet": gr.State(0), "said": gr.State(said)}
     bind([form["timer"].tick], loading_handler(studio, routed), form, list(form), queue=False)
 
@@ -31,7 +31,7 @@ def loading_handler(studio: Studio, routed: Sequence[Mode]) -> Callable[..., dic
 
     def check(*, quiet: int, said: dict[str, str]) -> dict[str, Any]:
         loading = {mode: studio.loading(mode.name) for mode in routed}
-        now = {f"{mode.name}__where": where(studio, mode, find_route(studio, mode), text) for mode, text in loading.items()}
+        now = {f"{mode.name}__where": route_line_of(studio, mode, find_route(studio, mode), text) for mode, text in loading.items()}
         quiet = 0 if any(loading.values()) else quiet + 1
         changed = {name: line for name, line in now.items() if said.get(name) != line}
         return changed | {"said": now, "quiet": quiet, "timer": gr.Timer(active=quiet < QUIET)}

@@ -1,4 +1,4 @@
-"""What the line under a map says of it."""
+"""What the line under a map says about it."""
 
 from typing import NamedTuple
 
@@ -6,18 +6,18 @@ from PIL import ImageChops
 
 from flux_demo.maps.notes import EMPTY, FIRST_OF_SEVERAL, SIZE_AND_FIT, estimator_note, shape_note
 from flux_demo.request import ControlMap
-from flux_demo.texts import Number, sentences
+from flux_demo.texts import Number, join_sentences
 from flux_demo.ui import html
 from flux_demo.ui.files import Look
 from flux_demo.ui.translation import translate
 
-NEARLY_NONE, NEARLY_ALL = 0.005, 0.4  # shares of pixels of which a map says little
+NEARLY_NONE, NEARLY_ALL = 0.005, 0.4  # shares of non-black pixels below and above which a map says little
 DARK = 24  # of 255: greys up to here look black
-NEARLY_GREY = 12  # of 255, between two colours of a pixel; JPEG makes about that of a grey
+NEARLY_GREY = 12  # of 255, between two colours of a pixel; JPEG turns a grey into colours about that far apart
 
 EDGE_PIXELS = "{share} edge pixels."
-NO_EDGES, ALL_EDGES = "Nearly no edges: lower both thresholds.", "Nearly all edges: raise both thresholds."
-BLACK, BLACK_INVERTED = "Nearly all black: raise the far clip.", "Nearly all black: lower the near clip."
+NO_EDGES, ALL_EDGES = "Almost no edges: lower both thresholds.", "Almost all edges: raise both thresholds."
+BLACK, BLACK_INVERTED = "Almost all black: raise the far clip.", "Almost all black: lower the near clip."
 LOOKS_LIKE_A_MAP, LOOKS_INVERTED = "This photo looks like a map already.", "This photo looks like a map already, in black on white."
 GENERATED_HERE = "It was generated here; “Load settings from PNG” restores its settings."
 UNLIKE_EDGES = "It is followed as it is, but it does not look like an edge map: white lines on black."
@@ -34,7 +34,7 @@ class Facts(NamedTuple):
     several: bool = False  # frames or pages, of which it is the first
 
 
-def described(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: Look | None) -> str:
+def photo_note(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: Look | None) -> str:
     """Size, how the photo was fitted, what estimated the depth, and whether the photo looks like a map already."""
     ratio = facts.width / facts.height
     how, values = shape_note(ratio, control.size.width / control.size.height, fit)
@@ -57,7 +57,7 @@ def described(facts: Facts, control: ControlMap, fit: str, as_map: bool, look: L
         parts.append(translate(LOOKS_INVERTED if look == "inverted" else LOOKS_LIKE_A_MAP))
     if facts.carries_recipe:
         parts.append(translate(GENERATED_HERE))
-    return translate(sentences(*parts))
+    return translate(join_sentences(*parts))
 
 
 def _edge_note(control: ControlMap) -> str:
@@ -65,8 +65,8 @@ def _edge_note(control: ControlMap) -> str:
     share = _share_above(control, 0)
     counted = translate(EDGE_PIXELS, share=Number(f"{share:.1%}"))
     if share < NEARLY_NONE:
-        return translate(sentences(counted, translate(NO_EDGES)))
-    return translate(sentences(counted, translate(ALL_EDGES))) if share > NEARLY_ALL else counted
+        return translate(join_sentences(counted, translate(NO_EDGES)))
+    return translate(join_sentences(counted, translate(ALL_EDGES))) if share > NEARLY_ALL else counted
 
 
 def _unlike(facts: Facts, control: ControlMap) -> list[str]:

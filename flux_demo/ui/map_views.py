@@ -17,7 +17,7 @@ from flux_demo.maps.photo import open_photo
 from flux_demo.modes import Mode
 from flux_demo.recipe import PAINTED
 from flux_demo.request import ControlMap, Size
-from flux_demo.texts import sentences
+from flux_demo.texts import join_sentences
 from flux_demo.ui import html
 from flux_demo.ui.events import Form
 from flux_demo.ui.files import ShownMap, keep_map, new_file, received, still_kept
@@ -167,7 +167,7 @@ def to_paint(shown: ShownMap) -> dict[str, Any]:
 
 def note_under(shown: ShownMap, more: str = "") -> str:
     """The line under a map in each view."""
-    texts = {"any": translate(sentences(shown.note, more)), PAINT: translate(ABOUT_PAINT)}
+    texts = {"any": translate(join_sentences(shown.note, more)), PAINT: translate(ABOUT_PAINT)}
     if shown.drawn_from.photo is None:
         texts[OVER] = translate(NOTHING_BELOW)
     return _note(shown, texts)
@@ -187,24 +187,24 @@ def _note(shown: ShownMap, texts: Mapping[str, str], kind: str = "quiet") -> str
 def _pair(view: Any, shown: ShownMap) -> tuple[str, str] | None:
     """The two files of the slider: the photo and the map, or the map in colour and in the grey that is sent."""
     if view == COLOUR:
-        return _coloured(shown.path), shown.path
+        return _coloured_map_file(shown.path), shown.path
     photo = still_kept(shown.drawn_from.photo)
     if view != OVER or photo is None:
         return None
     width, height = _size_of(shown.path)
     how = shown.fit or shown.drawn_from.fit or "crop"
-    return _fitted(photo, Path(photo).stat().st_mtime_ns, width, height, how), shown.path
+    return _fitted_photo_file(photo, Path(photo).stat().st_mtime_ns, width, height, how), shown.path
 
 
-def _coloured(path: str) -> str:
-    return _kept(_write_coloured, path)
+def _coloured_map_file(path: str) -> str:
+    return _cached_file(_write_coloured, path)
 
 
-def _fitted(*photo_and_size: Any) -> str:
-    return _kept(_write_fitted, *photo_and_size)
+def _fitted_photo_file(*photo_and_size: Any) -> str:
+    return _cached_file(_write_fitted, *photo_and_size)
 
 
-def _kept(write: Any, *arguments: Any) -> str:
+def _cached_file(write: Any, *arguments: Any) -> str:
     """A cached file's path; written again when the temporary folder was cleared."""
     path = write(*arguments)
     if still_kept(path) is None:
@@ -223,7 +223,7 @@ def _size_of(path: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=32)
 def _write_coloured(path: str) -> str:
-    """A depth map in colours, of which the eye tells more than of greys: red is near, blue is far."""
+    """A depth map in colours, because the eye tells more colours apart than greys: red is near, blue is far."""
     import cv2
     import numpy as np
     from PIL import Image

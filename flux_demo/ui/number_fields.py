@@ -11,4 +11,4 @@ def check_not_empty(numbers: Mapping[str, Any]) -> None:
     """Raise InvalidRequest unless each number, by its field's label, is there: a field that was cleared means neither the default nor the minimum."""
     for label, value in numbers.items():
         if value in (None, ""):
-            raise InvalidRequest("The field {label} is empty. Type a number, or reload the page for the default.", label=Text(label))
+            raise InvalidRequest("The {label} field is empty. Type a number, or reload the page for the default.", label=Text(label))

@@ -10,15 +10,15 @@ import gradio as gr
 from flux_demo.modes import MATCH, MODES, Mode
 from flux_demo.reading import as_int
 from flux_demo.ui import html
-from flux_demo.ui.clicks import SINCE_JS, lost
+from flux_demo.ui.clicks import SINCE_JS, lost_click_message
 from flux_demo.ui.cross_tab import bind_follow_after_close
 from flux_demo.ui.events import Form, bind
 from flux_demo.ui.fetch import SETTINGS
 from flux_demo.ui.files import ShownMap
-from flux_demo.ui.filling import LINKED, from_query, usable
-from flux_demo.ui.generate import SHOWN_BY_A_RUN, UNDER_WAY, is_outdated, watch
-from flux_demo.ui.history import Entry, actions, displayed_names, history_shown
-from flux_demo.ui.image_heading import displayed_in, heading_update
+from flux_demo.ui.filling import LINKED, from_query, usable_values
+from flux_demo.ui.generate import RUN_COMPONENTS, UNDER_WAY, is_outdated, watch
+from flux_demo.ui.history import Entry, actions, history_updates, image_components
+from flux_demo.ui.image_heading import heading_update, image_updates_in
 from flux_demo.ui.kept_form import keep_form, kept_form, photo_as_path
 from flux_demo.ui.partial import partial_before
 from flux_demo.ui.run import MAX_RUNS
@@ -71,12 +71,12 @@ def bind_opening(services: Services, forms: dict[str, Form], page_form: Form, bl
     defaults = {mode: form["saved_fields"].value for mode, form in forms.items()}
     for name, mode in MODES.items():
         forms[name]["attached_run"] = flat[f"{name}__attached_run"] = gr.State(None)
-        shown = [*displayed_names(), *fields_of(mode), "run", "stop", "run_state", "status", "attached_run", "saved_fields"]
+        shown = [*image_components(), *fields_of(mode), "run", "stop", "run_state", "status", "attached_run", "saved_fields"]
         outputs += [f"{name}__{each}" for each in shown]
         _bind_form(services, mode, forms[name] | page_form)
     loaded = bind(
         [blocks.load],
-        opening(services, defaults),
+        opening_handler(services, defaults),
         flat | {"clicked": page_form["query"], "lately": page_form["query"]},
         outputs,
         queue=False,
@@ -86,7 +86,7 @@ def bind_opening(services: Services, forms: dict[str, Form], page_form: Form, bl
     opened = loaded.then(None, None, typed, js=DONE_WHILE_OPENING_JS, api_visibility="private")
     _bind_opened(services, flat, opened)
     for name, mode in MODES.items():
-        outputs_of_run = [*SHOWN_BY_A_RUN, *actions()]
+        outputs_of_run = [*RUN_COMPONENTS, *actions()]
         followed = bind(
             loaded.then,
             _follow_on(services, mode),
@@ -100,20 +100,20 @@ def bind_opening(services: Services, forms: dict[str, Form], page_form: Form, bl
     return opened
 
 
-def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """What a page shows when it opens: to a new visitor a new key, and what a link says. ``defaults`` are the forms' fields by mode."""
+def opening_handler(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """What a page shows when it opens. A new visitor gets a new key; values in a link fill in the form. ``defaults`` are the forms' fields by mode."""
 
     def open_page(*, visitor: Any, query: Any, clicked: Any, lately: Any) -> dict[str, Any]:
         now = time.time()  # what follows may take a while
         mode_of_link, linked = from_query(services.studio, query)
         key = visitor if is_key(visitor) else new_key()
         if mode_of_link:
-            services.history.visitors.update_record(key, "", {"tab": mode_of_link})
+            services.visitors.update_record(key, "", {"tab": mode_of_link})
         if key != visitor:
             return {"visitor": key} | linked
         history = services.history.entries(visitor)
-        carried = services.history.visitors.record(visitor, "").get("carried", {})
-        answer: dict[str, Any] = {"visitor": visitor, "carried": carried, **history_shown(history)}
+        carried = services.visitors.record(visitor, "").get("carried", {})
+        answer: dict[str, Any] = {"visitor": visitor, "carried": carried, **history_updates(history)}
         for name, mode in MODES.items():
             form = kept_form(services, visitor, mode)
             values = _taken(services, mode, form | _not_kept(services, visitor, name, lately, defaults[name], now))
@@ -123,23 +123,23 @@ def opening(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable
             if partial and (entry is None or entry.recipe.created <= partial.recipe.created):
                 entry = partial
             if entry:
-                values |= displayed_in(name, entry, values["saved_fields"])
+                values |= image_updates_in(name, entry, values["saved_fields"])
             if (run := services.runs.find(visitor, name)) and not run.done.is_set():
                 values |= UNDER_WAY | {"attached_run": id(run), "status": html.says("Finding your run", "busy")}
-            elif what := lost(services.history.visitors, visitor, name, clicked, now):
+            elif what := lost_click_message(services.visitors, visitor, name, clicked, now):
                 values["status"] = html.says(what, "problem")
             answer |= {f"{name}__{each}": value for each, value in values.items()}
         if (tab := _chosen_tab(services, visitor, lately, now)) in MODES:
             answer["tabs"] = gr.Tabs(selected=tab)
-        return answer | strip_before(services.history.visitors, visitor) | linked
+        return answer | strip_before(services.visitors, visitor) | linked
 
     return open_page
 
 
 def _taken(services: Services, mode: Mode, form: dict[str, Any]) -> dict[str, Any]:
-    """Without what the mode's route does not take, which is left to its default: the mode may run elsewhere than it did."""
+    """The form without the values that the mode's route does not take; those fall back to their defaults, since the mode may now run elsewhere."""
     settings = {name: str(as_int(form[name])) for name in SETTINGS if name in form}
-    taken, _ = usable(services.studio, mode, settings)
+    taken, _ = usable_values(services.studio, mode, settings)
     return {name: value for name, value in form.items() if name not in settings or name in taken}
 
 
@@ -148,7 +148,7 @@ def _not_kept(services: Services, visitor: str, mode: str, lately: Any, defaults
 
     Anybody may send anything in its place, so a photo is none of it: Gradio would serve the file of any path.
     """
-    since = now - services.history.visitors.saved_at(visitor, mode)
+    since = now - services.visitors.saved_at(visitor, mode)
     values = {name: _done_within(since, lately, f"{name}-{mode}") for name in defaults if name != "photo"}
     return {name: value for name, value in values.items() if value is not None and _kind(value) == _kind(defaults[name])}
 
@@ -158,8 +158,8 @@ def _kind(value: Any) -> str:
 
 
 def _chosen_tab(services: Services, visitor: str, lately: Any, now: float) -> Any:
-    since = now - services.history.visitors.saved_at(visitor, "")
-    return _done_within(since, lately, "tab") or services.history.visitors.record(visitor, "").get("tab")
+    since = now - services.visitors.saved_at(visitor, "")
+    return _done_within(since, lately, "tab") or services.visitors.record(visitor, "").get("tab")
 
 
 def _done_within(seconds: float, lately: Any, name: str) -> str | float | None:
@@ -193,7 +193,7 @@ def _bind_opened(services: Services, flat: Form, opened: Any) -> None:
 
     def keep(*, visitor: Any, tab: Any, **fields: Any) -> dict[str, Any]:
         if is_key(visitor) and tab in MODES:
-            services.history.visitors.update_record(visitor, "", {"tab": tab})
+            services.visitors.update_record(visitor, "", {"tab": tab})
         for mode in MODES:
             typed = {name: fields[f"{mode}__{name}"] for name in names[mode]}
             keep_form(services, visitor, MODES[mode], typed, fields[f"{mode}__saved_fields"])
@@ -227,13 +227,13 @@ def _bind_carried(services: Services, forms: dict[str, Form], page_form: Form) -
         answer: dict[tuple[str, str], Any] = {}
         for name in CARRIED if new != old else ():
             mine, theirs = table[new][name] or "", table[old][name] or ""
-            means_something = name == "seed"  # that it is empty: a random one, from tab to tab
+            means_something = name == "seed"  # an empty seed is a choice too: a random one
             if theirs in (mine, MATCH) or not (theirs or means_something) or name == "size" and theirs == defaults[old][name]:
                 continue
             if mine == came.get(f"{new} {name}", defaults[new][name] or "") or not (mine or means_something):
                 answer[new, name] = came[f"{new} {name}"] = theirs
         if is_key(visitor):
-            services.history.visitors.update_record(visitor, "", {"tab": new, "carried": came})
+            services.visitors.update_record(visitor, "", {"tab": new, "carried": came})
         return [came, *(answer.get((mode, name), gr.skip()) for mode in modes for name in CARRIED)]
 
     page_form["tabs"].select(
@@ -250,7 +250,7 @@ def _bind_carried(services: Services, forms: dict[str, Form], page_form: Form) -
 
     def in_sight(*, visitor: Any, tab: Any) -> dict[str, Any]:
         if is_key(visitor) and tab in MODES:
-            services.history.visitors.update_record(visitor, "", {"tab": tab})
+            services.visitors.update_record(visitor, "", {"tab": tab})
         return {}
 
     bind([page_form["tabs"].change], in_sight, page_form | {"tab": page_form["query"]}, [], queue=False, js=TAB_IN_SIGHT_JS)

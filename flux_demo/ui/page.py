@@ -14,16 +14,16 @@ from flux_demo.ui.blocks import Page
 from flux_demo.ui.compare import compare_handler
 from flux_demo.ui.cross_tab import bind_cross_tab, bind_follow_after_close
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.generate import BEGIN_JS, SHOWN_BY_A_RUN, STOP_JS, announced_seed, run_handler, stop_handler
+from flux_demo.ui.generate import BEGIN_JS, RUN_COMPONENTS, STOP_JS, announced_seed, run_handler, stop_handler
 from flux_demo.ui.history import Entry, History, actions
 from flux_demo.ui.kept_form import keeping_form
-from flux_demo.ui.languages import mark
+from flux_demo.ui.languages import mark_translatable
 from flux_demo.ui.link import bind_link
 from flux_demo.ui.loading import bind_loading
 from flux_demo.ui.map_views import VIEW_COMPONENTS
 from flux_demo.ui.opening import bind_opening
 from flux_demo.ui.partial import remember_unwatched
-from flux_demo.ui.preview import auto_thresholds, inverted, live_map, offers, photo_map
+from flux_demo.ui.preview import auto_thresholds, invert_photo, live_map_handler, offers, photo_handler
 from flux_demo.ui.prompt_meter import measure
 from flux_demo.ui.run import MAX_RUNS, Run, Runs
 from flux_demo.ui.services import Services
@@ -37,7 +37,7 @@ from flux_demo.ui.visitor_store import VisitorStore
 
 TITLE = "FLUX.1 [dev]: Text, Canny, Depth"
 QUEUED = 256  # events that may wait in Gradio's queue together; runs wait in ours
-SHOWN_OF_A_MAP = (*VIEW_COMPONENTS, "shown", "map_note", "recipe_map_sha256", "use_as_map", "use_inverted")
+MAP_COMPONENTS = (*VIEW_COMPONENTS, "shown", "map_note", "recipe_map_sha256", "use_as_map", "use_inverted")
 # Two sliders that must not cross: the one that moves pushes the other along, in the browser. GAP is what must stay between them. A number
 # out of range is refused as it was typed.
 PUSH_JS = """(low, high) => {
@@ -88,20 +88,20 @@ def build(studio: Studio) -> gr.Blocks:
         _images(page_form)
         backends = {backend.name: backend.title for backend in studio.backends}
         visitors = VisitorStore(studio.gallery.folder, studio.settings.public)
-        page.clearing += [visitors.forget_old, visitors.forget_unlisted]
+        page.on_clear += [visitors.forget_old, visitors.forget_unlisted]
 
         def run_ended(visitor: str, run: Run) -> None:
             clicks.record_end(visitors, visitor, run.tab, run.unwatched)
             remember_unwatched(studio, visitors, visitor, run)
 
-        services = Services(studio, History(studio.gallery, visitors, backends), Runs(studio, run_ended), Turns())
+        services = Services(studio, visitors, History(studio.gallery, visitors, backends), Runs(studio, run_ended), Turns())
         for mode in MODES.values():
             _bind_tab(services, mode, forms[mode.name] | page_form)
         bind_cross_tab(services, forms, page_form, bind_opening(services, forms, page_form, page))
         bind_loading(studio, forms)
         add_api(studio, visitors)
-        page.track_nothing()
-        mark(page)
+        page.disable_progress_tracking()
+        mark_translatable(page)
     return page.queue(max_size=QUEUED, default_concurrency_limit=4, api_open=False)
 
 
@@ -156,7 +156,7 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
         js=BEGIN_JS.replace("MODE", mode.name),
         api_visibility="private",
     )
-    shown = [*SHOWN_BY_A_RUN, *actions(), *(SHOWN_OF_A_MAP if mode.control else ())]
+    shown = [*RUN_COMPONENTS, *actions(), *(MAP_COMPONENTS if mode.control else ())]
     # A click between a run's last answer and the end of its stream counts too; Gradio would skip it.
     limits = {"concurrency_id": "run", "concurrency_limit": MAX_RUNS, "trigger_mode": "multiple"}
     runs = [bind([form["run"].click], keeping_form(services, mode, run_handler(services, mode)), form, shown, options, **limits)]
@@ -176,11 +176,11 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
     bind([form["stop"].click], stop_handler(services, mode), form, ["run_state"], queue=False)
     for run in runs:
         bind_follow_after_close(services, mode, run, form)
-    hint, judged = _hint(studio, mode), form | {"judged": form["query"]}
+    hint, judged = _hint_handler(studio, mode), form | {"judged": form["query"]}
     typed = [form["prompt"].change, form["prompt"].blur]
     bind(typed, hint, judged, ["hint"], queue=False, trigger_mode="always_last", js=JUDGED_JS)
     bind(running, hint, judged, ["hint"], queue=False, js="(prompt) => [prompt, prompt]")
-    bind([form["size"].change], bind_size(studio, mode, form), form, ["size_note", "swap"], queue=False, trigger_mode="always_last")
+    bind_size(studio, mode, form)
     bind([form["reuse_seed"].click], _reuse_seed, form, ["seed", "status", "run_state"], queue=False)
     bind([form["random_seed"].click], _random_seed, form, ["seed", "status", "run_state"], queue=False)
     bind_link(studio, mode, form)
@@ -189,12 +189,14 @@ def _bind_tab(services: Services, mode: Mode, form: Form) -> None:
 def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ...]) -> None:
     assert mode.control
     limits = {"trigger_mode": "always_last", "concurrency_id": "map", "concurrency_limit": 2}
-    bind([form["photo"].change], photo_map(services, mode), form, [*SHOWN_OF_A_MAP, "photo", "photo_note", "refused"], options, **limits)
+    bind(
+        [form["photo"].change], photo_handler(services, mode), form, [*MAP_COMPONENTS, "photo", "photo_note", "refused"], options, **limits
+    )
     others = [form[name].change for name in ("as_map", "size", "fit", *options)]
-    bind(others, live_map(services, mode), form, [*SHOWN_OF_A_MAP], options, trigger_mode="always_last", queue=False)
+    bind(others, live_map_handler(services, mode), form, [*MAP_COMPONENTS], options, trigger_mode="always_last", queue=False)
     offered = ["use_as_map", "use_inverted"]
     bind([form["use_as_map"].click], lambda: {"as_map": True} | offers(None), form, ["as_map", *offered], queue=False)
-    bind([form["use_inverted"].click], inverted, form, ["photo", "as_map", "map_note", *offered])
+    bind([form["use_inverted"].click], invert_photo, form, ["photo", "as_map", "map_note", *offered])
     bind_strokes(services, mode, form)
     lower, upper = mode.control.bounds
     both = [form[lower.name], form[upper.name]]
@@ -210,7 +212,7 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
         bind([form["auto"].click], auto_thresholds, form, ["low", "high", "map_note"], queue=False)
 
 
-def _hint(studio: Studio, mode: Mode) -> Any:
+def _hint_handler(studio: Studio, mode: Mode) -> Any:
     """How long the prompt is for the model, and where the mini runs the mode, the words that it does not know, of what is judged."""
 
     def hint(*, prompt: Any, judged: Any) -> dict[str, Any]:

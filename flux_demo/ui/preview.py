@@ -17,10 +17,10 @@ from flux_demo.modes import MATCH, Mode
 from flux_demo.recipe import read_recipe
 from flux_demo.request import ControlMap
 from flux_demo.studio import Studio
-from flux_demo.texts import Text, sentences
+from flux_demo.texts import Text, join_sentences
 from flux_demo.ui import html
 from flux_demo.ui.files import DrawnFrom, Look, ShownMap, keep_map, new_file, received, still_kept
-from flux_demo.ui.map_notes import Facts, described
+from flux_demo.ui.map_notes import Facts, photo_note
 from flux_demo.ui.map_views import MAP, PAINT, new_map_updates, note_under, problem_under, view_updates, with_paint
 from flux_demo.ui.number_fields import check_not_empty
 from flux_demo.ui.painted import MAX_PAINTED, keep_paint, painted_before
@@ -79,13 +79,13 @@ def draw(studio: Studio, mode: Mode, now: DrawnFrom) -> ShownMap:
     else:
         control = studio.preview(mode.name, photo, size=size, fit=fit, **dict(now.options))
     look = None if now.as_map or not facts.looks_like else LOOKS.get((control.kind, facts.looks_like))
-    shown = keep_map(control, now, described(facts, control, fit, now.as_map, look))
-    return replace(shown, looks_like=look, keeps=_kept(facts, control) if fit == "crop" else None)
+    shown = keep_map(control, now, photo_note(facts, control, fit, now.as_map, look))
+    return replace(shown, looks_like=look, keeps=_crop_region(facts, control) if fit == "crop" else None)
 
 
 def map_of(services: Services, visitor: Any, mode: Mode, now: DrawnFrom) -> ShownMap:
     """The map that the form describes: the one that the visitor painted on, or drawn. Raises FluxDemoError."""
-    return painted_before(services.history.visitors, visitor, mode, now) or draw(services.studio, mode, now)
+    return painted_before(services.visitors, visitor, mode, now) or draw(services.studio, mode, now)
 
 
 def map_to_follow(
@@ -99,13 +99,13 @@ def map_to_follow(
         opening = view == PAINT and painting is None  # the answer to the choice of the editor, which is in sight already, is on its way
         found = with_paint(shown, painter, shown.sha256 if opening else painting)
         if found is not shown:
-            keep_paint(services.history.visitors, visitor, mode, found)
+            keep_paint(services.visitors, visitor, mode, found)
         answer = {"map": found.path, "painting": found.sha256}
     note = {"map_note": note_under(found)}  # in place of what was said of another photo
     return found, note if found is shown else note | answer | {"shown": found}
 
 
-def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
+def photo_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
     """The handler of a photo that came or went; it says that the map is being drawn, which may take a while.
 
     It is to be bound to Gradio's queue. Without it, each answer makes Gradio's image panel report its photo as changed again, for seconds.
@@ -156,13 +156,13 @@ def photo_map(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str
 def _photo_before(mode: Mode, shown: ShownMap | None, refused: str) -> dict[str, Any]:
     """What the page shows in place of a photo that cannot be used: the one before, if it is still there, or an empty panel."""
     if shown and (photo := still_kept(shown.drawn_from.photo)):
-        said, note = sentences(refused, Text(PREVIOUS_IS_BACK)), note_under(shown)
+        said, note = join_sentences(refused, Text(PREVIOUS_IS_BACK)), note_under(shown)
         return {"photo": photo, "photo_note": html.says(said, "problem"), "map_note": note + PHOTO_REFUSED}
     answer = {"photo": None, "photo_note": html.says(refused, "problem"), "refused": True}
     return _no_map(map_note(mode) + PHOTO_REFUSED) | answer
 
 
-def live_map(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
+def live_map_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
     """The handler of every other change that the map depends on.
 
     Without a photo it answers nothing: when a page opens, its other fields may be there before its photo, and an answer could take the
@@ -237,7 +237,7 @@ def offers(look: Look | None) -> dict[str, Any]:
     return {"use_as_map": gr.update(visible=as_is), "use_inverted": gr.update(visible=inverted)}
 
 
-def inverted(*, photo: Any, shown: ShownMap | None) -> dict[str, Any]:
+def invert_photo(*, photo: Any, shown: ShownMap | None) -> dict[str, Any]:
     """The photo with black and white exchanged, to be used as the map as it is."""
     from PIL import ImageOps
 
@@ -271,7 +271,7 @@ def _facts(path: str, modified: int) -> Facts:
     return Facts(photo.width, photo.height, looks_like_map(photo), carries_recipe, several)
 
 
-def _kept(facts: Facts, control: ControlMap) -> tuple[float, float, float, float] | None:
+def _crop_region(facts: Facts, control: ControlMap) -> tuple[float, float, float, float] | None:
     """What crop keeps of the photo, as shares of it; None where that is the whole."""
     if abs(facts.width / facts.height / (control.size.width / control.size.height) - 1) <= SAME_SHAPE:
         return None

@@ -14,13 +14,13 @@ from flux_demo.parameters import LEFT_OUT, NO_NEGATIVE_PROMPT, read_parameters
 from flux_demo.recipe import PAINTED, read_recipe
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.studio import Studio
-from flux_demo.texts import Text, listed, sentences
+from flux_demo.texts import Text, join_listed, join_sentences
 from flux_demo.ui import html
 from flux_demo.ui.events import in_tab
 from flux_demo.ui.files import publish, received, still_kept
-from flux_demo.ui.filling import usable
+from flux_demo.ui.filling import usable_values
 from flux_demo.ui.generate import with_status
-from flux_demo.ui.history import Entry, displayed
+from flux_demo.ui.history import Entry, image_updates
 from flux_demo.ui.map_views import MAP, note_under, problem_under, view_updates
 from flux_demo.ui.preview import draw, drawn_from, missing_photo_note, note_of
 from flux_demo.ui.tab_state import find_route, takes_photos
@@ -35,7 +35,7 @@ PAINTING_IS_GONE = "This image followed a map that was painted on, and the PNG s
 FILLED_IN = "Filled in the settings that both programs share."
 
 
-def opened(dropped: Any, titles: Mapping[str, str]) -> Entry:
+def entry_from_file(dropped: Any, titles: Mapping[str, str]) -> Entry:
     """A dropped file as an entry; ``titles`` are the backends' by their names. Raises InvalidPicture."""
     path = received(dropped)
     recipe = read_recipe(path)
@@ -61,7 +61,7 @@ def tab_updates(studio: Studio, entry: Entry, history: Sequence[Entry], photo: A
         values["sample"] = recipe.sample
     if mode.control and recipe.control and takes_photos(studio, mode):
         values |= _map_of(studio, mode, entry, history, values["size"], photo)
-    return values | displayed(entry)
+    return values | image_updates(entry)
 
 
 def _map_of(studio: Studio, mode: Mode, entry: Entry, history: Sequence[Entry], size: str, photo: Any) -> dict[str, Any]:
@@ -107,14 +107,14 @@ def _said(studio: Studio, mode: Mode, entry: Entry) -> str:
     if not isinstance(route, Route):
         return RESTORED
     if recipe.control and not takes_photos(studio, mode):
-        return sentences(Text(RESTORED), Text(MAP_LEFT_OUT))
+        return join_sentences(Text(RESTORED), Text(MAP_LEFT_OUT))
     try:
         size = Size(recipe.width, recipe.height)
         route.dials.complete(GenerationRequest(mode.name, recipe.prompt, recipe.seed, recipe.steps, recipe.guidance, size))
     except InvalidRequest as error:
-        return sentences(Text(RESTORED), error.text)
+        return join_sentences(Text(RESTORED), error.text)
     same = route.backend.name == recipe.backend
-    return sentences(Text(RESTORED), "" if same else Text(ELSEWHERE, title=Text(entry.title)))
+    return join_sentences(Text(RESTORED), "" if same else Text(ELSEWHERE, title=Text(entry.title)))
 
 
 def _presets(studio: Studio, mode: Mode) -> Sequence[str]:
@@ -138,12 +138,12 @@ def from_other_program(studio: Studio, dropped: Any, run_state: Any = None) -> d
     text = MODES["text"]
     parts = [Text(FILLED_IN)]
     given = {name: str(value) for name in ("prompt", "seed", "size", "steps", "guidance") if (value := getattr(shared, name)) is not None}
-    values, wrong = usable(studio, text, given)
+    values, wrong = usable_values(studio, text, given)
     wrong = [*(name.capitalize() for name in shared.unusable), *wrong]
     if shared.has_negative_prompt:
         parts.append(Text(NO_NEGATIVE_PROMPT))
     if wrong:
-        parts.append(Text(LEFT_OUT, names=listed(map(Text, wrong))))
+        parts.append(Text(LEFT_OUT, names=join_listed(map(Text, wrong))))
     values.setdefault("seed", "")
-    values |= with_status(html.says(sentences(*parts)), run_state)
+    values |= with_status(html.says(join_sentences(*parts)), run_state)
     return in_tab("text", values) | {"tabs": gr.Tabs(selected="text"), "restore_note": html.says("")}

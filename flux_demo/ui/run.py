@@ -26,7 +26,7 @@ MAX_IMAGES = 4  # images of one click
 MAX_RUNS = MAX_TOTAL + 4  # runs that hold a thread of Gradio's: all that a queue takes, and some that it is about to refuse
 UNWATCHED_S = 60.0  # how long a run continues with no page watching
 WATCH_S = 0.18  # between two answers of a stream: with more than 0.2 s it closes too late, and each costs the browser a step of the mini
-KEPT_S = 10.0  # for so long, a page that did not see a run's end can still find the run
+KEPT_S = 10.0  # how long a page that missed a run's end can still find the run
 
 
 class StillRunning(InvalidRequest):
@@ -41,7 +41,7 @@ class Run:
     client: Client | None = None  # for the queue's fairness
     tab: str = ""  # the mode in whose tab it was started
     maps: Mapping[str, Any] = field(default_factory=dict)  # by mode what is followed, as the page shows it
-    at: Step | Status | None = None  # the newest news
+    latest_event: Step | Status | None = None
     images: list[GeneratedImage] = field(default_factory=list)
     strip: str | None = None  # of a comparison: its images side by side, as a file that the browser may fetch
     no_strip: OSError | None = None  # why it could not be written
@@ -62,7 +62,7 @@ class Run:
         return self.requests[min(len(self.images), len(self.requests) - 1)]
 
     @property
-    def previewed(self) -> Step | None:
+    def latest_preview(self) -> Step | None:
         """The last step of the image that is being made, if it has a preview that the person wants to see."""
         return self.last_step if self.shows_previews and self.last_step and self.last_step.preview else None
 
@@ -75,7 +75,7 @@ class Run:
         """Let the run end at its next step."""
         self.stopping = True
 
-    def watched(self) -> Iterator[None]:
+    def watch(self) -> Iterator[None]:
         """Yield now and then until the run has ended, and once more; whoever iterates is watching."""
         caller = current_caller.get()
         while not self.done.is_set():
@@ -91,7 +91,7 @@ class Run:
         try:
             for request in self.requests:
                 self.last_step = self.began_at = None
-                clock = _Clock()
+                clock = _TimeLeft()
                 made = _generate(studio, request, lambda *step, clock=clock: self._report(clock.step(*step)), self._report, self.client)  # type: ignore[misc]
                 on_image(made)
                 self.images.append(made)
@@ -109,7 +109,7 @@ class Run:
             self.began_at = time.monotonic()
         if isinstance(event, Step) and self.began_at is not None:
             self.last_step, self.seconds = event, time.monotonic() - self.began_at
-        self.at = event
+        self.latest_event = event
 
 
 class Runs:
@@ -176,7 +176,7 @@ def _generate(studio: Studio, request: GenerationRequest, on_step: OnStep, on_st
     return studio.generate(request, on_step, on_status, client)
 
 
-class _Clock:
+class _TimeLeft:
     """Adds the time that is left to each step."""
 
     def __init__(self) -> None:

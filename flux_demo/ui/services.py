@@ -6,6 +6,7 @@ from flux_demo.studio import Studio
 from flux_demo.ui.history import History
 from flux_demo.ui.run import Runs
 from flux_demo.ui.turns import Turns
+from flux_demo.ui.visitor_store import VisitorStore
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,7 @@ class Services:
     """Handed to whatever makes a handler."""
 
     studio: Studio
+    visitors: VisitorStore
     history: History
     runs: Runs
     turns: Turns

@@ -1,6 +1,5 @@
 """The size field: buttons for the offered shapes, a swap button, and a field that any size can be typed into."""
 
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -11,6 +10,7 @@ from flux_demo.modes import MAP_LIMITS, MATCH, Mode
 from flux_demo.request import Size
 from flux_demo.studio import Studio
 from flux_demo.ui import html
+from flux_demo.ui.events import bind
 from flux_demo.ui.tab_state import find_route, offered_sizes
 
 # FLUX's shapes under the names that people use; 1216 x 832 is 1.46 and called 3:2, as cameras do.
@@ -51,8 +51,8 @@ def build_size(form: dict[str, Any], state: dict, mode: Mode) -> None:
     form["size_note"] = gr.HTML(_note(first), elem_classes="note")
 
 
-def bind_size(studio: Studio, mode: Mode, form: dict[str, Any]) -> Callable[..., dict[str, Any]]:
-    """Bind the buttons, and return the handler that marks an illegal size at the field. Only a size has sides to swap."""
+def bind_size(studio: Studio, mode: Mode, form: dict[str, Any]) -> None:
+    """Bind the buttons, and what marks an illegal size at the field. Only a size has sides to swap."""
     numbers = {button._id: index for index, button in enumerate(form["ratios"])}
 
     def choose(event: gr.EventData) -> str:
@@ -70,7 +70,7 @@ def bind_size(studio: Studio, mode: Mode, form: dict[str, Any]) -> Callable[...,
             return {"size_note": html.says(error.text, "problem"), "swap": gr.update(interactive=False)}
         return {"size_note": _note(chosen), "swap": gr.update(interactive=chosen is not None)}
 
-    return check
+    bind([form["size"].change], check, form, ["size_note", "swap"], queue=False, trigger_mode="always_last")
 
 
 def checked_size(studio: Studio, mode: Mode, size: Any) -> Size | None:

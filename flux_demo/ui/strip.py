@@ -21,10 +21,10 @@ def keep_strip(visitors: VisitorStore, visitor: str, path: str, images: Sequence
 def strip_before(visitors: VisitorStore, visitor: str) -> dict[str, Any]:
     """What a page that opens shows of the strip that an earlier page of this visitor showed."""
     path = served_again(visitors.record(visitor, "").get("strip"), visitors.file(visitor, "strip"))
-    return strip_shown(path) if path else {}
+    return strip_updates(path) if path else {}
 
 
-def strip_shown(path: str | None) -> dict[str, Any]:
+def strip_updates(path: str | None) -> dict[str, Any]:
     """The strip below the tabs; nothing there without one."""
     return {"strip": gr.update(value=path, visible=path is not None)}
 
@@ -41,4 +41,4 @@ def delete_strip(visitors: VisitorStore, visitor: str) -> dict[str, Any]:
     visitors.update_record(visitor, "", {"strip": None})
     visitors.keep_file(visitor, "strip", None)
     unpublish(path)
-    return strip_shown(None)
+    return strip_updates(None)

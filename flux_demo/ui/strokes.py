@@ -24,7 +24,7 @@ from flux_demo.ui.preview import draw
 from flux_demo.ui.services import Services
 from flux_demo.ui.visitor_store import VisitorStore, is_key
 
-CHANGED_BY_A_STROKE = ("painter", "painting", "map", "shown", "map_note", "image_head")
+STROKE_COMPONENTS = ("painter", "painting", "map", "shown", "map_note", "image_head")
 # After the answer to the choice of a view: the editor gives its place to the map once that shows what was painted.
 PAINT_IS_IN_MAP_JS = """async () => {
     await new Promise(requestAnimationFrame);
@@ -50,12 +50,12 @@ def bind_strokes(services: Services, mode: Mode, form: Form) -> None:
         [form["view"].input], view_handler(services, mode), form, [*VIEW_COMPONENTS, "view", "shown", "map_note", "image_head"], **in_order
     )
     chosen.then(None, None, None, js=PAINT_IS_IN_MAP_JS, api_visibility="private")
-    bind([form["painter"].input], stroke_handler(services, mode), form, [*CHANGED_BY_A_STROKE], queue=False, **in_order)
+    bind([form["painter"].input], stroke_handler(services, mode), form, [*STROKE_COMPONENTS], queue=False, **in_order)
 
 
 def stroke_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]]:
     """The handler of every stroke, of undo and of clear."""
-    visitors = services.history.visitors
+    visitors = services.visitors
 
     def handled(visitor: str, shown: ShownMap, painter: Any, painting: str, last: Entry | None, fields: Fields) -> dict[str, Any]:
         if painting != shown.sha256:  # another map was being drawn while the editor was opened
@@ -112,7 +112,7 @@ def view_handler(services: Services, mode: Mode) -> Callable[..., dict[str, Any]
         with _one_at_a_time(visitor, mode):
             answer = choose_view(view=view, shown=shown, painter=painter, painting=painting)
             if shown is not None and painting == shown.sha256 and _is_newest(visitor, mode, moment):
-                keep_paint(services.history.visitors, visitor, mode, answer.get("shown", shown))
+                keep_paint(services.visitors, visitor, mode, answer.get("shown", shown))
             return answer | heading_update(services, visitor, mode, last, saved_fields, answer.get("shown", shown))
 
     return chosen

@@ -20,9 +20,8 @@ from flux_demo.ui.run import MAX_IMAGES
 from flux_demo.ui.size_field import build_size
 from flux_demo.ui.tab_state import find_route, tab_state
 
-OF_MAPS = ("fit", "as_map", "photo", "sample")
-FIELDS = ("prompt", "seed", "steps", "guidance", "size", "preset", "count", *OF_MAPS)
-NOTHING_SAID = '<p class="say"></p>'
+MAP_FIELDS = ("fit", "as_map", "photo", "sample")
+FIELDS = ("prompt", "seed", "steps", "guidance", "size", "preset", "count", *MAP_FIELDS)
 
 
 def build_tab(studio: Studio, mode: Mode) -> Form:
@@ -47,7 +46,7 @@ def build_tab(studio: Studio, mode: Mode) -> Form:
 def fields_of(mode: Mode) -> tuple[str, ...]:
     """The fields of a mode's form that are kept. A tab's state ``saved_fields`` has the values that they had when they were kept last."""
     options = tuple(option.name for option in mode.control.options) if mode.control else ()
-    return tuple(name for name in FIELDS if mode.control or name not in OF_MAPS) + options
+    return tuple(name for name in FIELDS if mode.control or name not in MAP_FIELDS) + options
 
 
 def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
@@ -69,7 +68,7 @@ def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
                     placeholder="Choose a photo,\nor drop or paste one",
                     alt_text="The photo you gave",
                 )
-                form["photo_note"] = gr.HTML(NOTHING_SAID, elem_classes="photo-note")
+                form["photo_note"] = gr.HTML(html.says(""), elem_classes="photo-note")
                 _example_photos(form, studio, mode)
                 form["as_map"] = gr.Checkbox(
                     label="My image is already a map",
@@ -157,7 +156,7 @@ def _prompt(form: Form, studio: Studio, mode: Mode) -> None:
         elem_id=f"prompt-{mode.name}",
         elem_classes=["prompt", "typed"],
     )
-    form["hint"] = gr.HTML(NOTHING_SAID, elem_classes="hint-line")
+    form["hint"] = gr.HTML(html.says(""), elem_classes="hint-line")
     with gr.Row(elem_classes="chips"):
         form["chips"] = [gr.Button(prompt, size="sm", elem_classes="chip") for prompt in examples.prompts(mode, _for_mini(studio, mode))]
 
@@ -237,6 +236,6 @@ def _run_row(form: Form, state: dict, mode: Mode) -> None:
     with gr.Row(elem_classes="run-row"):
         form["run"] = gr.Button("Generate", variant="primary", elem_classes="run", **state["run"])
         form["stop"] = gr.Button("Stop", interactive=False, elem_classes="stop", **state["stop"])
-        form["status"] = gr.HTML(NOTHING_SAID, elem_classes="status", elem_id=f"status-{mode.name}")
+        form["status"] = gr.HTML(html.says(""), elem_classes="status", elem_id=f"status-{mode.name}")
         form["refusal"] = gr.HTML(**state["refusal"], elem_classes="refusal-line")
         form["fetch"] = gr.Button(size="sm", elem_classes="fetch", **state["fetch"])

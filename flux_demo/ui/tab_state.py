@@ -1,4 +1,4 @@
-"""What of a tab depends on where its mode runs: the same values build the tab, and update it after a fetch."""
+"""The parts of a tab that depend on where its mode runs: the same values build the tab, and update it after a fetch."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
     route, lacking = find_route(studio, mode), what_to_fetch(studio, mode)
     dials = route.dials if isinstance(route, Route) else None
     values: dict[str, dict[str, Any]] = {
-        "where": {"value": where(studio, mode, route)},
+        "where": {"value": route_line_of(studio, mode, route)},
         "run": {"visible": dials is not None},
         "stop": {"visible": dials is not None},
         "refusal": {"value": "" if dials else html.refusal(route.passed_over), "visible": dials is None},
@@ -79,9 +79,9 @@ def offered_sizes(route: Route | NoRoute, mode: Mode) -> list[tuple[str, str]]:
     return [("Match photo", MATCH), *sizes] if mode.control else sizes
 
 
-def where(studio: Studio, mode: Mode, route: Route | NoRoute, loading: str | None = None) -> str:
+def route_line_of(studio: Studio, mode: Mode, route: Route | NoRoute, loading: str | None = None) -> str:
     """The line that says where the mode runs, and what is being loaded there."""
-    return html.where(route, mode, studio.reason(mode.name), loading) if isinstance(route, Route) else html.where(None, mode)
+    return html.route_line(route, mode, studio.reason(mode.name), loading) if isinstance(route, Route) else html.route_line(None, mode)
 
 
 def map_note(mode: Mode) -> str:

@@ -1,4 +1,4 @@
-"""A choice among thumbnails, which is asked of the page: Gradio gives the last of several clicks the data of the first."""
+"""A choice among thumbnails, read from the page itself: Gradio gives the last of several clicks the data of the first."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

@@ -45,7 +45,7 @@ def _in(words: dict[str, str], text: str) -> str:
 
 @contextmanager
 def in_language(language: str) -> Iterator[None]:
-    """Around what is to be said in that language, by nobody's call."""
+    """Translate into that language within the block, where there is no caller."""
     token = current_caller.set(Caller(Client(""), (), Listeners(), language))
     try:
         yield

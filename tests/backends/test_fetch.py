@@ -43,7 +43,7 @@ refusals = [refusal("text")]
 answers = {}
 for mode in ("text", "canny"):
     name, patterns = files_for(mode, settings)
-    answers[mode] = hub.missing(name, patterns, settings.hf_token).files
+    answers[mode] = hub.download_size(name, patterns, settings.hf_token).files
     hub.fetch(name, patterns, settings.hf_token)
     refusals.append(refusal(mode))
 print(json.dumps(answers | {"refusals": refusals}))

@@ -89,7 +89,9 @@ def test_what_a_grid_or_a_list_has_is_not_paid_for_again(router, chosen, provide
 
 
 def test_where_the_seed_may_not_be_used_each_repeat_is_said_to_be_charged(chosen, photo, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(Providers, "_asked", lambda self, request, name, token: photo.resize((512, 256)))  # its own form has no stand-in
+    monkeypatch.setattr(
+        Providers, "_request_image", lambda self, request, name, token: photo.resize((512, 256))
+    )  # its own form has no stand-in
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setenv("FLUX_DEMO_HF_PROVIDER", "nscale")
     words = ["grid", "text", "a fox", "--vary", "seed=1", "--size", "512x256", "--backend", "providers", "-o", str(tmp_path / "grid.png")]
@@ -149,7 +151,9 @@ def test_a_visitor_who_signs_in_pays_and_nobody_else(router, signed_in_page, tmp
 
 
 def test_what_a_provider_ignores_is_said_and_not_in_the_recipe(chosen, tmp_path, photo, monkeypatch):
-    monkeypatch.setattr(Providers, "_asked", lambda self, request, name, token: photo.resize((512, 256)))  # its own form has no stand-in
+    monkeypatch.setattr(
+        Providers, "_request_image", lambda self, request, name, token: photo.resize((512, 256))
+    )  # its own form has no stand-in
     made = Studio.from_settings(replace(chosen, hf_provider="nscale")).generate(GenerationRequest("text", "a fox", size=SIZE))
     assert made.notes == ("nscale does not say whether it uses steps, guidance and seed, so the recipe leaves them out.",)
     recipe = read_recipe(made.path)

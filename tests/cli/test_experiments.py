@@ -68,9 +68,9 @@ def test_an_interrupted_list_says_what_is_done_and_continues(place, capsys, inte
     (place / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
     assert run(["batch", "list.jsonl", "--backend", "mini"]) == 130
     said = capsys.readouterr()
-    assert len(said.out.splitlines()) == 2 and said.err.endswith("2 lines done. The same command continues.\nInterrupted.\n")
+    assert len(said.out.splitlines()) == 2 and said.err.endswith("2 lines done. Run the same command to continue.\nInterrupted.\n")
     assert run(["batch", "list.jsonl", "--backend", "mini"]) == 0
-    assert "Already there: 2 of 4 lines." in capsys.readouterr().err
+    assert "Already generated: 2 of 4 lines." in capsys.readouterr().err
 
 
 def test_a_note_and_a_sheet_that_cannot_be_written_end_nothing(vanishing, place, capsys, interrupted):

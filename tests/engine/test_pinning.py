@@ -86,7 +86,7 @@ def test_where_pinning_fails_in_the_middle_of_a_run_it_goes_on_unpinned(gpu, tin
 
 def test_nothing_is_pinned_where_nothing_can_be(gpu, tiny, failing):
     attempts = failing(0)
-    pipeline = ModelCache(MAPPED.unpinned, gpu.device, torch.bfloat16, 64).load(mini_files(MODES["text"], tiny))
+    pipeline = ModelCache(MAPPED.without_pinning, gpu.device, torch.bfloat16, 64).load(mini_files(MODES["text"], tiny))
     assert generate(pipeline, "a red cube", *SIZE, 1, 2, 3.5).size == SIZE
     assert len(attempts) == 1  # a preview
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flux_demo.engine.memory import CPU_PLAN, SHARES
-from flux_demo.engine.placement import device_of, stays, tile
+from flux_demo.engine.placement import device_of, set_tiling, stays
 from flux_demo.errors import Cancelled
 from flux_demo.model_files import mini_files
 from flux_demo.modes import MODES
@@ -71,7 +71,7 @@ def test_each_weight_is_read_to_the_device_that_the_plan_gives_it():
 
 def test_tiling_is_switched_on_and_off_again(pipeline):
     vae = pipeline("text").shared.vae
-    tile(vae, tiled=True)
+    set_tiling(vae, tiled=True)
     assert vae.use_tiling and vae.tile_sample_min_size == 512 and vae.tile_latent_min_size == 64
-    tile(vae, tiled=False)
+    set_tiling(vae, tiled=False)
     assert not vae.use_tiling

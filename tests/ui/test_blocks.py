@@ -13,7 +13,7 @@ from gradio.state_holder import SessionState
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.settings import Settings
 from flux_demo.ui.blocks import Page
-from flux_demo.ui.history import History, history_shown
+from flux_demo.ui.history import History, history_updates
 from flux_demo.ui.sessions import LeanSession
 from flux_demo.ui.visitor_store import VisitorStore, new_key
 from tests.starting import free_port
@@ -70,7 +70,7 @@ def test_a_history_is_sent_as_gradio_would_send_its_files(page, studio):
     assert [bool(entry.thumb) for entry in entries] == [True, False]
     gradios = gr.update(value=[(entry.thumb or entry.path, entry.recipe.prompt) for entry in entries])
     expected = finished(gr.Blocks.postprocess_data(small, fn, [gradios, None], SessionState(small)))
-    assert finished(small.postprocess_data(fn, [history_shown(entries)["gallery"], None], LeanSession(small))) == expected
+    assert finished(small.postprocess_data(fn, [history_updates(entries)["gallery"], None], LeanSession(small))) == expected
 
 
 def test_a_state_lasts_while_its_page_is_used(page):

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.ui import run as run_module
-from flux_demo.ui.clicks import CUT_SHORT, NOT_ARRIVED, UNWATCHED, lost, record_end, starting
+from flux_demo.ui.clicks import CUT_SHORT, NOT_ARRIVED, UNWATCHED, lost_click_message, record_end, starting
 from flux_demo.ui.run import StillRunning
 from flux_demo.ui.visitor_store import VisitorStore, new_key
 from tests.starting import free_port, started
@@ -27,20 +27,20 @@ def visitors(tmp_path):
 
 def test_a_click_that_did_not_arrive_is_told_from_one_whose_run_was_cut_short(visitors):
     me, you = new_key(), new_key()
-    assert lost(visitors, me, "text", {}) == ""
-    assert lost(visitors, me, "text", {"text": 3.0}, time.time()) == NOT_ARRIVED
+    assert lost_click_message(visitors, me, "text", {}) == ""
+    assert lost_click_message(visitors, me, "text", {"text": 3.0}, time.time()) == NOT_ARRIVED
     with starting(visitors, me, "text"):
         pass
-    assert lost(visitors, you, "text", {}) == lost(visitors, me, "canny", {}) == ""
-    assert lost(visitors, me, "text", {"text": 60.0}, time.time()) == CUT_SHORT
-    assert lost(visitors, me, "text", {}) == ""  # it is said once
+    assert lost_click_message(visitors, you, "text", {}) == lost_click_message(visitors, me, "canny", {}) == ""
+    assert lost_click_message(visitors, me, "text", {"text": 60.0}, time.time()) == CUT_SHORT
+    assert lost_click_message(visitors, me, "text", {}) == ""  # it is said once
     with starting(visitors, me, "text"):
         pass
     record_end(visitors, me, "text")
-    assert lost(visitors, me, "text", {"text": 0.5}, time.time()) == ""
+    assert lost_click_message(visitors, me, "text", {"text": 0.5}, time.time()) == ""
     record_end(visitors, me, "text", unwatched=True)
-    assert lost(visitors, me, "text", {"text": 0.5}, time.time()) == UNWATCHED
-    assert lost(visitors, me, "text", {}) == ""
+    assert lost_click_message(visitors, me, "text", {"text": 0.5}, time.time()) == UNWATCHED
+    assert lost_click_message(visitors, me, "text", {}) == ""
 
 
 def test_what_was_refused_or_runs_in_another_window_is_not_lost(visitors):
@@ -48,19 +48,19 @@ def test_what_was_refused_or_runs_in_another_window_is_not_lost(visitors):
     for refusal in (InvalidRequest("The seed is not valid."), GeneratorExit()):
         with pytest.raises(type(refusal)), starting(visitors, me, "text"):
             raise refusal
-        assert lost(visitors, me, "text", {"text": 0.5}, time.time()) == ""
+        assert lost_click_message(visitors, me, "text", {"text": 0.5}, time.time()) == ""
     with starting(visitors, me, "text"):
         pass
     with pytest.raises(StillRunning), starting(visitors, me, "text"):
         raise StillRunning
-    assert lost(visitors, me, "text", {}) == CUT_SHORT
+    assert lost_click_message(visitors, me, "text", {}) == CUT_SHORT
 
 
 @pytest.mark.parametrize(
     "clicked", [None, [], "text", {"text": "3"}, {"text": math.nan}, {"text": -1}, {"text": 1e12}, {"depth": 1}], ids=repr
 )
 def test_whatever_a_request_says_of_its_clicks_is_taken(visitors, clicked):
-    assert lost(visitors, new_key(), "text", clicked) == ""
+    assert lost_click_message(visitors, new_key(), "text", clicked) == ""
 
 
 def test_a_click_that_the_server_never_got_is_said_and_one_at_the_end_of_a_run_counts(visit, held_steps):

@@ -244,7 +244,7 @@ def test_an_upload_has_few_files_and_leaves_nothing(web, page):
 
 
 def test_a_body_that_comes_too_slowly_is_cut_off(here, page, monkeypatch):
-    monkeypatch.setattr("flux_demo.ui.guard.PAUSE_S", 0.3)
+    monkeypatch.setattr("flux_demo.ui.guard.CHUNK_TIMEOUT_S", 0.3)
     name, _, port = here.partition(":")
     with socket.create_connection((name, int(port)), timeout=20) as connection:
         connection.sendall(

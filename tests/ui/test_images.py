@@ -97,7 +97,7 @@ def test_the_next_image_comes_in_the_place_of_one_that_is_deleted(three):
     page.keyboard.press("Enter")
     expect(page.locator("#history img")).to_have_count(0)
     expect(page.locator("#picture-text img")).to_have_count(0)
-    expect(page.locator("#status-text")).to_have_text("The image is deleted.")
+    expect(page.locator("#status-text")).to_have_text("The image was deleted.")
 
 
 def test_a_click_on_an_image_enlarges_it_and_another_brings_it_back(three):

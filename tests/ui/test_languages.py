@@ -22,7 +22,7 @@ from flux_demo.modes import MODES
 from flux_demo.request import Size
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
-from flux_demo.texts import Text, listed, sentences
+from flux_demo.texts import Text, join_listed, join_sentences
 from flux_demo.ui import build, examples, html, languages
 from flux_demo.ui.size_field import RATIOS
 from flux_demo.ui.translation import in_language, language_of, translate
@@ -166,11 +166,11 @@ def test_an_error_is_said_in_the_callers_language_and_is_english_everywhere_else
 
 
 def test_sentences_and_lists_are_joined_as_the_language_does_it():
-    told = sentences(
+    told = join_sentences(
         Text("Image"),
         "",
         "Stopped.",
-        Text("What cannot be used here is left out: {names}.", names=listed([Text("Seed"), "{", Text("Size")])),
+        Text("What cannot be used here is left out: {names}.", names=join_listed([Text("Seed"), "{", Text("Size")])),
     )
     assert str(told) == "Image Stopped. What cannot be used here is left out: Seed, {, Size."
     with in_language("ja"):
@@ -292,6 +292,6 @@ def test_a_language_is_one_file(tmp_path, monkeypatch):
     words = {"browser": {"Size": "Formaat"}, "server": {"The map appears here": 'Hier komt "de kaart"'}}
     (tmp_path / "nl.json").write_text(json.dumps(words), "utf-8")
     monkeypatch.setattr(languages, "FOLDER", tmp_path)
-    assert languages.of_the_browser().translations["nl"] == {"Size": "Formaat"}
+    assert languages.browser_texts().translations["nl"] == {"Size": "Formaat"}
     assert languages.languages()["nl"].keys() == {"Size", "The map appears here"}
-    assert languages.style() == r""":lang(nl) { --no-map: "Hier komt \"de kaart\"" }"""
+    assert languages.language_css() == r""":lang(nl) { --no-map: "Hier komt \"de kaart\"" }"""

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from flux_demo.ui import build, guard, launch_options
-from flux_demo.ui.recent import Recent
+from flux_demo.ui.sliding_sums import SlidingSums
 from tests.starting import free_port
 from tests.ui.test_guard import left_behind, worded
 
@@ -46,18 +46,18 @@ def log_in(address, password, comes_from=None):
 @pytest.mark.parametrize("at_once", [1, 30])
 def test_a_password_cannot_be_tried_out(with_login, at_once):
     """Nor by many at once; and right ones, however many, do not count."""
-    assert [log_in(with_login, "right").status_code for _ in range(2 * guard.MAX_WRONG)] == [200] * 2 * guard.MAX_WRONG
+    assert [log_in(with_login, "right").status_code for _ in range(2 * guard.MAX_FAILED_LOGINS)] == [200] * 2 * guard.MAX_FAILED_LOGINS
     with ThreadPoolExecutor(at_once) as pool:
         answers = list(pool.map(lambda number: log_in(with_login, f"wrong {number}"), range(30)))
-    assert sorted(answer.status_code for answer in answers) == [400] * guard.MAX_WRONG + [429] * (30 - guard.MAX_WRONG)
+    assert sorted(answer.status_code for answer in answers) == [400] * guard.MAX_FAILED_LOGINS + [429] * (30 - guard.MAX_FAILED_LOGINS)
     refused = log_in(with_login, "right")
-    assert "wrong logins" in worded(refused, 429) and refused.headers["retry-after"] == "60"
+    assert "failed logins" in worded(refused, 429) and refused.headers["retry-after"] == "60"
     if sys.platform != "darwin":  # only 127.0.0.1 is there by default
         assert log_in(with_login, "right", comes_from="127.0.0.2").status_code == 200
 
 
 def test_what_was_added_counts_for_a_while():
-    recent = Recent(0.2)
+    recent = SlidingSums(0.2)
     recent.add("a", 3)
     recent.add("a", 4)
     recent.add("b", 1)

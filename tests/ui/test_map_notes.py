@@ -5,12 +5,12 @@ from PIL import Image, ImageDraw
 
 from flux_demo.maps.notes import EMPTY
 from flux_demo.request import ControlMap
-from flux_demo.ui.map_notes import Facts, described
+from flux_demo.ui.map_notes import Facts, photo_note
 
 
 def note(kind, image, options=(), as_map=False, looks_like=None):
     control = ControlMap(kind, image, dict(options), "crop", None)
-    return described(Facts(*image.size, looks_like, False), control, "crop", as_map, None)
+    return photo_note(Facts(*image.size, looks_like, False), control, "crop", as_map, None)
 
 
 def black_with_a_dot(grey):
@@ -21,8 +21,8 @@ def black_with_a_dot(grey):
 
 @pytest.mark.parametrize(("options", "advice"), [({}, "raise the far clip"), ({"invert": True}, "lower the near clip")])
 def test_a_nearly_black_depth_map_says_what_to_do(options, advice):
-    assert f"Nearly all black: {advice}." in note("depth", black_with_a_dot(255), options)
-    assert "Nearly all black" not in note("depth", Image.new("RGB", (64, 64), "grey"), options)
+    assert f"Almost all black: {advice}." in note("depth", black_with_a_dot(255), options)
+    assert "Almost all black" not in note("depth", Image.new("RGB", (64, 64), "grey"), options)
 
 
 @pytest.mark.parametrize("colour", ["black", "grey", "white"])

@@ -247,7 +247,7 @@ def test_a_picture_goes_on_to_another_tab_as_its_photo(visit):
     questions = []
     page.once("dialog", lambda dialog: (questions.append(dialog.message), dialog.dismiss()))
     delete.click()
-    assert questions == ["Delete this image? The file is deleted too."]
+    assert questions == ["Delete this image? Its file will be deleted too."]
     page.once("dialog", lambda dialog: dialog.accept())
     delete.click()
     expect(page.locator("#history img")).to_have_count(1)  # and not none: the first click deleted nothing

@@ -11,7 +11,7 @@ from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui.history import History
-from flux_demo.ui.opening import opening
+from flux_demo.ui.opening import opening_handler
 from flux_demo.ui.run import Runs
 from flux_demo.ui.services import Services
 from flux_demo.ui.turns import Turns
@@ -51,7 +51,7 @@ def test_the_chosen_preset_is_asked_for(recording_backend, open_with, photo_file
 def test_a_preset_of_another_backend_does_not_come_back_where_nobody_could_change_it(offered, kept, recording_backend, tmp_path):
     studio = Studio(Settings(outputs=str(tmp_path)), [recording_backend("nim", presets=offered)], Gallery(tmp_path))
     visitors, key = VisitorStore(tmp_path), new_key()
-    services = Services(studio, History(studio.gallery, visitors, {}), Runs(studio), Turns())
+    services = Services(studio, visitors, History(studio.gallery, visitors, {}), Runs(studio), Turns())
     visitors.update_record(key, "text", {"prompt": "a red cube", "preset": "compiled"})
-    opened = opening(services, {mode: {} for mode in MODES})(visitor=key, query="", clicked=None, lately=None)
+    opened = opening_handler(services, {mode: {} for mode in MODES})(visitor=key, query="", clicked=None, lately=None)
     assert (opened["text__prompt"], opened.get("text__preset")) == ("a red cube", kept)

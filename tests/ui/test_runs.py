@@ -13,7 +13,7 @@ from flux_demo.engine.presets import COMPILED, EXACT
 from flux_demo.errors import Cancelled, InvalidRequest
 from flux_demo.gallery import Gallery
 from flux_demo.request import GenerationRequest, Size
-from flux_demo.seeds import MAX_SEED, consecutive
+from flux_demo.seeds import MAX_SEED, with_consecutive_seeds
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui import run as run_module
@@ -39,12 +39,12 @@ def slow(recording_backend, tmp_path):
 
 def test_a_run_goes_on_while_nobody_looks_and_is_found_again(slow):
     runs, kept = Runs(slow), []
-    run = runs.start(ME, consecutive(REQUEST, 2, 4), kept.append)
-    looking = run.watched()
+    run = runs.start(ME, with_consecutive_seeds(REQUEST, 2, 4), kept.append)
+    looking = run.watch()
     next(looking)
     looking.close()  # the page is gone
     assert runs.find(ME, "text") is run and runs.find(YOU, "text") is None
-    for _ in runs.find(ME, "text").watched():
+    for _ in runs.find(ME, "text").watch():
         pass
     assert run.error is None and [made.recipe.seed for made in kept] == [5, 6]
     assert runs.find(ME, "text") is run  # for a page whose stream was closed just before the end
@@ -70,7 +70,7 @@ def test_stop_says_at_which_step_and_one_visitor_runs_once_per_mode(slow):
     with pytest.raises(InvalidRequest, match="not finished yet"):
         runs.start(ME, [REQUEST], print)
     other = None
-    for _ in run.watched():
+    for _ in run.watch():
         other = other or (run.last_step and runs.start(YOU, [long], print))  # in the queue behind the first, not by chance before it
         if run.last_step and run.last_step.done >= 3:
             run.stop()
@@ -84,7 +84,7 @@ def test_stop_says_at_which_step_and_one_visitor_runs_once_per_mode(slow):
 def test_a_partial_image_says_how_long_it_took_and_no_preset_that_may_not_have_run(asked, ran, slow, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
     run = Runs(slow).start(ME, [replace(REQUEST, preset=asked, steps=1000)], print)
-    for _ in run.watched():
+    for _ in run.watch():
         if run.last_step:
             run.stop()
     recipe = partial_entry(slow, run, run.stopped_at, None).recipe
@@ -102,7 +102,7 @@ def test_without_a_key_nothing_runs(slow):
 def test_the_time_left_comes_from_the_steps_done(slow):
     began = time.monotonic()
     run = Runs(slow).start(ME, [REQUEST], print)
-    for _ in run.watched():
+    for _ in run.watch():
         if run.last_step and run.last_step.done >= 20:
             run.stop()
     done, left = run.last_step.done, 200 - run.last_step.done
@@ -115,12 +115,12 @@ def test_the_time_left_comes_from_the_steps_done(slow):
 
 
 def test_seeds_are_consecutive_and_never_pass_the_last_one():
-    assert [each.seed for each in consecutive(REQUEST, 4, 4)] == [5, 6, 7, 8]
+    assert [each.seed for each in with_consecutive_seeds(REQUEST, 4, 4)] == [5, 6, 7, 8]
     for count in (0, 5, "two", None, True, 4.0):
         with pytest.raises(InvalidRequest, match="number of images"):
-            consecutive(REQUEST, count, 4)
+            with_consecutive_seeds(REQUEST, count, 4)
     with pytest.raises(InvalidRequest, match="last seed"):
-        consecutive(GenerationRequest("text", "a cube", seed=MAX_SEED), 2, 4)
+        with_consecutive_seeds(GenerationRequest("text", "a cube", seed=MAX_SEED), 2, 4)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere niceness belongs to the whole process")

@@ -12,7 +12,7 @@ from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui.history import History
-from flux_demo.ui.opening import opening
+from flux_demo.ui.opening import opening_handler
 from flux_demo.ui.run import Runs
 from flux_demo.ui.services import Services
 from flux_demo.ui.turns import Turns
@@ -81,7 +81,7 @@ def test_a_photo_and_its_map_come_back_and_the_prompt_follows_to_another_tab(vis
 def test_of_what_was_put_in_while_the_program_was_down_only_what_can_stand_in_the_form_comes_back(recording_backend, photo_file, tmp_path):
     studio = Studio(Settings(outputs=str(tmp_path)), [recording_backend("mini", step_range=range(1, 51))], Gallery(tmp_path))
     visitors, key = VisitorStore(tmp_path), new_key()
-    services = Services(studio, History(studio.gallery, visitors, {}), Runs(studio), Turns())
+    services = Services(studio, visitors, History(studio.gallery, visitors, {}), Runs(studio), Turns())
     form = {
         "prompt": None,
         "steps": 28,
@@ -96,7 +96,7 @@ def test_of_what_was_put_in_while_the_program_was_down_only_what_can_stand_in_th
     good = {"prompt": "a red cube", "size": "512x256", "count": 2, "fit": "pad", "as_map": True, "low": 60}
     for values in (good, {"photo": str(photo_file), "steps": 51, "count": "2", "as_map": 1, "fit": True, "low": {}, "high": "1"}):
         lately = {f"{name}-canny": [value, 1.0] for name, value in values.items()}
-        opened = opening(services, {mode: form for mode in MODES})(visitor=key, query="", clicked=None, lately=lately)
+        opened = opening_handler(services, {mode: form for mode in MODES})(visitor=key, query="", clicked=None, lately=lately)
         back = {name: opened[f"canny__{name}"] for name in form if f"canny__{name}" in opened}
         assert back == (good if values is good else {})
 
@@ -186,7 +186,7 @@ def test_deleting_deletes_and_download_all_has_every_image_with_its_recipe(visit
     expect(page.locator("#history img")).to_have_count(0)
     expect(page.get_by_role("button", name="Delete all", exact=True)).to_be_hidden()
     expect(page.get_by_role("button", name="Generate", exact=True).locator("visible=true")).to_be_focused()
-    expect(page.locator("#status-text")).to_contain_text("All your images are deleted.")
+    expect(page.locator("#status-text")).to_contain_text("All your images were deleted.")
     assert not any(path.exists() for path in kept)
     downloads = []
     second.on("download", lambda download: downloads.append(download))
@@ -230,7 +230,7 @@ def test_all_images_are_downloaded_and_deleted_also_those_that_the_page_no_longe
     archives = set(temporary.rglob("flux-images.zip")) - others
     assert len(archives) == 1  # of this visitor, in place of the one before
     page.get_by_role("button", name="Delete all", exact=True).click()
-    wait_for_status(page, "text", "All your images are deleted.")
+    wait_for_status(page, "text", "All your images were deleted.")
     assert not any(file.exists() for file in (*files, *archives))
 
 

@@ -45,7 +45,7 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
         expect(of_the_image_before.locator("visible=true")).to_have_count(0)
     page.locator("#history button").first.click()  # looked at while the run goes on
     page.wait_for_function("(before) => document.querySelector('#picture-text img')?.src === before", arg=before)
-    expect(page.locator("#tab-text .answer h2 small")).to_have_text("an earlier one, while the next is made")
+    expect(page.locator("#tab-text .answer h2 small")).to_have_text("an earlier one, while the next is generated")
     expect(page.locator("#caption-text")).to_contain_text("1 step")
     expect(page.get_by_role("button", name="Delete image", exact=True).locator("visible=true")).to_have_count(1)
     for _ in range(3):

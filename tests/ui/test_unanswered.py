@@ -10,7 +10,7 @@ from tests.ui.driving import prompt_field
 from tests.ui.test_languages import WORDS
 
 SAID = WORDS["de"][
-    "The program does not answer. Wait, or start it again: your settings and finished images are kept, and this page comes back by itself."
+    "The program is not responding. Wait, or start it again: your settings and finished images are kept, and this page comes back by itself."
 ]
 
 

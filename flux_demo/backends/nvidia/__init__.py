@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from flux_demo.backends import Backend, Refusal
 from flux_demo.backends.nvidia import own_service
-from flux_demo.backends.nvidia.address import address_problem, base_url, clear_text_problem, is_loopback, poll_url
+from flux_demo.backends.nvidia.address import address_problem, base_url, clear_text_problem, poll_url, url_is_loopback
 from flux_demo.backends.nvidia.answers import read_image
 from flux_demo.backends.nvidia.container import Container, missing_variant, probe
 from flux_demo.backends.nvidia.errors import ELSEWHERE, HOSTED, KEY_PAGE, MAP_TOO_LARGE, NIM, Service, detail_of, failure, faults_of, quoted
@@ -254,7 +254,7 @@ class _LazyConnection:
         if self._connection is None or self._process != os.getpid():  # the connection's thread does not survive a fork
             from flux_demo.backends.nvidia.client import Connection
 
-            self._connection = Connection(self._service, self._pace, proxies=not is_loopback(self._url))
+            self._connection = Connection(self._service, self._pace, proxies=not url_is_loopback(self._url))
             self._process = os.getpid()
         return self._connection
 

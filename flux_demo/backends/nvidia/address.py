@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit, urlunsplit
 
+from flux_demo.listening import is_loopback
 from flux_demo.settings import HOSTED_URL
 
 POLL_URL = "https://api.nvcf.nvidia.com/v2/nvcf/pexec/status"  # followed by the request's id
@@ -43,17 +43,12 @@ def address_problem(variable: str, url: str) -> str | None:
 
 def clear_text_problem(url: str) -> str | None:
     """Why the key must not be sent to the address; None if it may."""
-    if urlsplit(url).scheme == "https" or is_loopback(url):
+    if urlsplit(url).scheme == "https" or url_is_loopback(url):
         return None
     return "FLUX_DEMO_HOSTED_URL begins with http://, and your key would cross the network unencrypted. Use an https:// address."
 
 
-def is_loopback(url: str) -> bool:
+def url_is_loopback(url: str) -> bool:
     """Whether the address is this machine's own: no proxy is needed to reach it, and plain HTTP leaks nothing."""
     host = urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host.endswith(".localhost") or is_loopback(host)

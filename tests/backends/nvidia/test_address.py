@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flux_demo.backends.nvidia import Hosted, Nim
-from flux_demo.backends.nvidia.address import address_problem, base_url, is_loopback, poll_url
+from flux_demo.backends.nvidia.address import address_problem, base_url, poll_url, url_is_loopback
 from flux_demo.errors import BackendUnavailable, GenerationFailed, Unreachable
 from flux_demo.modes import MODES
 from flux_demo.settings import HOSTED_URL
@@ -71,7 +71,7 @@ def test_the_key_does_not_cross_a_network_unencrypted(settings):
     + [("http://10.0.0.1", False), ("http://localhost.example.com", False), ("http://127.0.0.1.example.com", False), ("x", False)],
 )
 def test_this_machine_is_recognised_by_its_addresses(url, here):
-    assert is_loopback(url) is here
+    assert url_is_loopback(url) is here
 
 
 def test_a_path_copied_along_with_the_address_is_cut_off():

@@ -4,7 +4,7 @@ import time
 from collections import Counter, deque
 
 
-class Recent:
+class SlidingSums:
     """A sum for each address, of what it added within the last seconds."""
 
     def __init__(self, within_s: float) -> None:
