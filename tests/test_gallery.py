@@ -43,6 +43,26 @@ def test_a_kept_picture_has_its_pixels_and_its_recipe(tmp_path, request_, pictur
     assert kept.image.tobytes() == picture.image.tobytes()
 
 
+def test_a_relative_folder_stays_the_same_one_when_the_program_goes_elsewhere(tmp_path, request_, picture, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    gallery = Gallery(Path("outputs"))
+    first = gallery.save(picture, request_, "mini", 1)
+    monkeypatch.chdir("elsewhere")
+    second = gallery.save(picture, request_, "mini", 1)
+    assert first.image.tobytes() == second.image.tobytes()
+    assert {first.path.parent, second.path.parent} == {tmp_path / "outputs"} and os.listdir() == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows deletes no current folder")
+def test_a_current_folder_that_was_deleted_is_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InvalidRequest, match="no such file or directory"):
+        Gallery(Path("outputs")).check()
+
+
 def test_two_pictures_of_one_second_have_two_files(tmp_path, request_, picture):
     gallery = Gallery(tmp_path)
     paths = {gallery.save(picture, request_, "mini", 1).path for _ in range(3)}

@@ -57,13 +57,14 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     for each, target in zip(requests, targets, strict=True):
         image = studio.generate(each, terminal.steps, terminal.status)
         terminal.say(" ".join((_caption(image), *(note for note in image.notes if note not in told))))
-        made.append({"path": str(image.path), "recipe": image.recipe.to_dict(), "seconds": image.seconds, "notes": list(image.notes)})
+        kept = output.kept(image, studio)
+        made.append({"path": str(kept), "recipe": image.recipe.to_dict(), "seconds": image.seconds, "notes": list(image.notes)})
         if target is not None:
             try:
                 _copy(image, target)
                 made[-1]["path"] = str(target)
             except InvalidRequest as error:
-                terminal.say(f"{error} The image is kept as {image.path}.")
+                terminal.say(f"{error} The image is kept as {kept}.")
                 made[-1]["error"] = str(error)
                 code = 3
         if args.count == 1:

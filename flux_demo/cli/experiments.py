@@ -181,7 +181,7 @@ def _say_line(line: BatchLine, studio: Studio, notes: Notes, terminal: Terminal)
     if terminal.as_json:
         terminal.line(json.dumps(_line(line)))
     elif line.image is not None:
-        terminal.line(str(line.image.path))
+        terminal.line(str(output.kept(line.image, studio)))
 
 
 def _command_identity(args: argparse.Namespace, studio: Studio, mode: Mode, photo: str | None) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import BinaryIO
 
 from flux_demo import folders
 from flux_demo.errors import InvalidRequest
-from flux_demo.gallery import write_whole
+from flux_demo.gallery import GeneratedImage, write_whole
+from flux_demo.studio import Studio
 
 MAX_NAME = 255  # bytes of a file's name, on nearly every disk
 
@@ -66,6 +67,11 @@ def _shortened(stem: str, limit: int) -> str:
     while len(os.fsencode(stem)) > limit:
         stem = stem[:-1]
     return stem
+
+
+def kept(image: GeneratedImage, studio: Studio) -> Path:
+    """Where the image is, from the outputs folder as the person named it: shorter than the whole path."""
+    return studio.settings.outputs_folder / image.path.name
 
 
 def write(target: Path, fill: Callable[[BinaryIO], object]) -> None:

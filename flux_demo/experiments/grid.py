@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flux_demo.backends import Route
+from flux_demo.backends import Route, all_backends
 from flux_demo.backends.following import only_samples_error
 from flux_demo.errors import BackendUnavailable, FluxDemoError, InvalidRequest
 from flux_demo.experiments.cells import ASK_ABOVE, Asked, Cell, CellsRefused, axes_of, count, plan, running_order, with_map
@@ -214,7 +214,8 @@ class _Studios:
             )
         if model not in self._others:
             models = {**settings.models, self._mode: model}
-            self._others[model] = type(self._own).from_settings(replace(settings, backend="local", models=models))
+            settings = replace(settings, backend="local", models=models)
+            self._others[model] = type(self._own)(settings, all_backends(settings), self._own.gallery)
         if running and self._in_memory not in (None, model):
             self._others[self._in_memory].close()
         self._in_memory = model if running else self._in_memory

@@ -132,6 +132,14 @@ def test_a_photo_that_looks_like_a_map_gets_a_hint(place, capsys):
     assert "--as-map" in capsys.readouterr().err
 
 
+def test_a_relative_outputs_folder_is_printed_as_it_was_named(place, capsys, monkeypatch):
+    monkeypatch.setenv("FLUX_DEMO_OUTPUTS", "mine")
+    (place / "list.jsonl").write_text('{"mode": "text", "prompt": "a red cube", "steps": 1, "size": "128x128"}')
+    assert run(["text", "a red cube", *QUICK]) == run(["batch", "list.jsonl", "--backend", "mini"]) == 0
+    printed = capsys.readouterr().out.split()
+    assert {os.path.dirname(path) for path in printed} == {"mine"} and all(map(os.path.isfile, printed))
+
+
 def test_ctrl_c_exits_130_without_a_stack_trace(place):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [

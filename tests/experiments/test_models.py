@@ -39,6 +39,15 @@ def test_each_model_makes_its_own_cells_and_one_that_is_gone_is_said(models, tmp
     assert all(cell.reused for cell in studio(models, tmp_path).grid("text", "a cube", vary, steps=1, size="256x256"))
 
 
+def test_images_of_all_models_are_kept_in_one_folder_wherever_the_program_goes(models, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    made = studio(models, "outputs")
+    monkeypatch.chdir("elsewhere")
+    cells = made.grid("text", "a cube", {"model": list(map(str, models))}, seed=1, steps=1, size="256x256")
+    assert [cell.image.path.parent for cell in cells] == [tmp_path / "outputs"] * 2
+
+
 def test_where_the_models_run_is_said_and_not_where_another_one_would(models, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("FLUX_DEMO_DEVICE", "cpu")
     words = ["grid", "text", "a cube", "--vary", f"model={models[0]}", "--seed", "1", "--steps", "1", "--size", "256x256"]
