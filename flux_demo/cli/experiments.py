@@ -24,7 +24,7 @@ from flux_demo.experiments.cells import ASK_ABOVE
 from flux_demo.experiments.grid import Grid, GridCell
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import Status
-from flux_demo.settings import Settings
+from flux_demo.settings import Settings, expanded
 from flux_demo.studio import Studio
 
 DONE, SOME_FAILED = 0, 3
@@ -185,16 +185,21 @@ def _say_line(line: BatchLine, studio: Studio, notes: Notes, terminal: Terminal)
 
 
 def _command_identity(args: argparse.Namespace, studio: Studio, mode: Mode, photo: str | None) -> dict[str, Any]:
-    """What makes two commands the same: what was typed, what the photo shows, and which model runs where."""
+    """What makes two commands the same: what was typed, what is in the files that it names, and which model runs where."""
     asked = {
         name: value for name, value in vars(args).items() if name not in ("json", "yes", "output", "maps", "command") and value is not None
     }
-    if photo and os.path.isfile(photo):
-        with suppress(OSError), open(photo, "rb") as file:  # what cannot be read is refused where the grid is planned
-            asked["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    varied = {name.strip(): values for name, _, values in (text.partition("=") for text in args.vary)}
+    for name, path in (("sha256", photo), ("prompts_sha256", varied.get("prompt"))):
+        if path and os.path.isfile(path := expanded(path)):
+            with suppress(OSError), open(path, "rb") as file:  # what cannot be read is refused where the grid is planned
+                asked[name] = hashlib.file_digest(file, "sha256").hexdigest()
     with suppress(BackendUnavailable):  # the models of --vary may run all the same
         backend = studio.route(mode.name).backend
         asked |= {"backend": backend.name, "model": backend.model_name(mode)}
+    if mode.control and mode.control.needs_estimator and not args.as_map:
+        with suppress(BackendUnavailable):  # refused where the grid is planned
+            asked["estimator"] = studio.estimator().title
     return asked
 
 

@@ -56,12 +56,10 @@ class Manifest:
 def earlier(target: Path | None, outputs: Path, asked: Mapping[str, Any]) -> tuple[Path | None, Mapping[str, Any]]:
     """Where the sheet of the same command is, and what was noted beside it. Without ``-o`` it is looked for, and None if it is not there."""
     if target is None:
-        for place in _places(outputs):
-            noted = _noted(place)
-            if noted.get("asked") == _plain(asked):
+        there = {note.stem for note in outputs.glob("grid*.json")}
+        for place in _places(outputs):  # some may have been deleted
+            if place.stem in there and (noted := _noted(place)).get("asked") == _plain(asked):
                 return place, noted
-            if not (place.exists() or place.with_suffix(".json").exists()):
-                break
         return None, {}
     note = target.with_suffix(".json")
     noted = _noted(target)

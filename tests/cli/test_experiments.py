@@ -1,6 +1,7 @@
 """grid and batch as they are typed, on the mini."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from flux_demo import read_recipe
 from flux_demo.backends.diffusion import Diffusion
 from flux_demo.cli import run
+from flux_demo.model_files import MINI
 from flux_demo.studio import Studio
 
 QUICK = ("--backend", "mini", "--size", "128x128", "--steps", "1")
@@ -121,6 +123,37 @@ def test_another_photo_of_the_same_name_is_another_grid(place, capsys):
     assert second != first and first.read_bytes() == sheet
     assert run(words) == 0
     assert Path(capsys.readouterr().out.strip()) == second
+
+
+def test_other_prompts_in_the_same_file_are_another_grid(place, capsys):
+    words = ["grid", "text", "--vary", "prompt=prompts.txt", "--seed", "3", *QUICK]
+    sheets = []
+    for prompts in ("a red cube\na blue cube", "a red cone\na blue cone"):
+        (place / "prompts.txt").write_text(prompts)
+        for _ in range(2):
+            assert run(words) == 0
+            sheets.append(Path(capsys.readouterr().out.strip()))
+    assert sheets[0] == sheets[1] != sheets[2] == sheets[3]
+    assert json.loads(sheets[0].with_suffix(".json").read_text())["cells"][0]["recipe"]["prompt"] == "a red cube"
+
+
+def test_another_estimator_of_depth_is_another_grid(place, capsys, monkeypatch):
+    words = ["grid", "depth", "photo.jpg", "a red cube", "--vary", "guidance=2,3", *QUICK]
+    assert run(words) == 0
+    monkeypatch.setenv("FLUX_DEMO_DEPTH_ESTIMATOR", str(shutil.copytree(MINI / "depth_estimator", place / "mine")))
+    assert run(words) == 0
+    assert len(set(capsys.readouterr().out.split())) == 2
+
+
+def test_a_deleted_grid_hides_none_of_the_later_ones(place, capsys):
+    later = ["grid", "text", "a cone", "--vary", "guidance=2,3", *QUICK]
+    assert grid() == run(later) == 0
+    first, second = map(Path, capsys.readouterr().out.split())
+    first.unlink()
+    first.with_suffix(".json").unlink()
+    assert run([*later, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["path"] == str(second) and all(cell["reused"] for cell in again["cells"])
 
 
 def test_another_model_is_another_grid(place, capsys, monkeypatch):
