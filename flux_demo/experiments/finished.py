@@ -10,6 +10,7 @@ from flux_demo.backends import Backend
 from flux_demo.errors import InvalidPicture
 from flux_demo.gallery import GeneratedImage
 from flux_demo.maps import png
+from flux_demo.maps.notes import map_notes
 from flux_demo.modes import find_mode
 from flux_demo.recipe import Recipe, read_recipe, recipe_of
 from flux_demo.request import BackendOutput, GenerationRequest
@@ -32,7 +33,7 @@ class Finished:
         for path, recipe in self._candidates(request.mode, request.seed):
             preset_fits = request.preset in (None, recipe.preset, recipe.preset_asked)  # None in a complete request: the service chooses it
             if preset_fits and _identity(recipe) == wanted and backend.is_own(recipe, find_mode(request.mode)) and _is_whole(path):
-                return GeneratedImage(path, request, recipe, recipe.seconds)
+                return GeneratedImage(path, request, recipe, recipe.seconds, map_notes(request.control))
         return None
 
     def add(self, image: GeneratedImage) -> None:

@@ -117,6 +117,14 @@ def test_a_sample_that_the_service_lacks_is_refused_with_those_that_it_has(tmp_p
     assert "Choose one of its four, 0 to 3" in done.error
 
 
+def test_what_a_map_does_to_the_photo_is_said_of_an_image_that_is_there_already_too(studio, listed, photo):
+    given = {"mode": "canny", "prompt": "a cube", "seed": 1, "steps": 1, "size": "128x128"}
+    first, again = [next(iter(studio.batch(listed(given | {"photo": "photo.png"})))) for _ in range(2)]
+    (cell,) = studio.grid("canny", "a cube", {"seed": [1]}, photo, steps=1, size="128x128")
+    assert first.image.notes == again.image.notes == cell.image.notes and "cropped left and right" in str(cell.image.notes)
+    assert again.reused and cell.reused
+
+
 def test_csv_says_the_same(studio, listed):
     file = listed(
         "mode,prompt,seed,steps,photo,near,invert",
