@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
+from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from flux_demo.errors import InvalidPicture
 from flux_demo.gallery import GeneratedImage
 from flux_demo.maps import png
 from flux_demo.maps.notes import map_notes
-from flux_demo.modes import find_mode
+from flux_demo.modes import MODES, find_mode
 from flux_demo.recipe import Recipe, read_recipe, recipe_of
 from flux_demo.request import BackendOutput, GenerationRequest
 
@@ -43,10 +46,19 @@ class Finished:
 
     def _candidates(self, mode: str, seed: int) -> list[tuple[Path, Recipe]]:
         if (mode, seed) not in self._seen:
-            paths = {*self.folder.glob(f"*-{mode}-{seed}.png"), *self.folder.glob(f"*-{mode}-{seed}-*.png")}
-            read = ((path, _recipe(path)) for path in sorted(paths, reverse=True))
+            read = ((path, _recipe(path)) for path in self._paths.get((mode, seed), []))
             self._seen[mode, seed] = [(path, recipe) for path, recipe in read if recipe is not None]
         return self._seen[mode, seed]
+
+    @cached_property
+    def _paths(self) -> dict[tuple[str, int], list[Path]]:
+        """The folder's PNG files by the mode and the seed in their names, the newest first. Listed once, because it may hold thousands."""
+        paths: dict[tuple[str, int], list[Path]] = {}
+        mode_and_seed = re.compile(rf"-({'|'.join(map(re.escape, MODES))})-(\d+)(?=[-.])", re.ASCII)
+        for path in sorted(self.folder.glob("*.png"), key=attrgetter("name"), reverse=True):
+            for mode, seed in mode_and_seed.findall(path.name):
+                paths.setdefault((mode, int(seed)), []).append(path)
+        return paths
 
 
 def _recipe(path: Path) -> Recipe | None:
