@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import html
 import os
 import secrets
 import time
@@ -60,14 +61,19 @@ class GeneratedImage:
         except SyntaxError as error:  # what Pillow says of a damaged chunk
             raise OSError(str(error)) from error
 
-    def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
-        return display.png(self.image)
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows; None where the file is gone or damaged, as ``_repr_html_`` says there."""
+        try:
+            return display.png(self.image)
+        except OSError:
+            return None
 
     def _repr_html_(self) -> str:
-        made = self.recipe
+        made, shown = self.recipe, self._repr_png_()
+        if shown is None:
+            return f"The file {html.escape(self.path.name)} is gone or damaged. Generate its <code>request</code> again for the same image."
         caption = f"{made.prompt} ({made.width}x{made.height}, seed {made.seed}, {self.seconds:.1f} s)"
-        return display.figure(self._repr_png_(), caption, "Recipe", made.to_dict())
+        return display.figure(shown, caption, "Recipe", made.to_dict())
 
 
 class Gallery:
