@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from flux_demo.backends import Route
 from flux_demo.cli import grid_manifest, output
+from flux_demo.cli.batch_record import BatchRecord
 from flux_demo.cli.notes import Notes, what_is_not_known
 from flux_demo.cli.terminal import Terminal, time_left
 from flux_demo.errors import BackendUnavailable, Cancelled, InvalidRequest
@@ -134,8 +135,8 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
     """batch: one result per line as it is done, its path or with --json an object, and a record in the outputs folder."""
     studio = Studio.from_settings(Settings.from_env(backend=args.backend, outputs=args.output, options={"outputs": "-o"}))
     studio.gallery.check()
-    record = studio.gallery.folder / f"{Path(args.file).stem}.results.jsonl"
-    seeds = _seeds(record)
+    record = BatchRecord(studio.gallery.folder, args.file, terminal)
+    seeds = record.seeds()
     routes: list[Route] = []
 
     def on_route(mode: Mode, route: Route) -> None:
@@ -155,7 +156,7 @@ def batch(args: argparse.Namespace, terminal: Terminal) -> int:
         for line in lines:
             done, failed, reused = done + 1, failed + (line.image is None), reused + line.reused
             if line.image is not None and (not line.reused or line.key not in seeds):
-                _append(record, _line(line))
+                record.append(_line(line))
             _say_line(line, studio, notes, terminal)
     except (KeyboardInterrupt, Cancelled):
         terminal.say(f"{_lines(done)} done.{_goes_on(routes)}")
@@ -263,29 +264,3 @@ def _lines(count: int) -> str:
 
 def _line(line: BatchLine) -> dict[str, Any]:
     return {"line": line.line, "key": line.key, "reused": line.reused, **grid_manifest.outcome(line)}
-
-
-def _seeds(record: Path) -> dict[str, int]:
-    """The seeds that lines without one were given before."""
-    try:
-        rows = record.read_text("utf-8").splitlines()
-    except (OSError, ValueError):
-        return {}
-    seeds = {}
-    for row in rows:
-        try:
-            noted = json.loads(row)
-            seeds[noted["key"]] = noted["recipe"]["seed"]
-        except (ValueError, KeyError, TypeError, RecursionError):  # a row that was cut off, or is not ours
-            continue
-    return seeds
-
-
-def _append(record: Path, values: Mapping[str, Any]) -> None:
-    try:
-        with record.open("a+b") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-            torn = file.read() not in (b"", b"\n")  # a row that was being written when the program was killed
-            file.write(b"\n" * torn + json.dumps(values).encode() + b"\n")
-    except OSError:
-        pass  # the images are in the gallery with their recipes; only random seeds are not known next time

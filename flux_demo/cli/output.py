@@ -53,7 +53,7 @@ def beside(photo: str, mode: str) -> Path:
 
     Raises InvalidRequest.
     """
-    stem = f"{_shortened(Path(photo).stem, MAX_NAME - len(f'-{mode}-9999.png'))}-{mode}"
+    stem = f"{shortened_stem(photo, MAX_NAME - len(f'-{mode}-9999.png'))}-{mode}"
     numbers = range(1, 10_000)
     names = (Path(f"{stem}.png" if number == 1 else f"{stem}-{number}.png") for number in numbers)
     free = next((name for name in names if not name.exists()), None)
@@ -62,8 +62,9 @@ def beside(photo: str, mode: str) -> Path:
     return check_target(str(free)) or free
 
 
-def _shortened(stem: str, limit: int) -> str:
-    """As many whole characters as fit into ``limit`` bytes."""
+def shortened_stem(path: str, limit: int) -> str:
+    """A file's name without its ending: as many whole characters as fit into ``limit`` bytes."""
+    stem = Path(path).stem
     while len(os.fsencode(stem)) > limit:
         stem = stem[:-1]
     return stem

@@ -219,6 +219,39 @@ def test_a_row_that_was_cut_off_does_not_swallow_the_next(place, capsys):
     assert [json.loads(line)["reused"] for line in capsys.readouterr().out.splitlines()] == [False, True, False, True, True]
 
 
+def test_each_of_two_lists_of_one_name_has_its_own_seeds(place, capsys):
+    def made(list_name):
+        assert run(["batch", list_name, "--backend", "mini", "--json"]) == 0
+        line = json.loads(capsys.readouterr().out)
+        return line["path"], line["reused"]
+
+    lists = [str(place / folder / "list.jsonl") for folder in ("first", "second")]
+    for name in lists:
+        Path(name).parent.mkdir()
+        Path(name).write_text(json.dumps({"mode": "text", "prompt": "a red cube", "steps": 1, "size": "128x128"}))
+    (first, _), (second, reused) = map(made, lists)
+    assert first != second and not reused
+    assert [made(lists[0]), made("second/list.jsonl")] == [(first, True), (second, True)]
+
+
+@pytest.mark.parametrize("letter", ["a", "é"])
+def test_a_list_of_a_long_name_has_a_record_too(place, capsys, letter):
+    name = letter * (245 // len(letter.encode())) + ".jsonl"
+    (place / name).write_text(json.dumps({"mode": "text", "prompt": "a red cube", "steps": 1, "size": "128x128"}))
+    for reused in (False, True):
+        assert run(["batch", name, "--backend", "mini", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["reused"] == reused
+
+
+def test_a_record_that_cannot_be_written_is_said_once_and_ends_nothing(place, capsys):
+    (place / "outputs" / "list.results.jsonl").mkdir(parents=True)
+    lines = [json.dumps({"mode": "text", "prompt": f"{count} cubes", "steps": 1, "size": "128x128"}) for count in (1, 2)]
+    (place / "list.jsonl").write_text("\n".join(lines))
+    assert run(["batch", "list.jsonl", "--backend", "mini"]) == 0
+    said = capsys.readouterr()
+    assert said.err.count("'list.results.jsonl' cannot be written: is a directory.") == 1 and len(said.out.splitlines()) == 2
+
+
 def test_a_batch_says_a_line_as_it_is_done_and_exits_3_where_one_failed(place, capsys):
     quick = {"mode": "text", "prompt": "a red cube", "steps": 1, "size": "128x128"}
     (place / "list.jsonl").write_text("\n".join(json.dumps(line) for line in (quick, {"mode": "text"}, {**quick, "seed": 5})))
