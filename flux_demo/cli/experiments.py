@@ -220,7 +220,7 @@ def _write(target: Path, grid: Grid, maps: bool, terminal: Terminal) -> tuple[li
     first = list(itertools.islice(sheets, 2))  # one stands alone, several are numbered
     written: list[Path] = []
     for number, sheet in enumerate(itertools.chain(first, sheets), 1):
-        name = _numbered(target, number) if len(first) > 1 else target
+        name = grid_manifest.numbered(target, number) if len(first) > 1 else target
         try:
             output.write(name, partial(sheet.save, format="PNG", compress_level=3))
         except InvalidRequest as error:
@@ -247,11 +247,7 @@ def _goes_on(routes: Sequence[Route]) -> str:
 
 def _names(target: Path, count: int) -> list[Path]:
     """A file for each sheet, numbered where there are several."""
-    return [target] if count == 1 else [_numbered(target, number) for number in range(1, count + 1)]
-
-
-def _numbered(target: Path, number: int) -> Path:
-    return target.with_stem(f"{target.stem}-sheet-{number}")  # grid-2 is another grid
+    return [target] if count == 1 else [grid_manifest.numbered(target, number) for number in range(1, count + 1)]
 
 
 def _cells(count: int) -> str:

@@ -72,9 +72,14 @@ def reserve_sheet(outputs: Path) -> Path:
     """The first grid-N.png that is free; its empty .json keeps it from a grid that begins at the same time. Raises InvalidRequest."""
     outputs.mkdir(parents=True, exist_ok=True)
     for place in _places(outputs):
-        if not place.exists() and output.reserve(place.with_suffix(".json")):
+        if not (place.exists() or numbered(place, 1).exists()) and output.reserve(place.with_suffix(".json")):
             return place
     raise InvalidRequest("There are too many grids in the outputs folder. Name the sheet with -o.")
+
+
+def numbered(target: Path, number: int) -> Path:
+    """The name of one of several sheets."""
+    return target.with_stem(f"{target.stem}-sheet-{number}")  # grid-2 is another grid
 
 
 def outcome(done: GridCell | BatchLine) -> dict[str, Any]:

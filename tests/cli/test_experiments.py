@@ -156,6 +156,14 @@ def test_a_deleted_grid_hides_none_of_the_later_ones(place, capsys):
     assert again["path"] == str(second) and all(cell["reused"] for cell in again["cells"])
 
 
+def test_sheets_whose_json_was_deleted_are_not_written_over(place):
+    assert grid("--vary", "seed=1,2") == 0
+    (place / "outputs" / "grid.json").unlink()
+    kept = {sheet: sheet.read_bytes() for sheet in (place / "outputs").glob("grid-sheet-*.png")}
+    assert grid("--vary", "seed=3,4") == 0
+    assert len(kept) == 2 and all(sheet.read_bytes() == before for sheet, before in kept.items())
+
+
 def test_another_model_is_another_grid(place, capsys, monkeypatch):
     assert grid() == 0
     monkeypatch.setattr(Diffusion, "model_name", lambda self, mode: "another")
