@@ -77,11 +77,11 @@ class GeneratedImage:
 
 
 class Gallery:
-    """A folder of images, made when the first one is kept. It stays the same one when the program goes to another current folder."""
+    """A folder of images, made when the first one is kept. It stays the same one when the process changes its working directory."""
 
     def __init__(self, folder: Path, named_by: str = "FLUX_DEMO_OUTPUTS"):
         self.folder = folder
-        with suppress(OSError):  # the current folder was deleted; check says that no image can be kept there
+        with suppress(OSError):  # the working directory was deleted; ``check`` says that no image can be kept there
             self.folder = folder.absolute()
         self._named_by = named_by  # the variable or option that a person chooses it with
         self._swept = False

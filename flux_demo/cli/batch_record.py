@@ -1,4 +1,4 @@
-"""The record of a list in the outputs folder, a row for each result. By it the same list finds the seeds of its lines again."""
+"""The record of a list in the outputs folder, a row for each result. It tells the same list which seeds its lines were given."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ class BatchRecord:
                 why = (error.strerror or "the disk refuses it").lower()
                 self._terminal.say(
                     f"{self._file.name!r} cannot be written: {why}. "
-                    "The images are in the outputs folder all the same, but the same command would generate lines without a seed again."
+                    "The images are in the outputs folder all the same, but running the same command again would regenerate the lines without a seed."
                 )
             self._refused = True
