@@ -48,6 +48,7 @@ OTHER_FOLDERS = "Set GRADIO_TEMP_DIR and FLUX_DEMO_OUTPUTS to folders on another
 STILL_PREVIEWED = "You can still preview the map."
 CANNOT_STOP = "A request cannot be cancelled once it has been sent."
 LICENSED = "Images and model are under the {license}."
+CHOSEN_AT_START = "The program looks for what can run when it starts. Restart it to look again: what you typed and made is kept."
 NOTHING_RUNS = "Nothing can be generated here yet. Any one of these would help:"
 SAMPLES_ONLY = (
     "NVIDIA's hosted service follows only its own sample images, so your own photo cannot be used and is not sent. "
@@ -117,7 +118,7 @@ def route_line(route: Route | None, mode: Mode, reason: str = "", loading: str |
     if route is None:
         return f'<p class="where">{escape(translate(STILL_PREVIEWED)) if mode.control else ""}</p>'
     now = f' <em role="status">· {escape(translate(loading))}</em>' if loading else ""
-    reasons = f"<p>{escape(translate(reason))}</p>" if not route.passed_over else f"<dl>{''.join(map(_reason, route.passed_over))}</dl>"
+    reasons = _reasons(route.passed_over) if route.passed_over else f"<p>{escape(translate(reason))}</p>"
     if route.backend.name == "mini":
         return f'<details class="where"><summary>{I18nData(ON_THE_MINI)}{now}</summary>{reasons}</details>'
     if plan := route.backend.plan(mode):
@@ -140,8 +141,8 @@ def runs_on(title: str) -> str:
 def refusal(passed: Sequence[PassedOver]) -> str:
     """Why a mode cannot run, in place of the run button."""
     if len(passed) == 1:
-        return f'<p class="refusal">{_marked(translate(passed[0].refusal.reason))}</p>'
-    return f'<div class="refusal"><p>{escape(translate(NOTHING_RUNS))}</p><dl>{"".join(map(_reason, passed))}</dl></div>'
+        return f'<p class="refusal">{_marked(translate(passed[0].refusal.reason))} {escape(translate(CHOSEN_AT_START))}</p>'
+    return f'<div class="refusal"><p>{escape(translate(NOTHING_RUNS))}</p>{_reasons(passed)}</div>'
 
 
 def presets(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -256,6 +257,10 @@ def _option_text(mode: str, name: str, value: Any) -> str:
     if isinstance(value, bool):
         return label if value else ""
     return f"{label} {value}"
+
+
+def _reasons(passed: Sequence[PassedOver]) -> str:
+    return f"<dl>{''.join(map(_reason, passed))}</dl><p>{escape(translate(CHOSEN_AT_START))}</p>"
 
 
 def _reason(passed: PassedOver) -> str:

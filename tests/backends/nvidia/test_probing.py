@@ -6,7 +6,10 @@ import pytest
 
 from flux_demo.backends.nvidia import Nim
 from flux_demo.errors import BackendUnavailable
+from flux_demo.gallery import Gallery
 from flux_demo.modes import MODES
+from flux_demo.studio import Studio
+from flux_demo.ui.tab_state import tab_state
 from stand_ins.nvidia import Container
 from stand_ins.nvidia_wire import Reply
 
@@ -39,6 +42,21 @@ def test_a_starting_nim_is_refused_until_it_is_ready(nim, stand_in, generate):
     assert backend.refusal(MODES["text"]) is None
     assert stand_in.posts() == []
     generate(backend)
+
+
+def test_a_page_that_opened_while_the_nim_was_starting_says_what_makes_it_look_again(nim, stand_in, recording_backend, settings):
+    def said(studio):
+        state = tab_state(studio, MODES["text"])
+        return state["where"]["value"] + state["refusal"]["value"]
+
+    backend, mini = nim(Container(ready_after=99)), recording_backend()
+    alone, studio = (Studio(settings, backends, Gallery(settings.outputs_folder)) for backends in ([backend], [backend, mini]))
+    for each in (alone, studio):
+        assert all(part in said(each) for part in ("still starting", "<code>studio.refresh()</code>", "Restart it to look again"))
+    stand_in.container = Container()
+    assert studio.route("text").backend is mini
+    studio.refresh()
+    assert studio.route("text").backend is backend and "Restart it" not in said(studio)
 
 
 @pytest.mark.parametrize("status", [404, 405, 302])
