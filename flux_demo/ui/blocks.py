@@ -19,7 +19,7 @@ from flux_demo.errors import InvalidRequest
 from flux_demo.settings import Settings
 from flux_demo.ui import html, mcp, temporary
 from flux_demo.ui.document import Document
-from flux_demo.ui.files import AsSent, received
+from flux_demo.ui.files import AsSent, path_in_address, received
 from flux_demo.ui.guard import PREFIX, Guard
 from flux_demo.ui.hosts import Hosts
 from flux_demo.ui.sessions import LeanSessions
@@ -171,6 +171,7 @@ def _check(inputs: list[Any], wanted: int, is_api: bool) -> None:
             raise InvalidRequest(f"A text of {len(value):,} characters is too long. Shorten it to {MAX_TEXT:,}.")
         if isinstance(value, dict):
             if "path" in value and value["path"] is not None:
+                value["path"] = path_in_address(value["path"])  # Gradio would fetch it
                 received(value)
             left += value.values()
         elif isinstance(value, list | tuple):

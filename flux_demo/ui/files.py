@@ -5,13 +5,14 @@ A file that goes out is a copy under an unguessable name in that same folder, by
 """
 
 import os
+import re
 import secrets
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from gradio.data_classes import FileData
 from gradio.route_utils import API_PREFIX
@@ -66,13 +67,23 @@ def received(value: Any) -> Path:
     if not isinstance(path, str) or not path or "\0" in path:
         raise InvalidPicture("No image was given. Add a PNG or JPEG file.")
     try:
-        resolved = Path(path).resolve()
+        resolved = Path(path_in_address(path)).resolve()
         known = resolved.is_relative_to(Path(get_upload_folder()).resolve()) and resolved.is_file()
     except (OSError, RuntimeError, ValueError):
         known = False
     if not known:
         raise InvalidPicture("This image was not uploaded here, or is no longer kept. Upload it again.")
     return resolved
+
+
+def path_in_address(given: Any) -> Any:
+    """The path of a file in the address that this page gave it; what is no address as it is. Raises InvalidPicture, for nothing is fetched."""
+    if not (isinstance(given, str) and re.match(r"[A-Za-z]+://", given)):
+        return given
+    with suppress(ValueError):  # of an address that cannot be read
+        if path := unquote(urlsplit(given).path).partition("/file=")[2]:
+            return path
+    raise InvalidPicture("Nothing is fetched from an address that is not this page's own. Download the image and upload the file.")
 
 
 def still_kept(path: str | None) -> str | None:

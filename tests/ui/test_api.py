@@ -5,13 +5,14 @@ import time
 
 import httpx
 import pytest
-from gradio_client import handle_file
+from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from flux_demo.maps.notes import EMPTY, FIRST_OF_SEVERAL
 from flux_demo.recipe import read_recipe
+from stand_ins.nvidia import StandIn
 from tests.maps.test_photo import png_header
 from tests.test_parameters import FORGE
 from tests.ui.conftest import SMALL
@@ -191,6 +192,17 @@ def call_raw(address, endpoint, *data):
         if answer.status_code != 200:
             return answer.text
         return web.get(f"{address}gradio_api/call/{endpoint}/{answer.json()['event_id']}").text
+
+
+def test_an_address_of_the_pages_own_is_taken_and_no_other_is_fetched(address, client, photo_file):
+    drawn = Client(address, verbose=False, download_files=False).predict(handle_file(photo_file), SMALL, api_name="/canny_map")
+    path, recipe = client.predict("a red cube", handle_file(drawn["url"]), steps=1, api_name="/canny")
+    with Image.open(client.predict(handle_file(drawn["url"]), SMALL, api_name="/canny_map")) as again:
+        assert recipe["control"] and again.size == (128, 128)
+    with StandIn() as web:
+        for foreign in (f"{web.origin}/x.png", "http://[/x.png"):
+            assert "Nothing is fetched from an address" in refused(client, handle_file(foreign), api_name="/canny_map")
+        assert not web.requests
 
 
 @pytest.mark.parametrize("endpoint", ["canny_map", "depth_map", "restore"])
