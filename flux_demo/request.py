@@ -61,6 +61,7 @@ class SizeLimits:
     sides: range  # pixels, for width and height each
     max_pixels: int
     sizes: tuple[Size, ...]  # those that are offered, the default first
+    heights: range | None = None  # where ``sides`` are the widths alone
 
     def check(self, size: Size) -> None:
         """Raise InvalidRequest, with a size that is possible, unless this one is."""
@@ -75,10 +76,10 @@ class SizeLimits:
         return min(self.sizes, key=lambda size: abs(math.log(size.width / size.height) - math.log(width / height)))
 
     def _size(self, width: int, height: int) -> Size:
-        for name, side in (("width", width), ("height", height)):
-            if side not in self.sides:
-                least, most, step = self.sides[0], self.sides[-1], self.sides.step
-                why = "A {name} of {side} pixels cannot be generated here. Each side may be {least} to {most} in steps of {step}, for example {example}."
+        for name, side, sides in (("width", width, self.sides), ("height", height, self.heights or self.sides)):
+            if side not in sides:
+                least, most, step = sides[0], sides[-1], sides.step
+                why = "A {name} of {side} pixels cannot be generated here. It may be {least} to {most} in steps of {step}, for example {example}."
                 raise InvalidRequest(why, name=Text(name), side=side, least=least, most=most, step=step, example=self.sizes[0])
         if (size := Size(width, height)).pixels > self.max_pixels:
             megapixels, limit = distinct_numbers(size.pixels / 1e6, self.max_pixels / 1e6, 1)
@@ -241,6 +242,7 @@ class Dials:
             "guidance_open": self.guidance_open,
             "sizes": [str(size) for size in limits.sizes],
             "sides": [limits.sides[0], limits.sides[-1], limits.sides.step],
+            **({"heights": [limits.heights[0], limits.heights[-1], limits.heights.step]} if limits.heights else {}),
             "max_pixels": limits.max_pixels,
             "seed_range": [self.first_seed, MAX_SEED],
             "own_photos": self.own_photos,

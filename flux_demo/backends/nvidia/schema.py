@@ -9,7 +9,7 @@ from typing import Any
 
 from flux_demo.errors import InvalidRequest
 from flux_demo.modes import DEFAULT_SIZES
-from flux_demo.request import Size, SizeLimits
+from flux_demo.request import SIDE_STEP, Size, SizeLimits
 
 MAX_DEPTH = 6  # references followed in a schema, which may refer to itself
 MAX_SENTENCE = 1000  # characters that a service of one's own may say at once
@@ -56,21 +56,31 @@ def read_limits(document: Any) -> Limits:
 
 
 def _with_properties(limits: Limits, properties: dict[str, Any], document: Any) -> Limits:
-    sides = [_whole_numbers(properties.get(name), document) for name in ("width", "height")]
-    steps = _whole_numbers(properties.get("steps"), document)
-    if sides[0] and sides[0] == sides[1]:
-        within = SizeLimits(sides[0], sides[0][-1] ** 2, SIZE_LIMITS.sizes)
-        fitting = tuple(size for size in DEFAULT_SIZES if size.width in sides[0] and size.height in sides[0])
-        square = Size(*[min(sides[0], key=lambda side: abs(side - 1024))] * 2)
-        limits = replace(limits, sizes=replace(within, sizes=fitting or (square,)))
-    if steps:
+    limits = _with_sides(limits, *(_whole_numbers(properties.get(name), document) for name in ("width", "height")))
+    if steps := _whole_numbers(properties.get("steps"), document):
         limits = replace(limits, steps=steps)
     for choice in _parts(properties.get("cfg_scale"), document):
-        least, above, most = choice.get("minimum"), choice.get("exclusiveMinimum"), choice.get("maximum")
-        low: Any = above if _is_number(above) else least
-        if most is not None and _is_number(low) and _is_number(most) and low <= most:
-            limits = replace(limits, guidance=(float(low), float(most)), guidance_open=_is_number(above))
+        (low, above), (high, below) = _ends(choice)
+        if _is_number(low) and _is_number(high):
+            high = round(high - 0.1, 6) if below else high  # Dials have no open upper end, and the page's slider goes in tenths
+            if low < high or (low == high and not above):
+                limits = replace(limits, guidance=(float(low), float(high)), guidance_open=above)
     return limits
+
+
+def _with_sides(limits: Limits, widths: range | None, heights: range | None) -> Limits:
+    if not (widths or heights):
+        return limits
+    known = limits.sizes
+    widths, heights = widths or known.sides, heights or known.heights or known.sides
+    offered = tuple(size for size in DEFAULT_SIZES if size.width in widths and size.height in heights)
+    if not offered:
+        possible = [[side for side in sides if side % SIDE_STEP == 0] for sides in (widths, heights)]
+        if not all(possible):
+            return limits
+        offered = (Size(*(min(sides, key=lambda side: abs(side - 1024)) for sides in possible)),)
+    most = widths[-1] * heights[-1]
+    return replace(limits, sizes=SizeLimits(widths, most, offered, heights if heights != widths else None))
 
 
 def _with_extension(limits: Limits, extension: dict[str, Any]) -> Limits:
@@ -94,14 +104,17 @@ def _with_extension(limits: Limits, extension: dict[str, Any]) -> Limits:
 
 def _whole_numbers(schema: Any, document: Any) -> range | None:
     """The whole numbers that a schema allows, if they are evenly spaced and not too many to be meant."""
-    for part in _parts(schema, document):
+    parts = list(_parts(schema, document))
+    constants = [part["const"] for part in parts if "const" in part]
+    for part in [{"enum": constants}] if constants else parts:
         values = part.get("enum")
         if not isinstance(values, list):
-            least: Any
-            most: Any
-            step: Any
-            least, most, step = part.get("minimum"), part.get("maximum"), part.get("multipleOf", 1)
-            if not all(type(value) is int and value > 0 for value in (least, most, step)):
+            (least, above), (most, below) = _ends(part)
+            step: Any = part.get("multipleOf", 1)
+            if not all(type(value) is int for value in (least, most, step)):
+                continue
+            least, most = least + above, most - below
+            if least < 1 or step < 1:
                 continue
             values = list(range(-(-least // step) * step, most + 1, step)) if (most - least) // step < MAX_VALUES else []
         if not values or not all(type(value) is int and value > 0 for value in values):
@@ -111,6 +124,16 @@ def _whole_numbers(schema: Any, document: Any) -> range | None:
         if list(found) == values:
             return found
     return None
+
+
+def _ends(schema: dict[str, Any]) -> tuple[tuple[Any, bool], tuple[Any, bool]]:
+    """The least and the greatest value of a schema, each with whether it is itself left out, as OpenAPI 3.1 or 3.0 writes it."""
+
+    def end(name: str) -> tuple[Any, bool]:
+        value, exclusive = schema.get(name.lower()), schema.get(f"exclusive{name}")
+        return (exclusive, True) if _is_number(exclusive) else (value, exclusive is True)
+
+    return end("Minimum"), end("Maximum")
 
 
 def _is_number(value: Any) -> bool:

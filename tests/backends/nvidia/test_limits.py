@@ -5,6 +5,7 @@ import pytest
 from flux_demo.backends.nvidia.container import Container
 from flux_demo.backends.nvidia.payload import dials
 from flux_demo.backends.nvidia.schema import Limits, read_limits
+from flux_demo.errors import InvalidRequest
 from flux_demo.modes import DEFAULT_SIZES, MODES
 from flux_demo.request import GenerationRequest, Size
 
@@ -38,6 +39,40 @@ def test_a_list_of_sides_and_a_range_of_them_are_read_alike():
         limits = read_limits(document(width=sides, height=sides))
         assert limits.sizes.sides == range(256, 2049, 64) and limits.sizes.sizes == DEFAULT_SIZES
         limits.sizes.check(Size(2048, 2048))
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        {"exclusiveMinimum": 255, "exclusiveMaximum": 2049, "multipleOf": 64},
+        {"minimum": 255, "exclusiveMinimum": True, "maximum": 2049, "exclusiveMaximum": True, "multipleOf": 64},
+        {"oneOf": [{"const": side} for side in SIDES["enum"]]},
+    ],
+)
+def test_sides_are_read_in_every_form_of_json_schema(sides):
+    assert read_limits(document(width=sides, height=sides)) == read_limits(document(width=SIDES, height=SIDES)) != Limits()
+
+
+def test_width_and_height_may_have_limits_of_their_own():
+    limits = read_limits(document(width={"const": 1024}, height={"enum": [512, 1024, 1536]})).sizes
+    limits.check(Size(1024, 1536))
+    assert limits.sizes == (Size(1024, 1024),)
+    with pytest.raises(InvalidRequest, match="A width of 512 .* It may be 1024 to 1024"):
+        limits.check(Size(512, 1024))
+    with pytest.raises(InvalidRequest, match="A height of 768 .* It may be 512 to 1536 in steps of 512, for example 1024x1024"):
+        limits.check(Size(1024, 768))
+    assert read_limits(document(width={"const": 512}, height={"const": 640})).sizes.sizes == (Size(512, 640),)
+    read_limits(document(width={"const": 512})).sizes.check(Size(512, 768))  # what it does not say is as NVIDIA's services have it
+
+
+def test_steps_and_guidance_are_read_without_the_ends_that_are_left_out():
+    limits = read_limits(
+        document(steps={"exclusiveMinimum": 0, "exclusiveMaximum": 9}, cfg_scale={"exclusiveMinimum": 0, "exclusiveMaximum": 20})
+    )
+    assert (limits.steps, limits.guidance, limits.guidance_open) == (range(1, 9), (0.0, 19.9), True)
+    older = {"minimum": 1, "exclusiveMinimum": True, "maximum": 5, "exclusiveMaximum": False}
+    limits = read_limits(document(cfg_scale=older))
+    assert (limits.guidance, limits.guidance_open) == ((1.0, 5.0), True)
 
 
 def test_steps_and_guidance_are_read_with_their_open_end():
@@ -74,7 +109,7 @@ def test_the_services_own_words_add_sizes_pixels_defaults_models_and_how_many_it
         {"width": {"enum": []}, "height": {"enum": []}},
         {"width": {"enum": [1, 2, 4]}, "height": {"enum": [1, 2, 4]}},
         {"width": {"enum": ["a"]}, "height": {"enum": ["a"]}},
-        {"width": SIDES, "height": {"enum": [768]}},
+        {"width": {"const": 1000}, "height": {"const": 1000}},  # FLUX has no such size
         {"width": {"minimum": 1, "maximum": 10**12}, "height": {"minimum": 1, "maximum": 10**12}},
         {"width": {"minimum": 9, "maximum": 1}, "height": {"minimum": 9, "maximum": 1}},
         {"steps": {"minimum": "1", "maximum": 2}},
