@@ -3,8 +3,10 @@
 Gradio reads a function's signature and does not check the values that arrive: everything is checked here.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from inspect import Parameter, Signature, isgeneratorfunction
 from typing import Any
 
@@ -22,13 +24,14 @@ from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.studio import Studio
 from flux_demo.texts import join_sentences
 from flux_demo.ui import html
-from flux_demo.ui.files import DrawnFrom, address, keep_map, publish_kept, received
+from flux_demo.ui.files import DrawnFrom, ShownMap, address, keep_map, publish_kept, received
 from flux_demo.ui.generate import request_of
 from flux_demo.ui.run import MAX_RUNS, follow
 from flux_demo.ui.translation import translate
 from flux_demo.ui.visitor_store import VisitorStore
 
 NOT_FROM_A_FORM = DrawnFrom(None, None, None, False, ())
+KNOWN_MAPS = 1000  # the last that were drawn: an image that follows one of them says how it was drawn
 IMAGE_AND_RECIPE = Iterator[tuple[gr.FileData, dict]]
 
 
@@ -60,8 +63,9 @@ DIALS = (_parameter("seed", str, ""), _parameter("steps", int | None, None), _pa
 
 def add_api(studio: Studio, visitors: VisitorStore) -> None:
     """Add the endpoints to the page that is being built."""
-    runs = {mode.name: _generation(studio, visitors, mode) for mode in MODES.values()}
-    maps = {f"{mode.name}_map": _map_drawing(studio, mode) for mode in MODES.values() if mode.control}
+    drawn: deque[ShownMap] = deque(maxlen=KNOWN_MAPS)
+    runs = {mode.name: _generation(studio, visitors, mode, drawn) for mode in MODES.values()}
+    maps = {f"{mode.name}_map": _map_drawing(studio, mode, drawn) for mode in MODES.values() if mode.control}
 
     read = {endpoint.__name__: endpoint for endpoint in (_restore(), _status(studio))}
     for group, at_once, endpoints in (("run", MAX_RUNS, runs), ("map", 2, maps), ("read", 4, read)):
@@ -83,12 +87,12 @@ def _status(studio: Studio) -> Callable:
     return _endpoint(studio.status, "status", "Where each mode runs and why, and what can be asked for.", dict)
 
 
-def _generation(studio: Studio, visitors: VisitorStore, mode: Mode) -> Callable:
+def _generation(studio: Studio, visitors: VisitorStore, mode: Mode, drawn: deque[ShownMap]) -> Callable:
     """The endpoint that generates: ``prompt, size, seed, steps, guidance``, or with ``map`` in place of the size."""
     control = mode.control
 
     def generate(**given: Any) -> Iterator[tuple[dict | None, dict]]:
-        control_map = _given_map(studio, mode, given["map"]) if control else None
+        control_map = _given_map(studio, mode, given["map"], drawn) if control else None
         limits = studio.route(mode.name).dials.size_limits
         size = None if control else parse_size(_size_text(given["size"]), limits=limits)
         request = request_of(mode, given["prompt"], given["seed"], given["steps"], given["guidance"], None, size, control_map)
@@ -101,16 +105,17 @@ def _generation(studio: Studio, visitors: VisitorStore, mode: Mode) -> Callable:
     return _endpoint(generate, mode.name, about, IMAGE_AND_RECIPE, PROMPT, _parameter("map", gr.FileData), *DIALS)
 
 
-def _map_drawing(studio: Studio, mode: Mode) -> Callable:
+def _map_drawing(studio: Studio, mode: Mode, drawn: deque[ShownMap]) -> Callable:
     """The endpoint that draws a map: ``photo, size, fit`` and the options of the mode's control."""
     control = mode.control
     assert control
 
     def draw(**given: Any) -> gr.FileData:
         photo, size, fit = received(given.pop("photo")), _size_text(given.pop("size")), given.pop("fit")
-        drawn = studio.preview(mode.name, photo, size or MATCH, "crop" if fit in (None, "") else fit, **given)
-        _tell(map_notes(drawn))
-        return gr.FileData(path=keep_map(drawn, NOT_FROM_A_FORM).path)
+        control_map = studio.preview(mode.name, photo, size or MATCH, "crop" if fit in (None, "") else fit, **given)
+        _tell(map_notes(control_map))
+        drawn.append(shown := keep_map(control_map, NOT_FROM_A_FORM))
+        return gr.FileData(path=shown.path)
 
     options = [_parameter(option.name, bool if option.is_switch else float, option.default) for option in control.options]
     means = PARAMETER_DOCS | {option.name: _meaning(option) for option in control.options}
@@ -178,8 +183,10 @@ def _tell(notes: Sequence[str]) -> None:
         gr.Warning(translate(join_sentences(*notes)))
 
 
-def _given_map(studio: Studio, mode: Mode, uploaded: Any) -> ControlMap:
-    """A map as it was uploaded. One that the route cannot follow is refused by its header, before it is decoded."""
+def _given_map(studio: Studio, mode: Mode, uploaded: Any, drawn: deque[ShownMap]) -> ControlMap:
+    """A map as it was uploaded, with how it was drawn if that was here. One that the route cannot follow is refused by its header, before it is
+    decoded.
+    """
     assert mode.control
     limits = studio.route(mode.name).dials.size_limits
 
@@ -191,7 +198,9 @@ def _given_map(studio: Studio, mode: Mode, uploaded: Any) -> ControlMap:
             raise InvalidRequest(why, size=f"{width}x{height}", reason=error.text, nearest=limits.nearest(width, height)) from error
 
     image = open_photo(received(uploaded), check)
-    return ControlMap(mode.control.kind, image, notes=photo_notes(image, Size(*image.size), "crop"))
+    given = ControlMap(mode.control.kind, image, notes=photo_notes(image, Size(*image.size), "crop"))
+    known = next((each for each in reversed([*drawn]) if (each.kind, each.sha256) == (given.kind, given.sha256)), None)
+    return replace(given, options=known.options, fit=known.fit, estimator=known.estimator) if known else given
 
 
 def _size_text(size: Any) -> str:

@@ -63,7 +63,17 @@ def test_a_picture_follows_the_map_that_was_drawn(client, studio, photo, photo_f
     path, recipe = client.predict("a red cube", handle_file(drawn), steps=1, api_name=f"/{kind}")
     with Image.open(path) as picture:
         assert picture.size == (208, 128)
-    assert recipe["control"]["sha256"] == studio.as_map(kind, drawn).sha256
+    shown = studio.preview(kind, photo, "208x128")
+    said = [recipe["control"].get(name) for name in ("kind", "options", "fit", "estimator", "sha256")]
+    assert said == [kind, dict(shown.options), "crop", shown.estimator, shown.sha256]
+
+
+def test_an_image_says_of_a_map_that_was_not_drawn_here_only_which_it_is(client, photo, photo_file, tmp_path):
+    drawn = client.predict(handle_file(photo_file), SMALL, low=60, high=90, api_name="/canny_map")
+    photo.resize((128, 128)).save(tmp_path / "foreign.png")
+    for given, endpoint in ((tmp_path / "foreign.png", "/canny"), (drawn, "/depth")):
+        _, recipe = client.predict("a red cube", handle_file(given), steps=1, api_name=endpoint)
+        assert recipe["control"]["options"] == {} and recipe["control"]["fit"] is None
 
 
 def logged(job):
