@@ -144,8 +144,8 @@ class Studio:
         """
         if not isinstance(request, GenerationRequest):
             raise InvalidRequest(f"{shortened(request)} is not a request. Give GenerationRequest(mode, prompt).")
-        route = self.route(request.mode)
-        check_control(find_mode(request.mode), request, route)
+        mode, route = find_mode(request.mode), self.route(request.mode)
+        check_control(mode, request, route)
         whole = route.dials.complete(request)
         assert whole.size is not None
         self.gallery.check(whole.size.pixels)
@@ -154,8 +154,8 @@ class Studio:
             started = time.perf_counter()
             output = route.backend.generate(whole, on_step, on_status)
             seconds = time.perf_counter() - started
-        notes = dict.fromkeys((*output.notes, *map_notes(whole.control)))  # your own service may have sent the same notes
-        return self.gallery.save(replace(output, notes=tuple(notes)), whole, route.backend.name, seconds)
+        notes = (*output.notes, *map_notes(whole.control), *route.what_is_not_known(whole.prompt, mode))
+        return self.gallery.save(replace(output, notes=tuple(dict.fromkeys(notes))), whole, route.backend.name, seconds)
 
     def grid(self, mode: str, prompt: str | None, vary: Mapping[str, Any] | Iterable[str], photo: Any = None, **given: Any) -> Grid:
         """Check every cell of a grid; iterating it generates, or finds in the gallery, cell by cell.

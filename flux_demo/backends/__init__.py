@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 
 from flux_demo.errors import BackendUnavailable
+from flux_demo.mini_vocabulary import what_is_not_known
 from flux_demo.modes import Mode
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.recipe import Recipe
@@ -105,6 +106,10 @@ class Route:
     def runs_mini(self, mode: Mode) -> bool:
         """Whether it is the mini FLUX that runs there: on this machine, or behind a service of one's own."""
         return "mini" in (self.backend.name, self.backend.model_name(mode))
+
+    def what_is_not_known(self, prompt: str, mode: Mode) -> tuple[str, ...]:
+        """What the person should know of the prompt's words: where the mini runs, those that it was never taught."""
+        return what_is_not_known(prompt) if self.runs_mini(mode) else ()
 
 
 class NoRoute(BackendUnavailable):

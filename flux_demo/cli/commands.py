@@ -10,7 +10,6 @@ from typing import Any
 
 from flux_demo.backends.following import only_samples_error
 from flux_demo.cli import check, experiments, output
-from flux_demo.cli.notes import what_is_not_known
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import DownloadFailed, InvalidRequest
 from flux_demo.gallery import GeneratedImage
@@ -47,9 +46,10 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     else:
         requests = [replace(each, size=sized.size) for each in requests]
     terminal.say_where(route)
-    for sentence in what_is_not_known(args.prompt, mode, route):  # before the person waits for an image without them
+    unknown = route.what_is_not_known(args.prompt, mode)
+    for sentence in unknown:  # before the person waits for an image without them
         terminal.say(sentence)
-    told = control.notes if mode.control else ()
+    told = (*unknown, *(control.notes if mode.control else ()))
     made: list[dict[str, Any]] = []
     if args.count > 1:
         terminal.done = {"images": made}

@@ -17,7 +17,7 @@ from typing import Any
 from flux_demo.backends import Route
 from flux_demo.cli import grid_manifest, output
 from flux_demo.cli.batch_record import BatchRecord
-from flux_demo.cli.notes import Notes, what_is_not_known
+from flux_demo.cli.notes import Notes
 from flux_demo.cli.terminal import Terminal, time_left
 from flux_demo.errors import BackendUnavailable, Cancelled, InvalidRequest
 from flux_demo.experiments.batch import BatchLine
@@ -103,8 +103,8 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     if place is None:
         manifest.write()
     follower.append(Progress(planned, terminal))
-    _say_before(planned, terminal)
     notes = Notes()
+    _say_before(planned, notes, terminal)
     try:
         for cell in planned:
             follower[0].finished(cell)
@@ -177,7 +177,7 @@ def _say_line(line: BatchLine, studio: Studio, notes: Notes, terminal: Terminal)
         of_photo = asked.control.notes if asked.control else ()  # each line has its own photo
         own = [note for note in line.image.notes if note in of_photo]
         others = (note for note in line.image.notes if note not in of_photo)
-        said = notes.new((*others, *what_is_not_known(asked.prompt, mode, studio.route(mode.name))))
+        said = notes.new((*others, *studio.route(mode.name).what_is_not_known(asked.prompt, mode)))
         terminal.say(" ".join((f"Line {line.line}: {took}", *own, *said)))
     if terminal.as_json:
         terminal.line(json.dumps(_line(line)))
@@ -204,14 +204,14 @@ def _command_identity(args: argparse.Namespace, studio: Studio, mode: Mode, phot
     return asked
 
 
-def _say_before(grid: Grid, terminal: Terminal) -> None:
+def _say_before(grid: Grid, notes: Notes, terminal: Terminal) -> None:
     """How many cells there are, where they run, and what is not known there of their prompts."""
     terminal.say(f"{_cells(len(grid))}.")
-    prompts = "\n".join(dict.fromkeys(cell.request.prompt for cell in grid.cells))
     for route in grid.routes:
         _say_where(route, terminal)
-        for sentence in what_is_not_known(prompts, grid.asked.mode, route):
-            terminal.say(sentence)
+        for cell in grid.cells:
+            for sentence in notes.new(route.what_is_not_known(cell.request.prompt, grid.asked.mode)):
+                terminal.say(sentence)
 
 
 def _write(target: Path, grid: Grid, maps: bool, terminal: Terminal) -> tuple[list[Path], bool]:

@@ -1,11 +1,13 @@
-"""How long a prompt is, said below it."""
+"""How long a prompt is, and which of its words the mini does not know: said below it, and to programs."""
 
 from playwright.sync_api import expect
 
 from flux_demo.modes import MODES
+from flux_demo.request import GenerationRequest, Size
 from flux_demo.ui.prompt_meter import measure
 from tests.ui.conftest import SMALL
 from tests.ui.driving import choose_size, prompt_field, set_steps, wait_for_status
+from tests.ui.test_api import logged
 
 
 def test_what_the_model_does_not_read_is_counted_and_named(studio):
@@ -40,3 +42,10 @@ def test_a_word_is_judged_once_it_is_typed(visit):
     page.keyboard.press("Control+Enter")  # and whoever starts a run
     expect(said).to_contain_text("“zebr”")
     wait_for_status(page, "text", "Done in")
+    expect(page.locator("#status-text")).not_to_contain_text("does not know")  # that stands under the prompt
+
+
+def test_programs_are_told_of_the_words_that_the_mini_does_not_know(client, studio):
+    (said,) = logged(client.submit("a red zebra", SMALL, steps=1, api_name="/text"))
+    assert said.startswith("The mini does not know: zebra. The mini generates one or two objects")
+    assert studio.generate(GenerationRequest("text", "a red zebra", steps=1, size=Size(128, 128))).notes == (said,)
