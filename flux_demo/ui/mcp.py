@@ -131,7 +131,7 @@ def _written(uri: str) -> str:
     if not kind.endswith(";base64"):
         raise InvalidPicture(f"The data: URI is not in base64. {HOW}")
     try:
-        content = base64.b64decode(data, validate=True)
+        content = base64.b64decode("".join(data.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidPicture(f"The data: URI is damaged: its base64 cannot be read. {HOW}") from error
     path = new_file("picture")

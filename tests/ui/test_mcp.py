@@ -14,7 +14,9 @@ import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
+from flux_demo.errors import InvalidPicture
 from flux_demo.ui import guard
+from flux_demo.ui.mcp import with_files
 from tests.ui.conftest import SMALL
 from tests.ui.driving import finished
 
@@ -196,9 +198,11 @@ def test_tools_that_run_leave_uploads_their_places(address, studio, photo_file, 
     "file", ["/etc/passwd", "file:///etc/passwd", "http://127.0.0.1/gradio_api/file=/etc/passwd", "data:image/png;base64,%%"]
 )
 def test_a_file_of_the_machine_is_no_picture(file, page):
-    from flux_demo.errors import InvalidPicture
-    from flux_demo.ui.mcp import with_files
-
     with pytest.raises(InvalidPicture):
         with_files({"photo": file}, [["photo"]])
     assert with_files({"size": file}, [["photo"]]) == {"size": file}
+
+
+def test_base64_may_have_line_breaks(page, photo_file):
+    uri = f"data:image/png;base64,{base64.encodebytes(photo_file.read_bytes()).decode()}"
+    assert Path(with_files({"photo": uri}, [["photo"]])["photo"]["path"]).read_bytes() == photo_file.read_bytes()

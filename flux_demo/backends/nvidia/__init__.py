@@ -268,6 +268,8 @@ def _output(request: GenerationRequest, body: bytes, service: Service, limits: L
     assert request.size is not None
     image, seed, images = read_image(body, request.size, service, limits.sizes)
     notes = (Text("{service} sent {count} images; this is the first one.", service=service.name, count=images),) if images > 1 else ()
+    if str(seed) in (str(request.seed), f"{request.seed}.0"):  # sent as text, or as a float
+        seed = request.seed
     said_seed = {"service": service.name, "seed": shortened(seed), "asked": request.seed}
     if type(seed) is int and 0 <= seed <= MAX_SEED:
         if seed != request.seed:

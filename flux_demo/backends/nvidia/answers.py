@@ -16,6 +16,7 @@ from flux_demo.backends import another_size
 from flux_demo.backends.nvidia.errors import Service
 from flux_demo.backends.nvidia.schema import SIZE_LIMITS
 from flux_demo.errors import ContentRefused, GenerationFailed
+from flux_demo.maps.colours import to_rgb
 from flux_demo.request import Size, SizeLimits
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _decoded(text: Any, service: Service) -> bytes:
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)  # some encoders break lines
     except (binascii.Error, ValueError) as error:
         raise GenerationFailed(f"{service.name} sent an image that arrived broken. {service.later}") from error
 
@@ -115,7 +116,8 @@ def _open(content: bytes, size: Size, service: Service, limits: SizeLimits) -> I
     try:
         with PIL_Image.open(BytesIO(content), formats=[kind]) as opened:
             sides = opened.size
-            image = opened.convert("RGB") if sides == (size.width, size.height) else None  # decodes only what has the right size
+            # decodes only what has the right size
+            image = to_rgb(opened, opened.info.get("icc_profile")) if sides == (size.width, size.height) else None
     except Exception as error:  # Pillow raises errors of many kinds for broken files
         raise GenerationFailed(f"{service.name} sent an image that arrived broken. {service.later}") from error
     if image is None:

@@ -1,5 +1,6 @@
 """Answers with status 200 that are not an image: each has its sentence, from both services, and the next request works."""
 
+import base64
 import gc
 import gzip
 import json
@@ -150,6 +151,24 @@ def test_every_kind_of_pixel_comes_back_as_rgb(mode):
     assert (image.mode, image.size, seed) == ("RGB", (768, 768), 3)
 
 
+@pytest.mark.parametrize(
+    ("drawn", "colour"),
+    [
+        (Image.new("RGBA", (768, 768), (0, 0, 0, 0)), (255, 255, 255)),
+        (Image.linear_gradient("L").resize((768, 768)).convert("I").point(lambda value: value * 257).convert("I;16"), (128, 128, 128)),
+    ],
+)
+def test_transparency_is_laid_on_white_and_16_bits_are_scaled(drawn, colour):
+    image, _, _ = read_image(json.dumps(answer(encoded(drawn, "PNG"), 3)).encode(), Size(768, 768), HOSTED)
+    assert image.getpixel((384, 384)) == pytest.approx(colour, abs=2)
+
+
+def test_base64_may_have_line_breaks():
+    lines = base64.encodebytes(WHOLE).decode()
+    for text in (lines, f"data:image/jpeg;base64,{lines}"):
+        assert read_image(json.dumps(_with(base64=text)).encode(), Size(1024, 1024), HOSTED).image.size == (1024, 1024)
+
+
 def test_a_png_of_the_service_keeps_every_pixel():
     drawn = Image.effect_noise((768, 832), 80).convert("RGB")
     image, _, _ = read_image(json.dumps(answer(encoded(drawn, "PNG"), 3)).encode(), Size(768, 832), HOSTED)
@@ -174,7 +193,7 @@ def test_a_large_result_may_be_the_answer_or_the_image_zipped_or_not():
     [
         (_with(seed=2**64), "names 18446744073709551616 as the seed"),
         (_with(seed=-1), "names -1 as the seed"),
-        (_with(seed="7"), "names '7' as the seed"),
+        (_with(seed="8"), "names '8' as the seed"),
         (_with(seed=7.5), "names 7.5 as the seed"),
         (_with(seed=True), "names True as the seed"),
         (_with(seed=None), "does not say which seed it used"),
@@ -189,6 +208,13 @@ def test_an_answer_without_a_possible_seed_keeps_its_image_and_says_so(request, 
     assert made.image.size == (1024, 1024) and read_recipe(made.path).seed == 7
     (note,) = made.notes
     assert said in note and note.endswith("The recipe has the seed that was asked for, 7.")
+
+
+@pytest.mark.parametrize("seed", ["7", 7.0])
+def test_the_seed_that_was_asked_for_may_be_sent_as_text_or_as_a_float(nim, stand_in, generate, seed):
+    stand_in.replies.append(Reply(200, _with(seed=seed), content_type="application/json"))
+    output = generate(nim(), seed=7)
+    assert (output.seed, output.notes) == (7, ())
 
 
 @pytest.mark.parametrize(
