@@ -124,7 +124,7 @@ def _picture(address: str) -> Any:
     if not (comma and head.startswith("data:image/") and head.endswith(";base64")):
         raise InvalidRequest(BROKEN_IMAGE)
     try:
-        data = base64.b64decode(content, validate=True)
+        data = base64.b64decode("".join(content.split()), validate=True)
     except ValueError as error:
         raise InvalidRequest(BROKEN_IMAGE) from error
     return open_photo(data)

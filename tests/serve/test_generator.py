@@ -1,6 +1,7 @@
 """One replica, without Ray: what it says of itself, and what it has in memory when it is ready."""
 
 import asyncio
+import base64
 
 import gguf
 import pytest
@@ -16,7 +17,7 @@ from flux_demo.settings import BACKENDS
 from tests.conftest import RecordingBackend
 from tests.engine.formats import in_bfl_layout, save_gguf, weights_of
 from tests.engine.tiny import build
-from tests.serve.running import SMALL
+from tests.serve.running import SMALL, address
 
 
 def test_it_names_the_model_of_each_mode_and_no_path(tmp_path, monkeypatch):
@@ -44,6 +45,14 @@ def test_the_text_mode_is_the_last_that_is_loaded(monkeypatch):
     monkeypatch.setitem(BACKENDS, "mini", f"{__name__}:Warmed")
     (backend,) = Generator(Options("mini").to_dict())._studio.backends
     assert sorted(backend.requests) == sorted(MODES) and backend.requests[-1] == "text"
+
+
+def test_the_base64_of_a_map_may_have_line_breaks(monkeypatch, photo):
+    monkeypatch.setitem(BACKENDS, "mini", f"{__name__}:Warmed")
+    head, _, content = address(photo.resize((128, 128))).partition(",")
+    lines = base64.encodebytes(base64.b64decode(content)).decode()
+    asked = SMALL | {"mode": "canny", "cfg_scale": 3.5, "image": f"{head},{lines}", "preprocess_image": False}
+    assert asyncio.run(Generator(Options("mini").to_dict()).generate(asked))["reason"] == "SUCCESS"
 
 
 class OnFailedGpu(Mini):
