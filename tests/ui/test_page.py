@@ -211,7 +211,7 @@ def test_a_wrong_seed_gets_a_sentence_and_the_form_stays(visit):
         expect(page.get_by_role("button", name="Generate").locator("visible=true")).to_be_enabled()
     set_steps(page, "")
     run(page)
-    page.locator("#status-text").get_by_text("The field Steps is empty").wait_for()
+    page.locator("#status-text").get_by_text("The Steps field is empty").wait_for()
     page.reload()
     expect(prompt_field(page)).to_have_value("a red <b>cube</b> ${1+1}")
     expect(field(page, "Steps")).to_have_value("28")
