@@ -38,9 +38,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NAME = "flux_demo"  # of the application on Ray Serve
 OBJECT_STORE = 256 * 2**20  # bytes of shared memory; a picture has a few million
 HEALTH_CHECK_PERIOD_S = 3.0  # between two checks whether a replica is alive; a dead one is replaced after the next check
-MAX_FAILED_STARTS = (
-    3  # failed ones of a replica after which a deployment fails; Ray's own is three for each replica, with longer and longer waits
-)
+MAX_FAILED_STARTS = 3  # of a replica, before a deployment fails; Ray's own is three for each replica, with longer and longer waits
 IDLE_S = 0.3  # between two checks, by a replica that is shutting down, whether its image is finished
 DRAIN_S = 600.0  # that an image under way has to finish when its replica, or the service, is shut down
 ONLY_GPUS = "FLUX_DEMO_DEVICE is cpu, and each replica of FLUX takes a GPU. Leave that setting out, or choose --backend mini."
@@ -83,12 +81,10 @@ def application(options: Mapping[str, Any]) -> serve.Application:
 def start(options: Options, host: str = "127.0.0.1", port: int = 8000, cpus: int | None = None) -> None:
     """Start Ray and the service on this machine, and wait until its models are loaded or cannot be. Raises BackendUnavailable."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers
-    os.environ.setdefault(
-        "RAY_prestart_worker_first_driver", "0"
-    )  # Ray would start workers without the replicas' environment, and none of them could become a replica
-    os.environ.setdefault(
-        "RAY_worker_niceness", "0"
-    )  # at Ray's default of 15, replicas get only the processor time that every other program leaves
+    # Ray would start workers without the replicas' environment, and none of them could become a replica.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    # At Ray's default of 15, replicas get only the processor time that every other program leaves.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         ray.init(
             "local",  # its own Ray, whatever runs here already and whatever RAY_ADDRESS says

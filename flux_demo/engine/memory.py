@@ -124,9 +124,9 @@ class Plan:
 
     def work_bytes(self, tiled: bool = False) -> int:
         """The most that an image of one megapixel needs beside them."""
-        reading = STREAMED_T5 if self.stream_t5 else ENCODING
+        encoding = STREAMED_T5 if self.stream_t5 else ENCODING
         denoising = DENOISING + self.stream_body * STREAMED_BODY + self.sizes.quantised * DEQUANTISING + self.compiling_gib
-        return _bytes(max(reading, denoising, DECODING_TILED if tiled else DECODING))
+        return _bytes(max(encoding, denoising, DECODING_TILED if tiled else DECODING))
 
     @property
     def compiling_gib(self) -> float:

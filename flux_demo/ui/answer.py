@@ -46,9 +46,8 @@ class Answer:
         """Pass a message of Gradio's on, unless it is the beginning of an answer without words."""
         if message["type"] == "http.response.start" and not self.started:
             self.status = status = message["status"]
-            worded = status in self._own_words and dict(message.get("headers", ())).get(b"content-type", b"").startswith(
-                b"application/json"
-            )
+            kind = dict(message.get("headers", ())).get(b"content-type", b"")
+            worded = status in self._own_words and kind.startswith(b"application/json")
             if self.refusal is None and status in WORDS and status != 503 and not worded:
                 self.refusal = Refused(status, WORDS[status])
             if self.refusal is not None:
