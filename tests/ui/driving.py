@@ -30,7 +30,9 @@ def served(page, selector):
     """The bytes of the file that an image on the page shows."""
     picture = page.locator(f"{selector} img")
     picture.wait_for()
-    return page.request.get(picture.get_attribute("src")).body()
+    return page.request.get(
+        picture.get_attribute("src"), max_retries=2
+    ).body()  # the server may just have closed a connection that was kept
 
 
 def pixels(png):

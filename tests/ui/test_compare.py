@@ -16,7 +16,7 @@ from tests.ui.driving import choose_size, give_photo, prompt_field, run, served,
 
 def expect_no_strip(page, second, address, images):
     """Neither its file is there, nor the strip in the visitor's second window or after a reload, and so many images are."""
-    assert not page.request.get(address).ok
+    assert not page.request.get(address, max_retries=2).ok
     second.evaluate("dispatchEvent(new Event('focus'))")
     expect(second.locator("#strip")).to_be_hidden()
     page.reload()

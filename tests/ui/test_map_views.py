@@ -23,7 +23,7 @@ def test_the_map_lies_over_the_photo_and_the_frame_shows_what_crop_keeps(visit, 
     assert frame["y"] - panel["y"] == pytest.approx(panel["height"] / 10, abs=1)
     view(page, "With photo")
     page.locator("#beside-canny img").nth(1).wait_for()
-    left, right = (page.request.get(each.get_attribute("src")).body() for each in page.locator("#beside-canny img").all())
+    left, right = (page.request.get(each.get_attribute("src"), max_retries=2).body() for each in page.locator("#beside-canny img").all())
     assert np.array_equal(pixels(left), fit(photo, Size(256, 128)).pixels)
     assert right == map_png  # the very file that is sent
     for moved, value, pushed in (("Low", 400, "High"), ("High", 100, "Low")):  # the sliders cannot cross

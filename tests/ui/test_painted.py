@@ -41,7 +41,7 @@ def shown(tmp_path, monkeypatch):
 
 
 def services_of(visitors):
-    return SimpleNamespace(history=SimpleNamespace(visitors=visitors), studio=None)  # nothing is drawn
+    return SimpleNamespace(visitors=visitors, studio=None)  # nothing is drawn
 
 
 def handler(of, services, mode):

@@ -271,8 +271,15 @@ def test_a_late_answer_to_a_change_in_the_form_does_not_take_a_run_for_ended(vis
     made(page, "text")
     set_long_run(page)
     prompt_field(page).fill("")
-    late = []  # the change to "" itself may be told of only once the run has failed
-    page.route("**/run/predict*", lambda route: late.append(route) if '"failed"' in route.request.post_data else route.continue_())
+    late = []  # answers; the change to "" itself may be told of only once the run has failed
+
+    def hold(route):
+        if '"failed"' in route.request.post_data:
+            late.append((route, route.fetch()))
+        else:
+            route.continue_()
+
+    page.route("**/run/predict*", hold)
     run(page)
     page.locator("#status-text").get_by_text("The prompt is empty").wait_for()
     clicked, go_on = hold_start(monkeypatch)
@@ -285,7 +292,8 @@ def test_a_late_answer_to_a_change_in_the_form_does_not_take_a_run_for_ended(vis
     run(page)
     expect(page.locator("#status-text")).to_have_text("In queue")
     assert clicked.wait(PATIENCE_MS / 1000)
-    late.pop().continue_()
+    route, answer = late.pop()
+    route.fulfill(response=answer)
     expect(page.locator("#status-text")).to_have_text("")
     go_on.set()
     page.locator("#status-text .step").wait_for()
