@@ -272,14 +272,8 @@ def test_a_late_answer_to_a_change_in_the_form_does_not_take_a_run_for_ended(vis
     set_long_run(page)
     prompt_field(page).fill("")
     late = []  # answers; the change to "" itself may be told of only once the run has failed
-
-    def hold(route):
-        if '"failed"' in route.request.post_data:
-            late.append((route, route.fetch()))
-        else:
-            route.continue_()
-
-    page.route("**/run/predict*", hold)
+    knows = '"failed"'
+    page.route("**/run/predict*", lambda each: late.append((each, each.fetch())) if knows in each.request.post_data else each.continue_())
     run(page)
     page.locator("#status-text").get_by_text("The prompt is empty").wait_for()
     clicked, go_on = hold_start(monkeypatch)
