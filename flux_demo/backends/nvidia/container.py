@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from flux_demo.backends.nvidia.client import Connection
 
 MAX_SCHEMA = 4 * 2**20  # bytes
-UNREACHABLE = "Nothing answers at FLUX_DEMO_NIM_URL{}. Start the container, and in Python call `studio.refresh()`, or correct the address."
+UNREACHABLE = "Nothing answers at FLUX_DEMO_NIM_URL{}. Start the container, or correct the address."
 NOT_READY = (
     "Your NIM is still starting: the first start downloads the weights and takes 20 minutes or more. "
-    'Wait until its log says "Pipeline warmup: done", in Python call `studio.refresh()`, and try again.'
+    'Wait until its log says "Pipeline warmup: done", and try again.'
 )
 BUSY = "Your NIM was too busy to say whether it accepts ready-made maps. Try again in a few seconds."
 NOT_A_NIM = "The server at FLUX_DEMO_NIM_URL is not a NIM. Set it to the container's address, for example http://localhost:8000."
