@@ -55,6 +55,20 @@ def record_end(visitors: VisitorStore, visitor: str, mode: str, unwatched: bool 
     visitors.update_record(visitor, _name(mode), {"running": False, "unwatched": unwatched})
 
 
+def keep_refusal(visitors: VisitorStore, visitor: Any, mode: str, said: str) -> None:
+    """Keep why the last click started no run, until its stream has ended: the browser may not yet show it then."""
+    if is_key(visitor):
+        visitors.update_record(visitor, _name(mode), {"refusal": said})
+
+
+def take_refusal(visitors: VisitorStore, visitor: Any, mode: str) -> str:
+    """Why the last click started no run; empty if it started one, if its refusal was taken already, or if it never arrived."""
+    said = visitors.record(visitor, _name(mode)).get("refusal", "") if is_key(visitor) else ""
+    if said:
+        visitors.update_record(visitor, _name(mode), {"refusal": ""})
+    return said
+
+
 def lost_click_message(visitors: VisitorStore, visitor: str, mode: str, clicked: Any = None, now: float = 0.0) -> str:
     """What to say of the last click where no run of this visitor is known; empty if its run has ended by itself.
 

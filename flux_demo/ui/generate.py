@@ -15,7 +15,7 @@ from flux_demo.request import ControlMap, GenerationRequest, Size
 from flux_demo.seeds import parse_seed, with_consecutive_seeds
 from flux_demo.texts import Number, Text, join_sentences
 from flux_demo.ui import html
-from flux_demo.ui.clicks import CLICKED_JS, lost_click_message, starting
+from flux_demo.ui.clicks import CLICKED_JS, keep_refusal, lost_click_message, starting, take_refusal
 from flux_demo.ui.files import ShownMap, map_to_send, still_kept
 from flux_demo.ui.history import Entry, history_updates, no_image_updates, picture_of, preview_of
 from flux_demo.ui.image_heading import image_updates_in
@@ -129,7 +129,9 @@ def show_run(
     except StillRunning:
         yield from watch_other(services, visitor, mode, last, saved_fields)
     except Exception as error:
-        yield FAILED | {"status": html.says(html.sentence(error), "problem"), "picture": picture_of(last)}
+        said = html.says(html.sentence(error), "problem")
+        keep_refusal(services.visitors, visitor, mode.name, said)
+        yield FAILED | {"status": said, "picture": picture_of(last)}
     else:
         yield from watch(services, visitor, run, last, saved_fields)
 
@@ -171,8 +173,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, saved_
 
 def watch_other(services: Services, visitor: str, mode: Mode, last: Entry | None, saved_fields: Fields) -> Iterator[dict[str, Any]]:
     """Show the run that another window of this visitor started in the mode's tab, and say at its end whose it was."""
-    run = services.runs.find(visitor, mode.name)
-    if run is None:
+    if (run := services.runs.find(visitor, mode.name)) is None:
         yield IDLE
         return
     for answer in watch(services, visitor, run, last, saved_fields):
@@ -200,6 +201,7 @@ def follow_after_close_handler(services: Services, mode: Mode) -> Callable[..., 
     """After a stream that closed before its run's end was shown: by Stop, or because the connection was cut. Follows the run on."""
 
     def follow_on(*, visitor: Any, run_state: Any, last: Entry | None, saved_fields: Fields) -> Iterator[dict[str, Any]]:
+        refusal = take_refusal(services.visitors, visitor, mode.name)
         if run_state not in BUSY:
             return
         if run := services.runs.find(visitor, mode.name):
@@ -216,7 +218,7 @@ def follow_after_close_handler(services: Services, mode: Mode) -> Callable[..., 
         what = lost_click_message(services.visitors, visitor, mode.name) if is_key(visitor) else ""
         partial = partial_before(services.history, visitor, mode.name) if what else None
         in_place = image_updates_in(mode.name, partial, saved_fields) if partial else {"picture": picture_of(last)}
-        yield FAILED | in_place | {"status": html.says(what or CUT_OFF, "problem")}
+        yield FAILED | in_place | {"status": html.says(what, "problem") if what else refusal or html.says(CUT_OFF, "problem")}
 
     return follow_on
 

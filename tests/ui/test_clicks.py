@@ -9,9 +9,14 @@ import pytest
 from playwright.sync_api import expect
 
 from flux_demo.errors import InvalidRequest
+from flux_demo.modes import MODES
 from flux_demo.ui import run as run_module
 from flux_demo.ui.clicks import CUT_SHORT, NOT_ARRIVED, UNWATCHED, lost_click_message, record_end, starting
-from flux_demo.ui.run import StillRunning
+from flux_demo.ui.generate import CUT_OFF, follow_after_close_handler, run_handler
+from flux_demo.ui.history import History
+from flux_demo.ui.run import Runs, StillRunning
+from flux_demo.ui.services import Services
+from flux_demo.ui.turns import Turns
 from flux_demo.ui.visitor_store import VisitorStore, new_key
 from tests.starting import free_port, started
 from tests.ui.conftest import PATIENCE_MS, SMALL
@@ -155,3 +160,20 @@ def test_a_run_that_nobody_watched_says_why_it_ended_and_leaves_its_partial_imag
     page.reload()
     expect(page.locator("#history img")).to_have_count(1)
     expect(page.locator("#status-text")).not_to_contain_text(UNWATCHED)
+
+
+def test_a_refusal_that_the_browser_does_not_show_yet_is_not_taken_for_a_cut_connection(studio, tmp_path):
+    visitors, me, mode = VisitorStore(tmp_path), new_key(), MODES["text"]
+    services = Services(studio, visitors, History(studio.gallery, visitors, {}), Runs(studio), Turns())
+    form = {"prompt": "", "seed": "", "steps": 1, "guidance": 3.5, "size": "128x128", "preset": None, "count": 1}
+    *_, refused = run_handler(services, mode)(visitor=me, last=None, saved_fields={}, **form)
+
+    def after_the_stream(run_state):
+        return list(follow_after_close_handler(services, mode)(visitor=me, run_state=run_state, last=None, saved_fields={}))
+
+    assert "The prompt is empty" in refused["status"]
+    assert [answer["status"] for answer in after_the_stream("running")] == [refused["status"]]
+    assert CUT_OFF in after_the_stream("running")[0]["status"]  # of the next click, which never arrived
+    list(run_handler(services, mode)(visitor=me, last=None, saved_fields={}, **form))
+    assert after_the_stream("failed") == []
+    assert CUT_OFF in after_the_stream("running")[0]["status"]
