@@ -1,10 +1,11 @@
-"""Numbers, sizes and JSON as people write them: one reader for the page, its API, links, the command line, lists and grids.
+"""Numbers, sizes, JSON and base64 as people and programs write them: one reader for the page, its API, links, the command line, lists and grids.
 
 Only the digits 0 to 9 count, as in ``parse_seed`` and ``Size.parse``; ``int`` and ``float`` alone would read those of every script.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from typing import Any
@@ -39,6 +40,11 @@ def parse_json(text: str | bytes | bytearray, **options: Any) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
     return json.loads(text, parse_constant=refuse, **options)
+
+
+def parse_base64(text: str) -> bytes:
+    """What the text encodes. Line breaks, which some encoders add, are allowed, and nothing else beside the alphabet. Raises ValueError."""
+    return base64.b64decode("".join(text.split()), validate=True)
 
 
 def parse_size(text: Any, mode: Mode | None = None, limits: SizeLimits | None = None) -> Size | str | None:

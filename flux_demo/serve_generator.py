@@ -1,7 +1,6 @@
 """One replica of the models in the service on Ray Serve, on a GPU of its own."""
 
 import asyncio
-import base64
 import threading
 import time
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from flux_demo.errors import BackendUnavailable, Cancelled, ContentRefused, Flux
 from flux_demo.gallery import Gallery
 from flux_demo.maps.notes import map_notes
 from flux_demo.modes import MODES, Mode
+from flux_demo.reading import parse_base64
 from flux_demo.request import GenerationRequest, Size
 from flux_demo.seeds import random_seed
 from flux_demo.serve_schema import Options
@@ -124,7 +124,7 @@ def _picture(address: str) -> Any:
     if not (comma and head.startswith("data:image/") and head.endswith(";base64")):
         raise InvalidRequest(BROKEN_IMAGE)
     try:
-        data = base64.b64decode("".join(content.split()), validate=True)
+        data = parse_base64(content)
     except ValueError as error:
         raise InvalidRequest(BROKEN_IMAGE) from error
     return open_photo(data)

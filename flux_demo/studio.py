@@ -19,7 +19,7 @@ from flux_demo.backends.queue import Client, RunQueue
 from flux_demo.errors import BackendUnavailable, InvalidRequest, shortened
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.maps.fit import check_fit
-from flux_demo.maps.notes import map_notes, photo_notes
+from flux_demo.maps.notes import photo_notes
 from flux_demo.maps.photo import open_photo
 from flux_demo.modes import ESTIMATOR_REPO, MAP_LIMITS, MATCH, MODES, Control, Mode, find_mode
 from flux_demo.notebook import progress_bar
@@ -144,8 +144,8 @@ class Studio:
         """
         if not isinstance(request, GenerationRequest):
             raise InvalidRequest(f"{shortened(request)} is not a request. Give GenerationRequest(mode, prompt).")
-        mode, route = find_mode(request.mode), self.route(request.mode)
-        check_control(mode, request, route)
+        route = self.route(request.mode)
+        check_control(find_mode(request.mode), request, route)
         whole = route.dials.complete(request)
         assert whole.size is not None
         self.gallery.check(whole.size.pixels)
@@ -154,8 +154,8 @@ class Studio:
             started = time.perf_counter()
             output = route.backend.generate(whole, on_step, on_status)
             seconds = time.perf_counter() - started
-        notes = (*output.notes, *map_notes(whole.control), *route.what_is_not_known(whole.prompt, mode))
-        return self.gallery.save(replace(output, notes=tuple(dict.fromkeys(notes))), whole, route.backend.name, seconds)
+        notes = dict.fromkeys((*output.notes, *route.notes(whole)))  # your own service may have sent the same notes
+        return self.gallery.save(replace(output, notes=tuple(notes)), whole, route.backend.name, seconds)
 
     def grid(self, mode: str, prompt: str | None, vary: Mapping[str, Any] | Iterable[str], photo: Any = None, **given: Any) -> Grid:
         """Check every cell of a grid; iterating it generates, or finds in the gallery, cell by cell.

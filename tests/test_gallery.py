@@ -54,7 +54,7 @@ def test_a_relative_folder_stays_the_same_one_when_the_program_goes_elsewhere(tm
     assert {first.path.parent, second.path.parent} == {tmp_path / "outputs"} and os.listdir() == []
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows deletes no current folder")
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not let a process delete its own working directory")
 def test_a_current_folder_that_was_deleted_is_a_sentence(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")

@@ -136,10 +136,10 @@ def defect(image: np.ndarray, scene: Scene, caption: captions.Caption) -> float:
     if sorted(hues) != sorted(wanted) or all(caption.tells_position) and hues != wanted:
         return WRONG
     shapes = {each.colour: each.shape for each in scene.objects}
-    return max(_worst(mask, shapes[hue]) for mask, hue in zip(masks, hues))
+    return max(_outline_defect(mask, shapes[hue]) for mask, hue in zip(masks, hues))
 
 
-def _worst(mask: np.ndarray, shape: str) -> float:
+def _outline_defect(mask: np.ndarray, shape: str) -> float:
     found = silhouettes.defect(mask, shape)
     if shape == "cube" and found < 1:
         found = 0.0  # which of two fits better tells more of the side that a cube shows than of its edges

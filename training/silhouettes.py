@@ -127,7 +127,7 @@ def dent(mask: np.ndarray, shape: str) -> float:
     """The greatest distance of the outline from its convex hull, for a cube from the hexagon that is left of it; relative to the object's size.
 
     That is the root of its area, and the furthest 2 % of the outline do not count. No shape is concave: in renders the median is
-    0.015, of 50 cubes 49 stay below 0.032.
+    0.009 to 0.014, and 49 of 50 cubes stay below 0.027.
     """
     corners = _corners(mask, 6 if shape == "cube" else None).astype(np.float32)
     distances = [abs(cv2.pointPolygonTest(corners, point, measureDist=True)) for point in _outline(mask).tolist()]

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 
 from flux_demo.errors import BackendUnavailable
+from flux_demo.maps.notes import map_notes
 from flux_demo.mini_vocabulary import what_is_not_known
-from flux_demo.modes import Mode
+from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.recipe import Recipe
 from flux_demo.request import BackendOutput, Dials, GenerationRequest, Size, SizeLimits
@@ -110,6 +111,10 @@ class Route:
     def what_is_not_known(self, prompt: str, mode: Mode) -> tuple[str, ...]:
         """What the person should know of the prompt's words: where the mini runs, those that it was never taught."""
         return what_is_not_known(prompt) if self.runs_mini(mode) else ()
+
+    def notes(self, request: GenerationRequest) -> tuple[str, ...]:
+        """What there is to say about an image before it is generated: about its map, and about the prompt's words."""
+        return (*map_notes(request.control), *self.what_is_not_known(request.prompt, find_mode(request.mode)))
 
 
 class NoRoute(BackendUnavailable):

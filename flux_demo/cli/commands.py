@@ -57,7 +57,7 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     for each, target in zip(requests, targets, strict=True):
         image = studio.generate(each, terminal.steps, terminal.status)
         terminal.say(" ".join((_caption(image), *(note for note in image.notes if note not in told))))
-        kept = output.kept(image, studio)
+        kept = output.path_as_named(image, studio)
         made.append({"path": str(kept), "recipe": image.recipe.to_dict(), "seconds": image.seconds, "notes": list(image.notes)})
         if target is not None:
             try:

@@ -173,16 +173,15 @@ def _say_line(line: BatchLine, studio: Studio, notes: Notes, terminal: Terminal)
         terminal.say(f"Line {line.line}: {line.error}")
     else:
         took = "already generated." if line.reused else f"{line.image.seconds:.1f} s."
-        asked, mode = line.image.request, find_mode(line.image.request.mode)
-        of_photo = asked.control.notes if asked.control else ()  # each line has its own photo
+        control = line.image.request.control
+        of_photo = control.notes if control else ()  # each line has its own photo
         own = [note for note in line.image.notes if note in of_photo]
-        others = (note for note in line.image.notes if note not in of_photo)
-        said = notes.new((*others, *studio.route(mode.name).what_is_not_known(asked.prompt, mode)))
-        terminal.say(" ".join((f"Line {line.line}: {took}", *own, *said)))
+        others = notes.new(note for note in line.image.notes if note not in of_photo)
+        terminal.say(" ".join((f"Line {line.line}: {took}", *own, *others)))
     if terminal.as_json:
         terminal.line(json.dumps(_line(line)))
     elif line.image is not None:
-        terminal.line(str(output.kept(line.image, studio)))
+        terminal.line(str(output.path_as_named(line.image, studio)))
 
 
 def _command_identity(args: argparse.Namespace, studio: Studio, mode: Mode, photo: str | None) -> dict[str, Any]:

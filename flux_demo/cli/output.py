@@ -70,8 +70,8 @@ def shortened_stem(path: str, limit: int) -> str:
     return stem
 
 
-def kept(image: GeneratedImage, studio: Studio) -> Path:
-    """Where the image is, from the outputs folder as the person named it: shorter than the whole path."""
+def path_as_named(image: GeneratedImage, studio: Studio) -> Path:
+    """The image's path, starting with the outputs folder as the person named it: shorter than the whole path."""
     return studio.settings.outputs_folder / image.path.name
 
 

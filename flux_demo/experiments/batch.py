@@ -146,7 +146,7 @@ def _done(
             raise InvalidRequest(
                 f"The line names the {name} {str(wanted)[:80]!r}, but {here} would run here. Remove {name} from the line, or run it there."
             )
-    if (image := finished.find(whole, route.backend)) is not None:
+    if (image := finished.find(whole, route)) is not None:
         return BatchLine(ask.line, ask.key, image, reused=True)
     image = studio.generate(request, on_step, on_status)
     finished.add(image)

@@ -9,11 +9,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from flux_demo.backends import Backend
+from flux_demo.backends import Route
 from flux_demo.errors import InvalidPicture
 from flux_demo.gallery import GeneratedImage
 from flux_demo.maps import png
-from flux_demo.maps.notes import map_notes
 from flux_demo.modes import MODES, find_mode
 from flux_demo.recipe import Recipe, read_recipe, recipe_of
 from flux_demo.request import BackendOutput, GenerationRequest
@@ -29,14 +28,14 @@ class Finished:
         self.folder = folder
         self._seen: dict[tuple[str, int], list[tuple[Path, Recipe]]] = {}
 
-    def find(self, request: GenerationRequest, backend: Backend) -> GeneratedImage | None:
-        """The newest image of a complete request there, from that backend; None where there is none."""
+    def find(self, request: GenerationRequest, route: Route) -> GeneratedImage | None:
+        """The newest image of a complete request there, from the route's backend; None where there is none."""
         assert request.seed is not None
         wanted = _identity(recipe_of(request, BackendOutput(_NO_IMAGE, ""), "", 0.0, "", ""))
         for path, recipe in self._candidates(request.mode, request.seed):
             preset_fits = request.preset in (None, recipe.preset, recipe.preset_asked)  # None in a complete request: the service chooses it
-            if preset_fits and _identity(recipe) == wanted and backend.is_own(recipe, find_mode(request.mode)) and _is_whole(path):
-                return GeneratedImage(path, request, recipe, recipe.seconds, map_notes(request.control))
+            if preset_fits and _identity(recipe) == wanted and route.backend.is_own(recipe, find_mode(request.mode)) and _is_whole(path):
+                return GeneratedImage(path, request, recipe, recipe.seconds, route.notes(request))
         return None
 
     def add(self, image: GeneratedImage) -> None:

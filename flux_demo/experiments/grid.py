@@ -146,8 +146,8 @@ class Grid:
         return Tile((lambda: done.image) if done else None, (size.width, size.height), drawn if maps else None, result.error or "")
 
     def _there(self, cell: Cell) -> GeneratedImage | None:
-        backend = self._studios.of(cell.model).route(cell.request.mode).backend
-        return self._finished.find(with_map(cell, self._map(cell)), backend)
+        route = self._studios.of(cell.model).route(cell.request.mode)
+        return self._finished.find(with_map(cell, self._map(cell)), route)
 
     def _sized(self, size: Size | str | None, model: str | None) -> Size | None:
         """The size of a cell: a map's follows the photo where none is named."""

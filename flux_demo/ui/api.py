@@ -184,8 +184,9 @@ def _tell(notes: Sequence[str]) -> None:
 
 
 def _given_map(studio: Studio, mode: Mode, uploaded: Any, drawn: deque[ShownMap]) -> ControlMap:
-    """A map as it was uploaded, with how it was drawn if that was here. One that the route cannot follow is refused by its header, before it is
-    decoded.
+    """A map as it was uploaded, and how it was drawn if it was drawn here.
+
+    One that the route cannot follow is refused by its header, before it is decoded.
     """
     assert mode.control
     limits = studio.route(mode.name).dials.size_limits
@@ -199,7 +200,8 @@ def _given_map(studio: Studio, mode: Mode, uploaded: Any, drawn: deque[ShownMap]
 
     image = open_photo(received(uploaded), check)
     given = ControlMap(mode.control.kind, image, notes=photo_notes(image, Size(*image.size), "crop"))
-    known = next((each for each in reversed([*drawn]) if (each.kind, each.sha256) == (given.kind, given.sha256)), None)
+    wanted = given.kind, given.sha256
+    known = next((each for each in reversed([*drawn]) if (each.kind, each.sha256) == wanted), None)
     return replace(given, options=known.options, fit=known.fit, estimator=known.estimator) if known else given
 
 

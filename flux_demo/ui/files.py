@@ -23,6 +23,7 @@ from flux_demo.errors import GenerationFailed, InvalidPicture
 from flux_demo.request import ControlMap
 from flux_demo.ui.temporary import make_again
 
+ADDRESS = re.compile(rf"[A-Za-z]+://|.*{API_PREFIX}/file=", re.DOTALL)
 Look = Literal["map", "inverted", "either"]
 
 
@@ -67,7 +68,7 @@ def received(value: Any) -> Path:
     if not isinstance(path, str) or not path or "\0" in path:
         raise InvalidPicture("No image was given. Add a PNG or JPEG file.")
     try:
-        resolved = Path(path_in_address(path)).resolve()
+        resolved = Path(path).resolve()
         known = resolved.is_relative_to(Path(get_upload_folder()).resolve()) and resolved.is_file()
     except (OSError, RuntimeError, ValueError):
         known = False
@@ -77,10 +78,13 @@ def received(value: Any) -> Path:
 
 
 def path_in_address(given: Any) -> Any:
-    """The path of a file in the address that this page gave it; what is no address as it is. Raises InvalidPicture, for nothing is fetched."""
-    if not (isinstance(given, str) and re.match(r"[A-Za-z]+://", given)):
+    """The path of the file behind one of this page's own addresses; anything that is not an address is returned unchanged.
+
+    Raises InvalidPicture for any other address: nothing is fetched.
+    """
+    if not (isinstance(given, str) and ADDRESS.match(given)):
         return given
-    with suppress(ValueError):  # of an address that cannot be read
+    with suppress(ValueError):  # the address cannot be parsed
         if path := unquote(urlsplit(given).path).partition("/file=")[2]:
             return path
     raise InvalidPicture("Nothing is fetched from an address that is not this page's own. Download the image and upload the file.")

@@ -218,7 +218,7 @@ def follow_after_close_handler(services: Services, mode: Mode) -> Callable[..., 
         what = lost_click_message(services.visitors, visitor, mode.name) if is_key(visitor) else ""
         partial = partial_before(services.history, visitor, mode.name) if what else None
         in_place = image_updates_in(mode.name, partial, saved_fields) if partial else {"picture": picture_of(last)}
-        yield FAILED | in_place | {"status": html.says(what, "problem") if what else refusal or html.says(CUT_OFF, "problem")}
+        yield FAILED | in_place | {"status": refusal or html.says(what or CUT_OFF, "problem")}
 
     return follow_on
 

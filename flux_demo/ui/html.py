@@ -48,7 +48,7 @@ OTHER_FOLDERS = "Set GRADIO_TEMP_DIR and FLUX_DEMO_OUTPUTS to folders on another
 STILL_PREVIEWED = "You can still preview the map."
 CANNOT_STOP = "A request cannot be cancelled once it has been sent."
 LICENSED = "Images and model are under the {license}."
-CHOSEN_AT_START = "Backends are checked only when the program starts. After a change, restart it: your settings and images are kept."
+CHOSEN_AT_START = "Backends are checked when the program starts and after a download. After any other change, restart the program: your settings and images are kept."
 NOTHING_RUNS = "Nothing can be generated here yet. Any one of these would help:"
 SAMPLES_ONLY = (
     "NVIDIA's hosted service follows only its own sample images, so your own photo cannot be used and is not sent. "

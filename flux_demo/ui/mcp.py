@@ -4,8 +4,6 @@ What Gradio would fetch from an address, keep outside our folder, or pass on fro
 """
 
 import asyncio
-import base64
-import binascii
 import importlib.util
 import json
 import logging
@@ -13,10 +11,10 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from flux_demo.errors import InvalidPicture, InvalidRequest, shortened
-from flux_demo.ui.files import new_file, received
+from flux_demo.reading import parse_base64
+from flux_demo.ui.files import new_file, path_in_address, received
 
 CALLER = "x-flux-demo-caller"  # the header in which a tool's call to its endpoint, from this very machine, says who asked
 SECRET = secrets.token_urlsafe(24)  # before the address, so that nobody else can say it
@@ -120,7 +118,7 @@ def _file(value: Any) -> dict[str, Any]:
     if isinstance(value, str) and value.startswith("data:"):
         path = _written(value)
     elif isinstance(value, str) and "/file=" in value:
-        path = str(received(unquote(urlsplit(value).path).partition("/file=")[2]))
+        path = str(received(path_in_address(value)))
     else:
         raise InvalidPicture(f"This is not an image that can be opened here. {HOW}")
     return {"path": path, "meta": A_FILE}
@@ -131,8 +129,8 @@ def _written(uri: str) -> str:
     if not kind.endswith(";base64"):
         raise InvalidPicture(f"The data: URI is not in base64. {HOW}")
     try:
-        content = base64.b64decode("".join(data.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
+        content = parse_base64(data)
+    except ValueError as error:
         raise InvalidPicture(f"The data: URI is damaged: its base64 cannot be read. {HOW}") from error
     path = new_file("picture")
     path.write_bytes(content)

@@ -26,6 +26,7 @@ from flux_demo.backends.nvidia.schema import Limits
 from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, shortened
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
+from flux_demo.reading import as_int
 from flux_demo.request import BackendOutput, Dials, GenerationRequest
 from flux_demo.safety import UNFILTERED
 from flux_demo.seeds import MAX_SEED
@@ -268,7 +269,7 @@ def _output(request: GenerationRequest, body: bytes, service: Service, limits: L
     assert request.size is not None
     image, seed, images = read_image(body, request.size, service, limits.sizes)
     notes = (Text("{service} sent {count} images; this is the first one.", service=service.name, count=images),) if images > 1 else ()
-    if str(seed) in (str(request.seed), f"{request.seed}.0"):  # sent as text, or as a float
+    if str(as_int(seed)) == str(request.seed):  # sent as text, or as a float
         seed = request.seed
     said_seed = {"service": service.name, "seed": shortened(seed), "asked": request.seed}
     if type(seed) is int and 0 <= seed <= MAX_SEED:

@@ -6,8 +6,6 @@ or none, with status 200.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +15,7 @@ from flux_demo.backends.nvidia.errors import Service
 from flux_demo.backends.nvidia.schema import SIZE_LIMITS
 from flux_demo.errors import ContentRefused, GenerationFailed
 from flux_demo.maps.colours import to_rgb
+from flux_demo.reading import parse_base64
 from flux_demo.request import Size, SizeLimits
 
 if TYPE_CHECKING:
@@ -98,8 +97,8 @@ def _decoded(text: Any, service: Service) -> bytes:
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return base64.b64decode("".join(text.split()), validate=True)  # some encoders break lines
-    except (binascii.Error, ValueError) as error:
+        return parse_base64(text)
+    except ValueError as error:
         raise GenerationFailed(f"{service.name} sent an image that arrived broken. {service.later}") from error
 
 

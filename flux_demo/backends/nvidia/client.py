@@ -122,12 +122,13 @@ class Connection:
         try:
             async with self._client.stream(method, url, headers=headers, content=content, timeout=timeout) as response:
                 body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > limit:
-                        raise GenerationFailed(
-                            f"{self.service.name} sent more than {limit // 2**20} MiB, which cannot be an image. {self.service.later}"
-                        )
+                async with contextlib.aclosing(response.aiter_bytes()) as chunks:
+                    async for chunk in chunks:
+                        body += chunk
+                        if len(body) > limit:
+                            raise GenerationFailed(
+                                f"{self.service.name} sent more than {limit // 2**20} MiB, which cannot be an image. {self.service.later}"
+                            )
                 return Response(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))
         except httpx.ConnectTimeout as error:
             raise Unreachable(
