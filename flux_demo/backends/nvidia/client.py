@@ -13,9 +13,9 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urljoin, urlsplit
 
 from flux_demo.backends.nvidia.errors import Service
@@ -122,7 +122,8 @@ class Connection:
         try:
             async with self._client.stream(method, url, headers=headers, content=content, timeout=timeout) as response:
                 body = bytearray()
-                async with contextlib.aclosing(response.aiter_bytes()) as chunks:
+                chunks = cast("AsyncGenerator[bytes]", response.aiter_bytes())  # httpx types it as an iterator, which has no aclose
+                async with contextlib.aclosing(chunks):
                     async for chunk in chunks:
                         body += chunk
                         if len(body) > limit:
