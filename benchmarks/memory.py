@@ -64,7 +64,7 @@ def sizes(kind: str) -> memory.WeightSizes:
 def key(plan: memory.Plan) -> str:
     """The plan's name in the results."""
     tiles = "tiled" if plan.sizes.quantised and plan.tiles(SIDES[0] * SIDES[1]) else ""
-    parts = (plan.sizes.kind if plan.sizes.quantised else "", plan.name, str(plan.kept or ""), tiles)
+    parts = (plan.sizes.kind if plan.sizes.quantised else "", plan.name, str(plan.kept_shares or ""), tiles)
     return "-".join(part for part in parts if part)
 
 

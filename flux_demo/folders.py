@@ -26,7 +26,7 @@ def problem(folder: Path) -> str | None:
         file.unlink()
         return None
     except OSError as error:
-        return f"no file can be made there ({(error.strerror or 'the system does not say why').lower()})"
+        return f"no file can be made there ({reason(error)})"
     except ValueError:  # a NUL in the name
         return "its name is not one that a folder can have"
 
@@ -34,10 +34,15 @@ def problem(folder: Path) -> str | None:
 def free_bytes(folder: Path) -> int | None:
     """Free bytes on the disk where the folder is, or would be created; None if it cannot be, or the system does not say."""
     try:
-        place = _existing(folder)
-        return shutil.disk_usage(place).free if place.is_dir() else None
+        existing = _existing(folder)
+        return shutil.disk_usage(existing).free if existing.is_dir() else None
     except (OSError, ValueError):
         return None
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused, as a clause in its own words."""
+    return (error.strerror or "the system does not say why").lower()
 
 
 def advice(error: OSError, otherwise: str, **values: Any) -> Text:
@@ -48,12 +53,12 @@ def advice(error: OSError, otherwise: str, **values: Any) -> Text:
 
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest one above that exists. Raises OSError for a name that no disk takes, and for a drive that is not there."""
-    place = folder.absolute()
+    nearest = folder.absolute()
     while True:
         try:
-            os.lstat(place)
-            return place
+            os.lstat(nearest)
+            return nearest
         except (FileNotFoundError, NotADirectoryError):
-            if place.parent == place:  # on Windows: a drive or a server that is not there
+            if nearest.parent == nearest:  # on Windows: a drive or a server that is not there
                 raise
-            place = place.parent
+            nearest = nearest.parent

@@ -127,7 +127,7 @@ class Gallery:
 
     def _failed(self, sentence: str, error: OSError) -> GenerationFailed:
         advice = folders.advice(error, "Choose another folder with {option}.", option=self._named_by)
-        return GenerationFailed(sentence, why=error.strerror or Text("the folder refuses it"), advice=advice)
+        return GenerationFailed(sentence, why=folders.reason(error), advice=advice)
 
     def _sweep(self) -> None:
         """Remove, once, what a killed program left half written."""

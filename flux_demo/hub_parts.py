@@ -55,18 +55,18 @@ def _fetch(name: str, file: Any, blobs: Path, token: str | None, bar: type) -> N
         return  # parts could not be checked
     blobs.mkdir(parents=True, exist_ok=True)
     # Without symlinks the cache keeps files under snapshots/: snapshot_download would copy a blob there.
-    place = blobs / found.etag if are_symlinks_supported(blobs.parent) else Path(file.local_path)
+    target = blobs / found.etag if are_symlinks_supported(blobs.parent) else Path(file.local_path)
     part = blobs / f"{found.etag}{SUFFIX}"
     with _locked(part, bar):
-        if place.exists():
+        if target.exists():
             return
-        with part.open("ab") as target:
-            _append(url, target, found.size, token, bar)
+        with part.open("ab") as partial:
+            _append(url, partial, found.size, token, bar)
         if _hash(part, len(found.etag)) != found.etag:
             part.unlink()
             raise OSError("the parts do not fit together")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(place)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(target)
 
 
 def _locked(part: Path, bar: type) -> AbstractContextManager:

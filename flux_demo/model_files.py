@@ -193,11 +193,11 @@ def listed_as_same(name: str, other: str) -> bool | None:
     return mine.hashes(SHARED) == theirs.hashes(SHARED)
 
 
-def weight_shapes(place: Path) -> Mapping[str, tuple[int, ...]]:
+def weight_shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
     """The name and shape of each weight of a transformer's folder or single file, from its headers. Raises ValueError for one that cannot be read."""
-    if place.is_file():
-        return inspect(place).shapes
-    return {name: tensor.shape for file in weight_files(place) for name, tensor in read_header(file).tensors.items()}
+    if path.is_file():
+        return inspect(path).shapes
+    return {name: tensor.shape for file in weight_files(path) for name, tensor in read_header(file).tensors.items()}
 
 
 def weight_files(folder: Path) -> Sequence[Path]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flux_demo import folders
 from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.modes import ESTIMATOR_REPO, MODES, find_mode
 
@@ -49,14 +50,14 @@ def _switch(name: str, purpose: str):
     return field(default=False, metadata={"variable": Variable(name, None, purpose)})
 
 
-def _check_place(variable: str, name: str) -> None:
+def _check_path(variable: str, name: str) -> None:
     """Raise InvalidRequest for a name that the system does not even look up: one that is too long, or in a folder that this user may not read."""
     try:
         os.stat(expanded(name))
     except OSError as error:
         if error.errno not in NOT_HERE:
             raise InvalidRequest(
-                f"{variable} names a place that cannot be read ({(error.strerror or '').lower()}). Correct it, or leave it out."
+                f"{variable} names a place that cannot be read ({folders.reason(error)}). Correct it, or leave it out."
             ) from error
     except ValueError as error:  # a NUL
         raise InvalidRequest(f"{variable} is not the name of a file or a folder. Correct it, or leave it out.") from error
@@ -143,9 +144,9 @@ class Settings:
         if self.zero_size not in ZERO_SIZES:
             raise InvalidRequest(f"{self.zero_size!r} is not a size of ZeroGPU. Set FLUX_DEMO_ZEROGPU to {' or '.join(ZERO_SIZES)}.")
         for mode, name in self.models.items():
-            _check_place(MODES[mode].model_variable, name)
+            _check_path(MODES[mode].model_variable, name)
         for field_name in ("components", "depth_estimator"):
-            _check_place(self.named_by(field_name), getattr(self, field_name) or "")
+            _check_path(self.named_by(field_name), getattr(self, field_name) or "")
 
     def named_by(self, name: str) -> str:
         """The option or the variable by which a person sets a field: what they used."""

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from flux_demo import folders
 from flux_demo.backends import Route
 from flux_demo.progress import Status
 from flux_demo.streams import discard_output
@@ -50,8 +51,7 @@ class Terminal:
             discard_output()
         except OSError as error:
             discard_output()
-            why = (error.strerror or "it refuses").lower()
-            self.say(f"The result cannot be written to standard output: {why}.{otherwise}")
+            self.say(f"The result cannot be written to standard output: {folders.reason(error)}.{otherwise}")
             return False
         return True
 

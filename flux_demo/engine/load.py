@@ -24,7 +24,7 @@ from flux_demo.progress import OnBytes
 
 
 def load_transformer(
-    place: Path,
+    path: Path,
     dtype: torch.dtype,
     device_of: DeviceOf,
     on_bytes: OnBytes = lambda done, total: None,
@@ -35,12 +35,12 @@ def load_transformer(
 ) -> Any:
     """A FluxTransformer2DModel with every weight on its device. ``on_bytes(done, total)`` is called from several threads, one at a time.
 
-    ``place``: a folder in diffusers' layout or a single file. ``lora``: a control LoRA to merge into it. ``components``: a folder of the same
+    ``path``: a folder in diffusers' layout or a single file. ``lora``: a control LoRA to merge into it. ``components``: a folder of the same
     kind of model, for what a single file does not say. ``mapped``: what stays in main memory is left in its file, and costs nothing until it
     is read. Not for what runs on the CPU: a CPU kernel's rounding may depend on a weight's alignment, and replacing the file would change the model.
     """
     with reading("transformer"):
-        source = find_source(place, components)
+        source = find_source(path, components)
         with _reading_lora():
             control = read_lora(lora, LORA_SCALE, source) if lora else None
         return read_transformer(source, control, dtype, device_of, on_bytes, mapped)

@@ -68,7 +68,7 @@ class Plan:
     sizes: WeightSizes = FLUX
     precision: str | None = None  # on the CPU: what it computes in
     stream_body: bool = False  # the transformer's blocks come from main memory as they are needed
-    kept: int = 0  # of its SHARES, those that stay on the device all the same
+    kept_shares: int = 0  # of its SHARES, those that stay on the device all the same
     pin_body: bool = False  # held in pinned memory; otherwise left in their files, for the system to keep in memory as it can
     pin_blocks: bool = True  # what is not held in pinned memory is pinned on its way to the device, block by block
     stream_t5: bool = False
@@ -101,7 +101,7 @@ class Plan:
             source = "from main memory" if self.pin_body else "from main memory, or from the disk if that is too small"
             model = f"the model ({self.sizes.kind})" if self.sizes.quantised else "the model"
             whole = model.replace("the", "The", 1)
-            kept = f"{self.kept / SHARES:.0%} of {model} stays on the GPU; the rest is" if self.kept else f"{whole} is"
+            kept = f"{self.kept_shares / SHARES:.0%} of {model} stays on the GPU; the rest is" if self.kept_shares else f"{whole} is"
             return f"{kept} streamed block by block while it runs, {source}."
         if self.stream_t5:
             return f"{modes} {_stay(self.modes)} on the GPU; the text encoder is streamed from main memory."
@@ -119,7 +119,7 @@ class Plan:
     def device_bytes(self) -> int:
         """Weights that stay on the device."""
         sizes, modulation = self.sizes, self.modulation_on_device * self.sizes.modulation
-        body = sizes.body * self.kept / SHARES if self.stream_body else self.modes * (sizes.body + modulation)
+        body = sizes.body * self.kept_shares / SHARES if self.stream_body else self.modes * (sizes.body + modulation)
         return _bytes(sizes.small + body + (0 if self.stream_t5 else sizes.t5))
 
     def work_bytes(self, tiled: bool = False) -> int:
@@ -131,7 +131,7 @@ class Plan:
     @property
     def compiling_gib(self) -> float:
         """GiB that the preset ``compiled`` may need while it compiles. A quantised model cannot be compiled."""
-        return COMPILING if self.stream_body and not self.kept and not self.sizes.quantised else 0
+        return COMPILING if self.stream_body and not self.kept_shares and not self.sizes.quantised else 0
 
     def needs(self, tiled: bool = False) -> int:
         """Free bytes on the device that it takes."""
@@ -143,14 +143,14 @@ class Plan:
         sizes = self.sizes
         if self.on_cpu:
             return _bytes(ON_CPU + self.modes * sizes.transformer + sizes.t5 + sizes.small)
-        streamed = self.stream_body * (1 - self.kept / SHARES)
+        streamed = self.stream_body * (1 - self.kept_shares / SHARES)
         body = streamed * (sizes.pinned if self.pin_body else 0 if sizes.in_files else sizes.body)
         modulation = 0 if self.modulation_on_device or sizes.in_files else self.modes * sizes.modulation
         return _bytes(MAIN_MEMORY + body + modulation + self.stream_t5 * sizes.t5)
 
     def with_kept_shares(self, shares: int) -> Plan:
         """The plan with so many shares of the streamed body on the device."""
-        return replace(self, kept=shares)
+        return replace(self, kept_shares=shares)
 
 
 def _stay(modes: int) -> str:
@@ -195,7 +195,7 @@ def plan(
         free = free_bytes - shared * row.memory_bytes
         most = _shares(row, free)
         if below is not None:  # a step that is worth loading again for
-            most = min(most, below.kept // 2 if below.stream_body else SHARES // 2)
+            most = min(most, below.kept_shares // 2 if below.stream_body else SHARES // 2)
         for shares in sorted({most, 0}, reverse=True):
             candidate = row.with_kept_shares(shares)
             main_memory = (

@@ -73,10 +73,10 @@ class ModelCache:
             loaded, whole = f"{done / size:.1f}", f"{total / size:.1f}"
             say(Text("Loading {model}: {done} of {total} {unit}", model=files.model, done=loaded, total=whole, unit=unit))
 
-        place = device_of(self.plan, self._device)
+        device = device_of(self.plan, self._device)
         mapped = self._device.type != "cpu"
         transformer = load_transformer(
-            files.transformer, self._dtype, place, on_bytes, mapped=mapped, lora=files.lora, components=files.shared
+            files.transformer, self._dtype, device, on_bytes, mapped=mapped, lora=files.lora, components=files.shared
         )
         modulation = PrecomputedModulation(transformer)
         # Before anything is streamed: group offload wraps what may be compiled.

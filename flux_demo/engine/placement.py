@@ -40,7 +40,7 @@ def device_of(plan: Plan, device: torch.device) -> DeviceOf:
 def stays(block: int, plan: Plan) -> bool:
     """Whether a double or single block of a streamed model is kept on the device. Kept blocks are spread evenly, so that each streamed
     block has time to arrive while they run."""
-    return (block + 1) * plan.kept // SHARES > block * plan.kept // SHARES
+    return (block + 1) * plan.kept_shares // SHARES > block * plan.kept_shares // SHARES
 
 
 def place_transformer(

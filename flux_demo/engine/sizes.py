@@ -30,8 +30,8 @@ def sizes_of(files: ModelFiles, width: int = BF16) -> WeightSizes:
 
     Cached until one of the files changes, because every plan and every load of the page asks.
     """
-    places = (files.transformer, *(files.shared / name for name in SHARED_WEIGHTS))
-    return _sizes(files, width, tuple(state_of(file) for place in places for file in _files(place)))
+    paths = (files.transformer, *(files.shared / name for name in SHARED_WEIGHTS))
+    return _sizes(files, width, tuple(state_of(file) for path in paths for file in _files(path)))
 
 
 @lru_cache(maxsize=16)
@@ -62,17 +62,17 @@ def _sizes(files: ModelFiles, width: int, _states: tuple[FileState, ...]) -> Wei
     )
 
 
-def _files(place: Path) -> Sequence[Path]:
-    return [place] if place.is_file() else weight_files(place)
+def _files(path: Path) -> Sequence[Path]:
+    return [path] if path.is_file() else weight_files(path)
 
 
-def _weights(place: Path) -> Iterator[tuple[str, StoredTensor, float]]:
+def _weights(path: Path) -> Iterator[tuple[str, StoredTensor, float]]:
     """Name, tensor, and how much of the tensor the weight is."""
-    if place.is_dir():
-        for file in _files(place):
+    if path.is_dir():
+        for file in _files(path):
             yield from ((name, tensor, 1.0) for name, tensor in read_header(file).tensors.items())
         return
-    checkpoint = inspect(place)
+    checkpoint = inspect(path)
     for name, part in checkpoint.weights.items():
         tensor = checkpoint.file.tensors[part.stored]
         yield name, tensor, share_of(part, tensor.shape)

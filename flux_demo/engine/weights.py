@@ -98,16 +98,16 @@ def read_transformer(
     return transformer.eval()
 
 
-def find_source(place: Path, components: Path | None) -> Source:
+def find_source(path: Path, components: Path | None) -> Source:
     """The weights of a transformer's folder or single file. ``components`` says what tensors cannot. Raises GenerationFailed, NotUsable."""
-    if not place.is_dir():
-        return _source_of(inspect(place), components)
+    if not path.is_dir():
+        return _source_of(inspect(path), components)
     with importing():
         from diffusers import FluxTransformer2DModel
 
-    config = FluxTransformer2DModel.load_config(place, local_files_only=True)
+    config = FluxTransformer2DModel.load_config(path, local_files_only=True)
     weights = {}
-    for shard in weight_files(place):
+    for shard in weight_files(path):
         if not shard.is_file():
             raise GenerationFailed(f"The file {shard.name} of the transformer is missing. Fetch or copy the model again.")
         try:
@@ -117,9 +117,9 @@ def find_source(place: Path, components: Path | None) -> Source:
     return Source(config, weights)
 
 
-def read_lora(place: Path, scale: float, base: Source) -> ControlLora:
+def read_lora(path: Path, scale: float, base: Source) -> ControlLora:
     """The control LoRA of a file, for that base. Raises NotUsable."""
-    checkpoint = inspect(place)
+    checkpoint = inspect(path)
     if not checkpoint.is_lora:
         raise NotUsable("it is not a LoRA")
     if any(tensor.quantised for _, tensor, _ in base.weights.values()):
@@ -130,7 +130,7 @@ def read_lora(place: Path, scale: float, base: Source) -> ControlLora:
     def read(name: str) -> Tensor:
         part = checkpoint.weights[name]
         tensor = checkpoint.file.tensors[part.stored]
-        with place.open("rb", buffering=0) as file:
+        with path.open("rb", buffering=0) as file:
             return _typed(_read(file, tensor, part), tensor, torch.float32)
 
     return ControlLora(checkpoint, scale, read)

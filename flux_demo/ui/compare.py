@@ -112,7 +112,7 @@ def _strip(images: Sequence[GeneratedImage]) -> str:
     axis = Axis("mode", tuple(made.request.mode for made in images), tuple(names))
     facts = translate(COMPARED, seed=first.seed, steps=first.steps, size=html.size_text(Size(first.width, first.height)))
     title = f"{facts} · {first.prompt}"  # a long prompt is cut
-    sheet = next(sheets([axis], {(place,): Tile.of(made.image) for place, made in enumerate(images)}, title))
+    sheet = next(sheets([axis], {(column,): Tile.of(made.image) for column, made in enumerate(images)}, title))
     path = new_file(f"comparison-{first.seed}.png")
     with path.open("wb") as file:
         write_png(sheet, file, ORIGIN)

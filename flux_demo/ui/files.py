@@ -123,7 +123,7 @@ def publish_kept(image: Path) -> str:
         return publish(image)
     except OSError as error:
         why = "The image is finished and kept in the outputs folder as {name}, but it cannot be shown: the temporary folder cannot be written to ({why}). {advice}"
-        reason, advice = (error.strerror or "unknown reason").lower(), folders.advice(error, "Set GRADIO_TEMP_DIR to another folder.")
+        reason, advice = folders.reason(error), folders.advice(error, "Set GRADIO_TEMP_DIR to another folder.")
         raise GenerationFailed(why, name=image.name, why=reason, advice=advice) from error
 
 

@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 from flux_demo import folders
 from flux_demo.maps.photo import MAX_BYTES
 from flux_demo.ui import temporary
-from flux_demo.ui.answer import WORDS, Answer, Message, Refused, Send
+from flux_demo.ui.response import WORDS, Message, RequestRefused, Response, Send
 from flux_demo.ui.sliding_sums import SlidingSums
 
 Receive = Callable[[], Awaitable[Message]]
@@ -84,13 +84,13 @@ class Guard:
         elif scope["type"] != "http":  # Gradio has no websockets
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await self._answer(scope, receive, send)
+            await self._respond(scope, receive, send)
 
-    async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _respond(self, scope: Message, receive: Receive, send: Send) -> None:
         own_words = (
             [*WORDS] if "login" in scope["path"] else [500] if f"/{PREFIX}/run/" in scope["path"] else []
         )  # Gradio has words for them
-        answer = Answer(send, self.page.hosts.framed_by, own_words, immutable=_is_immutable(scope["path"]))
+        response = Response(send, self.page.hosts.framed_by, own_words, immutable=_is_immutable(scope["path"]))
         listened = _listened(scope)
         try:
             self._check(scope)
@@ -103,40 +103,42 @@ class Guard:
                 self._reserve_slot(scope, kind, address)
             try:
                 self.page.listeners.opened(listened) if listened else None
-                await self.app(scope, body_of(scope, receive, kind, answer) if kind else receive, answer.send)
+                await self.app(scope, body_of(scope, receive, kind, response) if kind else receive, response.send)
             finally:
                 self.page.listeners.closed(listened) if listened else None
-                if is_login and answer.status != 400:
+                if is_login and response.status != 400:
                     self._wrong_logins.add(address, -1)
                 if kind in TOO_MANY:
                     self._under_way[kind] -= Counter([address])  # drops those that are zero
-        except Refused as refusal:
-            answer.refusal = refusal
+        except RequestRefused as refusal:
+            response.refusal = refusal
         except FnIndexInferError:
-            answer.refusal = Refused(404, WORDS[404])
+            response.refusal = RequestRefused(404, WORDS[404])
         except Exception as error:
-            if answer.refusal is None:
+            if response.refusal is None:
                 log.error("%s at %s", type(error).__name__, _loggable_path(scope))
-        await answer.finish()
+        await response.finish()
 
     def _check(self, scope: Message) -> None:
-        """Raise Refused for a request that is not for this page, or asks for what it does not serve."""
+        """Raise RequestRefused for a request that is not for this page, or asks for what it does not serve."""
         headers, hosts = Headers(scope=scope), self.page.hosts
         given = headers.getlist("host")
         server = scope.get("server") or (None, None)
         if len(given) != 1 or not hosts.serves(given[0], server[0]):
-            raise Refused(403, "This page is not served under that name. Open it at its own address, or add this name to FLUX_DEMO_HOSTS.")
+            raise RequestRefused(
+                403, "This page is not served under that name. Open it at its own address, or add this name to FLUX_DEMO_HOSTS."
+            )
         if any(not hosts.takes(origin, given[0]) for origin in headers.getlist("origin")):
-            raise Refused(403, "Pages of other sites may not call this one. Open it directly, or name the site in FLUX_DEMO_HOSTS.")
+            raise RequestRefused(403, "Pages of other sites may not call this one. Open it directly, or name the site in FLUX_DEMO_HOSTS.")
         path = scope["path"]
         if len(path) + len(scope.get("query_string", b"")) > MAX_ADDRESS:
-            raise Refused(414, "This address is too long. Open it without the query, or send the values in the request's body.")
+            raise RequestRefused(414, "This address is too long. Open it without the query, or send the values in the request's body.")
         parts = path.strip("/").split("/")
         if scope.get("root_path") and path.startswith(scope["root_path"]):
             parts = path[len(scope["root_path"]) :].strip("/").split("/")
         first = parts[0] if parts[0] != PREFIX else (parts[1] if len(parts) > 1 else "").partition("=")[0]
         if first not in (API if parts[0] == PREFIX else ROOT) or (first == "file" and "://" in path) or _is_fetched(path):
-            raise Refused(404, WORDS[404])
+            raise RequestRefused(404, WORDS[404])
         if first == "mcp":
             self._check_mcp(scope)
         _forget_deep_link(scope)
@@ -146,52 +148,52 @@ class Guard:
     def _check_mcp(self, scope: Message) -> None:
         """Of Gradio's MCP server only calls are served: no streams that stay open, no page that repeats headers. It knows no login."""
         if self.page.auth:
-            raise Refused(403, "MCP is not available on a page with a login. Use the API with the user's name and password.")
+            raise RequestRefused(403, "MCP is not available on a page with a login. Use the API with the user's name and password.")
         if scope["path"].rstrip("/").rpartition("/")[2] != "mcp":
-            raise Refused(404, WORDS[404])
+            raise RequestRefused(404, WORDS[404])
         if scope["method"] != "POST":
-            raise Refused(405, "MCP is served over streamable HTTP. Send POST requests to /gradio_api/mcp/.")
+            raise RequestRefused(405, "MCP is served over streamable HTTP. Send POST requests to /gradio_api/mcp/.")
 
     def _check_waiting(self, scope: Message) -> None:
-        """Raise Refused when an address has many events in Gradio's queue already, which all visitors share."""
+        """Raise RequestRefused when an address has many events in Gradio's queue already, which all visitors share."""
         address, queues = self.page.address_of(HTTPConnection(scope)), self.page._queue.event_queue_per_concurrency_id.values()
         if sum(self.page.address_of(event.request) == address for queue in queues for event in queue.queue) >= MAX_WAITING:
-            raise Refused(429, "You have too many requests waiting. Wait until some of them are answered.")
+            raise RequestRefused(429, "You have too many requests waiting. Wait until some of them are answered.")
 
     def _check_login(self, address: str) -> None:
         """Count a login as a wrong one, until it turns out to be right: many may be under way at once."""
         if self._wrong_logins.sum(address) >= MAX_FAILED_LOGINS:
-            raise Refused(429, TOO_MANY_FAILED_LOGINS, retry_after_s=60)
+            raise RequestRefused(429, TOO_MANY_FAILED_LOGINS, retry_after_s=60)
         self._wrong_logins.add(address, 1)
 
     def _reserve_slot(self, scope: Message, kind: str, address: str) -> None:
         places = self._under_way[kind]
         if places[address] >= MAX_AT_ONCE["address"] or places.total() >= MAX_AT_ONCE["all"]:
-            raise Refused(429, TOO_MANY[kind])
+            raise RequestRefused(429, TOO_MANY[kind])
         to_come = sum(MAX_BODY[each] * under_way.total() for each, under_way in self._under_way.items())
         free = folders.free_bytes(self.page.folder)
         if free is not None and free < RESERVE + to_come:
-            raise Refused(503, NO_ROOM)
+            raise RequestRefused(503, NO_ROOM)
         if self.page.settings.public:
             length = int(Headers(scope=scope).get("content-length") or MAX_BODY[kind])  # a body that does not say it counts as the longest
             counted = max(MIN_COUNTED_BYTES, min(length, MAX_BODY[kind]))
             if self._uploaded.sum(address) + counted > MAX_AN_HOUR:
-                raise Refused(429, TOO_MUCH, retry_after_s=3600)
+                raise RequestRefused(429, TOO_MUCH, retry_after_s=3600)
             self._uploaded.add(address, counted)
         temporary.make_again(self.page.folder)
         places[address] += 1
 
 
-def body_of(scope: Message, receive: Receive, kind: str, answer: Answer) -> Receive:
-    """``receive`` with a limit of bytes, of files and of time; whatever is beyond it raises Refused and is the answer."""
+def body_of(scope: Message, receive: Receive, kind: str, response: Response) -> Receive:
+    """``receive`` with a limit of bytes, of files and of time; whatever is beyond it raises RequestRefused and is the response."""
     limit, headers = MAX_BODY[kind], Headers(scope=scope)
     boundary = _boundary(headers.get("content-type", "")) if kind == "upload" else b""
     began = time.monotonic()
     count, parts, tail, whole = 0, 0, b"", False
 
-    def refuse(status: int, sentence: str) -> Refused:
-        answer.refusal = Refused(status, sentence)
-        return answer.refusal
+    def refuse(status: int, sentence: str) -> RequestRefused:
+        response.refusal = RequestRefused(status, sentence)
+        return response.refusal
 
     if int(headers.get("content-length") or 0) > limit:
         raise refuse(413, TOO_LARGE[kind])

@@ -104,7 +104,7 @@ class History:
             for path in (entry.path, entry.thumb) if entry else ():
                 unpublish(path)
         if refused:
-            raise GenerationFailed(NOT_DELETED, why=(refused.strerror or "unknown reason").lower()) from refused
+            raise GenerationFailed(NOT_DELETED, why=folders.reason(refused)) from refused
 
     def keep(self, visitor: str, entry: Entry) -> None:
         """Keep a partial image: it goes to the gallery and to the visitor's images. Raises GenerationFailed, InvalidPicture."""
@@ -131,7 +131,7 @@ class History:
         try:
             self.visitors.add(visitor, image, recipe, Path(shown.path) if shown else None)
         except OSError as error:
-            why, advice = (error.strerror or "unknown reason").lower(), folders.advice(error, "Make it writable.")
+            why, advice = folders.reason(error), folders.advice(error, "Make it writable.")
             raise GenerationFailed(NOT_LISTED, name=image.name, why=why, advice=advice) from error
 
     def _remember(self, visitor: str, entry: Entry) -> None:

@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import os
 import re
 import traceback
 from collections.abc import Mapping, Sequence
@@ -65,7 +64,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, FluxDemoError):
         return translate(error.text)
     if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return translate(FULL, why=os.strerror(error.errno).lower(), advice=folders.advice(error, OTHER_FOLDERS))
+        return translate(FULL, why=folders.reason(error), advice=folders.advice(error, OTHER_FOLDERS))
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     log.error("%s at %s", type(error).__name__, " > ".join(f"{Path(frame.filename).stem}:{frame.lineno}" for frame in frames))
     return translate(BUG)

@@ -108,9 +108,9 @@ def address_of_caller(request: Any) -> str | None:
     return address if secrets.compare_digest(secret.encode(), SECRET.encode()) else None
 
 
-def with_files(arguments: dict[str, Any], places: list[list[str | int]]) -> dict[str, Any]:
+def with_files(arguments: dict[str, Any], paths: list[list[str | int]]) -> dict[str, Any]:
     """The arguments with the files that they name. Nothing is fetched. Raises InvalidPicture."""
-    files = {place[0] for place in places if len(place) == 1}
+    files = {path[0] for path in paths if len(path) == 1}
     return {name: _file(value) if name in files else value for name, value in arguments.items()}
 
 

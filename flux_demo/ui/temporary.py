@@ -15,6 +15,7 @@ from typing import Any
 
 from gradio.utils import get_upload_folder
 
+from flux_demo import folders
 from flux_demo.errors import InvalidRequest
 
 KEPT_S = 3600.0  # how long a file stays that no history names
@@ -45,7 +46,7 @@ def private_folder() -> Path:
         _locks[folder] = _lock(folder / LOCK)
     except OSError as error:
         raise InvalidRequest(
-            f"Uploads cannot be kept: the temporary folder refuses them ({error.strerror or 'unknown reason'}). "
+            f"Uploads cannot be kept: the temporary folder refuses them ({folders.reason(error)}). "
             "Set GRADIO_TEMP_DIR to a folder of your own that can be written."
         ) from error
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
@@ -85,9 +86,9 @@ def clear(folder: Path, kept: Iterable[str], older_than_s: float = KEPT_S) -> se
     spared = {os.path.realpath(path) for path in kept}
     before = time.time() - older_than_s
     gone = set()
-    for place, _, names in os.walk(folder, topdown=False):
+    for directory, _, names in os.walk(folder, topdown=False):
         for name in names:
-            path = os.path.join(place, name)
+            path = os.path.join(directory, name)
             try:
                 if name != LOCK and os.path.realpath(path) not in spared and _changed(path) < before:
                     os.unlink(path)
@@ -95,8 +96,8 @@ def clear(folder: Path, kept: Iterable[str], older_than_s: float = KEPT_S) -> se
             except OSError:  # gone already, or open on a system that does not delete such files: the next clearing finds it
                 continue
         try:
-            if place != str(folder) and _changed(place) < before:
-                os.rmdir(place)
+            if directory != str(folder) and _changed(directory) < before:
+                os.rmdir(directory)
         except OSError:  # not empty
             continue
     return gone

@@ -176,9 +176,9 @@ class VisitorStore:
                 return
             folder = self._folder(_hashed(key))
             folder.mkdir(parents=True, exist_ok=True)
-            place = folder / f"{name}{file.suffix.lower()[:8] or '.photo'}"  # browsers show an image by its file's ending
-            shutil.copy2(file, place)
-            if place == known:
+            copy = folder / f"{name}{file.suffix.lower()[:8] or '.photo'}"  # browsers show an image by its file's ending
+            shutil.copy2(file, copy)
+            if copy == known:
                 return
         if known:
             known.unlink(missing_ok=True)

@@ -46,7 +46,7 @@ def test_a_gpu_that_ran_out_of_memory_is_offered_the_next_tighter_plan(settings)
     roomy = memory.plan(23 * GIB, 64 * GIB)
     tighter = memory.plan(23 * GIB, 64 * GIB, below=roomy)
     tightest = memory.plan(0 + 4 * GIB, 64 * GIB)
-    assert (roomy.name, tighter.name, tightest.kept) == ("body", "streamed", 0)
+    assert (roomy.name, tighter.name, tightest.kept_shares) == ("body", "streamed", 0)
     assert tighter.sentence in str(weights.out_of_memory(SimpleNamespace(plan=roomy), GPU_FULL))
     assert "No plan uses less" in str(weights.out_of_memory(SimpleNamespace(plan=tightest), GPU_FULL))
 

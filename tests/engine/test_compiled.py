@@ -28,7 +28,7 @@ from tests.engine.formats import in_bfl_layout, save_gguf, weights_of
 from tests.engine.runs import generate_latents
 from tests.engine.tiny import split
 
-STREAMED = replace(CPU_PLAN, stream_body=True, stream_t5=True, kept=10)
+STREAMED = replace(CPU_PLAN, stream_body=True, stream_t5=True, kept_shares=10)
 
 
 @pytest.fixture(autouse=True)
@@ -63,14 +63,14 @@ def test_compiling_takes_memory_only_where_no_block_of_the_kind_stays(tiny, monk
     twins = []
     monkeypatch.setattr("flux_demo.background.start", lambda work, name: work())  # the stand-in sees this thread only
     monkeypatch.setattr("flux_demo.engine.compiled._compiled", lambda forward: (twins.append(forward.__self__), forward)[1])
-    plan = replace(next(row for row in PLANS if row.stream_body), kept=kept)
+    plan = replace(next(row for row in PLANS if row.stream_body), kept_shares=kept)
     with Gpu() as gpu:
         pipeline = ModelCache(plan, gpu.device, torch.bfloat16, 64).load(mini_files(MODES["text"], tiny))
         own = {id(weight) for weight in pipeline.transformer.parameters()}
         run(pipeline, "compiled")
         assert len({type(twin) for twin in twins}) == 2 and pipeline.blocks.failure is None
         assert {id(weight) in own for twin in twins for weight in twin.parameters()} == {bool(kept)}
-    assert plan.work_bytes(tiled=True) - replace(plan, kept=1).work_bytes(tiled=True) == pytest.approx(
+    assert plan.work_bytes(tiled=True) - replace(plan, kept_shares=1).work_bytes(tiled=True) == pytest.approx(
         0 if kept else COMPILING * GIB, abs=2
     )
 

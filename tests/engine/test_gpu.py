@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 ROOT = Path(__file__).resolve().parents[2]
 GPU = torch.device("cuda", 0)
 SIZE = (208, 304)
-HALF = replace(next(row for row in PLANS if row.name == "streamed"), name="half", kept=10)
+HALF = replace(next(row for row in PLANS if row.name == "streamed"), name="half", kept_shares=10)
 
 
 @pytest.fixture(scope="module")

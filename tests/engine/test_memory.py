@@ -38,7 +38,7 @@ def free(card):
 @pytest.mark.parametrize(("card", "memory", "name", "modes", "kept", "whole"), TABLE)
 def test_each_card_gets_its_plan(card, memory, name, modes, kept, whole):
     chosen = plan(free(card), memory * GIB)
-    assert (chosen.name, chosen.modes, chosen.kept) == (name, modes, kept)
+    assert (chosen.name, chosen.modes, chosen.kept_shares) == (name, modes, kept)
     assert not chosen.tiles(whole * whole) and chosen.tiles((whole + 16) ** 2)
     assert chosen.needs() <= free(card)
     assert chosen.memory_bytes <= memory * GIB
@@ -53,7 +53,7 @@ def test_the_default_size_is_never_decoded_in_tiles_from_8_gb_up(memory):
 def test_a_larger_card_never_streams_more(memory):
     chosen = [plan(free(card), memory * GIB) for card in range(6, 160)]
     streamed = [
-        one.stream_body * (1 - one.kept / SHARES) * (1 if one.pin_body else 2) for one in chosen
+        one.stream_body * (1 - one.kept_shares / SHARES) * (1 if one.pin_body else 2) for one in chosen
     ]  # from the disk it is twice as bad
     assert streamed == sorted(streamed, reverse=True)
 
@@ -61,7 +61,7 @@ def test_a_larger_card_never_streams_more(memory):
 def test_more_main_memory_never_reads_more_from_the_disk():
     chosen = [plan(free(12), memory * GIB) for memory in range(12, 80)]
     assert [one.pin_body for one in chosen] == sorted(one.pin_body for one in chosen)
-    assert {one.kept for one in chosen} == {6}  # what the card has room for stays there, however much main memory there is
+    assert {one.kept_shares for one in chosen} == {6}  # what the card has room for stays there, however much main memory there is
 
 
 def test_the_sentence_says_how_much_of_a_streamed_model_stays():
@@ -82,7 +82,7 @@ def test_the_roomiest_plan_that_fits_is_taken(row):
 def test_a_plan_that_ran_out_of_memory_is_not_taken_again():
     tried, seen = plan(free(141), 64 * GIB), []
     while tried is not None:
-        seen.append((tried.name, tried.kept))
+        seen.append((tried.name, tried.kept_shares))
         tried = plan(free(141), 64 * GIB, below=tried)
     resident = [(row.name, 0) for row in PLANS if not row.stream_body]
     assert seen == [*resident, *(("streamed", kept) for kept in (9, 4, 2, 1, 0))]  # "mapped" saves main memory, not the GPU's
@@ -91,14 +91,16 @@ def test_a_plan_that_ran_out_of_memory_is_not_taken_again():
 def test_a_streamed_model_that_ran_out_keeps_half_as_much_on_the_gpu():
     tried = plan(free(12), 48 * GIB)
     below = plan(free(12), 48 * GIB, below=tried)
-    assert (tried.name, tried.kept) == ("streamed", 6)
-    assert (below.name, below.kept) == ("streamed", 3)
+    assert (tried.name, tried.kept_shares) == ("streamed", 6)
+    assert (below.name, below.kept_shares) == ("streamed", 3)
 
 
 @pytest.mark.parametrize("memory", [16, 64])
 def test_there_is_no_cliff_between_streaming_and_staying(memory):
     """A tenth of a GiB more on the card never changes what is streamed by more than a share or two."""
-    kept = [one.kept if one.stream_body else SHARES for tenth in range(60, 240) if (one := plan(int(tenth / 10 * GIB), memory * GIB))]
+    kept = [
+        one.kept_shares if one.stream_body else SHARES for tenth in range(60, 240) if (one := plan(int(tenth / 10 * GIB), memory * GIB))
+    ]
     assert kept == sorted(kept) and kept[-1] == SHARES
     assert max(after - before for before, after in zip(kept, kept[1:], strict=False)) <= 2
 

@@ -18,7 +18,7 @@ from tests.engine.runs import generate
 
 SIZE = (64, 48)
 BY_NAME = {row.name: row for row in PLANS}
-HALF = replace(BY_NAME["streamed"], name="half", kept=10)
+HALF = replace(BY_NAME["streamed"], name="half", kept_shares=10)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_every_plan_for_one_mode_runs(gpu, model_cache, tiny, row, mode):
         assert image.size == SIZE
     assert [done for done, _, _ in steps] == [1, 2] * 2
     devices = {weight.device.type for block in pipeline.transformer.transformer_blocks for weight in block.parameters()}
-    assert devices == ({"cpu", "meta"} if row.kept else {"cpu"} if row.stream_body else {"meta"})
+    assert devices == ({"cpu", "meta"} if row.kept_shares else {"cpu"} if row.stream_body else {"meta"})
     assert {layer.weight.device.type for layer in pipeline.modulation.layers} == {"meta" if row.modulation_on_device else "cpu"}
 
 

@@ -39,7 +39,7 @@ def test_a_streamed_run_is_exact_after_a_stop(pipeline, tiny, new_model_cache, d
 
 
 def test_a_partly_streamed_run_is_exact(pipeline, tiny, new_model_cache, dtype):
-    half = new_model_cache(dtype, replace(STREAMED, kept=10)).load(mini_files(MODES["text"], tiny))
+    half = new_model_cache(dtype, replace(STREAMED, kept_shares=10)).load(mini_files(MODES["text"], tiny))
     for seed in (1, 2):
         assert torch.equal(
             generate_latents(half, "a cube", 64, 48, seed, 2, 3.5), generate_latents(pipeline("text"), "a cube", 64, 48, seed, 2, 3.5)
@@ -48,7 +48,7 @@ def test_a_partly_streamed_run_is_exact(pipeline, tiny, new_model_cache, dtype):
 
 def test_the_blocks_that_stay_are_spread_evenly():
     for kept in range(SHARES):
-        double, single = ([at for at in range(count) if stays(at, replace(STREAMED, kept=kept))] for count in (19, 38))
+        double, single = ([at for at in range(count) if stays(at, replace(STREAMED, kept_shares=kept))] for count in (19, 38))
         assert (len(double), len(single)) == (kept, 2 * kept)
         gaps = {b - a for a, b in zip(double, double[1:])}
         assert not gaps or max(gaps) - min(gaps) <= 1
@@ -60,11 +60,11 @@ def test_each_weight_is_read_to_the_device_that_the_plan_gives_it():
         (replace(CPU_PLAN, modulation_on_device=True), (GPU, GPU)),
         (replace(CPU_PLAN, modulation_on_device=False), (GPU, CPU)),
         (replace(CPU_PLAN, modulation_on_device=False, stream_body=True), (CPU, CPU)),
-        (replace(CPU_PLAN, modulation_on_device=False, stream_body=True, kept=18), (CPU, CPU)),  # only the first of 19 is streamed
+        (replace(CPU_PLAN, modulation_on_device=False, stream_body=True, kept_shares=18), (CPU, CPU)),  # only the first of 19 is streamed
     ):
         device_of_weight = device_of(plan, GPU)
         assert (device_of_weight(body), device_of_weight(modulation)) == devices
-    kept = device_of(replace(STREAMED, modulation_on_device=False, kept=18), GPU)
+    kept = device_of(replace(STREAMED, modulation_on_device=False, kept_shares=18), GPU)
     names = ("single_transformer_blocks.3.attn.to_q.weight", "single_transformer_blocks.3.norm.linear.weight", "x_embedder.weight")
     assert tuple(map(kept, names)) == (GPU, CPU, GPU)
 

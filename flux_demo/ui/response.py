@@ -1,4 +1,4 @@
-"""What goes back for a request: Gradio's answer with our headers, or a refusal in words."""
+"""What goes back for a request: Gradio's response with our headers, or a refusal in words."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ WORDS = {
 }
 
 
-class Refused(MultiPartException):
+class RequestRefused(MultiPartException):
     """Ends the reading of a body. Gradio's parser of uploads deletes its files at this kind of error, and only at this."""
 
     def __init__(self, status: int, sentence: str, retry_after_s: int | None = None) -> None:
@@ -29,12 +29,12 @@ class Refused(MultiPartException):
         self.status, self.sentence, self.retry_after_s = status, sentence, retry_after_s
 
 
-class Answer:
+class Response:
     """What goes back: with the headers that every page of ours has, and in words where Gradio has none."""
 
     def __init__(self, send: Send, framed_by: str, own_words: list[int], immutable: bool) -> None:
         self._send, self._own_words, self._immutable = send, own_words, immutable  # own_words: the statuses whose own words are good enough
-        self.refusal: Refused | None = None
+        self.refusal: RequestRefused | None = None
         self.status: int | None = None  # Gradio's, once there is one
         self.started = self.ended = False
         self._headers = [(b"content-security-policy", f"frame-ancestors {framed_by}".encode()), (b"x-content-type-options", b"nosniff")]
@@ -43,13 +43,13 @@ class Answer:
             self._headers.append((b"x-frame-options", b"DENY"))
 
     async def send(self, message: Message) -> None:
-        """Pass a message of Gradio's on, unless it is the beginning of an answer without words."""
+        """Pass a message of Gradio's on, unless it is the beginning of a response without words."""
         if message["type"] == "http.response.start" and not self.started:
             self.status = status = message["status"]
             kind = dict(message.get("headers", ())).get(b"content-type", b"")
             worded = status in self._own_words and kind.startswith(b"application/json")
             if self.refusal is None and status in WORDS and status != 503 and not worded:
-                self.refusal = Refused(status, WORDS[status])
+                self.refusal = RequestRefused(status, WORDS[status])
             if self.refusal is not None:
                 return
             caching = [(b"cache-control", b"public, max-age=31536000, immutable")] if self._immutable and status == 200 else []
@@ -61,13 +61,13 @@ class Answer:
         await self._send(message)
 
     async def finish(self) -> None:
-        """Send the refusal if there is one, or end an answer that broke off."""
+        """Send the refusal if there is one, or end a response that broke off."""
         if self.ended:
             return
         if self.started:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        refusal = self.refusal or Refused(500, WORDS[500])
+        refusal = self.refusal or RequestRefused(500, WORDS[500])
         body = json.dumps({"detail": refusal.sentence, "error": refusal.sentence}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *self._headers]
         if refusal.status in (408, 413, 429, 503):
