@@ -80,7 +80,7 @@ def unknown_words(prompt: str) -> list[str]:
     return list(dict.fromkeys(word for word in words(prompt) if word not in KNOWN))
 
 
-def what_is_not_known(prompt: str) -> tuple[str, ...]:
+def prompt_notes(prompt: str) -> tuple[str, ...]:
     """A sentence that names the words of the prompt which the mini was never taught; none where it knows them all."""
     unknown = unknown_words(prompt)
     return (Text("The mini does not know: {words}. {knows}", words=", ".join(unknown[:8]), knows=what_it_knows()),) if unknown else ()

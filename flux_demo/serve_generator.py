@@ -55,7 +55,7 @@ class Generator:
             "refused": self._problems,
         }
 
-    async def generate(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+    async def generate(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The image as PNG with its seed, or what went wrong as a sentence. Cancelled, it stops at the next step."""
         left = threading.Event()
 
@@ -64,16 +64,16 @@ class Generator:
                 raise Cancelled
 
         try:
-            return await asyncio.shield(asyncio.wrap_future(background.start(lambda: self._generate(asked, check), "run")))
+            return await asyncio.shield(asyncio.wrap_future(background.start(lambda: self._generate(fields, check), "run")))
         finally:
             left.set()
 
-    def _generate(self, asked: Mapping[str, Any], check: Any) -> dict[str, Any]:
-        seed = asked["seed"] or random_seed()
+    def _generate(self, fields: Mapping[str, Any], check: Any) -> dict[str, Any]:
+        seed = fields["seed"] or random_seed()
         try:
-            mode = next(mode for mode in MODES.values() if mode.nim == asked["mode"])
+            mode = next(mode for mode in MODES.values() if mode.nim == fields["mode"])
             route = self._studio.route(mode.name)
-            request = route.dials.complete(self._request(mode, asked, seed))
+            request = route.dials.complete(self._request(mode, fields, seed))
             began = time.perf_counter()
             output = route.backend.generate(request, check, check)
             seconds = time.perf_counter() - began
@@ -99,20 +99,20 @@ class Generator:
         said["seconds"] = f"{seconds:.3f}"
         return {"reason": "SUCCESS", "image": file.getvalue(), "seed": seed, "said": said}
 
-    def _request(self, mode: Mode, asked: Mapping[str, Any], seed: int) -> GenerationRequest:
-        if asked.get("disable_safety_checker"):
+    def _request(self, mode: Mode, fields: Mapping[str, Any], seed: int) -> GenerationRequest:
+        if fields.get("disable_safety_checker"):
             raise InvalidRequest("The content filter cannot be turned off by a request. Leave disable_safety_checker out.")
-        size = Size(asked["width"], asked["height"])
-        image, control = asked.get("image"), None
+        size = Size(fields["width"], fields["height"])
+        image, control = fields.get("image"), None
         if mode.control is not None:
             if image is None:
                 raise InvalidRequest(f"The {mode.nim} mode needs an image. Send it as data:image/png;base64,…")
-            draw = self._studio.preview if asked["preprocess_image"] else self._studio.as_map
+            draw = self._studio.preview if fields["preprocess_image"] else self._studio.as_map
             control = draw(mode.name, _picture(image), size)
         elif image is not None:
             raise InvalidRequest("The base mode follows no image. Leave it out, or choose another mode.")
         return GenerationRequest(
-            mode.name, asked["prompt"], seed, asked["steps"], asked["cfg_scale"], size=control.size if control else size, control=control
+            mode.name, fields["prompt"], seed, fields["steps"], fields["cfg_scale"], size=control.size if control else size, control=control
         )
 
 

@@ -78,7 +78,7 @@ class Ingress:
     async def infer(self, request: Request) -> Response:
         if self._model is None and (problem := await self._problem(LOADING_TIMEOUT_S)):
             return _json({"detail": problem}, 503)
-        asked, refused = await self._read(request)
+        fields, refused = await self._read(request)
         if refused is not None:
             return refused
         if self._ending:
@@ -90,7 +90,7 @@ class Ingress:
             detail = f"The queue is full, with {self._accepted} ahead of you. Try again in {wait_s} seconds."
             return _json({"detail": detail}, 429, {"Retry-After": str(max(1, wait_s))})
         try:
-            answer, retried = await self._generate(asked)
+            answer, retried = await self._generate(fields)
         except RayActorError:
             return _json({"detail": DIED_TWICE}, 500)
         said = answer.get("said", {}) | ({"retried": "once"} if retried else {})
@@ -160,10 +160,10 @@ class Ingress:
             if len(body) > MAX_BODY:
                 return {}, _json({"detail": f"The request is larger than {MAX_BODY // 2**20} MiB. Send a smaller image."}, 413)
         try:
-            asked = parse(body, self._model)
-            defaults = self._about["modes"][asked.mode]
+            parsed = parse(body, self._model)
+            defaults = self._about["modes"][parsed.mode]
             unset = {"cfg_scale": defaults["guidance"], "steps": defaults["steps"]}
-            return asked.model_dump() | {name: value for name, value in unset.items() if name not in asked.model_fields_set}, None
+            return parsed.model_dump() | {name: value for name, value in unset.items() if name not in parsed.model_fields_set}, None
         except ValidationError as error:
             return {}, _json({"detail": faults(error)}, 422)
         except (ValueError, RecursionError):
@@ -173,14 +173,14 @@ class Ingress:
         """Whether no more requests may wait. Ray's own limit would also count those that it is about to give to an idle replica."""
         return self._accepted >= self._running[1] + self._queue
 
-    async def _generate(self, asked: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    async def _generate(self, fields: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """The answer, and whether a second replica gave it because the first one died."""
         self._accepted += 1
         try:
-            return await self._generators.generate.remote(asked), False
+            return await self._generators.generate.remote(fields), False
         except RayActorError:
             self._retries.inc()
-            return await self._generators.generate.remote(asked), True
+            return await self._generators.generate.remote(fields), True
         finally:
             self._accepted -= 1
 

@@ -37,7 +37,7 @@ class Hub:
         self.slow_s = 0.0  # pause before each 16 KiB of a file
         self.signed = False  # files are fetched by links, of which each works once: an answer that breaks off is a link that has expired
         self.sent = 0  # bytes of files
-        self.asked: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
         self.links: dict[str, tuple[str, str]] = {}  # path -> model and file
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
@@ -59,7 +59,7 @@ class Hub:
 
     def downloads(self) -> list[str]:
         """The files whose bytes were requested, in order."""
-        return [path.split("/resolve/")[1].split("/", 1)[1] for method, path in self.asked if method == "GET" and "/resolve/" in path]
+        return [path.split("/resolve/")[1].split("/", 1)[1] for method, path in self.requests if method == "GET" and "/resolve/" in path]
 
 
 def blob_id(content: bytes) -> str:
@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         path = unquote(url.path).strip("/")
-        self.hub.asked.append((self.command, path))
+        self.hub.requests.append((self.command, path))
         if self.hub.error:
             self._refuse(self.hub.error, "", "The Hub is out of order")
         elif path.startswith("api/models/"):

@@ -89,7 +89,7 @@ def test_only_needed_files_are_counted_and_fetched(ask):
         assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
         assert seen[-1] == [len(WEIGHTS) + 4] * 2 and seen == sorted(seen)
         assert ask(server.url, "size")[0]["bytes_left"] == 0
-        server.asked.clear()
+        server.requests.clear()
         assert ask(server.url, "here")[0] == folder
         assert ask(server.url, "fetch")[0] == folder
         assert server.downloads() == []
@@ -190,7 +190,7 @@ def test_without_links_a_model_is_stored_once(ask, tmp_path):
         assert (Path(folder) / "transformer" / "a.safetensors").read_bytes() == WEIGHTS
         stored = {(file.stat().st_dev, file.stat().st_ino): file.stat().st_size for file in home.rglob("*") if file.is_file()}
         assert sum(stored.values()) < 1.25 * len(WEIGHTS)
-        server.asked.clear()
+        server.requests.clear()
         assert ask(server.url, "fetch", **without)[0] == folder == ask(server.url, "here", **without)[0]
         assert server.downloads() == []
     cache = scan_cache_dir(tmp_path / "home" / "hub")
@@ -224,9 +224,9 @@ def test_a_certificate_that_is_not_verified_is_said(ask, certificate):
     with Hub({"us/model": FILES}) as server:
         server.speak_tls(*certificate)
         assert ask(server.url, "fetch")[0] == ["DownloadFailed", UNVERIFIED]
-        assert server.asked == []
+        assert server.requests == []
         ask(server.url, "size", SSL_CERT_FILE=str(certificate[0]))
-        assert server.asked != []
+        assert server.requests != []
 
 
 def test_a_folder_that_cannot_be_written_to_is_said_without_its_path(ask, tmp_path):
@@ -239,7 +239,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_without_its_path(ask, tmp_pa
         and "(not a directory)" in message
         and str(tmp_path) not in message
     )
-    assert server.asked == []
+    assert server.requests == []
     assert message.rstrip(".").count(". ") == 1
 
 

@@ -13,7 +13,7 @@ from pkgutil import resolve_name
 
 from flux_demo.errors import BackendUnavailable
 from flux_demo.maps.notes import map_notes
-from flux_demo.mini_vocabulary import what_is_not_known
+from flux_demo.mini_vocabulary import prompt_notes
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.recipe import Recipe
@@ -108,13 +108,13 @@ class Route:
         """Whether it is the mini FLUX that runs there: on this machine, or behind a service of one's own."""
         return "mini" in (self.backend.name, self.backend.model_name(mode))
 
-    def what_is_not_known(self, prompt: str, mode: Mode) -> tuple[str, ...]:
+    def prompt_notes(self, prompt: str, mode: Mode) -> tuple[str, ...]:
         """What the person should know of the prompt's words: where the mini runs, those that it was never taught."""
-        return what_is_not_known(prompt) if self.runs_mini(mode) else ()
+        return prompt_notes(prompt) if self.runs_mini(mode) else ()
 
     def notes(self, request: GenerationRequest) -> tuple[str, ...]:
         """What there is to say about an image before it is generated: about its map, and about the prompt's words."""
-        return (*map_notes(request.control), *self.what_is_not_known(request.prompt, find_mode(request.mode)))
+        return (*map_notes(request.control), *self.prompt_notes(request.prompt, find_mode(request.mode)))
 
 
 class NoRoute(BackendUnavailable):

@@ -190,8 +190,8 @@ def _shown(library: Any, ordinal: int) -> Device | None:
     library.cuDeviceGetName(name, len(name), device)
     uuid, major, minor, integrated = (ctypes.c_ubyte * 16)(), ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     has_uuid = library.cuDeviceGetUuid(ctypes.byref(uuid), device) == 0
-    asked = ((major, CAPABILITY_MAJOR), (minor, CAPABILITY_MINOR))
-    has_capability = all(library.cuDeviceGetAttribute(ctypes.byref(number), which, device) == 0 for number, which in asked)
+    queries = ((major, CAPABILITY_MAJOR), (minor, CAPABILITY_MINOR))
+    has_capability = all(library.cuDeviceGetAttribute(ctypes.byref(number), which, device) == 0 for number, which in queries)
     return Device(
         Card(
             name.value.decode(errors="replace"),

@@ -46,7 +46,7 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     else:
         requests = [replace(each, size=sized.size) for each in requests]
     terminal.say_where(route)
-    unknown = route.what_is_not_known(args.prompt, mode)
+    unknown = route.prompt_notes(args.prompt, mode)
     for sentence in unknown:  # before the person waits for an image without them
         terminal.say(sentence)
     told = (*unknown, *(control.notes if mode.control else ()))

@@ -78,8 +78,8 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
     target = output.check_target(args.output, photo)
     studio = Studio.from_settings(Settings.from_env(backend=args.backend))
     studio.gallery.check()
-    asked = _command_identity(args, studio, mode, photo)
-    place, before = grid_manifest.earlier(target, studio.settings.outputs_folder, asked)
+    identity = _command_identity(args, studio, mode, photo)
+    sheet, before = grid_manifest.earlier(target, studio.settings.outputs_folder, identity)
     given = {name: value for name in SHARED if (value := getattr(args, name)) is not None}
     if args.seed is None and "seed" in before and not any(text.partition("=")[0].strip() == "seed" for text in args.vary):
         given["seed"] = before["seed"]  # the random one that the same command was given before
@@ -97,10 +97,10 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
         on_step=lambda done, of, preview=None: follower[0].step(done, of),
         on_status=lambda status: follower[0].status(status),
     )
-    target = place or grid_manifest.reserve_sheet(studio.settings.outputs_folder)
+    target = sheet or grid_manifest.reserve_sheet(studio.settings.outputs_folder)
     output.keep_photo(photo, _names(target, len(planned)))  # no grid has more sheets than cells
-    manifest = grid_manifest.Manifest(target, planned, asked, terminal)
-    if place is None:
+    manifest = grid_manifest.Manifest(target, planned, identity, terminal)
+    if sheet is None:
         manifest.write()
     follower.append(Progress(planned, terminal))
     notes = Notes()
@@ -186,21 +186,21 @@ def _say_line(line: BatchLine, studio: Studio, notes: Notes, terminal: Terminal)
 
 def _command_identity(args: argparse.Namespace, studio: Studio, mode: Mode, photo: str | None) -> dict[str, Any]:
     """What makes two commands the same: what was typed, what is in the files that it names, and which model runs where."""
-    asked = {
+    identity = {
         name: value for name, value in vars(args).items() if name not in ("json", "yes", "output", "maps", "command") and value is not None
     }
     varied = {name.strip(): values for name, _, values in (text.partition("=") for text in args.vary)}
     for name, path in (("sha256", photo), ("prompts_sha256", varied.get("prompt"))):
         if path and os.path.isfile(path := expanded(path)):
             with suppress(OSError), open(path, "rb") as file:  # what cannot be read is refused where the grid is planned
-                asked[name] = hashlib.file_digest(file, "sha256").hexdigest()
+                identity[name] = hashlib.file_digest(file, "sha256").hexdigest()
     with suppress(BackendUnavailable):  # the models of --vary may run all the same
         backend = studio.route(mode.name).backend
-        asked |= {"backend": backend.name, "model": backend.model_name(mode)}
+        identity |= {"backend": backend.name, "model": backend.model_name(mode)}
     if mode.control and mode.control.needs_estimator and not args.as_map:
         with suppress(BackendUnavailable):  # refused where the grid is planned
-            asked["estimator"] = studio.estimator().title
-    return asked
+            identity["estimator"] = studio.estimator().title
+    return identity
 
 
 def _say_before(grid: Grid, notes: Notes, terminal: Terminal) -> None:
@@ -209,7 +209,7 @@ def _say_before(grid: Grid, notes: Notes, terminal: Terminal) -> None:
     for route in grid.routes:
         _say_where(route, terminal)
         for cell in grid.cells:
-            for sentence in notes.new(route.what_is_not_known(cell.request.prompt, grid.asked.mode)):
+            for sentence in notes.new(route.prompt_notes(cell.request.prompt, grid.request.mode)):
                 terminal.say(sentence)
 
 

@@ -21,8 +21,8 @@ EVERY_S = 5.0  # a note of ten thousand cells takes a second to write
 class Manifest:
     """Written now and then while the grid runs, and at its end. A failure to write it is reported once and stops nothing."""
 
-    def __init__(self, target: Path, grid: Grid, asked: Mapping[str, Any], terminal: Terminal) -> None:
-        self._target, self._grid, self._asked, self._terminal = target, grid, asked, terminal
+    def __init__(self, target: Path, grid: Grid, identity: Mapping[str, Any], terminal: Terminal) -> None:
+        self._target, self._grid, self._identity, self._terminal = target, grid, identity, terminal
         self._written = -EVERY_S
         self._refused = False
 
@@ -46,34 +46,34 @@ class Manifest:
         return {
             "path": str(sheets[0]) if sheets else None,
             "sheets": [str(path) for path in sheets],
-            "asked": _plain(self._asked),
-            "seed": grid.asked.seed,
+            "asked": _plain(self._identity),
+            "seed": grid.request.seed,
             "axes": [{"name": axis.name, "values": [_value(value) for value in axis.values]} for axis in grid.axes],
             "cells": [_cell(cell) for cell in sorted(grid.results.values(), key=lambda cell: cell.number)],
         }
 
 
-def earlier(target: Path | None, outputs: Path, asked: Mapping[str, Any]) -> tuple[Path | None, Mapping[str, Any]]:
+def earlier(target: Path | None, outputs: Path, identity: Mapping[str, Any]) -> tuple[Path | None, Mapping[str, Any]]:
     """Where the sheet of the same command is, and what was noted beside it. Without ``-o`` it is looked for, and None if it is not there."""
     if target is None:
         there = {note.stem for note in outputs.glob("grid*.json")}
-        for place in _places(outputs):  # some may have been deleted
-            if place.stem in there and (noted := _noted(place)).get("asked") == _plain(asked):
-                return place, noted
+        for sheet in _sheet_paths(outputs):  # some may have been deleted
+            if sheet.stem in there and (noted := _noted(sheet)).get("asked") == _plain(identity):
+                return sheet, noted
         return None, {}
     note = target.with_suffix(".json")
     noted = _noted(target)
     if note.exists() and not noted:
         raise InvalidRequest(f"{note.name!r} is there and was not written by a grid, and it would be lost. Give -o another name.")
-    return target, noted if noted.get("asked") == _plain(asked) else {}
+    return target, noted if noted.get("asked") == _plain(identity) else {}
 
 
 def reserve_sheet(outputs: Path) -> Path:
     """The first grid-N.png that is free; its empty .json keeps it from a grid that begins at the same time. Raises InvalidRequest."""
     outputs.mkdir(parents=True, exist_ok=True)
-    for place in _places(outputs):
-        if not (place.exists() or numbered(place, 1).exists()) and output.reserve(place.with_suffix(".json")):
-            return place
+    for sheet in _sheet_paths(outputs):
+        if not (sheet.exists() or numbered(sheet, 1).exists()) and output.reserve(sheet.with_suffix(".json")):
+            return sheet
     raise InvalidRequest("There are too many grids in the outputs folder. Name the sheet with -o.")
 
 
@@ -90,7 +90,7 @@ def outcome(done: GridCell | BatchLine) -> dict[str, Any]:
     return {"path": str(image.path), "recipe": image.recipe.to_dict(), "notes": list(image.notes)}
 
 
-def _places(outputs: Path) -> Iterator[Path]:
+def _sheet_paths(outputs: Path) -> Iterator[Path]:
     return (outputs / ("grid.png" if number == 1 else f"grid-{number}.png") for number in range(1, 10_000))
 
 
@@ -102,8 +102,8 @@ def _noted(target: Path) -> dict[str, Any]:
     return noted if isinstance(noted, dict) and "cells" in noted and "asked" in noted else {}
 
 
-def _plain(asked: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(asked))
+def _plain(identity: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(identity))
 
 
 def _cell(cell: GridCell) -> dict[str, Any]:

@@ -67,8 +67,8 @@ def _with_negative_values(arguments: list[str]) -> list[str]:
     controls = [mode.control for mode in MODES.values() if mode.control]
     of_maps = {f"--{option.name}" for control in controls for option in control.options if not option.is_switch}
     joined: list[str] = []
-    for place, argument in enumerate(arguments):
-        takes_number = joined and joined[-1] in NUMBERS | of_maps and "--" not in arguments[:place]
+    for position, argument in enumerate(arguments):
+        takes_number = joined and joined[-1] in NUMBERS | of_maps and "--" not in arguments[:position]
         if takes_number and re.match(r"-[\d.]", argument):
             joined[-1] += f"={argument}"
         else:

@@ -40,7 +40,7 @@ class Cell:
     """One image of a grid."""
 
     number: int  # from 1, in reading order: along the first axis, then the second, then sheet by sheet
-    place: tuple[int, ...]  # index on each axis
+    index: tuple[int, ...]  # index on each axis
     values: Mapping[str, Any]  # what the axes say: {"seed": 3, "guidance": 3.5}
     request: GenerationRequest  # complete but for its map
     model: str | None = None  # the name of other weights than the settings'
@@ -48,7 +48,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Asked:
+class GridRequest:
     """What all cells of a grid share."""
 
     mode: Mode
@@ -63,15 +63,15 @@ class Asked:
     as_map: bool = False
 
 
-def axes_of(asked: Asked, vary: Any, given: Sequence[str]) -> tuple[tuple[Axis, ...], Asked]:
+def axes_of(grid_request: GridRequest, vary: Any, given: Sequence[str]) -> tuple[tuple[Axis, ...], GridRequest]:
     """The axes, and what is left for all cells; a prompt with alternatives becomes an axis. Raises InvalidRequest."""
-    axes = parse_axes(asked.mode, vary)
+    axes = parse_axes(grid_request.mode, vary)
     names = [axis.name for axis in axes]
     for name in names:
         if name in given:
             raise InvalidRequest(f"{name} is both varied and given once. Leave one of them out.")
-    if isinstance(asked.prompt, str) and is_template(asked.prompt):
-        axes, asked = (*axes, parse_template(asked.prompt)), replace(asked, prompt=None)
+    if isinstance(grid_request.prompt, str) and is_template(grid_request.prompt):
+        axes, grid_request = (*axes, parse_template(grid_request.prompt)), replace(grid_request, prompt=None)
     if not axes:
         raise InvalidRequest("A grid varies something, and nothing was named. Add for example --vary seed=1,2,3,4.")
     if len(axes) > MAX_AXES:
@@ -80,13 +80,15 @@ def axes_of(asked: Asked, vary: Any, given: Sequence[str]) -> tuple[tuple[Axis, 
             f"A grid has at most {MAX_AXES} axes (across, down and from sheet to sheet), and {len(axes)} settings vary here: {named}. "
             "Give one of them a single value, such as --seed 7, and make a grid for each of its values."
         )
-    if asked.prompt is None and not any(axis.name == "prompt" for axis in axes):
+    if grid_request.prompt is None and not any(axis.name == "prompt" for axis in axes):
         raise InvalidRequest("The grid has no prompt. Give one, or vary it: --vary 'prompt=a {red|blue} cube'.")
-    if asked.as_map and (drawn := {option.name for option in asked.mode.control.options} & set(names) if asked.mode.control else set()):
+    if grid_request.as_map and (
+        drawn := {option.name for option in grid_request.mode.control.options} & set(names) if grid_request.mode.control else set()
+    ):
         raise InvalidRequest(f"A ready-made map is followed as it is, and {min(drawn)} would draw it anew. Leave one of them out.")
-    if asked.seed is None and "seed" not in names:
-        asked = replace(asked, seed=random_seed())  # one for all cells: what differs is what varies
-    return axes, asked
+    if grid_request.seed is None and "seed" not in names:
+        grid_request = replace(grid_request, seed=random_seed())  # one for all cells: what differs is what varies
+    return axes, grid_request
 
 
 def count(axes: Sequence[Axis], limit: int | None) -> int:
@@ -102,19 +104,19 @@ def count(axes: Sequence[Axis], limit: int | None) -> int:
 
 
 def plan(
-    asked: Asked,
+    grid_request: GridRequest,
     axes: Sequence[Axis],
     sized: Callable[[Any, str | None], Size | None],
     complete: Callable[[GenerationRequest, str | None], GenerationRequest],
 ) -> list[Cell]:
     """Every cell in reading order. Raises CellsRefused with all that ``complete`` and the values themselves refuse."""
     cells, refusals = [], []
-    places = itertools.product(*(range(len(axis.values)) for axis in reversed(axes)))
-    for number, backwards in enumerate(places, 1):
-        place = tuple(reversed(backwards))
-        values = {axis.name: axis.values[i] for axis, i in zip(axes, place)}
+    indices = itertools.product(*(range(len(axis.values)) for axis in reversed(axes)))
+    for number, backwards in enumerate(indices, 1):
+        index = tuple(reversed(backwards))
+        values = {axis.name: axis.values[i] for axis, i in zip(axes, index)}
         try:
-            cells.append(_cell(asked, number, place, values, sized, complete))
+            cells.append(_cell(grid_request, number, index, values, sized, complete))
         except (InvalidRequest, BackendUnavailable) as refusal:
             if isinstance(refusal, BackendUnavailable) and "model" not in values:
                 raise  # nothing here can run the mode, whatever the cell
@@ -124,19 +126,21 @@ def plan(
     return cells
 
 
-def _cell(asked: Asked, number: int, place: tuple[int, ...], values: Mapping[str, Any], sized: Any, complete: Any) -> Cell:
-    whole = {name: values.get(name, getattr(asked, name)) for name in ("prompt", "seed", "steps", "guidance", "size", "preset")}
-    model, fit = values.get("model"), values.get("fit", asked.fit)
+def _cell(grid_request: GridRequest, number: int, index: tuple[int, ...], values: Mapping[str, Any], sized: Any, complete: Any) -> Cell:
+    whole = {name: values.get(name, getattr(grid_request, name)) for name in ("prompt", "seed", "steps", "guidance", "size", "preset")}
+    model, fit = values.get("model"), values.get("fit", grid_request.fit)
     whole["size"] = sized(whole["size"], model)
-    request = complete(GenerationRequest(asked.mode.name, **whole), model)
+    request = complete(GenerationRequest(grid_request.mode.name, **whole), model)
     key: tuple = ()
-    if asked.mode.control:
+    if grid_request.mode.control:
         check_fit(fit)
         options = {
-            name: value for name, value in {**asked.options, **values}.items() if name in {o.name for o in asked.mode.control.options}
+            name: value
+            for name, value in {**grid_request.options, **values}.items()
+            if name in {o.name for o in grid_request.mode.control.options}
         }
-        key = (request.size, fit, tuple(asked.mode.control.complete(options).items()))
-    return Cell(number, place, values, request, model, key)
+        key = (request.size, fit, tuple(grid_request.mode.control.complete(options).items()))
+    return Cell(number, index, values, request, model, key)
 
 
 def running_order(cells: Sequence[Cell]) -> list[Cell]:

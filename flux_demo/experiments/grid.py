@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flux_demo.backends import Route, all_backends
 from flux_demo.backends.following import only_samples_error
 from flux_demo.errors import BackendUnavailable, FluxDemoError, InvalidRequest
-from flux_demo.experiments.cells import ASK_ABOVE, Asked, Cell, CellsRefused, axes_of, count, plan, running_order, with_map
+from flux_demo.experiments.cells import ASK_ABOVE, Cell, CellsRefused, GridRequest, axes_of, count, plan, running_order, with_map
 from flux_demo.experiments.finished import Finished
 from flux_demo.experiments.sheet import Tile, sheets
 from flux_demo.gallery import GeneratedImage
@@ -33,7 +33,7 @@ class GridCell:
 
     number: int
     values: Mapping[str, Any]  # what the axes say here
-    place: tuple[int, ...]  # index on each axis
+    index: tuple[int, ...]  # index on each axis
     image: GeneratedImage | None
     error: str | None = None
     reused: bool = False  # the gallery had it already
@@ -45,7 +45,7 @@ class Grid:
     def __init__(
         self,
         studio: Studio,
-        asked: Asked,
+        request: GridRequest,
         vary: Any,
         photo: Any,
         given: Sequence[str],
@@ -53,11 +53,11 @@ class Grid:
         on_step: OnStep | None,
         on_status: OnStatus | None,
     ) -> None:
-        self.axes, self.asked = axes_of(asked, vary, given)
+        self.axes, self.request = axes_of(request, vary, given)
         count(self.axes, limit)
-        self._studios = _Studios(studio, asked.mode.name)
-        self._photo = _opened(asked, photo)
-        self.cells = plan(self.asked, self.axes, self._sized, self._complete)
+        self._studios = _Studios(studio, request.mode.name)
+        self._photo = _opened(request, photo)
+        self.cells = plan(self.request, self.axes, self._sized, self._complete)
         self._maps: dict[tuple, ControlMap] = {}
         self._check_maps()
         self._finished = Finished(studio.gallery.folder)
@@ -88,14 +88,14 @@ class Grid:
 
     def sheets(self, maps: bool = False) -> Iterator[Image]:
         """The labelled sheets of what is finished so far, one or, with a third axis, several; ``maps`` puts each cell's map under it."""
-        maps = maps and self.asked.mode.control is not None
-        tiles = {cell.place: self._tile(cell, self.results[cell.place], maps) for cell in self.cells if cell.place in self.results}
+        maps = maps and self.request.mode.control is not None
+        tiles = {cell.index: self._tile(cell, self.results[cell.index], maps) for cell in self.cells if cell.index in self.results}
         return sheets(self.axes, tiles, self.title, maps)
 
     @property
     def routes(self) -> list[Route]:
         """Where the cells run, each place once: cells with a model of their own have a route of their own."""
-        routes = [self._studios.of(model).route(self.asked.mode.name) for model in dict.fromkeys(cell.model for cell in self.cells)]
+        routes = [self._studios.of(model).route(self.request.mode.name) for model in dict.fromkeys(cell.model for cell in self.cells)]
         return list({route.backend.title: route for route in routes}.values())
 
     @property
@@ -106,7 +106,7 @@ class Grid:
         shared = {"seed": request.seed, "steps": request.steps, "guidance": f"{request.guidance:g}", "size": request.size}
         parts = [axis.template for axis in self.axes if axis.template] if "prompt" in varied else [request.prompt]
         parts.append(", ".join(f"{name} {value}" for name, value in shared.items() if name not in varied))
-        return f"{self.asked.mode.title}: {' · '.join(part for part in parts if part)}"
+        return f"{self.request.mode.title}: {' · '.join(part for part in parts if part)}"
 
     def work(self, cell: Cell) -> int:
         """What a cell costs compared with the others: steps times pixels."""
@@ -129,8 +129,8 @@ class Grid:
         return self._done(cell, image)
 
     def _done(self, cell: Cell, image: GeneratedImage | None, error: str | None = None, reused: bool = False) -> GridCell:
-        result = GridCell(cell.number, cell.values, cell.place, image, error, reused)
-        self.results[cell.place] = result
+        result = GridCell(cell.number, cell.values, cell.index, image, error, reused)
+        self.results[cell.index] = result
         return result
 
     def _tile(self, cell: Cell, result: GridCell, maps: bool) -> Tile:
@@ -152,14 +152,14 @@ class Grid:
     def _sized(self, size: Size | str | None, model: str | None) -> Size | None:
         """The size of a cell: a map's follows the photo where none is named."""
         studio = self._studios.of(model)
-        size = parse_size(size, self.asked.mode, studio.route(self.asked.mode.name).dials.size_limits)
+        size = parse_size(size, self.request.mode, studio.route(self.request.mode.name).dials.size_limits)
         if self._photo is not None and size in (None, MATCH):
-            return studio.matching_size(self.asked.mode.name, self._photo, as_map=self.asked.as_map)
+            return studio.matching_size(self.request.mode.name, self._photo, as_map=self.request.as_map)
         return size if isinstance(size, Size) else None
 
     def _complete(self, request: GenerationRequest, model: str | None) -> GenerationRequest:
         route = self._studios.of(model).route(request.mode)
-        if self.asked.mode.control and not route.dials.own_photos:
+        if self.request.mode.control and not route.dials.own_photos:
             raise only_samples_error(route)
         return route.dials.complete(request)
 
@@ -167,7 +167,7 @@ class Grid:
         """Draw every map once, so that what a map refuses is said before the first cell runs."""
         refusals = []
         refused: dict[tuple, str | None] = {}
-        for cell in self.cells if self.asked.mode.control else ():
+        for cell in self.cells if self.request.mode.control else ():
             if cell.map_key not in refused:
                 try:
                     self._map(cell)
@@ -184,10 +184,10 @@ class Grid:
             return None
         if cell.map_key not in self._maps:
             size, fit, options = cell.map_key
-            studio, mode = self._studios.of(None), self.asked.mode.name
+            studio, mode = self._studios.of(None), self.request.mode.name
             drawn = (
                 studio.as_map(mode, self._photo, size, fit)
-                if self.asked.as_map
+                if self.request.as_map
                 else studio.preview(mode, self._photo, size, fit, **dict(options))
             )
             if len(self._maps) >= KEPT_MAPS:
@@ -226,14 +226,14 @@ class _Studios:
             studio.close()
 
 
-def _opened(asked: Asked, photo: Any) -> Image | None:
+def _opened(request: GridRequest, photo: Any) -> Image | None:
     """The photo in memory, so that a file that goes away does not end the grid."""
-    if asked.mode.control is None:
+    if request.mode.control is None:
         if photo is not None:
-            raise InvalidRequest(f"The {asked.mode.name} mode does not follow a photo. Leave the photo out, or use another mode.")
+            raise InvalidRequest(f"The {request.mode.name} mode does not follow a photo. Leave the photo out, or use another mode.")
         return None
     if photo is None:
-        raise InvalidRequest(f"The {asked.mode.name} mode follows a photo, and there is none. Give one after the mode.")
+        raise InvalidRequest(f"The {request.mode.name} mode follows a photo, and there is none. Give one after the mode.")
     from flux_demo.maps.photo import open_photo
 
     return open_photo(Path(photo) if isinstance(photo, str) else photo)
@@ -267,5 +267,5 @@ def plan_grid(
         raise InvalidRequest(
             f"The {mode.name} mode does not follow a map, so nothing of a map can be set. Leave it out, or use another mode."
         )
-    asked = Asked(mode, prompt, seed, steps, guidance, size, preset, fit or "crop", options, as_map)
-    return Grid(studio, asked, vary, photo, given, limit, on_step, on_status)
+    request = GridRequest(mode, prompt, seed, steps, guidance, size, preset, fit or "crop", options, as_map)
+    return Grid(studio, request, vary, photo, given, limit, on_step, on_status)

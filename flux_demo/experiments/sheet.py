@@ -25,7 +25,7 @@ PAPER, INK, FAINT, EMPTY = "#ffffff", "#1c1c1e", "#6b6b70", "#ececee"
 
 @dataclass(frozen=True)
 class Tile:
-    """What stands in one place of a sheet. Pictures are read when they are placed: those of a large grid do not fit into memory."""
+    """What stands in one cell of a sheet. Pictures are read when they are placed: those of a large grid do not fit into memory."""
 
     image: Callable[[], Image] | None  # None: not generated yet, or refused
     size: tuple[int, int] = (256, 256)  # of the image
@@ -66,11 +66,11 @@ class Layout:
 
 
 def sheets(axes: Sequence[Axis], tiles: Mapping[tuple[int, ...], Tile], title: str, with_maps: bool = False) -> Iterator[Image]:
-    """Every sheet of a grid. ``tiles`` by their place, an index on each axis; a place without one is left empty."""
+    """Every sheet of a grid. ``tiles`` by their index on each axis; where there is none, the sheet is empty."""
     varying = [number for number, axis in enumerate(axes) if len(axis.values) > 1] or [0]  # the others are said in the title
     fixed = [axis.label(0) for number, axis in enumerate(axes) if number not in varying]
     title = "    ".join((*fixed, title))
-    tiles = {tuple(place[number] for number in varying): tile for place, tile in tiles.items()}
+    tiles = {tuple(index[number] for number in varying): tile for index, tile in tiles.items()}
     across, *others = (axes[number] for number in varying)
     down, third = (*others, None, None)[:2]
     shape = _shape(tiles)

@@ -134,10 +134,10 @@ def _offered(studio: Studio, dropped: Any) -> dict[str, Any]:
     foreign = bool(from_other_program(studio, dropped))
     modes = [mode.name for mode in MODES.values() if mode.control and takes_photos(studio, mode)]
     if modes:
-        asked = html.says(OF_ANOTHER_PROGRAM if foreign else NO_SETTINGS, "problem")
+        note = html.says(OF_ANOTHER_PROGRAM if foreign else NO_SETTINGS, "problem")
     else:
-        asked = html.says(ONLY_SETTINGS if foreign else OF_NO_USE, "problem")
-    return {"restore_note": asked, "offered": str(received(dropped))} | _offers(modes, foreign)
+        note = html.says(ONLY_SETTINGS if foreign else OF_NO_USE, "problem")
+    return {"restore_note": note, "offered": str(received(dropped))} | _offers(modes, foreign)
 
 
 def _bind_note(studio: Studio, flat: Form, values: list[str]) -> None:

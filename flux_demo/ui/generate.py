@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from flux_demo.errors import Cancelled
-from flux_demo.mini_vocabulary import what_is_not_known
+from flux_demo.mini_vocabulary import prompt_notes
 from flux_demo.modes import MODES, Mode
 from flux_demo.progress import Step
 from flux_demo.prompts import check_prompt
@@ -278,7 +278,7 @@ def _final_updates(services: Services, visitor: str, run: Run, last: Entry | Non
             status = html.says(COMPARED) if run.strip else html.says(problem, "problem")
             return IDLE | _image_updates(run, entry, saved_fields) | strip | {"status": status}
         seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
-        told = what_is_not_known(run.requests[0].prompt)  # under the prompt
+        told = prompt_notes(run.requests[0].prompt)  # under the prompt
         notes = dict.fromkeys(note for made in run.images for note in made.notes if note not in told)
         done = DONE_SEVERAL if len(run.images) > 1 else DONE
         said = Text(done, seconds=Number(f"{seconds:.1f}"), count=len(run.images))

@@ -62,10 +62,10 @@ def _same_seed(seed: int | None, fields: Mapping[str, Any]) -> bool:
     return first is None or seed is None or seed - first in range(count if isinstance(count, int) else MAX_IMAGES)
 
 
-def _same_size(last: Entry, asked: Any) -> bool:
+def _same_size(last: Entry, size_text: Any) -> bool:
     """Whether the size is the one that is asked for. Of an image from before a restart, nobody knows whether its size matched the photo."""
     try:
-        size = parse_size(asked)
+        size = parse_size(size_text)
     except InvalidRequest:
         return False
     if size == MATCH:

@@ -83,7 +83,7 @@ def run(url, home):
 def test_what_came_with_text_is_not_fetched_again(models, tmp_path, monkeypatch):
     with Hub(models, gated=(TEXT, CANNY), token="hf_right") as hub:
         answers = run(hub.url, tmp_path / "home")
-        fetched = [path.partition("/resolve/")[0] for method, path in hub.asked if method == "GET" and "/resolve/" in path]
+        fetched = [path.partition("/resolve/")[0] for method, path in hub.requests if method == "GET" and "/resolve/" in path]
         assert "is not on this machine" in answers["refusals"][0]["reason"] and answers["refusals"][0]["fetch"] == "text"
         assert answers["refusals"][1:] == [None, None]
         assert drawn(tmp_path / "home", monkeypatch) == ([(32, 32), (32, 32)], True)

@@ -110,7 +110,7 @@ def test_a_control_lora_is_fetched_alone_and_goes_on_where_it_stopped(start, tmp
         code, out, err = ended(start(hub, "canny", FLUX_DEMO_CANNY_MODEL=LORA))
         assert (code, out) == (0, f"{LORA}\n")
         assert int(re.match(rf"{LORA}: (\d+) MB of 23 MB to fetch", err)[1]) <= 18
-        assert set(hub.downloads()) == {"flux1-canny-dev-lora.safetensors"} and all(LORA in path for _, path in hub.asked)
+        assert set(hub.downloads()) == {"flux1-canny-dev-lora.safetensors"} and all(LORA in path for _, path in hub.requests)
     (file,) = (tmp_path / "home").rglob("flux1-canny-dev-lora.safetensors")
     assert file.read_bytes() == weights
 

@@ -24,7 +24,7 @@ def studio(models, outputs):
 def test_each_model_makes_its_own_cells_and_one_that_is_gone_is_said(models, tmp_path):
     vary = {"model": list(map(str, models)), "seed": [1, 2]}
     grid = studio(models, tmp_path).grid("text", "a cube", vary, steps=1, size="256x256")
-    cells = {cell.place: cell for cell in grid}
+    cells = {cell.index: cell for cell in grid}
     assert [(cells[place].image.recipe.model, cells[place].image.recipe.seed) for place in sorted(cells)] == [
         ("first", 1),
         ("first", 2),

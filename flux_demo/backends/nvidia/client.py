@@ -208,20 +208,20 @@ class Connection:
 
     async def _follow(self, url: str, response: Response) -> Response:
         """Fetch a large result from the link in a response. It leads to another host, so the key is not sent; TLS is never left for HTTP."""
-        asked = url
+        here = url
         with contextlib.suppress(ValueError):  # an address whose host or port cannot be read
             for _ in range(MAX_REDIRECTS):
-                target = urljoin(asked, response.headers.get("location", ""))
+                target = urljoin(here, response.headers.get("location", ""))
                 parts = urlsplit(target)
                 may_follow = parts.scheme == "https" or (parts.scheme == "http" and urlsplit(url).scheme == "http")
-                if target == asked or parts.port == 0 or not may_follow:
+                if target == here or parts.port == 0 or not may_follow:
                     break
                 response = await self.ask("GET", target)
                 if response.status == 200:
                     return response
                 if response.status not in (301, 302, 303, 307, 308):
                     break
-                asked = target
+                here = target
         raise GenerationFailed(f"{self.service.name} gave a link to the image that does not work. Generate it again.")
 
 
