@@ -43,6 +43,8 @@
         if (field) type(field, chip.textContent.trim());
     });
 
+    document.addEventListener("click", ({ target }) => target.closest?.("button.check-again") && document.querySelector("#check-again").click());
+
     // The up arrow in an empty prompt, or in one that came from there, offers the last prompts.
     let recalled = "";
     const recall = (event) => {

@@ -92,10 +92,10 @@ class Studio:
 
     def refresh(self) -> None:
         """Choose all routes and the depth estimator anew, after something was fetched or started."""
+        for backend in self.backends:
+            backend.recheck()
         with self._lock:
-            self._routes = {}
-            self._fits = {}  # "match" depends on the route
-            self._estimator = None
+            self._routes, self._fits, self._estimator = {}, {}, None  # "match" depends on the route
 
     def preview(self, mode: str, photo: Photo, size: Size | str = MATCH, fit: str = "crop", **options) -> ControlMap:
         """Draw the map that the image will follow, once, at the output size.

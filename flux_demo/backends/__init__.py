@@ -86,6 +86,9 @@ class Backend(ABC):
         """What is being loaded at this moment, as a sentence; None if nothing is."""
         return None
 
+    def recheck(self) -> None:  # noqa: B027  most remember nothing
+        """Forget what was found out about whether and what it can run: the next question looks again."""
+
     def prepare(self) -> None:  # noqa: B027  most need nothing
         """What has to be done on the main thread before a page is there. Called once by app.py, and not by the command line or in Python."""
 

@@ -15,7 +15,7 @@ from flux_demo.recipe import NoRecipe
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.fetch import SETTINGS, every_tab, fetch_handler, settings_after_route_change
+from flux_demo.ui.fetch import SETTINGS, check_handler, every_tab, fetch_handler, settings_after_route_change, tab_states
 from flux_demo.ui.files import received, still_kept
 from flux_demo.ui.generate import BUSY, RUN_COMPONENTS, follow_after_close_handler
 from flux_demo.ui.history import Entry, actions, image_components
@@ -23,7 +23,7 @@ from flux_demo.ui.history_events import bind_history
 from flux_demo.ui.map_views import VIEW_COMPONENTS
 from flux_demo.ui.restore import entry_from_file, from_other_program, page_updates
 from flux_demo.ui.services import Services
-from flux_demo.ui.tab_state import tab_state, takes_photos
+from flux_demo.ui.tab_state import takes_photos
 from flux_demo.ui.thumbs import at_address, bind_choice
 from flux_demo.ui.translation import in_language, language, page_languages
 
@@ -83,12 +83,12 @@ def bind_cross_tab(services: Services, forms: dict[str, Form], page_form: Form, 
     built = {}
     for each in page_languages():
         with in_language(each):
-            built[each] = _tab_states(studio)
+            built[each] = tab_states(studio)
     depends_on_routes = [f"{mode}__{name}" for mode, state in built[""].items() for name in state]
 
     def update(**fields: Any) -> dict[str, Any]:
         """The tabs as the routes are now. Where they are as they were, only what the page that was sent to everybody says in English."""
-        now, before = _tab_states(studio), built[language()]
+        now, before = tab_states(studio), built[language()]
         if now != before:
             return every_tab(studio) | settings_after_route_change(studio, before, fields)
         return {
@@ -117,6 +117,9 @@ def bind_cross_tab(services: Services, forms: dict[str, Form], page_form: Form, 
         ready.append(fetching)
     for event in ready:
         bind(event.then, update, flat, depends_on_routes, settings, queue=False)
+    statuses = [f"{mode}__status" for mode in MODES]
+    known = tuple(f"{mode}__{name}" for mode in MODES for name in (*SETTINGS, "run_state", "refusal"))
+    bind([page_form["check_again"].click], check_handler(studio), flat, [*depends_on_routes, *statuses], known)
 
 
 def _offers(photo_in: Collection[str] = (), settings: bool = False) -> dict[str, Any]:
@@ -165,10 +168,6 @@ def _bind_offer(mode: Mode, flat: Form) -> None:
 
     outputs = [photo, as_map, recipe_map_sha256, "offered", "restore_note", "tabs", *_offers()]
     bind([flat[f"offer_{mode.name}"].click], use, flat, outputs, queue=False)
-
-
-def _tab_states(studio: Studio) -> dict[str, dict[str, Any]]:
-    return {mode.name: tab_state(studio, mode) for mode in MODES.values()}
 
 
 def _bind_fetch_end(fetching: Any, form: Form) -> None:

@@ -1,4 +1,4 @@
-"""The button beside a refusal: fetch what local FLUX lacks, with the bytes counted, and choose the routes again."""
+"""What chooses the routes again: the button that fetches what local FLUX lacks, with the bytes counted, and the one that checks the backends."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -6,12 +6,14 @@ from typing import Any
 import gradio as gr
 
 from flux_demo import background
+from flux_demo.backends import Route
 from flux_demo.modes import MODES, Mode
 from flux_demo.reading import as_int
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.filling import usable_values
-from flux_demo.ui.tab_state import tab_state, what_to_fetch
+from flux_demo.ui.generate import BUSY
+from flux_demo.ui.tab_state import find_route, may_check, tab_state, what_to_fetch
 
 SETTINGS = ("size", "steps", "guidance", "preset")  # the fields whose ranges and choices depend on the route
 
@@ -45,6 +47,36 @@ def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str
             downloading.close()
 
     return fetch
+
+
+def check_handler(studio: Studio) -> Callable[..., Iterator[dict[str, Any]]]:
+    """The generator behind the button beside the reasons: what was started, stopped or copied since is found without a restart."""
+
+    def check(**fields: Any) -> Iterator[dict[str, Any]]:
+        if not may_check(studio):
+            return
+        idle = [mode for mode in MODES if fields[f"{mode}__run_state"] not in BUSY]
+        yield {f"{mode}__status": html.says("Checking the backends", "busy") for mode in idle}
+        before, used = tab_states(studio), _used(studio)
+        studio.refresh()
+        now = _used(studio)
+        changed = any(fields[f"{mode}__refusal"] and now[mode] or now[mode] != used[mode] for mode in MODES)
+        found = "Checked: other backends are in use now." if changed else "Checked: no other backend can be used yet."
+        tabs = every_tab(studio) | settings_after_route_change(studio, before, fields)
+        yield tabs | {f"{mode}__status": html.says(found) for mode in idle}
+
+    return check
+
+
+def tab_states(studio: Studio) -> dict[str, dict[str, Any]]:
+    """Every tab's state, by mode."""
+    return {name: tab_state(studio, mode) for name, mode in MODES.items()}
+
+
+def _used(studio: Studio) -> dict[str, str | None]:
+    """The backend of each mode; None where nothing runs it."""
+    routes = {name: find_route(studio, mode) for name, mode in MODES.items()}
+    return {name: route.backend.name if isinstance(route, Route) else None for name, route in routes.items()}
 
 
 def every_tab(studio: Studio) -> dict[str, Any]:

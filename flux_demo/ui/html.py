@@ -47,7 +47,9 @@ OTHER_FOLDERS = "Set GRADIO_TEMP_DIR and FLUX_DEMO_OUTPUTS to folders on another
 STILL_PREVIEWED = "You can still preview the map."
 CANNOT_STOP = "A request cannot be cancelled once it has been sent."
 LICENSED = "Images and model are under the {license}."
-CHOSEN_AT_START = "Backends are checked when the program starts and after a download. After any other change, restart the program: your settings and images are kept."
+CHECKED = "Backends are checked when the program starts and after a download."
+RESTART = "After any other change, restart the program: your settings and images are kept."
+NEW_ENVIRONMENT = "After a change of an environment variable, restart the program: your settings and images are kept."
 NOTHING_RUNS = "Nothing can be generated here yet. Any one of these would help:"
 SAMPLES_ONLY = (
     "NVIDIA's hosted service follows only its own sample images, so your own photo cannot be used and is not sent. "
@@ -112,12 +114,12 @@ def _bar(label: str, done: int, of: int) -> str:
     )
 
 
-def route_line(route: Route | None, mode: Mode, reason: str = "", loading: str | None = None) -> str:
+def route_line(route: Route | None, mode: Mode, may_check: bool, reason: str = "", loading: str | None = None) -> str:
     """One line saying where the mode runs and what is being loaded there, with the reasons folded below it."""
     if route is None:
         return f'<p class="where">{escape(translate(STILL_PREVIEWED)) if mode.control else ""}</p>'
     now = f' <em role="status">· {escape(translate(loading))}</em>' if loading else ""
-    reasons = _reasons(route.passed_over) if route.passed_over else f"<p>{escape(translate(reason))}</p>"
+    reasons = _reasons(route.passed_over, may_check) if route.passed_over else f"<p>{escape(translate(reason))}</p>"
     if route.backend.name == "mini":
         return f'<details class="where"><summary>{I18nData(ON_THE_MINI)}{now}</summary>{reasons}</details>'
     if plan := route.backend.plan(mode):
@@ -137,11 +139,11 @@ def runs_on(title: str) -> str:
     return f"Runs on {escape(_lower_first(title), quote=False)}. <span>Why?</span>"
 
 
-def refusal(passed: Sequence[PassedOver]) -> str:
+def refusal(passed: Sequence[PassedOver], may_check: bool) -> str:
     """Why a mode cannot run, in place of the run button."""
     if len(passed) == 1:
-        return f'<p class="refusal">{_marked(translate(passed[0].refusal.reason))} {escape(translate(CHOSEN_AT_START))}</p>'
-    return f'<div class="refusal"><p>{escape(translate(NOTHING_RUNS))}</p>{_reasons(passed)}</div>'
+        return f'<p class="refusal">{_marked(translate(passed[0].refusal.reason))} {_when_checked(may_check)}</p>'
+    return f'<div class="refusal"><p>{escape(translate(NOTHING_RUNS))}</p>{_reasons(passed, may_check)}</div>'
 
 
 def presets(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -258,8 +260,14 @@ def _option_text(mode: str, name: str, value: Any) -> str:
     return f"{label} {value}"
 
 
-def _reasons(passed: Sequence[PassedOver]) -> str:
-    return f"<dl>{''.join(map(_reason, passed))}</dl><p>{escape(translate(CHOSEN_AT_START))}</p>"
+def _reasons(passed: Sequence[PassedOver], may_check: bool) -> str:
+    return f"<dl>{''.join(map(_reason, passed))}</dl><p>{_when_checked(may_check)}</p>"
+
+
+def _when_checked(may_check: bool) -> str:
+    """When backends are checked, with a button that checks them now, for all but strangers."""
+    button = f'<button type="button" class="check-again">{escape(translate("Check again"))}</button>' if may_check else ""
+    return escape(f"{translate(CHECKED)} {translate(NEW_ENVIRONMENT if may_check else RESTART)}") + button
 
 
 def _reason(passed: PassedOver) -> str:

@@ -139,6 +139,7 @@ def _images(page_form: Form) -> None:
         )
         page_form["recent"] = gr.HTML("", elem_id="recent", visible=True)
         page_form["look_again"] = gr.Button("Look again", visible="hidden", elem_id="look-again")
+        page_form["check_again"] = gr.Button("Check backends", visible="hidden", elem_id="check-again")
 
 
 def _bind_tab(services: Services, mode: Mode, form: Form) -> None:

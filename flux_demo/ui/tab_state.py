@@ -32,7 +32,7 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
         "where": {"value": route_line_of(studio, mode, route)},
         "run": {"visible": dials is not None},
         "stop": {"visible": dials is not None},
-        "refusal": {"value": "" if dials else html.refusal(route.passed_over), "visible": dials is None},
+        "refusal": {"value": "" if dials else html.refusal(route.passed_over, may_check(studio)), "visible": dials is None},
         "fetch": {
             "value": str(I18nData("Fetch the content filter" if lacking == "filter" else f"Fetch FLUX for {mode.title.lower()}")),
             "visible": lacking is not None,
@@ -81,7 +81,14 @@ def offered_sizes(route: Route | NoRoute, mode: Mode) -> list[tuple[str, str]]:
 
 def route_line_of(studio: Studio, mode: Mode, route: Route | NoRoute, loading: str | None = None) -> str:
     """The line that says where the mode runs, and what is being loaded there."""
-    return html.route_line(route, mode, studio.reason(mode.name), loading) if isinstance(route, Route) else html.route_line(None, mode)
+    if not isinstance(route, Route):
+        return html.route_line(None, mode, may_check(studio))
+    return html.route_line(route, mode, may_check(studio), studio.reason(mode.name), loading)
+
+
+def may_check(studio: Studio) -> bool:
+    """Whether who uses the page may have the backends checked again; strangers may not."""
+    return not studio.settings.public
 
 
 def map_note(mode: Mode) -> str:

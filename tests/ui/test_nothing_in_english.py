@@ -29,7 +29,13 @@ READ = """() => {
     }
     return found.map((text) => text.trim());
 }"""
-NEVER_SEEN = {"Look again", "Layer 1", "Show Layers", "undo"}  # hidden parts, and a drawing inside a button that has a name
+NEVER_SEEN = {
+    "Look again",
+    "Check backends",
+    "Layer 1",
+    "Show Layers",
+    "undo",
+}  # hidden parts, and a drawing inside a button that has a name
 NAMES = {TITLE, "mini", *(mode.title for mode in MODES.values())}
 TYPED = {"a red cube", "a red dragon.", "foo"}
 PROMPTS = {prompt for mode in MODES.values() for prompt in examples.prompts(mode, for_mini=True)}

@@ -201,6 +201,10 @@ class Nim(Backend):
         notes = (*output.notes, *own_service.said_lines(answer.headers, "notes"), *([RETRIED_NOTE] if retried else []))
         return replace(output, preset=preset, plan=plan, notes=notes)
 
+    def recheck(self) -> None:
+        self._container = None
+        self._missing.clear()
+
     def close(self) -> None:
         self._connection.close()
 
