@@ -118,8 +118,8 @@ def bind_cross_tab(services: Services, forms: dict[str, Form], page_form: Form, 
     for event in ready:
         bind(event.then, update, flat, depends_on_routes, settings, queue=False)
     statuses = [f"{mode}__status" for mode in MODES]
-    known = tuple(f"{mode}__{name}" for mode in MODES for name in (*SETTINGS, "run_state", "refusal"))
-    bind([page_form["check_again"].click], check_handler(studio), flat, [*depends_on_routes, *statuses], known)
+    run_states = [f"{mode}__run_state" for mode in MODES]
+    bind([page_form["check_again"].click], check_handler(studio), flat, [*depends_on_routes, *statuses], (*settings, *run_states))
 
 
 def _offers(photo_in: Collection[str] = (), settings: bool = False) -> dict[str, Any]:

@@ -51,17 +51,20 @@ def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str
 
 def check_handler(studio: Studio) -> Callable[..., Iterator[dict[str, Any]]]:
     """The generator behind the button beside the reasons: what was started, stopped or copied since is found without a restart."""
+    # The studio keeps no refusal: each question looks anew. So the modes that nothing ran at the last look are remembered here.
+    without_route = {mode for mode, backend in _used(studio).items() if backend is None}
 
     def check(**fields: Any) -> Iterator[dict[str, Any]]:
         if not may_check(studio):
             return
         idle = [mode for mode in MODES if fields[f"{mode}__run_state"] not in BUSY]
         yield {f"{mode}__status": html.says("Checking the backends", "busy") for mode in idle}
-        before, used = tab_states(studio), _used(studio)
+        before, used = tab_states(studio), _used(studio) | dict.fromkeys(without_route)
         studio.refresh()
         now = _used(studio)
-        changed = any(fields[f"{mode}__refusal"] and now[mode] or now[mode] != used[mode] for mode in MODES)
-        found = "Checked: other backends are in use now." if changed else "Checked: no other backend can be used yet."
+        found = "Checked: no other backend can be used yet." if now == used else "Checked: other backends are in use now."
+        without_route.clear()
+        without_route.update(mode for mode, backend in now.items() if backend is None)
         tabs = every_tab(studio) | settings_after_route_change(studio, before, fields)
         yield tabs | {f"{mode}__status": html.says(found) for mode in idle}
 
