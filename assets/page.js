@@ -251,9 +251,10 @@
     addEventListener("focus", lookAgain);
     document.addEventListener("visibilitychange", lookAgain);
 
-    // What goes while it has the focus hands it on: to the button in its place, as where a photo was removed, or else to Generate.
+    // What goes while it has the focus hands it on: to the button in its place, as where a photo was removed, to the line
+    // that it was folded under, or else to Generate.
     let held = null;
-    const visible = (part) => part.getClientRects().length > 0 && getComputedStyle(part).visibility === "visible";
+    const visible = (part) => part.checkVisibility({ visibilityProperty: true }); // not so in a closed details, although it has a box there
     const buttonsIn = (block) => [...block?.querySelectorAll("button") ?? []].filter((part) => visible(part) && !part.disabled);
     document.addEventListener("focusin", ({ target }) => {
         const block = target.closest(".block");
@@ -262,7 +263,8 @@
     document.addEventListener("pointerdown", () => { held = null; }, true);
     const handOn = () => {
         if (document.activeElement !== document.body || !held || visible(held.target)) return;
-        const instead = (held.block?.isConnected && buttonsIn(held.block)[Math.max(held.at, 0)]) || button("run");
+        const block = held.block?.isConnected && held.block;
+        const instead = block && (buttonsIn(block)[Math.max(held.at, 0)] ?? [...block.querySelectorAll("summary")].find(visible)) || button("run");
         held = null;
         instead?.focus({ preventScroll: true });
     };

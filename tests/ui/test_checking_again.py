@@ -16,13 +16,13 @@ from tests.ui.driving import wait_for_status
 
 @pytest.fixture
 def starting(tmp_path):
-    """The stand-in of a NIM that is still starting, and ``studio(*others, **settings)``, which has it first among its backends."""
+    """The stand-in of a NIM that is still starting, and ``studio(before, after, **settings)``, which has it between these backends."""
     studios = []
     with StandIn(container=Container(ready_after=9999)) as nim:
 
-        def studio(*others, **given):
+        def studio(before=(), after=(), **given):
             settings = Settings(nim_url=nim.origin, outputs=str(tmp_path / "outputs"), **given)
-            studios.append(Studio(settings, [Nim(settings), *others], Gallery(settings.outputs_folder)))
+            studios.append(Studio(settings, [*before, Nim(settings), *after], Gallery(settings.outputs_folder)))
             return studios[-1]
 
         yield nim, studio
@@ -39,7 +39,7 @@ def check_again(page):
 
 def test_a_nim_that_has_started_since_is_used_after_a_click(starting, recording_backend, open_with):
     nim, studio = starting
-    page = open_with(studio(recording_backend("mini")))
+    page = open_with(studio([recording_backend("local", refuses=MODES)], [recording_backend("mini")]))
     page.locator(".prompt textarea:visible").fill("a red cube")
     check_again(page)
     wait_for_status(page, "text", "Checked: no other backend can be used yet.")
@@ -49,6 +49,7 @@ def test_a_nim_that_has_started_since_is_used_after_a_click(starting, recording_
     check_again(page)
     wait_for_status(page, "text", "Checked: other backends are in use now.")
     expect(page.get_by_text("Runs on your NVIDIA NIM.").locator("visible=true")).to_be_visible()
+    expect(page.locator("details.where:visible summary")).to_be_focused()  # the button is folded under it again
     expect(page.locator(".prompt textarea:visible")).to_have_value("a red cube")
     page.get_by_role("button", name="Generate", exact=True).locator("visible=true").click()
     wait_for_status(page, "text", "Done in")
@@ -66,7 +67,7 @@ def test_a_page_where_nothing_could_run_gets_its_button_to_generate(starting, op
 
 def test_strangers_can_have_nothing_checked(starting, recording_backend):
     nim, studio = starting
-    of_strangers = studio(recording_backend("mini"), public=True)
+    of_strangers = studio(after=[recording_backend("mini")], public=True)
     where = tab_state(of_strangers, MODES["text"])["where"]["value"]
     assert "restart the program" in where and "check-again" not in where
     nim.container = Container()
