@@ -102,7 +102,7 @@ def settings_after_route_change(studio: Studio, before: Mapping[str, Any], field
         now, was = tab_state(studio, mode), before[mode.name]
         form = {name: fields[f"{mode.name}__{name}"] for name in SETTINGS}
         taken, _ = usable_values(studio, mode, {name: str(as_int(value)) for name, value in form.items()})
-        if now != was:
+        if now != was:  # with their choices and ranges: this takes the place of what every_tab gives
             new = [name for name, value in form.items() if name not in taken or value == was[name]["value"]]
-            answer |= {f"{mode.name}__{name}": now[name]["value"] for name in new}
+            answer |= {f"{mode.name}__{name}": gr.update(**now[name]) for name in new}
     return answer

@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
+from flux_demo.backends.mini import Mini
 from flux_demo.backends.nvidia import Nim
 from flux_demo.gallery import Gallery
 from flux_demo.modes import MODES
@@ -39,7 +40,8 @@ def check_again(page):
 
 def test_a_nim_that_has_started_since_is_used_after_a_click(starting, recording_backend, open_with):
     nim, studio = starting
-    page = open_with(studio([recording_backend("local", refuses=MODES)], [recording_backend("mini")]))
+    page = open_with(studio([recording_backend("local", refuses=MODES)], [recording_backend("mini", size_limits=Mini.size_limits)]))
+    expect(page.get_by_label("Size", exact=True).locator("visible=true")).to_have_value("256 × 256, square")
     page.locator(".prompt textarea:visible").fill("a red cube")
     check_again(page)
     wait_for_status(page, "text", "Checked: no other backend can be used yet.")
@@ -51,6 +53,7 @@ def test_a_nim_that_has_started_since_is_used_after_a_click(starting, recording_
     expect(page.get_by_text("Runs on your NVIDIA NIM.").locator("visible=true")).to_be_visible()
     expect(page.locator("details.where:visible summary")).to_be_focused()  # the button is folded under it again
     expect(page.locator(".prompt textarea:visible")).to_have_value("a red cube")
+    expect(page.get_by_label("Size", exact=True).locator("visible=true")).to_have_value("1024 × 1024, square")
     page.get_by_role("button", name="Generate", exact=True).locator("visible=true").click()
     wait_for_status(page, "text", "Done in")
     assert [sent.json["prompt"] for sent in nim.posts()] == ["a red cube"]
