@@ -66,7 +66,7 @@ class Layout:
 
 
 def sheets(axes: Sequence[Axis], tiles: Mapping[tuple[int, ...], Tile], title: str, with_maps: bool = False) -> Iterator[Image]:
-    """Every sheet of a grid. ``tiles`` by their index on each axis; where there is none, the sheet is empty."""
+    """Every sheet of a grid. ``tiles`` by their index on each axis; a cell without one is left empty."""
     varying = [number for number, axis in enumerate(axes) if len(axis.values) > 1] or [0]  # the others are said in the title
     fixed = [axis.label(0) for number, axis in enumerate(axes) if number not in varying]
     title = "    ".join((*fixed, title))

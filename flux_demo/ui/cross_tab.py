@@ -15,7 +15,7 @@ from flux_demo.recipe import NoRecipe
 from flux_demo.studio import Studio
 from flux_demo.ui import html
 from flux_demo.ui.events import Form, bind
-from flux_demo.ui.fetch import SETTINGS, check_handler, every_tab, fetch_handler, settings_after_route_change, tab_states
+from flux_demo.ui.fetch import SETTINGS, check_handler, fetch_handler, tab_states, tabs_after_route_change
 from flux_demo.ui.files import received, still_kept
 from flux_demo.ui.generate import BUSY, RUN_COMPONENTS, follow_after_close_handler
 from flux_demo.ui.history import Entry, actions, image_components
@@ -90,7 +90,7 @@ def bind_cross_tab(services: Services, forms: dict[str, Form], page_form: Form, 
         """The tabs as the routes are now. Where they are as they were, only what the page that was sent to everybody says in English."""
         now, before = tab_states(studio), built[language()]
         if now != before:
-            return every_tab(studio) | settings_after_route_change(studio, before, fields)
+            return tabs_after_route_change(studio, before, fields)
         return {
             f"{mode}__{name}": gr.update(**properties)
             for mode, state in now.items()

@@ -14,6 +14,7 @@ from flux_demo.ui import html
 from flux_demo.ui.filling import usable_values
 from flux_demo.ui.generate import BUSY
 from flux_demo.ui.tab_state import find_route, may_check, tab_state, what_to_fetch
+from flux_demo.ui.translation import translate
 
 SETTINGS = ("size", "steps", "guidance", "preset")  # the fields whose ranges and choices depend on the route
 
@@ -51,24 +52,24 @@ def fetch_handler(studio: Studio, mode: Mode) -> Callable[..., Iterator[dict[str
 
 def check_handler(studio: Studio) -> Callable[..., Iterator[dict[str, Any]]]:
     """The generator behind the button beside the reasons: what was started, stopped or copied since is found without a restart."""
-    # The studio keeps no refusal: each question looks anew. So the modes that nothing ran at the last look are remembered here.
-    without_route = {mode for mode, backend in _used(studio).items() if backend is None}
 
     def check(**fields: Any) -> Iterator[dict[str, Any]]:
         if not may_check(studio):
             return
-        idle = [mode for mode in MODES if fields[f"{mode}__run_state"] not in BUSY]
-        yield {f"{mode}__status": html.says("Checking the backends", "busy") for mode in idle}
-        before, used = tab_states(studio), _used(studio) | dict.fromkeys(without_route)
+        idle = [mode for name, mode in MODES.items() if fields[f"{name}__run_state"] not in BUSY]
+        yield {f"{mode.name}__status": html.says("Checking the backends", "busy") for mode in idle}
+        before = tab_states(studio)
         studio.refresh()
-        now = _used(studio)
-        found = "Checked: no other backend can be used yet." if now == used else "Checked: other backends are in use now."
-        without_route.clear()
-        without_route.update(mode for mode, backend in now.items() if backend is None)
-        tabs = every_tab(studio) | settings_after_route_change(studio, before, fields)
-        yield tabs | {f"{mode}__status": html.says(found) for mode in idle}
+        yield tabs_after_route_change(studio, before, fields) | {f"{mode.name}__status": _checked(studio, mode) for mode in idle}
 
     return check
+
+
+def _checked(studio: Studio, mode: Mode) -> str:
+    route = find_route(studio, mode)
+    if not isinstance(route, Route):
+        return html.says("Checked. Nothing can run this mode yet.")
+    return html.says(translate("Checked. In use: {backend}.", backend=translate(route.backend.title)))
 
 
 def tab_states(studio: Studio) -> dict[str, dict[str, Any]]:
@@ -76,33 +77,27 @@ def tab_states(studio: Studio) -> dict[str, dict[str, Any]]:
     return {name: tab_state(studio, mode) for name, mode in MODES.items()}
 
 
-def _used(studio: Studio) -> dict[str, str | None]:
-    """The backend of each mode; None where nothing runs it."""
-    routes = {name: find_route(studio, mode) for name, mode in MODES.items()}
-    return {name: route.backend.name if isinstance(route, Route) else None for name, route in routes.items()}
-
-
 def every_tab(studio: Studio) -> dict[str, Any]:
-    """Every tab's state as the routes are now, names as mode__component; what stands in the settings is left to ``settled``."""
+    """Every tab's state as the routes are now, names as mode__component, without the values of the settings, which a person may have changed."""
     answer = {}
-    for mode in MODES.values():
-        for name, state in tab_state(studio, mode).items():
-            properties = {each: value for each, value in state.items() if each != "value" or name not in SETTINGS}
-            answer[f"{mode.name}__{name}"] = gr.update(**properties)
+    for mode, state in tab_states(studio).items():
+        for name, properties in state.items():
+            kept = {each: value for each, value in properties.items() if each != "value" or name not in SETTINGS}
+            answer[f"{mode}__{name}"] = gr.update(**kept)
     return answer
 
 
-def settings_after_route_change(studio: Studio, before: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """New values for the settings after the routes have changed, where a field has the old default or a value that the new route does not take.
+def tabs_after_route_change(studio: Studio, before: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """``every_tab``, with new values for the settings that have the old default, or a value that the new route does not take.
 
     ``before`` are the tabs' states of that time, by mode.
     """
-    answer: dict[str, Any] = {}
-    for mode in MODES.values():
-        now, was = tab_state(studio, mode), before[mode.name]
-        form = {name: fields[f"{mode.name}__{name}"] for name in SETTINGS}
-        taken, _ = usable_values(studio, mode, {name: str(as_int(value)) for name, value in form.items()})
-        if now != was:  # with their choices and ranges: this takes the place of what every_tab gives
-            new = [name for name, value in form.items() if name not in taken or value == was[name]["value"]]
-            answer |= {f"{mode.name}__{name}": gr.update(**now[name]) for name in new}
+    answer = every_tab(studio)
+    for name, mode in MODES.items():
+        now, was = tab_state(studio, mode), before[name]
+        form = {each: fields[f"{name}__{each}"] for each in SETTINGS}
+        taken, _ = usable_values(studio, mode, {each: str(as_int(value)) for each, value in form.items()})
+        if now != was:
+            new = [each for each, value in form.items() if each not in taken or value == was[each]["value"]]
+            answer |= {f"{name}__{each}": gr.update(**now[each]) for each in new}
     return answer

@@ -44,12 +44,12 @@ def test_a_nim_that_has_started_since_is_used_after_a_click(starting, recording_
     expect(page.get_by_label("Size", exact=True).locator("visible=true")).to_have_value("256 × 256, square")
     page.locator(".prompt textarea:visible").fill("a red cube")
     check_again(page)
-    wait_for_status(page, "text", "Checked: no other backend can be used yet.")
+    wait_for_status(page, "text", "Checked. In use: Backend mini.")
     expect(page.locator("details.where:visible")).to_contain_text("still starting")
 
     nim.container = Container()
     check_again(page)
-    wait_for_status(page, "text", "Checked: other backends are in use now.")
+    wait_for_status(page, "text", "Checked. In use: Your NVIDIA NIM.")
     expect(page.get_by_text("Runs on your NVIDIA NIM.").locator("visible=true")).to_be_visible()
     expect(page.locator("details.where:visible summary")).to_be_focused()  # the button is folded under it again
     expect(page.locator(".prompt textarea:visible")).to_have_value("a red cube")
@@ -62,9 +62,12 @@ def test_a_nim_that_has_started_since_is_used_after_a_click(starting, recording_
 def test_a_page_where_nothing_could_run_gets_its_button_to_generate(starting, open_with):
     nim, studio = starting
     page = open_with(studio())
+    again = page.get_by_role("button", name="Check again", exact=True).locator("visible=true")
+    again.click()
+    wait_for_status(page, "text", "Checked. Nothing can run this mode yet.")
     nim.container = Container()
-    page.get_by_role("button", name="Check again", exact=True).locator("visible=true").click()
-    wait_for_status(page, "text", "Checked: other backends are in use now.")
+    again.click()
+    wait_for_status(page, "text", "Checked. In use: Your NVIDIA NIM.")
     expect(page.get_by_role("button", name="Generate", exact=True).locator("visible=true")).to_be_enabled()
 
 
