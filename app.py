@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from flux_demo import environment, listening
 from flux_demo.errors import FluxDemoError
+from flux_demo.exit_codes import DONE, INTERRUPTED, REFUSED
 from flux_demo.libraries import raise_gc_threshold
 from flux_demo.settings import BACKENDS, Settings
 from flux_demo.streams import discard_output, exit_now, make_writable
@@ -42,9 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(f"{error.name or 'A library'} cannot be imported: {error}. Install what requirements.txt names, or type: make run")
     except KeyboardInterrupt:
         if demo is None or not demo.is_running:
-            return 130
+            return INTERRUPTED
         _close(demo)
-        return 0
+        return DONE
     except Exception as error:
         if sys.flags.dev_mode:
             raise
@@ -162,7 +163,7 @@ def _print(line: str, file=None) -> None:
 
 def _refuse(sentence: str) -> int:
     _print(sentence, sys.stderr)
-    return 3
+    return REFUSED
 
 
 def _prepare(studio) -> None:

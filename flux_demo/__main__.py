@@ -1,5 +1,6 @@
 """``python -m flux_demo``: the command line. What it can do is in ``flux_demo.cli``."""
 
+from flux_demo.exit_codes import INTERRUPTED
 from flux_demo.streams import exit_now
 
 
@@ -12,7 +13,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise_gc_threshold()
         return run(arguments)
     except KeyboardInterrupt:  # before or after the command itself
-        return 130
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from ray import serve
 from flux_demo import background, streams
 from flux_demo.backends.machine import processors
 from flux_demo.errors import BackendUnavailable, FluxDemoError
+from flux_demo.exit_codes import DONE, INTERRUPTED, REFUSED
 from flux_demo.listening import is_loopback, read_host, read_port, to_open
 from flux_demo.modes import MODES
 from flux_demo.safety import ACCEPTED
@@ -155,10 +156,10 @@ def main(arguments: list[str] | None = None) -> int:
     except FluxDemoError as error:
         print(error, file=sys.stderr, flush=True)
         ray.shutdown()
-        return 3
+        return REFUSED
     except KeyboardInterrupt:  # while the models load, which takes minutes
         ray.shutdown()
-        return 130
+        return INTERRUPTED
     # Only now: Ray sets handlers of its own when it starts.
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     for number in (*STOP_SIGNALS, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
@@ -194,11 +195,11 @@ def _end(events: queue.SimpleQueue[Event], deployer: ThreadPoolExecutor) -> int:
     while (event := _next(events)) is not ending:
         if event in STOP_SIGNALS:
             ray.shutdown()
-            return 130
+            return INTERRUPTED
     if lost := ending.exception() is not None:
         print(NOT_FINISHED, file=sys.stderr, flush=True)
     ray.shutdown()
-    return 3 if lost else 0
+    return REFUSED if lost else DONE
 
 
 def _next(events: queue.SimpleQueue[Event]) -> Event:

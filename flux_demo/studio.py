@@ -14,7 +14,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from flux_demo.backends import Backend, Route, all_backends, choose
-from flux_demo.backends.following import check_control, modes_with_control
+from flux_demo.backends.control_checks import check_control, modes_with_control
 from flux_demo.backends.queue import Client, RunQueue
 from flux_demo.errors import BackendUnavailable, InvalidRequest, shortened
 from flux_demo.gallery import Gallery, GeneratedImage

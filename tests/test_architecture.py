@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "flux_demo"
 HEAVY = ("torch", "diffusers", "transformers", "cv2", "numpy", "gradio")
 LAYERS = (  # from the ground up; a module imports from its own layer and from those before it
-    ("version", "texts", "errors", "display", "streams"),
+    ("version", "texts", "errors", "exit_codes", "display", "streams"),
     ("failures", "progress", "notebook", "background", "libraries", "seeds", "prompts", "request", "folders"),
     ("modes",),
     ("settings", "environment", "listening", "mini_vocabulary", "reading"),

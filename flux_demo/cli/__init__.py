@@ -14,10 +14,10 @@ from flux_demo import environment
 from flux_demo.cli.parser import NotUnderstood, parse
 from flux_demo.cli.terminal import Terminal
 from flux_demo.errors import Cancelled, FluxDemoError
+from flux_demo.exit_codes import DONE, INTERRUPTED, NOT_UNDERSTOOD, REFUSED
 from flux_demo.streams import make_writable
 
 INSTALL = "Install requirements.txt, or use the Python that has it installed: .venv/bin/python -m flux_demo."
-DONE, NOT_UNDERSTOOD, REFUSED, INTERRUPTED = 0, 2, 3, 130
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -14,6 +14,7 @@ from flux_demo.backends.cards import Card
 from flux_demo.backends.local_models import LocalModels
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import BackendUnavailable, FluxDemoError
+from flux_demo.exit_codes import DONE, REFUSED
 from flux_demo.hub import cache_folder, cache_problem, local_folder
 from flux_demo.model_files import COMPONENTS, model_problem
 from flux_demo.modes import ESTIMATOR_REPO, MODES, Mode
@@ -27,7 +28,7 @@ HALF = "The folder in FLUX_DEMO_COMPONENTS is incomplete. Name one in diffusers'
 
 
 def check(args: argparse.Namespace, terminal: Terminal) -> int:
-    """Print the report. The exit code is 0 if any mode can run, else 3."""
+    """Print the report. The exit code is DONE if any mode can run, else REFUSED."""
     studio = Studio.from_settings(Settings.from_env(backend=args.backend))
     report: dict[str, Any] = {
         "version": VERSION,
@@ -41,7 +42,7 @@ def check(args: argparse.Namespace, terminal: Terminal) -> int:
         "modes": {mode.name: _mode(studio, mode) for mode in MODES.values()},
     }
     printed = terminal.result(_text(report), report)
-    return 0 if printed and any(mode["backend"] for mode in report["modes"].values()) else 3
+    return DONE if printed and any(mode["backend"] for mode in report["modes"].values()) else REFUSED
 
 
 def _mode(studio: Studio, mode: Mode) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flux_demo.backends.following import only_samples_error
+from flux_demo.backends.control_checks import only_samples_error
 from flux_demo.cli import check, experiments, output
 from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import DownloadFailed, InvalidRequest
+from flux_demo.exit_codes import DONE, REFUSED
 from flux_demo.gallery import GeneratedImage
 from flux_demo.maps.notes import EMPTY, estimator_note, map_notes
 from flux_demo.modes import MATCH, Control, Mode, find_mode
@@ -53,7 +54,7 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
     made: list[dict[str, Any]] = []
     if args.count > 1:
         terminal.done = {"images": made}
-    code = 0
+    code = DONE
     for each, target in zip(requests, targets, strict=True):
         image = studio.generate(each, terminal.steps, terminal.status)
         terminal.say(" ".join((_caption(image), *(note for note in image.notes if note not in told))))
@@ -66,7 +67,7 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
             except InvalidRequest as error:
                 terminal.say(f"{error} The image is kept as {kept}.")
                 made[-1]["error"] = str(error)
-                code = 3
+                code = REFUSED
         if args.count == 1:
             terminal.result(made[0]["path"], made[0])
         elif not terminal.as_json:
@@ -102,7 +103,7 @@ def draw_map(args: argparse.Namespace, terminal: Terminal) -> int:
     if control.is_empty:
         terminal.say(EMPTY)
     terminal.result(str(target), {"path": str(target), **_describe(control), "notes": list(map_notes(control))})
-    return 0
+    return DONE
 
 
 def fetch(args: argparse.Namespace, terminal: Terminal) -> int:
@@ -128,7 +129,7 @@ def fetch(args: argparse.Namespace, terminal: Terminal) -> int:
         terminal.say(f"{todo.name} is already here, {in_gb(todo.bytes_total)}.")
     values = {"what": args.what, "name": todo.name, "bytes_total": todo.bytes_total, "bytes_fetched": todo.bytes_left}
     terminal.result(todo.name, values)
-    return 0
+    return DONE
 
 
 def recipe(args: argparse.Namespace, terminal: Terminal) -> int:
@@ -140,7 +141,7 @@ def recipe(args: argparse.Namespace, terminal: Terminal) -> int:
     values, notes = settings_in(args.file)
     for sentence in notes:
         terminal.say(sentence)
-    return 0 if terminal.result(json.dumps(values, indent=2, ensure_ascii=not takes_any_text()), values) else 3
+    return DONE if terminal.result(json.dumps(values, indent=2, ensure_ascii=not takes_any_text()), values) else REFUSED
 
 
 def _map(studio: Studio, args: argparse.Namespace, mode: Mode, control: Control, terminal: Terminal) -> ControlMap:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flux_demo.backends import Route, all_backends
-from flux_demo.backends.following import only_samples_error
+from flux_demo.backends.control_checks import only_samples_error
 from flux_demo.errors import BackendUnavailable, FluxDemoError, InvalidRequest
 from flux_demo.experiments.cells import ASK_ABOVE, Cell, CellsRefused, GridRequest, axes_of, count, plan, running_order, with_map
 from flux_demo.experiments.finished import Finished
