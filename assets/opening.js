@@ -45,16 +45,40 @@
         set(other) { setFrame({ writable: true, value: other }); },
     });
 
-    // At an event's end Gradio takes its inputs for streams, and tells each of them of every event from then on: dozens of updates between a
-    // slider and its map, hundreds between a click and its image. Nothing streams here.
-    new PerformanceObserver(async (loaded, observer) => {
-        const module = loaded.getEntries().find(({ name }) => /\/statustracker-[^/]*\.js$/.test(name));
+    // Gives the module of Gradio's with that name, once the browser has loaded it.
+    const whenLoaded = (name, use) => new PerformanceObserver(async (loaded, observer) => {
+        const module = loaded.getEntries().find((each) => name.test(each.name));
         if (!module) return;
         observer.disconnect();
-        const states = Object.values(await import(module.name)).find((each) => each?.prototype?.resolve_args)?.prototype;
+        use(await import(module.name));
+    }).observe({ type: "resource", buffered: true });
+
+    // At an event's end Gradio takes its inputs for streams, and tells each of them of every event from then on: dozens of updates between a
+    // slider and its map, hundreds between a click and its image. Nothing streams here.
+    whenLoaded(/\/statustracker-[^/]*\.js$/, (module) => {
+        const states = Object.values(module).find((each) => each?.prototype?.resolve_args)?.prototype;
         const all = states?.resolve_args;
         if (all) states.resolve_args = function (event) { return all.call(this, event).filter(({ type }) => type === "output"); };
-    }).observe({ type: "resource", buffered: true });
+    });
+
+    // For each component Gradio reads all events, to find those that it listens to: a fifth of the time that the page takes to open. They are
+    // read once here, for all components.
+    whenLoaded(/\/core-[^/]*\.js$/, ({ AppTree }) => {
+        if (!AppTree?.prototype.find_attached_events) return;
+        const found = new WeakMap();  // by list of events the names of those that each component listens to
+        AppTree.prototype.find_attached_events = (node, events) => {
+            if (!found.has(events)) found.set(events, namesOf(events));
+            node.props.shared_props.attached_events = found.get(events).get(node.id) ?? [];
+            return node;
+        };
+    });
+    const namesOf = (events) => {
+        const names = new Map();
+        for (const { targets } of events)
+            for (const [id, name] of new Map([...targets].reverse()))  // the first of an event's names for a component counts, as in Gradio
+                if (name) names.set(id, [...names.get(id) ?? [], name]);
+        return names;
+    };
 
     // What is typed or chosen is kept in the window too, with its time: where the program does not answer, Gradio opens the page anew once it does.
     const lately = {}, storage = "flux_demo_lately";
