@@ -13,6 +13,7 @@
         || document.activeElement?.matches("[role=combobox][aria-expanded=true]");
     document.addEventListener("keydown", (event) => {
         if (event.isComposing || event.keyCode === 229 || !event.isTrusted) return;
+        if ((event.ctrlKey || event.metaKey) && !event.altKey && /^[zy]$/i.test(event.key) && undoStroke(event)) return;
         if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
             event.preventDefault();
             if (document.activeElement.matches("[role=combobox]")) document.activeElement.blur(); // Gradio takes what was typed there only now
@@ -212,6 +213,13 @@
     addEventListener("resize", frameCrop);
     document.addEventListener("load", (event) => event.target.closest?.(".own .box") && frameCrop(), true);
 
+    // The wheel scrolls the page, also over a map that Gradio would enlarge or move (with Ctrl it does), and over a number that has the focus.
+    document.addEventListener("wheel", (event) => {
+        const { target } = event;
+        if (!event.ctrlKey && target.closest?.(".box.slider:not(.fullscreen), .painter:not(.fullscreen)")) event.stopImmediatePropagation();
+        if (target === document.activeElement && target.matches("input[type=number]")) target.blur();
+    }, { capture: true, passive: true });
+
     // Gradio's editor counts the map itself among what can be undone. Strokes are counted here, so that Undo ends at the map.
     document.addEventListener("pointerdown", (event) => {
         const painter = event.target.matches?.("canvas") && event.target.closest(".painter");
@@ -232,6 +240,20 @@
         else if (Number(kept.strokes)) kept.strokes -= 1;
         else event.stopImmediatePropagation();
     }, true);
+    // Gradio's editor knows no keys, and the browser undoes what was typed last, wherever that was.
+    let painted = null; // the editor, until something else is pressed or typed in
+    document.addEventListener("pointerdown", ({ target }) => {
+        const painter = target.closest?.(".painter");
+        if (!painter || target.matches("canvas")) painted = painter;
+    }, true);
+    document.addEventListener("focusin", ({ target }) => { if (!target.closest(".painter")) painted = null; });
+    const undoStroke = (event) => {
+        if (!painted || !shown(".painter").includes(painted)) return false;
+        event.preventDefault();
+        const undo = painted.querySelector("button:has(svg[aria-label=undo])"), again = event.shiftKey || /y/i.test(event.key);
+        (again ? undo?.nextElementSibling : undo)?.click();
+        return true;
+    };
     const countAnew = () => { // for another map
         for (const painter of document.querySelectorAll(".painter")) {
             const map = painter.closest(".pane").querySelector(".note [data-map]")?.dataset.paintedOn;

@@ -196,6 +196,6 @@ def _bind_example_photos(form: Form) -> None:
 
     def choose(*, chosen: Any) -> dict[str, Any]:
         at = at_address(paths, chosen)
-        return {} if at is None else {"photo": paths[at]}
+        return {} if at is None else {"photo": paths[at], "as_map": False}
 
-    bind_choice(form["example_photos"], choose, form, ["photo"])
+    bind_choice(form["example_photos"], choose, form, ["photo", "as_map"])

@@ -18,7 +18,7 @@ from flux_demo.ui import html
 from flux_demo.ui.clicks import CLICKED_JS, keep_refusal, lost_click_message, starting, take_refusal
 from flux_demo.ui.files import ShownMap, map_to_send, still_kept
 from flux_demo.ui.history import Entry, history_updates, no_image_updates, picture_of, preview_of
-from flux_demo.ui.image_heading import image_updates_in
+from flux_demo.ui.image_heading import image_updates_in, meanwhile_updates
 from flux_demo.ui.map_views import MAP
 from flux_demo.ui.number_fields import check_not_empty
 from flux_demo.ui.partial import forget, partial_before, partial_entry, remember
@@ -148,10 +148,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, saved_
     for _ in run.watch():
         if run.done.is_set():
             break
-        at, previewed = (
-            run.latest_event,
-            run.latest_preview,
-        )  # read before the images are counted, so that they belong to the image counted next
+        at, previewed = run.latest_event, run.latest_preview  # before the images are counted: they belong to the one counted next
         if seen < len(run.images):
             seen, run.shows_previews = len(run.images), True  # again, if an earlier image was looked at meanwhile
             last, shown_now = _newest(services, visitor, run, last, saved_fields)
@@ -162,6 +159,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, saved_
             continue
         told = at
         preview = {"picture": preview_of(previewed)} if previewed else {}
+        preview |= {"preview": gr.update(visible=False)} if run.shows_previews else meanwhile_updates()
         if isinstance(at, Step):
             yield {"status": html.step_of(at.done, at.of, at.seconds_left, seen + 1, len(run.requests))} | preview
         elif at:
@@ -189,12 +187,12 @@ def _newest(services: Services, visitor: str, run: Run, last: Entry | None, save
     """The run's newest image, and the visitor's images with it as the page shows them."""
     history = services.history.entries(visitor)
     last = next((entry for entry in history if entry.name == run.images[-1].path.name), last)
-    return last, history_updates(history) | _image_updates(run, last, saved_fields)
+    return last, history_updates(history) | _image_updates(services, visitor, run, last, saved_fields)
 
 
-def _image_updates(run: Run, entry: Entry | None, saved_fields: Fields) -> dict[str, Any]:
+def _image_updates(services: Services, visitor: str, run: Run, entry: Entry | None, saved_fields: Fields) -> dict[str, Any]:
     """An image in the run's tab, if it was not deleted during the run; the form may have changed."""
-    return image_updates_in(run.tab, entry, saved_fields) if entry and still_kept(entry.path) else no_image_updates()
+    return image_updates_in(services, visitor, run.tab, entry, saved_fields) if entry and still_kept(entry.path) else no_image_updates()
 
 
 def follow_after_close_handler(services: Services, mode: Mode) -> Callable[..., Iterator[dict[str, Any]]]:
@@ -217,7 +215,7 @@ def follow_after_close_handler(services: Services, mode: Mode) -> Callable[..., 
             return
         what = lost_click_message(services.visitors, visitor, mode.name) if is_key(visitor) else ""
         partial = partial_before(services.history, visitor, mode.name) if what else None
-        in_place = image_updates_in(mode.name, partial, saved_fields) if partial else {"picture": picture_of(last)}
+        in_place = image_updates_in(services, visitor, mode.name, partial, saved_fields) if partial else {"picture": picture_of(last)}
         yield FAILED | in_place | {"status": refusal or html.says(what or CUT_OFF, "problem")}
 
     return follow_on
@@ -276,14 +274,14 @@ def _final_updates(services: Services, visitor: str, run: Run, last: Entry | Non
             strip = strip_updates(run.strip) if run.strip else {}
             problem = html.sentence(run.no_strip) if run.no_strip else NOT_COMPARED
             status = html.says(COMPARED) if run.strip else html.says(problem, "problem")
-            return IDLE | _image_updates(run, entry, saved_fields) | strip | {"status": status}
+            return IDLE | _image_updates(services, visitor, run, entry, saved_fields) | strip | {"status": status}
         seconds = sum(made.recipe.seconds for made in run.images)  # as the captions have them
         told = prompt_notes(run.requests[0].prompt)  # under the prompt
         notes = dict.fromkeys(note for made in run.images for note in made.notes if note not in told)
         done = DONE_SEVERAL if len(run.images) > 1 else DONE
         said = Text(done, seconds=Number(f"{seconds:.1f}"), count=len(run.images))
         return IDLE | {"status": html.says(join_sentences(said, *notes))}
-    back = _image_updates(run, last, saved_fields)
+    back = _image_updates(services, visitor, run, last, saved_fields)
     if not isinstance(run.error, Cancelled):
         return FAILED | back | {"status": html.says(html.sentence(run.error), "problem")}
     if (step := run.stopped_at) is None or step.preview is None:
@@ -296,4 +294,4 @@ def _final_updates(services: Services, visitor: str, run: Run, last: Entry | Non
         status = html.says(translate(STOPPED_AT_OF_SEVERAL, done=step.done, of=step.of, number=len(run.images) + 1, images=images))
     partial = partial_entry(services.studio, run, step, run.maps.get(run.request.mode))
     remember(services.visitors, visitor, run.tab, partial)
-    return IDLE | _image_updates(run, partial, saved_fields) | {"status": status}
+    return IDLE | _image_updates(services, visitor, run, partial, saved_fields) | {"status": status}

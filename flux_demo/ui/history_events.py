@@ -16,7 +16,7 @@ from flux_demo.ui.events import Form, bind, in_tab
 from flux_demo.ui.files import publish, still_kept
 from flux_demo.ui.generate import BUSY, IDLE
 from flux_demo.ui.history import Entry, history_updates, image_components, image_updates, no_image_updates, preview_of
-from flux_demo.ui.image_heading import image_updates_in
+from flux_demo.ui.image_heading import image_updates_in, meanwhile_updates
 from flux_demo.ui.languages import STYLED
 from flux_demo.ui.partial import forget
 from flux_demo.ui.services import Services
@@ -28,7 +28,6 @@ ONE_GONE, ALL_GONE = (
     "This image is no longer kept.",
     "There are no images any more. They were deleted in another window, or after a day.",
 )
-MEANWHILE = "an earlier one, while the next is generated"
 
 # The link of the hidden file is there a moment after its value.
 DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#archive a')?.click(), 300)"
@@ -75,12 +74,11 @@ def _bind_images(services: Services, flat: Form) -> None:
         if not still_kept(entry.path):
             return _gone(services, visitor, states, ONE_GONE)
         mode = entry.recipe.mode
-        answer = in_tab(mode, image_updates_in(mode, entry, states[f"{mode}__saved_fields"]))
+        answer = in_tab(mode, image_updates_in(services, visitor, mode, entry, states[f"{mode}__saved_fields"]))
         run = services.runs.find(visitor, mode)
         if run and not run.done.is_set() and states[f"{mode}__run_state"] in BUSY:  # it is this window that tells of it
             run.shows_previews = False
-            answer[f"{mode}__image_head"] = html.image_head(MEANWHILE, during_a_run=True)
-            answer[f"{mode}__preview"] = gr.update(visible=True)
+            answer |= in_tab(mode, meanwhile_updates())
         else:
             answer[f"{mode}__status"] = html.says("")  # which was about another image
         return answer | {"tabs": gr.Tabs(selected=mode)}
@@ -195,9 +193,8 @@ def _bind_kept(services: Services, mode: str, flat: Form) -> None:
         _previews_again(services, visitor, mode, run_state)
         beside = _beside(before, name, mode) if run_state not in BUSY else None
         if beside:
-            instead = image_updates_in(mode, beside, saved_fields) | {
-                "status": html.says("The image was deleted. The next one is in its place.")
-            }
+            instead = image_updates_in(services, visitor, mode, beside, saved_fields)
+            instead["status"] = html.says("The image was deleted. The next one is in its place.")
         else:
             instead = no_image_updates() | {"status": html.says("The image was deleted.")}
         return in_tab(mode, instead) | history_updates(services.history.entries(visitor)) | strip

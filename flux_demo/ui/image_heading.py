@@ -2,20 +2,26 @@
 
 import filecmp
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from flux_demo.errors import InvalidRequest
+import gradio as gr
+
+from flux_demo.errors import InvalidPicture, InvalidRequest
 from flux_demo.modes import MATCH, MODES, Mode
 from flux_demo.reading import parse_size
 from flux_demo.recipe import PAINTED
 from flux_demo.request import Size
 from flux_demo.seeds import parse_seed
 from flux_demo.ui import html
-from flux_demo.ui.files import ShownMap, still_kept
+from flux_demo.ui.files import DrawnFrom, ShownMap, still_kept
 from flux_demo.ui.history import Entry, image_updates
+from flux_demo.ui.painted import painted_before
 from flux_demo.ui.preview import drawn_from, is_current
 from flux_demo.ui.run import MAX_IMAGES
 from flux_demo.ui.services import Services
+
+MEANWHILE = "an earlier one, while the next is generated"
 
 
 def heading_update(
@@ -47,9 +53,25 @@ def heading_of(last: Entry, fields: Mapping[str, Any], shown: ShownMap | None = 
     return html.image_head("" if same else "from earlier settings")
 
 
-def image_updates_in(tab: str, entry: Entry, fields: Mapping[str, Any]) -> dict[str, Any]:
+def image_updates_in(services: Services, visitor: Any, tab: str, entry: Entry, fields: Mapping[str, Any]) -> dict[str, Any]:
     """What a tab shows of an image; of another mode's, made for a comparison, the fields say nothing."""
-    return image_updates(entry) | ({"image_head": heading_of(entry, fields)} if entry.recipe.mode == tab else {})
+    if entry.recipe.mode != tab:
+        return image_updates(entry)
+    return image_updates(entry) | {"image_head": heading_of(entry, fields, _painted(services, visitor, MODES[tab], fields))}
+
+
+def meanwhile_updates() -> dict[str, Any]:
+    """What a tab shows beside an earlier image, during a run."""
+    return {"image_head": html.image_head(MEANWHILE, during_a_run=True), "preview": gr.update(visible=True)}
+
+
+def _painted(services: Services, visitor: Any, mode: Mode, fields: Mapping[str, Any]) -> ShownMap | None:
+    """What the visitor painted on the map that the fields describe."""
+    if mode.control is None:
+        return None
+    with suppress(InvalidPicture):  # the photo is gone, and the map with it
+        return painted_before(services.visitors, visitor, mode, _drawn_from(mode, fields))
+    return None
 
 
 def _same_seed(seed: int | None, fields: Mapping[str, Any]) -> bool:
@@ -90,5 +112,8 @@ def _same_paint(last: Entry, fields: Mapping[str, Any], shown: ShownMap | None) 
     control, mode = last.recipe.control, MODES[last.recipe.mode]
     if control is None or shown is None or PAINTED not in {*shown.options, *control.options}:
         return True
-    now = drawn_from(mode, fields.get("photo"), fields.get("size"), fields.get("fit"), fields.get("as_map"), dict(fields))
-    return shown.sha256 == control.sha256 or not is_current(shown, now)
+    return shown.sha256 == control.sha256 or not is_current(shown, _drawn_from(mode, fields))
+
+
+def _drawn_from(mode: Mode, fields: Mapping[str, Any]) -> DrawnFrom:
+    return drawn_from(mode, fields.get("photo"), fields.get("size"), fields.get("fit"), fields.get("as_map"), dict(fields))

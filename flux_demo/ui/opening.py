@@ -123,7 +123,7 @@ def opening_handler(services: Services, defaults: dict[str, dict[str, Any]]) -> 
             if partial and (entry is None or entry.recipe.created <= partial.recipe.created):
                 entry = partial
             if entry:
-                values |= image_updates_in(name, entry, values["saved_fields"])
+                values |= image_updates_in(services, visitor, name, entry, values["saved_fields"])
             if (run := services.runs.find(visitor, name)) and not run.done.is_set():
                 values |= UNDER_WAY | {"attached_run": id(run), "status": html.says("Finding your run", "busy")}
             elif what := lost_click_message(services.visitors, visitor, name, clicked, now):

@@ -38,11 +38,12 @@ from flux_demo.ui.visitor_store import VisitorStore
 TITLE = "FLUX.1 [dev]: Text, Canny, Depth"
 QUEUED = 256  # events that may wait in Gradio's queue together; runs wait in ours
 MAP_COMPONENTS = (*VIEW_COMPONENTS, "shown", "map_note", "recipe_map_sha256", "use_as_map", "use_inverted")
-# Two sliders that must not cross: the one that moves pushes the other along, in the browser. GAP is what must stay between them. A number
-# out of range is refused as it was typed.
+# Two sliders that must not cross: the one that moves pushes the other along, in the browser; a number that is typed does so when its field is
+# left, since "0." is not yet "0.8". GAP is what must stay between them. A number out of range is refused as it was typed.
 PUSH_JS = """(low, high) => {
     const as_it_is = { __type__: "update" };
     const valid = (value) => Number.isFinite(value) && LEAST <= value && value <= MOST;
+    if (document.activeElement?.matches("#MOVED input[type=number]")) return [as_it_is, as_it_is];
     if (!valid(low) || !valid(high) || low + GAP <= high) return [as_it_is, as_it_is];
     const start = UP ? Math.min(low, MOST - GAP) : Math.max(high - GAP, LEAST);
     return [start, start + GAP].map((value) => Number(value.toFixed(4)));
@@ -207,8 +208,9 @@ def _bind_map(services: Services, mode: Mode, form: Form, options: tuple[str, ..
             .replace("UP", up)
             .replace("MOST", str(upper.maximum))
             .replace("LEAST", str(lower.minimum))
+            .replace("MOVED", moved.elem_id)
         )
-        gr.on([moved.input], None, both, both, js=script, api_visibility="private", trigger_mode="always_last")
+        gr.on([moved.input, moved.release], None, both, both, js=script, api_visibility="private", trigger_mode="always_last")
     if "auto" in form:
         bind([form["auto"].click], auto_thresholds, form, ["low", "high", "map_note"], queue=False)
 

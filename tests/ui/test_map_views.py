@@ -30,6 +30,16 @@ def test_the_map_lies_over_the_photo_and_the_frame_shows_what_crop_keeps(visit, 
         field(page, f"{moved} threshold").fill(str(value))
         field(page, f"{moved} threshold").press("Tab")
         expect(field(page, f"{pushed} threshold")).to_have_value(str(value))
+    page.set_viewport_size({"width": 1280, "height": 500})
+    for over in ("#beside-canny", "#map-canny"):  # the wheel scrolls the page, and enlarges nothing
+        view(page, "With photo" if over == "#beside-canny" else "Map")
+        page.evaluate("scrollTo(0, 0)")
+        page.locator(over).hover()
+        before = page.evaluate("scrollY")
+        page.mouse.wheel(0, 200)
+        page.wait_for_function("(before) => scrollY > before", arg=before)
+    view(page, "With photo")
+    page.set_viewport_size({"width": 1280, "height": 900})
     choose_size(page, "128x256")
     heights = "[...document.querySelectorAll('#beside-canny img')].map((each) => each.naturalHeight).join()"
     page.wait_for_function(f"{heights} === '256,256'")

@@ -30,3 +30,31 @@ def test_a_threshold_out_of_range_is_refused_and_moves_no_other(visit, photo_fil
     page.locator("#tab-canny .note").get_by_text("low is 5000, which the canny map cannot use.").wait_for()
     expect(field(page, "Low threshold")).to_have_value("5000")
     expect(field(page, "High threshold")).to_have_value("200")
+
+
+def test_a_number_that_is_typed_moves_the_other_when_it_is_whole(visit):
+    """Not when it is "0.", or 1 on the way to 150."""
+    page = visit(tab="Depth")
+    near, far = (field(page, f"{side} clip") for side in ("Near", "Far"))
+    near.fill("0.3")
+    far.press("Control+a")
+    far.press_sequentially("0.8", delay=150)
+    near.press("Control+a")
+    expect(far).to_have_value("0.8")
+    expect(near).to_have_value("0.3")
+    near.press_sequentially("0.9", delay=150)
+    expect(far).to_have_value("0.8")
+    near.press("Tab")
+    expect(far).to_have_value("0.91")
+    expect(near).to_have_value("0.9")
+
+
+def test_the_wheel_scrolls_and_changes_no_number(visit):
+    page = visit()
+    steps = field(page, "Steps")
+    steps.click()
+    before, box = steps.input_value(), steps.bounding_box()
+    page.mouse.move(box["x"] + 9, box["y"] + 9)
+    page.mouse.wheel(0, 200)
+    page.wait_for_function("scrollY > 0")
+    expect(steps).to_have_value(before)

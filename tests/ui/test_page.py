@@ -151,8 +151,11 @@ def test_a_dropped_picture_brings_everything_back(visit, client, studio, photo_f
 
 def test_an_example_photo_is_compared_with_the_map_of_a_recipe(visit, tmp_path):
     page, stranger = visit(tab="Canny"), visit(tab="Canny")
+    as_map = page.get_by_label("My image is already a map").locator("visible=true")
+    as_map.check()
     page.locator("#examples-canny button").first.click()
     page.locator("#map-canny img").wait_for()
+    expect(as_map).not_to_be_checked()
     prompt_field(page).fill("a red cube")
     set_steps(page, 1)
     run(page)

@@ -17,11 +17,13 @@ from flux_demo.ui import strokes
 from flux_demo.ui.files import DrawnFrom, keep_map, map_to_send, new_file
 from flux_demo.ui.history import Entry
 from flux_demo.ui.html import details
+from flux_demo.ui.image_heading import image_updates_in
 from flux_demo.ui.map_views import with_paint
 from flux_demo.ui.painted import MAX_PAINTED, painted_before
 from flux_demo.ui.preview import map_to_follow
 from flux_demo.ui.restore import tab_updates
 from flux_demo.ui.visitor_store import VisitorStore, new_key
+from tests.test_recipe import RECIPE
 
 DEPTH, ME = MODES["depth"], new_key()
 
@@ -112,6 +114,26 @@ def test_strokes_that_are_taken_back_are_forgotten(shown, tmp_path):
     paint(visitors, shown)
     paint(visitors, shown, "black")
     assert painted_before(visitors, ME, DEPTH, shown.drawn_from) is None
+
+
+def test_an_image_that_followed_other_paint_is_marked(shown, tmp_path):
+    visitors = VisitorStore(tmp_path)
+    services, now = (
+        services_of(visitors),
+        shown.drawn_from._replace(options=tuple((option.name, option.default) for option in DEPTH.control.options)),
+    )
+    shown = replace(shown, drawn_from=now)
+    paint(visitors, shown)
+    followed = painted_before(visitors, ME, DEPTH, now)
+    control = ControlRecipe("depth", followed.options, "crop", followed.sha256, "mini")
+    entry = Entry("/x.png", replace(RECIPE, mode="depth", width=64, height=64, control=control), "mini", photo=now.photo)
+    recipe = entry.recipe
+    form = {"prompt": recipe.prompt, "seed": str(recipe.seed), "steps": recipe.steps, "guidance": recipe.guidance, "preset": recipe.preset}
+    form |= {"photo": now.photo, "size": now.size, "fit": now.fit, "as_map": now.as_map, **dict(now.options)}
+    heading = lambda: image_updates_in(services, ME, "depth", entry, form)["image_head"]  # noqa: E731
+    assert "earlier" not in heading()
+    paint(visitors, shown, "red")
+    assert "from earlier settings" in heading()
 
 
 def test_each_setting_has_its_paint_and_the_oldest_goes_when_there_are_many(shown, tmp_path):
