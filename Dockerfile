@@ -1,4 +1,6 @@
-# The page in a container: docker build -t flux-demo . ; docker run -p 127.0.0.1:7860:7860 -v flux-models:/models flux-demo
+# The page in a container: docker build -t flux-demo . ;
+# docker run -p 127.0.0.1:7860:7860 -e FLUX_DEMO_PUBLIC=0 -v flux-models:/models -v flux-images:/images flux-demo
+# FLUX_DEMO_PUBLIC=0 says that only you reach the page, which is so because the port is published on 127.0.0.1. If you publish it to others, leave it out.
 # With an NVIDIA GPU: --build-arg TORCH=cuda, and docker run --gpus all. With the service on Ray Serve: --build-arg EXTRA=serve.
 # Written line by line and never built where this program was made: there was no Docker there.
 FROM python:3.12-slim

@@ -58,7 +58,10 @@ def start(args: argparse.Namespace):
     settings = Settings.from_env(backend=args.backend, outputs=args.outputs, auth=args.auth)
     host, port = _address(args)
     allow_unfiltered = args.allow_unfiltered or settings.allow_unfiltered
-    settings = replace(settings, public=is_public(args, settings), allow_unfiltered=allow_unfiltered)
+    said, public = settings.public, is_public(args, settings)
+    settings = replace(settings, public=public, allow_unfiltered=allow_unfiltered)
+    if public and said is False:
+        _print("FLUX_DEMO_PUBLIC=0 does not count here: strangers reach a page with a public link, or on a Space.", sys.stderr)
     for note in environment.prepare(own_hosts=(host,)):
         _print(note, sys.stderr)
     environment.prepare_page()
@@ -90,7 +93,7 @@ def start(args: argparse.Namespace):
             "No public link could be made, for the reason above. Check the connection, or start without --share or GRADIO_SHARE."
         )
     if settings.login is None and not settings.space_id:
-        _say_who_may_enter(host, shared)
+        _say_who_may_enter(host, shared, public)
     _print(f"Running on {listening.to_open(host, port)}")
     if settings.public and settings.allow_unfiltered:
         from flux_demo.safety import ACCEPTED
@@ -118,9 +121,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def is_public(args: argparse.Namespace, settings: Settings) -> bool:
-    """Whether strangers can reach the page."""
-    if _shares(args) or settings.public or settings.space_id:
+    """Whether strangers can reach the page: what the person says of it counts before the host, and nothing before a public link or a Space."""
+    if _shares(args) or settings.space_id:
         return True
+    if settings.public is not None:
+        return settings.public
     return not listening.is_loopback(listening.without_brackets(_host(args)))
 
 
@@ -144,11 +149,16 @@ def _address(args: argparse.Namespace) -> tuple[str, int]:
     return host, port
 
 
-def _say_who_may_enter(host: str, shared: str | None) -> None:
+def _say_who_may_enter(host: str, shared: str | None, public: bool) -> None:
     """One line for whoever opens the page to others, once."""
     if listening.is_loopback(host) and not shared:
         return
-    who = "Everybody who has the link" if shared else "Everybody who can reach this machine over the network"
+    if shared:
+        who = "Everybody who has the link"
+    elif public:
+        who = "Everybody who can reach this machine over the network"
+    else:  # the address is open all the same: whether something else closes it, the program cannot see
+        who = f"FLUX_DEMO_PUBLIC=0 makes this page count as yours alone, but it listens on {host}: everybody who can reach that"
     closes = "Set --auth USER:PASSWORD or FLUX_DEMO_AUTH to require a password."
     _print(f"{who} can use this page, and with it this machine and the services that you pay for. {closes}", sys.stderr)
 

@@ -46,8 +46,8 @@ def _variable(name: str, default: str | None, purpose: str, secret: bool = False
     return field(default=default, repr=not secret, metadata={"variable": Variable(name, default, purpose)})
 
 
-def _switch(name: str, purpose: str):
-    return field(default=False, metadata={"variable": Variable(name, None, purpose)})
+def _switch(name: str, purpose: str, default: bool | None = False):
+    return field(default=default, metadata={"variable": Variable(name, None, purpose), "switch": True})
 
 
 def _check_path(variable: str, name: str) -> None:
@@ -104,7 +104,11 @@ class Settings:
     root_path: str | None = _variable("GRADIO_ROOT_PATH", None, "the path or address under which a proxy serves the page")
     space_host: str | None = _variable("SPACE_HOST", None, "set by Hugging Face Spaces: the page's name there")
     hf_home: str | None = _variable("HF_HOME", None, "where Hugging Face keeps downloaded weights")
-    public: bool = _switch("FLUX_DEMO_PUBLIC", "1: strangers reach the page, through a proxy of your own on this machine")
+    public: bool | None = _switch(  # None: nobody has said it
+        "FLUX_DEMO_PUBLIC",
+        "1: strangers reach the page, through a proxy of your own on this machine; 0: only you do, whatever its host",
+        default=None,
+    )
     allow_unfiltered: bool = _switch(
         "FLUX_DEMO_ALLOW_UNFILTERED", "1: strangers may see FLUX's images without the content filter, as `--allow-unfiltered`"
     )
@@ -118,8 +122,9 @@ class Settings:
                 object.__setattr__(self, name, os.fspath(getattr(self, name)))
         for row in fields(self):
             value = getattr(self, row.name)
-            if row.metadata and value is not row.default and not isinstance(value, bool if row.default is False else str):
-                means = "True or False" if row.default is False else "text"
+            switch = "switch" in row.metadata
+            if row.metadata and value is not row.default and not isinstance(value, bool if switch else str):
+                means = "True or False" if switch else "text"
                 raise InvalidRequest(f"{row.name} cannot be of type {type(value).__name__}. Give {means} in Settings, or leave it out.")
         if not isinstance(self.models, Mapping):
             raise InvalidRequest(f"models cannot be {shortened(self.models)}. Give the modes and their models as a dict, or leave it out.")
@@ -179,7 +184,7 @@ class Settings:
         models = {mode.name: read(mode.model_variable) for mode in MODES.values()} | dict(given.pop("models", None) or {})
         chosen: dict = {name: value for name, value in said.items() if value}
         for row in fields(cls):
-            if row.default is False and row.name in chosen:
+            if "switch" in row.metadata and row.name in chosen:
                 chosen[row.name] = _is_on(row.metadata["variable"].name, chosen[row.name])
         chosen |= (given := {name: value for name, value in given.items() if value is not None})
         names = {name: f"--{name}" for name in given} | {name: option for name, option in (options or {}).items() if name in given}

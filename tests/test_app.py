@@ -12,6 +12,7 @@ import urllib.request
 
 import pytest
 
+import app
 from flux_demo import listening
 from flux_demo.errors import FluxDemoError
 from tests.starting import ROOT, answers, free_port, refusal, started
@@ -96,6 +97,21 @@ def test_gradios_own_variables_decide_when_no_address_is_given_and_who_opens_the
         assert address.rstrip("/").endswith(f":{port}")
         assert answers(f"http://127.0.0.1:{port}/")
         assert [line for line in lines if "--auth USER:PASSWORD" in line] == lines[:1]
+
+
+@pytest.mark.parametrize(
+    ("host", "shared", "public", "who"),
+    [
+        ("127.0.0.1", None, False, None),
+        ("0.0.0.0", None, True, "Everybody who can reach this machine over the network can use this page"),
+        ("0.0.0.0", None, False, "yours alone, but it listens on 0.0.0.0: everybody who can reach that can use this page"),
+        ("127.0.0.1", "https://x.gradio.live", True, "Everybody who has the link can use this page"),
+    ],
+)
+def test_an_open_address_is_said_also_where_its_owner_says_that_nobody_else_comes(host, shared, public, who, capsys):
+    app._say_who_may_enter(host, shared, public)
+    said = capsys.readouterr().err
+    assert who in said if who else not said
 
 
 needs_ipv6 = pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="this machine has no IPv6")
@@ -261,13 +277,16 @@ def test_what_the_parser_refuses_exits_2(words):
     assert "usage: python app.py" in done.stderr
 
 
-@pytest.mark.parametrize(("words", "environment"), [(("--share",), {}), ((), {"GRADIO_SHARE": "True"})], ids=["option", "variable"])
+@pytest.mark.parametrize(
+    ("words", "environment"), [(("--share",), {"FLUX_DEMO_PUBLIC": "0"}), ((), {"GRADIO_SHARE": "True"})], ids=["option", "variable"]
+)
 def test_a_page_that_gets_no_public_link_ends_and_says_why(words, environment, tmp_path):
     command = [sys.executable, "app.py", "--backend", "mini", "--port", str(free_port()), "--outputs", str(tmp_path), *words]
     environment = os.environ | {"HTTPS_PROXY": "http://127.0.0.1:9"} | environment
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 3 and "Running on" not in done.stdout
     assert done.stderr.splitlines()[-1].startswith("No public link could be made") and "without --share" in done.stderr
+    assert ("FLUX_DEMO_PUBLIC=0 does not count" in done.stderr) is ("FLUX_DEMO_PUBLIC" in environment)
 
 
 def test_an_empty_folder_for_outputs_is_refused(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """The files for clusters and containers: read by the schema where there is one, and held against what the program really takes."""
 
+import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,6 +63,8 @@ def test_the_composed_services_start_with_words_that_are_understood():
         asked = _parser().parse_args(service["command"][3:])
         assert asked.port == int(page["environment"]["FLUX_DEMO_NIM_URL"].rpartition(":")[2])
     assert dict(each.split(":") for each in page["volumes"]).items() >= {("images", "/images")} and "images" in COMPOSE["volumes"]
+    assert Settings.from_env(page["environment"]).public is False  # else its owner's images would be deleted after a day
+    assert all(port.startswith("127.0.0.1:") for port in page["ports"])  # that nobody else reaches it is true only so
     comment = (DEPLOY / "compose.yaml").read_text("utf-8").splitlines()[1]
     assert parser.parse(comment.partition("-m flux_demo ")[2].split()).command == "fetch"
 
@@ -78,6 +81,14 @@ def test_the_image_is_built_of_files_that_are_there_and_runs_as_nobody_special()
         assert set(service["build"]["args"]) <= {"TORCH", "EXTRA"}
         extra = service["build"]["args"].get("EXTRA")
         assert extra is None or (ROOT / f"requirements-{extra}.txt").exists()
+
+
+def test_the_images_own_example_keeps_what_is_made_and_opens_it_to_nobody():
+    (line,) = re.findall(r"^# (docker run .+)$", DOCKERFILE, re.MULTILINE)
+    (volumes,) = re.findall(r"^VOLUME (.+)$", DOCKERFILE, re.MULTILINE)
+    assert {each.partition(":")[2] for each in re.findall(r"-v (\S+)", line)} == set(json.loads(volumes))
+    assert "-p 127.0.0.1:" in line and "-e FLUX_DEMO_PUBLIC=0" in line
+    assert "FLUX_DEMO_PUBLIC" not in DOCKERFILE.partition("\nFROM ")[2]  # only who publishes the port knows
 
 
 def test_what_is_left_out_of_the_image_is_not_needed_there():

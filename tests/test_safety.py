@@ -201,6 +201,10 @@ def test_strangers_see_no_preview_before_the_filter_has(install, settings):
         ([], {"GRADIO_SHARE": "no"}, False),
         ([], {"FLUX_DEMO_PUBLIC": "1"}, True),
         ([], {"FLUX_DEMO_PUBLIC": "no"}, False),
+        (["--host", "0.0.0.0"], {"FLUX_DEMO_PUBLIC": "0"}, False),
+        ([], {"FLUX_DEMO_PUBLIC": "0", "GRADIO_SERVER_NAME": "0.0.0.0"}, False),
+        (["--share"], {"FLUX_DEMO_PUBLIC": "0"}, True),
+        ([], {"FLUX_DEMO_PUBLIC": "0", "SPACE_ID": "ana/flux"}, True),
     ],
 )
 def test_strangers_are_expected_where_they_can_come(words, environment, public, monkeypatch):

@@ -88,7 +88,7 @@ def build(studio: Studio) -> gr.Blocks:
         page_form["close_strip"] = gr.Button("Close comparison", size="sm", elem_id="close-strip", elem_classes="link")
         _images(page_form)
         backends = {backend.name: backend.title for backend in studio.backends}
-        visitors = VisitorStore(studio.gallery.folder, studio.settings.public)
+        visitors = VisitorStore(studio.gallery.folder, bool(studio.settings.public))
         page.on_clear += [visitors.forget_old, visitors.forget_unlisted]
 
         def run_ended(visitor: str, run: Run) -> None:
