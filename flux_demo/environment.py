@@ -36,6 +36,9 @@ DEFAULTS = {
 # Hugging Face's library takes an empty one for the current folder; here it counts as not set. The first that is set counts.
 HUB_FOLDERS = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 ENDPOINT = "HF_ENDPOINT"
+# Of each pair it reads the first that is set.
+HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+HUB_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 UNREADABLE = "{} names {}, which the libraries cannot read, so that host is reached through the proxy. Write its network address instead."
 # Read with int() when the library is imported.
 WHOLE_NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
@@ -193,6 +196,21 @@ def cuda_device_order(environ: Mapping[str, str] = os.environ) -> str | None:
 def hub_cache_variable(environ: Mapping[str, str] = os.environ) -> str | None:
     """Which variable says where Hugging Face's library keeps downloads; None where none is set. The first of them counts."""
     return next((name for name in HUB_FOLDERS if name in environ), None)
+
+
+def hub_token_variable(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Which variable Hugging Face's library takes its token from; None where none is set."""
+    return next((name for name in HUB_TOKENS if environ.get(name)), None)
+
+
+def hub_token(environ: Mapping[str, str] = os.environ) -> str:
+    """The token in that variable as the library sends it: without line breaks. Empty where none is set."""
+    return "".join(environ.get(hub_token_variable(environ) or "", "").splitlines()).strip()
+
+
+def hub_offline_variable(environ: Mapping[str, str] = os.environ) -> str:
+    """Which variable keeps Hugging Face's library off the network, where something does."""
+    return next((name for name in HUB_OFFLINE if environ.get(name)), HUB_OFFLINE[0])
 
 
 def hub_address(environ: Mapping[str, str] = os.environ) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 from flux_demo import background, folders
 from flux_demo.environment import hub_cache_variable
 from flux_demo.errors import Cancelled, DownloadFailed
-from flux_demo.hub_errors import translated_errors
+from flux_demo.hub_errors import token_problem, translated_errors
 from flux_demo.hub_parts import SUFFIX, clear, fetch_large
 from flux_demo.progress import OnBytes
 from flux_demo.settings import expanded
@@ -139,7 +139,7 @@ def download_size(name: str, patterns: Sequence[str], token: str | None = None) 
                 name, sum(file.stat().st_size for pattern in patterns for file in given.glob(pattern) if file.is_file()), 0, 0
             )
         raise DownloadFailed("This model is a local folder, so there is nothing to fetch. Copy the missing files into it.")
-    if problem := cache_problem():
+    if problem := cache_problem() or token_problem(token):
         raise DownloadFailed(problem)
     from huggingface_hub import snapshot_download
 
@@ -193,6 +193,8 @@ def same_files(name: str, other: str, patterns: Sequence[str], token: str | None
 
 def hub_hashes(name: str, patterns: Sequence[str], token: str | None = None) -> dict[str, str]:
     """Name and hash of every file of a model on the Hub that matches the patterns. Asks the Hub. Raises DownloadFailed."""
+    if problem := token_problem(token):
+        raise DownloadFailed(problem)
     from huggingface_hub import HfApi
 
     with translated_errors(name):

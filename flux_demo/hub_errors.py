@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import json
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flux_demo import folders
-from flux_demo.environment import hub_address, through_proxy
+from flux_demo.environment import hub_address, hub_offline_variable, hub_token, hub_token_variable, through_proxy
 from flux_demo.errors import UNVERIFIED, Cancelled, DownloadFailed, causes
 
 HUB = "https://huggingface.co"
 TOKEN_PAGE = f"{HUB}/settings/tokens"
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+TRANSPORT = {"TimeoutException", "NetworkError", "ProxyError", "RemoteProtocolError"}  # of httpx and httpx2
+BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750
 
 
 @contextmanager
@@ -33,9 +37,34 @@ def way_to_hub() -> str:
     return (" at the address in HF_ENDPOINT" if address else "") + through_proxy(address or HUB)
 
 
+def offline() -> str:
+    """What is said where Hugging Face's library is told to stay off the network."""
+    return f"{hub_offline_variable()} is set, so Hugging Face's library does not use the network. Unset it and start again."
+
+
+def token_problem(token: str | None, prefix: str = "") -> str | None:
+    """Why the token cannot be one, in two sentences; None if it can. Without one, Hugging Face's library sends that of its own variables."""
+    sent = token or hub_token()
+    if not sent or (BEARER_TOKEN.fullmatch(sent) and sent.startswith(prefix)):
+        return None
+    why = (
+        f"those begin with {prefix}"
+        if BEARER_TOKEN.fullmatch(sent)
+        else "it contains characters that no token has, such as a space or a quote"
+    )
+    return f"{hub_token_variable() or 'The token'} is not a Hugging Face token: {why}. Copy it again from {TOKEN_PAGE}."
+
+
 def is_garbled(error: BaseException) -> bool:
     """Whether an answer arrived whole and cannot be unpacked. The library's transport is httpx or httpx2, by its version."""
     return type(error).__module__.startswith("httpx") and type(error).__name__ == "DecodingError"
+
+
+def _is_of_network(error: BaseException) -> bool:
+    """Whether the connection failed. What the system refuses for a file names it."""
+    if isinstance(error, OSError):
+        return error.filename is None
+    return any(base.__module__.startswith("httpx") and base.__name__ in TRANSPORT for base in type(error).__mro__)
 
 
 def sentence_for(error: BaseException, name: str) -> str:
@@ -58,7 +87,7 @@ def sentence_for(error: BaseException, name: str) -> str:
             f"Accept it on {page}, set HF_TOKEN to a token of that account, and try again."
         )
     if is_in_chain(errors.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set, so Hugging Face's library does not use the network. Unset it and try again."
+        return offline()
     if is_in_chain(errors.HFValidationError):
         return f"{name!r} is neither a model on Hugging Face nor a folder. Check the name in the settings."
     if status == 401 and token_was_sent:
@@ -90,5 +119,9 @@ def sentence_for(error: BaseException, name: str) -> str:
     if status is not None:
         return f"Hugging Face answered with error {status} for {name}. Try again later: it continues where it stopped."
     way = way_to_hub()
+    if is_in_chain(json.JSONDecodeError):
+        return f"What answered{way} for {name} is not Hugging Face. Check whether the network asks you to sign in first, and try again."
+    if not any(map(_is_of_network, chain)):
+        return f"Fetching {name} ended in an unexpected error ({type(error).__name__}). Try again: it continues where it stopped."
     checked = "the variable and the network" if way else "the network"
     return f"Hugging Face cannot be reached{way} for {name}. Check {checked}, and try again: it continues where it stopped."

@@ -26,7 +26,7 @@ from flux_demo.errors import (
     Unreachable,
     causes,
 )
-from flux_demo.hub_errors import TOKEN_PAGE, is_garbled, way_to_hub
+from flux_demo.hub_errors import TOKEN_PAGE, is_garbled, offline, token_problem, way_to_hub
 from flux_demo.model_files import is_local, model_problem
 from flux_demo.modes import DEFAULT_SIZES, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
@@ -56,7 +56,6 @@ SIGN_IN_AGAIN = (
     "Hugging Face rejected your sign-in, or it may not call Inference Providers. "
     "Sign out at the top of the page, sign in again, and allow it."
 )
-ODD_TOKEN = f"HF_TOKEN is not a Hugging Face token: those begin with hf_. Copy it again from {TOKEN_PAGE}."
 NOBODY_SERVES_IT = (
     "No provider that takes every size and setting serves the model at present. "
     "Set FLUX_DEMO_HF_PROVIDER to one that https://huggingface.co/black-forest-labs/FLUX.1-dev lists, or choose another backend."
@@ -132,8 +131,8 @@ class Providers(Backend):
         token = self._token()
         if not token:
             return SIGN_IN if self._visitors_pay else NO_TOKEN
-        # Another token would be sent to the provider itself, as if it were a key of its own.
-        return None if token.startswith("hf_") and token.isascii() and token.isprintable() and " " not in token else ODD_TOKEN
+        problem = token_problem(token, "hf_")  # another would be sent to the provider itself, as if it were a key of its own
+        return problem and (SIGN_IN_AGAIN if self._visitors_pay else problem)
 
     def _token(self) -> str | None:
         from huggingface_hub import get_token
@@ -234,7 +233,7 @@ def _failure(provider: str, error: Exception, visitors_pay: bool) -> FluxDemoErr
 
     who = _provider_title(provider)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return BackendUnavailable("HF_HUB_OFFLINE stops the Hugging Face library from using the network. Unset it and start again.")
+        return BackendUnavailable(offline())
     if isinstance(error, errors.GatedRepoError):
         return BackendUnavailable(
             "FLUX.1-dev is available only to accounts that have accepted its licence. Accept it on https://huggingface.co/black-forest-labs/FLUX.1-dev with the account that pays, and try again."

@@ -177,6 +177,7 @@ def test_photos_are_refused_with_where_to_go(chosen, mode):
     [
         ({"hf_token": None}, "set HF_TOKEN"),
         ({"hf_token": "sk-other"}, "begin with hf_"),
+        ({"hf_token": "\u201chf_abc\u201d"}, "contains characters that no token has"),
         ({"hf_provider": "abacus"}, "FLUX_DEMO_HF_PROVIDER to auto"),
         ({"models": {"text": "~/flux1-dev-Q4_0.gguf"}}, "FLUX_DEMO_TEXT_MODEL names a file"),
     ],
