@@ -62,15 +62,31 @@ def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
         raise InvalidRequest(f"{what!r} cannot be fetched. Fetch one of {', '.join(MODES)}, estimator or filter.")
     name = settings.model(what)
     if is_file_name(name):  # which may come later
-        return settings.components or MODES["text"].repo, COMPONENTS
+        return components_model(settings), COMPONENTS
     if problem := model_problem(MODES[what], name):
         raise InvalidRequest(problem)
     if is_lora_name(name):
         return name, LORA_FILES
-    if what == "text" or expanded(name).is_dir() or local_folder(settings.model("text"), SHARED) is None:
+    if what == "text" or expanded(name).is_dir() or (other := fetched_encoders(settings)) is None:
         return name, WHOLE
-    shares = not expanded(settings.model("text")).is_dir() and same_files(name, settings.model("text"), SHARED, settings.hf_token)
-    return name, OWN if shares else WHOLE
+    return name, OWN if same_files(name, other, SHARED, settings.hf_token) else WHOLE
+
+
+def encoders_model(settings: Settings) -> str:
+    """The model whose text encoders and VAE the text mode uses, by its Hub name or folder: its own, or the one for single files."""
+    name = settings.model("text")
+    return components_model(settings) if is_file_name(name) else name
+
+
+def components_model(settings: Settings) -> str:
+    """The model that single files take text encoders, VAE and scheduler from, by its Hub name or folder."""
+    return settings.components or MODES["text"].repo
+
+
+def fetched_encoders(settings: Settings) -> str | None:
+    """The Hub's model whose text encoders and VAE the text mode uses, if they are here; None also for a folder, which the Hub cannot compare."""
+    name = encoders_model(settings)
+    return name if not expanded(name).is_dir() and local_folder(name, SHARED) else None
 
 
 def model_problem(mode: Mode, name: str) -> str | None:
@@ -169,8 +185,8 @@ def local_files(mode: str, settings: Settings) -> ModelFiles | None:
         return None
     title = name if not expanded(name).is_dir() else own.resolve().name
     whole = local_folder(name, WHOLE)
-    text = local_folder(settings.model("text"), SHARED) if mode != "text" else None
-    same = listed_as_same(name, settings.model("text")) if text is not None else None
+    text = local_folder(encoders_model(settings), SHARED) if mode != "text" else None
+    same = listed_as_same(name, encoders_model(settings)) if text is not None else None
     if text is not None and (listed := cached_snapshot(name)) and listed.listing is not None and not listed.hashes(SHARED):
         same = True  # its repository has none of its own
     shared = text if text is not None and (same or (whole is None and same is None)) else whole
@@ -179,7 +195,7 @@ def local_files(mode: str, settings: Settings) -> ModelFiles | None:
 
 def with_shared_text_files(files: ModelFiles, settings: Settings) -> ModelFiles:
     """The same files, but with the text mode's encoders and VAE where those are equal byte for byte. Reads gigabytes the first time."""
-    text = local_folder(settings.model("text"), SHARED)
+    text = local_folder(encoders_model(settings), SHARED)
     if text is None or text == files.shared or not _same_bytes(files.shared, text):
         return files
     return replace(files, shared=text)

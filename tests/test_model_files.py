@@ -6,9 +6,10 @@ import shutil
 import pytest
 
 from flux_demo import model_files
+from flux_demo.backends.local_models import OWN_GB, LocalModels
 from flux_demo.engine.sizes import FLOAT32, sizes_of
 from flux_demo.errors import InvalidRequest
-from flux_demo.model_files import OWN, SHARED, WHOLE, files_for, listed_as_same, local_files
+from flux_demo.model_files import OWN, SHARED, WHOLE, ModelFiles, files_for, listed_as_same, local_files
 from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from stand_ins.hub import COMMIT
@@ -69,6 +70,25 @@ def test_only_the_transformer_is_fetched_where_text_is_here_and_the_hub_says_tha
     for patterns in (OWN, WHOLE):
         assert files_for("canny", Settings(hf_token="hf_x")) == (CANNY, patterns)
     assert asked == [(CANNY, TEXT, SHARED, "hf_x")] * 2
+
+
+def test_where_text_is_a_single_file_the_encoders_beside_it_are_the_ones_that_are_shared(cache, monkeypatch):
+    settings = Settings(models={"text": "flux1-dev-Q8_0.gguf"})
+    monkeypatch.setattr(model_files, "same_files", lambda mine, theirs, *rest: (mine, theirs) == (CANNY, TEXT))
+    assert files_for("canny", settings) == (CANNY, WHOLE)
+    text = cache(TEXT, [*SHARED_FILES, "scheduler/scheduler_config.json"], {**SHARED_FILES, **OWN_FILES})
+    assert files_for("canny", settings) == (CANNY, OWN)
+    assert LocalModels(settings).find(MODES["canny"]).reason.startswith(f"{CANNY} is not on this machine (about {OWN_GB} GB")
+    canny = cache(CANNY, OWN_FILES, {**SHARED_FILES, **OWN_FILES})
+    files = local_files("canny", settings)
+    assert (files.shared, files.transformer) == (text, canny / "transformer")
+
+
+def test_where_text_is_a_single_file_a_folder_of_encoders_is_shared_if_its_bytes_are_the_same(tmp_path):
+    whole = ModelFiles("a model", mini_copy(tmp_path).shared, tmp_path / "transformer", tmp_path / "scheduler")
+    settings = Settings(models={"text": "flux1-dev-Q8_0.gguf"}, components=str(model_files.MINI))
+    assert model_files.with_shared_text_files(whole, settings).shared == model_files.MINI
+    assert files_for("canny", settings) == (CANNY, WHOLE), "the Hub cannot compare a folder"
 
 
 def test_a_mode_without_its_own_encoders_takes_those_of_text_if_the_listings_agree(cache):

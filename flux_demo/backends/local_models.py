@@ -15,8 +15,8 @@ from flux_demo.hub import cached_snapshot, local_folder
 from flux_demo.model_files import (
     COMPONENTS,
     LORA_SCALE,
-    WHOLE,
     ModelFiles,
+    fetched_encoders,
     is_local,
     is_lora_name,
     local_files,
@@ -174,7 +174,7 @@ class LocalModels:
         return None
 
     def _gigabytes(self, mode: Mode) -> int:
-        return OWN_GB if mode.name != "text" and local_folder(self.settings.model("text"), WHOLE) else WHOLE_GB
+        return OWN_GB if mode.name != "text" and fetched_encoders(self.settings) else WHOLE_GB
 
     def _has_token(self) -> bool:
         from huggingface_hub import constants
