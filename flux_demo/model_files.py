@@ -49,8 +49,8 @@ class ModelFiles:
 def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
     """The model to fetch for a mode, "estimator" or "filter", and the patterns of the files that are needed.
 
-    Where the text mode's encoders and VAE are here, this asks the Hub whether another mode's are the same; if so, they are left out.
-    Raises InvalidRequest, DownloadFailed.
+    Where the text mode's encoders and VAE are here, this asks the Hub whether another mode's are the same; if so, they are left out. For a
+    control LoRA in a file or folder it is the text mode's model, into which that is merged. Raises InvalidRequest, DownloadFailed.
     """
     if what == "estimator":
         if problem := estimator_problem(settings.depth_estimator):
@@ -61,6 +61,8 @@ def files_for(what: str, settings: Settings) -> tuple[str, Sequence[str]]:
     if what not in MODES:
         raise InvalidRequest(f"{what!r} cannot be fetched. Fetch one of {', '.join(MODES)}, estimator or filter.")
     name = settings.model(what)
+    if what != "text" and _is_lora_here(expanded(name)):
+        return files_for("text", settings)
     if is_file_name(name):  # which may come later
         return components_model(settings), COMPONENTS
     if problem := model_problem(MODES[what], name):
@@ -162,6 +164,14 @@ def lora_files(name: str) -> Sequence[Path]:
     if is_lora_name(name):
         return loras or files
     return loras if len(loras) == len(found) else []
+
+
+def _is_lora_here(path: Path) -> bool:
+    """Whether the path is that of a control LoRA, or of a folder that holds one and no whole model."""
+    if path.is_dir():
+        return bool(lora_files(str(path)))
+    checkpoint = _checkpoint(path) if path.is_file() else None
+    return checkpoint is not None and checkpoint.is_lora
 
 
 def _checkpoint(file: Path) -> Checkpoint | None:

@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType
 
 from flux_demo.backends.local_models import LocalModels
 from flux_demo.errors import InvalidRequest
-from flux_demo.model_files import ModelFiles, files_for
+from flux_demo.model_files import WHOLE, ModelFiles, files_for
 from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from tests.engine.formats import control_lora, in_bfl_layout, save, save_gguf, weights_of
@@ -110,6 +110,13 @@ def test_a_lora_is_no_model_for_text_and_is_not_fetched_for_it():
     assert "it names a LoRA, not a model" in reason("text", text="us/style-LoRA")
     with pytest.raises(InvalidRequest, match="it names a LoRA, not a model"):
         files_for("text", Settings(models={"text": "us/style-LoRA"}))
+
+
+@pytest.mark.parametrize("named", ["file", "folder"])
+def test_for_a_lora_that_is_here_its_base_is_fetched(tiny, tmp_path, named):
+    lora = save(tmp_path / "canny.safetensors", control_lora(weights_of(tiny)))
+    settings = Settings(models={"canny": str(lora if named == "file" else tmp_path)})
+    assert files_for("canny", settings) == files_for("text", settings) == (TEXT, WHOLE)
 
 
 @pytest.mark.parametrize("base", ["folder", "file"])
