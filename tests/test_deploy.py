@@ -19,6 +19,7 @@ DEPLOY = ROOT / "deploy"
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
 KUBERAY = yaml.safe_load((DEPLOY / "kuberay.yaml").read_text("utf-8"))
+HF_HOME = re.findall(r"HF_HOME=(\S+)", DOCKERFILE)[0]
 NAMES = {variable.name for variable in Settings.variables()}
 
 
@@ -65,8 +66,13 @@ def test_the_composed_services_start_with_words_that_are_understood():
     assert dict(each.split(":") for each in page["volumes"]).items() >= {("images", "/images")} and "images" in COMPOSE["volumes"]
     assert Settings.from_env(page["environment"]).public is False  # else its owner's images would be deleted after a day
     assert all(port.startswith("127.0.0.1:") for port in page["ports"])  # that nobody else reaches it is true only so
-    comment = (DEPLOY / "compose.yaml").read_text("utf-8").splitlines()[1]
-    assert parser.parse(comment.partition("-m flux_demo ")[2].split()).command == "fetch"
+
+
+def test_what_the_composed_services_fetch_is_where_both_look_for_it():
+    fetches = re.findall(r"^#.* run --rm (\w+) python -m flux_demo (.+)$", (DEPLOY / "compose.yaml").read_text("utf-8"), re.MULTILINE)
+    assert [parser.parse(words.split()).what for _, words in fetches] == ["text", "filter", "estimator"]
+    for name in ("page", *(name for name, _ in fetches)):
+        assert f"models:{HF_HOME}" in COMPOSE["services"][name]["volumes"] and "models" in COMPOSE["volumes"]
 
 
 def test_the_image_is_built_of_files_that_are_there_and_runs_as_nobody_special():
