@@ -1,7 +1,8 @@
 # The page in a container: docker build -t flux-demo . ;
 # docker run -p 127.0.0.1:7860:7860 -e FLUX_DEMO_PUBLIC=0 -v flux-models:/models -v flux-images:/images flux-demo
 # FLUX_DEMO_PUBLIC=0 says that only you reach the page, which is so because the port is published on 127.0.0.1. If you publish it to others, leave it out.
-# With an NVIDIA GPU: --build-arg TORCH=cuda, and docker run --gpus all. With the service on Ray Serve: --build-arg EXTRA=serve.
+# With an NVIDIA GPU: --build-arg TORCH=cuda, and docker run --gpus all. Another port of the page: -e GRADIO_SERVER_PORT, which the health check reads too.
+# With the service on Ray Serve: --build-arg EXTRA=serve, and docker run --health-start-period=20m, because it loads the models first.
 # Written line by line and never built where this program was made: there was no Docker there.
 FROM python:3.12-slim
 ARG TORCH=cpu
@@ -31,5 +32,8 @@ RUN if [ "$TORCH" = cpu ]; then \
 COPY --chown=user . .
 VOLUME ["/models", "/images"]
 EXPOSE 7860 8000
-HEALTHCHECK --start-period=60s CMD python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:7860/')" || exit 1
+# The page, or the service at its own port; neither through a proxy that the container was given.
+HEALTHCHECK --start-period=60s CMD \
+    python -c "import urllib.request as u; u.build_opener(u.ProxyHandler({})).open('http://127.0.0.1:${GRADIO_SERVER_PORT:-7860}/')" || \
+    python -c "import urllib.request as u; u.build_opener(u.ProxyHandler({})).open('http://127.0.0.1:8000/v1/health/live')" || exit 1
 CMD ["python", "app.py"]

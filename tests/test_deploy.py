@@ -1,7 +1,12 @@
 """The files for clusters and containers: read by the schema where there is one, and held against what the program really takes."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +17,7 @@ import app
 from flux_demo.cli import parser
 from flux_demo.serve_schema import Options
 from flux_demo.settings import Settings
+from tests.starting import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray's own schema, with the newest Pydantic
@@ -82,7 +88,7 @@ def test_the_image_is_built_of_files_that_are_there_and_runs_as_nobody_special()
     assert set(re.findall(r"^ARG (\w+)", DOCKERFILE, re.MULTILINE)) == {"TORCH", "EXTRA"}
     assert set(re.findall(r"(FLUX_DEMO_\w+|HF_HOME)=", DOCKERFILE)) <= NAMES
     assert DOCKERFILE.index("install --yes --no-install-recommends wget") < DOCKERFILE.index("\nUSER user")  # KubeRay's probes call it
-    assert "HEALTHCHECK" in DOCKERFILE and 'VOLUME ["/models"' in DOCKERFILE and "never built" in DOCKERFILE
+    assert 'VOLUME ["/models"' in DOCKERFILE and "never built" in DOCKERFILE
     for service in COMPOSE["services"].values():
         assert set(service["build"]["args"]) <= {"TORCH", "EXTRA"}
         extra = service["build"]["args"].get("EXTRA")
@@ -95,6 +101,32 @@ def test_the_images_own_example_keeps_what_is_made_and_opens_it_to_nobody():
     assert {each.partition(":")[2] for each in re.findall(r"-v (\S+)", line)} == set(json.loads(volumes))
     assert "-p 127.0.0.1:" in line and "-e FLUX_DEMO_PUBLIC=0" in line
     assert "FLUX_DEMO_PUBLIC" not in DOCKERFILE.partition("\nFROM ")[2]  # only who publishes the port knows
+
+
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path in ("/", "/v1/health/live") else 404)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the image's shell is a POSIX one")
+@pytest.mark.parametrize("runs", ["page", "service", "nothing"])
+def test_the_images_health_check_asks_whatever_runs_where_it_runs(runs):
+    check = DOCKERFILE.partition("\nHEALTHCHECK ")[2].partition("CMD ")[2].partition("\nCMD ")[0]
+    assert "EXPOSE 7860 8000" in DOCKERFILE and check.count(":8000/") == 1
+    with ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ports = {name: server.server_port if name == runs else free_port() for name in ("page", "service")}
+        environment = {"PATH": f"{Path(sys.executable).parent}:{os.defpath}", "http_proxy": "http://127.0.0.1:9"}
+        environment["GRADIO_SERVER_PORT"] = str(ports["page"])
+        done = subprocess.run(
+            ["sh", "-c", check.replace(":8000/", f":{ports['service']}/")], env=environment, capture_output=True, timeout=30
+        )
+        server.shutdown()
+    assert done.returncode == (1 if runs == "nothing" else 0)
 
 
 def test_what_is_left_out_of_the_image_is_not_needed_there():
