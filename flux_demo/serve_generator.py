@@ -34,7 +34,7 @@ class Generator:
         self._problems: dict[str, str] = {}  # why a mode cannot run; the constructor of a replica must not fail, or nobody could say why
         self._gpu_failed: GpuFailed | None = None
         self._concurrency = chosen.replica_range[1]
-        for mode in reversed(MODES.values()):  # the text mode last: where memory has room for one, it is the one that stays
+        for mode in MODES.values():  # the text mode first: where memory has room for one, it is the one
             try:
                 self._studio.route(mode.name).backend.warm_up(mode)
             except FluxDemoError as error:

@@ -93,7 +93,9 @@ class Backend(ABC):
         """What has to be done on the main thread before a page is there. Called once by app.py, and not by the command line or in Python."""
 
     def warm_up(self, mode: Mode) -> None:  # noqa: B027  what has no models to load does nothing
-        """Load what the mode needs, so that its first image need not wait. Takes as long as loading does. Raises FluxDemoError."""
+        """Load what the mode needs, so that its first image need not wait; not in place of what is loaded already. Takes as long as loading does.
+        Raises FluxDemoError.
+        """
 
     def close(self) -> None:  # noqa: B027  most hold nothing
         """Release connections and memory. Do not use the backend afterwards."""

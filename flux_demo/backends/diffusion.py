@@ -138,7 +138,8 @@ class Diffusion(Backend):
 
     def warm_up(self, mode: Mode) -> None:
         with self._exclusive_models(_ignore), self._wording_device_errors():
-            self._load(mode, _ignore)
+            if self._cache is None or not self._cache.is_full:  # else nothing of the mode's files need be read to know
+                self._load(mode, _ignore, warming_up=True)
 
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> BackendOutput:
         if self.on_cpu:
@@ -209,8 +210,8 @@ class Diffusion(Backend):
         self._cache = None
         free_memory()
 
-    def _load(self, mode: Mode, on_status: OnStatus) -> None:
-        """See that the mode's models are in memory. Raises what loading raises."""
+    def _load(self, mode: Mode, on_status: OnStatus, *, warming_up: bool = False) -> None:
+        """See that the mode's models are in memory; if ``warming_up``, only beside what is there. Raises what loading raises."""
         files = self._files.get(mode.name)
         # Another model may have been fetched for the mode since then; where its files are gone, what is loaded still serves.
         if self._cache and files and self._cache.has(files) and self._weights.model_name(mode) in (files.model, None):
@@ -218,7 +219,7 @@ class Diffusion(Backend):
         if refusal := self.refusal(mode):
             raise BackendUnavailable(refusal.reason)
         self._loading_text = Text("Loading {what}", what=Text(self._weights.loading_title(mode)))
-        loading = self._loading = background.start(lambda: self._read(mode), "loading")
+        loading = self._loading = background.start(lambda: self._read(mode, warming_up), "loading")
         self._finish_loading(on_status)
         loading.result()
 
@@ -231,10 +232,14 @@ class Diffusion(Backend):
             wait([loading], timeout=background.HEARTBEAT_S)
         self._loading = None
 
-    def _read(self, mode: Mode) -> None:
+    def _read(self, mode: Mode, warming_up: bool) -> None:
         files = self._weights.files(mode, self._say)
-        if self._cache is not None and not self._weights.suits(self._cache, files):
-            self._release_models()
+        if self._cache is not None:
+            suits = self._weights.suits(self._cache, files)
+            if warming_up and not (suits and self._cache.keeps_all(files)):
+                return
+            if not suits:
+                self._release_models()
         if self._cache is None:
             self._cache = self._weights.model_cache(files)
         self._cache.load(files, self._say)

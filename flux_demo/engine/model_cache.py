@@ -42,12 +42,20 @@ class ModelCache:
     def has(self, files: ModelFiles) -> bool:
         return files in self._pipelines
 
+    @property
+    def is_full(self) -> bool:
+        return len(self._pipelines) >= self.plan.modes
+
+    def keeps_all(self, files: ModelFiles) -> bool:
+        """Whether everything that is here stays when these are loaded."""
+        return files in self._pipelines or (not self.is_full and (self._shared is None or self._shared[0] == files.shared))
+
     def load(self, files: ModelFiles, say: Callable[[str], None] = lambda sentence: None) -> Pipeline:
         """The mode's pipeline, read from its files if it is not here. ``say`` is told how far it is. Raises GenerationFailed in words."""
         if files not in self._pipelines:
             with on(self._device):
                 shared = self._load_shared(files, say)
-                while len(self._pipelines) >= self.plan.modes:
+                while self.is_full:
                     self._pipelines.popitem(last=False)
                     free_memory()
                 self._pipelines[files] = self._load_pipeline(files, shared, say)

@@ -33,22 +33,13 @@ def test_it_names_the_model_of_each_mode_and_no_path(tmp_path, monkeypatch):
     assert (about["refused"], about["concurrency"]) == ({}, 4) and str(tmp_path) not in str(about)
 
 
-class Warmed(RecordingBackend):
+class Recording(RecordingBackend):
     def __init__(self, settings):
         super().__init__()
 
-    def warm_up(self, mode):
-        self.requests.append(mode.name)
-
-
-def test_the_text_mode_is_the_last_that_is_loaded(monkeypatch):
-    monkeypatch.setitem(BACKENDS, "mini", f"{__name__}:Warmed")
-    (backend,) = Generator(Options("mini").to_dict())._studio.backends
-    assert sorted(backend.requests) == sorted(MODES) and backend.requests[-1] == "text"
-
 
 def test_the_base64_of_a_map_may_have_line_breaks(monkeypatch, photo):
-    monkeypatch.setitem(BACKENDS, "mini", f"{__name__}:Warmed")
+    monkeypatch.setitem(BACKENDS, "mini", f"{__name__}:Recording")
     head, _, content = address(photo.resize((128, 128))).partition(",")
     lines = base64.encodebytes(base64.b64decode(content)).decode()
     asked = SMALL | {"mode": "canny", "cfg_scale": 3.5, "image": f"{head},{lines}", "preprocess_image": False}
