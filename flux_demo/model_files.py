@@ -22,6 +22,7 @@ from flux_demo.settings import ASSETS, Settings, expanded
 from flux_demo.tensor_files import read_header
 
 MINI = ASSETS / "mini"
+DEV_SCHEDULER = ASSETS / "flux-dev" / "scheduler"  # the values that FLUX.1-dev is published with
 SHARED_FOLDERS = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "vae")
 SHARED = tuple(f"{folder}/*" for folder in SHARED_FOLDERS)
 OWN = ("model_index.json", "scheduler/*", "transformer/*")  # not the single-file copies beside them
@@ -266,6 +267,20 @@ def wrong_kind(files: ModelFiles, *, follows_map: bool) -> str | None:
     if not follows_map and inputs != outputs:
         return "it needs a map to follow, as the Canny and Depth models do"
     return None
+
+
+def scheduler_beside(components: Path) -> Path:
+    """The folder of the scheduler for a FLUX.1 [dev] model in a single file: that of its components, unless the components are another model's.
+    FLUX.1-schnell has the same encoders and VAE, but its sigmas are the same for every size.
+    """
+    own = components / "scheduler"
+    try:
+        suits = json.loads((own / "scheduler_config.json").read_text("utf-8"))["use_dynamic_shifting"]
+    except FileNotFoundError:  # a folder without one is incomplete
+        return own
+    except (OSError, ValueError, KeyError, TypeError):
+        suits = False
+    return own if suits else DEV_SCHEDULER
 
 
 def quantised_folder(files: ModelFiles) -> str | None:

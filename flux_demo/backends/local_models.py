@@ -24,6 +24,7 @@ from flux_demo.model_files import (
     missing_files,
     model_problem,
     quantised_folder,
+    scheduler_beside,
     weight_shapes,
     wrong_kind,
 )
@@ -81,7 +82,7 @@ class LocalModels:
         components = self.components(mode)
         if isinstance(components, Refusal):
             return components
-        files = ModelFiles(checkpoint.title, components, file, components / "scheduler")
+        files = ModelFiles(checkpoint.title, components, file, scheduler_beside(components))
         if quantised := quantised_folder(files):
             return Refusal(f"The components for {file.name} cannot be used: {quantised}. Name another folder in FLUX_DEMO_COMPONENTS.")
         if gaps := missing_files(files):

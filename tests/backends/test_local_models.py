@@ -8,6 +8,8 @@ import torch
 from gguf import GGMLQuantizationType
 
 from flux_demo.backends.local_models import LocalModels
+from flux_demo.engine.load import load_scheduler
+from flux_demo.engine.schedule import set_schedule
 from flux_demo.errors import InvalidRequest
 from flux_demo.model_files import WHOLE, ModelFiles, files_for
 from flux_demo.modes import MODES
@@ -159,3 +161,37 @@ def test_the_name_that_bfl_gave_its_first_files_is_that_of_a_file(tiny, text, tm
     file = save(tmp_path / "flux1-dev.sft", in_bfl_layout(weights_of(tiny)))
     found = LocalModels(Settings(device="cpu", components=str(text), models={"text": str(file)})).find(MODES["text"])
     assert isinstance(found, ModelFiles) and found.model == "flux1-dev.sft, F32"
+
+
+DEV_SIGMAS = [1.0, 0.9045, 0.7595, 0.5128, 0.1048]  # of FLUX.1-dev at 1024x1024: every seventh of 28, and the last
+
+
+@pytest.mark.parametrize(
+    ("config", "sigmas"),
+    [
+        (None, DEV_SIGMAS),
+        ({"use_dynamic_shifting": False, "shift": 1.0}, DEV_SIGMAS),  # FLUX.1-schnell's
+        ({}, DEV_SIGMAS),
+        ([], DEV_SIGMAS),
+        ({"use_dynamic_shifting": True, "max_shift": 0.5}, [1.0, 0.8318, 0.6225, 0.3547, 0.0575]),  # another one that suits
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("mode", ["text", "canny"])
+def test_a_single_file_has_the_sigmas_of_flux_dev_whatever_scheduler_its_components_have(tiny, text, tmp_path, mode, config, sigmas):
+    components = shutil.copytree(text, tmp_path / "flux")
+    if config is not None:
+        (components / "scheduler" / "scheduler_config.json").write_text(json.dumps(config), "utf-8")
+    file = save_gguf(tmp_path / "flux.gguf", in_bfl_layout(weights_of(tiny, mode)), GGMLQuantizationType.Q8_0)
+    found = LocalModels(Settings(device="cpu", components=str(components), models={mode: str(file)})).find(MODES[mode])
+    scheduler = load_scheduler(found.scheduler)
+    set_schedule(scheduler, 28, 4096, "cpu")
+    assert scheduler.sigmas[[0, 7, 14, 21, 27]].tolist() == pytest.approx(sigmas, abs=1e-4)
+
+
+def test_components_without_a_scheduler_are_incomplete(tiny, text, tmp_path):
+    components = shutil.copytree(text, tmp_path / "flux")
+    (components / "scheduler" / "scheduler_config.json").unlink()
+    file = save(tmp_path / "flux.safetensors", in_bfl_layout(weights_of(tiny)))
+    found = LocalModels(Settings(device="cpu", components=str(components), models={"text": str(file)})).find(MODES["text"])
+    assert "scheduler/scheduler_config.json" in found.reason and found.reason.rstrip(".").count(". ") == 1
