@@ -9,8 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from flux_demo.backends.cards import Card, find_card
-
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # cgroup v2, cgroup v1
+from flux_demo.backends.cgroups import memory_limits
 
 
 @dataclass(frozen=True)
@@ -51,30 +50,25 @@ def processors() -> int:
 
 
 def main_memory() -> int:
-    """Bytes of main memory that this process may use, a container's limit included; 0 if the system does not say."""
+    """Bytes of main memory that this process may use, within the limits of its container or job; 0 if the system does not say."""
     import psutil
 
     try:
         total = psutil.virtual_memory().total
     except (OSError, KeyError, ValueError):  # a sandbox that hides /proc
         return 0
-    for limit in CGROUP_LIMITS:  # psutil counts the whole machine, whatever the container may use
-        try:
-            total = min(total, int(Path(limit).read_text("ascii")))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return total
+    return min((total, *(each.limit_bytes for each in memory_limits())))  # psutil counts the whole machine
 
 
 def available_memory() -> int | None:
-    """Bytes of main memory that programs can take now, within a container's limit; None if the system does not say."""
+    """Bytes of main memory that programs can take now, within the same limits; None if the system does not say."""
     import psutil
 
     try:
         available = psutil.virtual_memory().available
     except (OSError, KeyError, ValueError):
         return None
-    return min(available, main_memory() or available)
+    return min((available, *(each.free_bytes for each in memory_limits())))
 
 
 def is_wsl(version: Path = Path("/proc/version")) -> bool:

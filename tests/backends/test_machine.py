@@ -6,8 +6,8 @@ import sys
 import psutil
 import pytest
 
-from flux_demo.backends import machine
-from flux_demo.backends.machine import find_card, main_memory, this_machine, torch_has_cuda
+from flux_demo.backends import cgroups
+from flux_demo.backends.machine import available_memory, find_card, main_memory, this_machine, torch_has_cuda
 
 
 @pytest.mark.parametrize(
@@ -41,27 +41,70 @@ def test_torch_is_not_imported():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
+OWN, CACHE = {"v2": "0::{}\n", "v1": "7:cpu:/elsewhere\n4:hugetlb,memory:{}\n0::/elsewhere\n"}, 2**19
+FILES = {
+    "v2": ("", "memory.max", "memory.current", f"anon 1\nactive_file {CACHE}\ninactive_file {CACHE}\n"),
+    "v1": (
+        "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        f"cache 1\ntotal_active_file {CACHE}\ntotal_inactive_file {CACHE}\n",
+    ),
+}
+
+
 @pytest.fixture
 def limits(tmp_path, monkeypatch):
-    """``limits(v2=..., v1=...)``: what a container's files say; a version that is not given has no file."""
+    """``limits(version, own group, {group: its limit})``: what Linux says; each group's processes hold 1 MiB, and the same again is cached."""
+    monkeypatch.setattr(cgroups, "MOUNTED", tmp_path)
+    monkeypatch.setattr(cgroups, "OWN_GROUPS", tmp_path / "own")
 
-    def write(**said):
-        for version, text in said.items():
-            (tmp_path / version).write_text(text)
-        monkeypatch.setattr(machine, "CGROUP_LIMITS", (str(tmp_path / "v2"), str(tmp_path / "v1")))
+    def write(version, own, said):
+        (tmp_path / "own").write_text(OWN[version].format(own))
+        folder, limit, usage, counts = FILES[version]
+        for group, text in said.items():
+            place = tmp_path / folder / group.lstrip("/")
+            place.mkdir(parents=True, exist_ok=True)
+            (place / limit).write_text(f"{text}\n")
+            (place / usage).write_text(f"{2**20 + 2 * CACHE}\n")
+            (place / "memory.stat").write_text(counts)
 
     return write
 
 
-@pytest.mark.parametrize("version", ["v2", "v1"])
-def test_a_containers_limit_counts_if_it_is_below_what_the_machine_has(limits, version):
-    limits(**{version: "1048576\n"})
-    assert main_memory() == this_machine().memory_bytes == 2**20
+ABOVE = {"v2": "max", "v1": "9223372036854771712"}
+MIB = 2**20
 
 
-@pytest.mark.parametrize("said", [{}, {"v2": "max\n"}, {"v1": "9223372036854771712\n"}], ids=["none", "v2", "v1"])
-def test_without_a_limit_it_is_what_the_machine_has(limits, said):
-    limits(**said)
+@pytest.mark.parametrize("version", FILES)
+@pytest.mark.parametrize(
+    ("own", "said", "expected"),
+    [
+        ("/", {"/": 8 * MIB}, 8 * MIB),  # a container
+        ("/docker/abc", {"/": 8 * MIB}, 8 * MIB),  # one that sees its own group only, under the name that it has outside
+        ("/system.slice/flux.service", {"/system.slice/flux.service": 8 * MIB}, 8 * MIB),
+        ("/slurm/uid_1/job_2/step_0", {"/slurm/uid_1/job_2": 8 * MIB, "/slurm/uid_1/job_2/step_0": None, "/slurm": 9 * MIB}, 8 * MIB),
+        ("/slurm/uid_1/job_2/step_0", {"/slurm/uid_1/job_3": 8 * MIB, "/slurm/uid_1/job_2/step_0": 9 * MIB}, 9 * MIB),
+        ("/../outside", {"/": 8 * MIB}, 8 * MIB),
+    ],
+)
+def test_the_smallest_limit_of_its_own_groups_counts(limits, version, own, said, expected):
+    limits(version, own, {group: limit or ABOVE[version] for group, limit in said.items()})
+    assert main_memory() == this_machine().memory_bytes == expected
+    assert available_memory() == this_machine().available_bytes == expected - MIB
+
+
+@pytest.mark.parametrize("version", FILES)
+@pytest.mark.parametrize("said", [(), ("/",), ("/", "/a", "/a/b")], ids=len)
+def test_without_a_limit_it_is_what_the_machine_has(limits, version, said):
+    limits(version, "/a/b", dict.fromkeys(said, ABOVE[version]))
+    assert main_memory() == psutil.virtual_memory().total
+    assert available_memory() > MIB
+
+
+def test_a_system_without_control_groups_has_no_limits(tmp_path, monkeypatch):
+    monkeypatch.setattr(cgroups, "MOUNTED", tmp_path / "nowhere")
+    monkeypatch.setattr(cgroups, "OWN_GROUPS", tmp_path / "nothing")
     assert main_memory() == psutil.virtual_memory().total
 
 
