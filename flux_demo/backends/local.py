@@ -57,6 +57,7 @@ class Local:
         self._given = machine  # None: look when it is needed
         self._before_loading: Machine | None = None  # how it was found when nothing of ours was in memory yet
         self._failed_plan: memory.Plan | None = None  # the plan that ran out of memory
+        self._fast_bfloat16: bool | None = None  # whether the CPU computes it fast; None until torch is loaded, which knows
         self._pinning = Pinning()
         self._filter: Filter | None = None  # kept once its files are here
 
@@ -139,7 +140,10 @@ class Local:
         try:
             if cache and (isinstance(files, Refusal) or self.suits(cache, files)):
                 return cache.plan.sentence
-            plan = self._plan(self._machine, memory.FLUX if isinstance(files, Refusal) else sizes_of(files))
+            if self.on_cpu:
+                plan = None if isinstance(files, Refusal) else self._expected_cpu_plan(self._machine, files)
+            else:
+                plan = self._plan(self._machine, memory.FLUX if isinstance(files, Refusal) else sizes_of(files))
         except ValueError:  # a file is damaged: the mode's refusal says which
             return None
         return plan.sentence if plan else None
@@ -160,7 +164,9 @@ class Local:
 
         machine = self._before_loading = self._given or this_machine()
         if self.on_cpu:
-            plan = self._cpu_plan(machine, files)
+            self._fast_bfloat16 = computes_bfloat16()
+            if (plan := self._cpu_plan(machine, files, fast_bfloat16=self._fast_bfloat16)) is None:
+                raise OutOfMemory(memory.why_none_on_cpu(machine.memory_bytes, sizes_of(files)))
             dtype = torch.float32 if plan.precision == FLOAT32 else torch.bfloat16
             return ModelCache(plan, torch.device("cpu"), dtype, FLUX_TOKENS)
         if not torch.cuda.is_available():
@@ -194,8 +200,6 @@ class Local:
         return OutOfMemory(failure.message(f"Run it again: a tighter plan is used from now on. {tighter.sentence}"))
 
     def _plan(self, machine: Machine, sizes: memory.WeightSizes) -> memory.Plan | None:
-        if self.on_cpu:
-            return memory.cpu_plan(machine.memory_bytes, sizes, BFLOAT16)
         if machine.card is None:
             return None
         plan = memory.plan(
@@ -208,13 +212,19 @@ class Local:
         )
         return replace(plan, card=machine.card.name) if plan and machine.card.among > 1 else plan
 
-    def _cpu_plan(self, machine: Machine, files: ModelFiles) -> memory.Plan:
+    def _cpu_plan(self, machine: Machine, files: ModelFiles, *, fast_bfloat16: bool) -> memory.Plan | None:
         """In what the processor computes fast, where memory has room for it. Noise is drawn in it too, so bfloat16 gives the GPU's images."""
-        for precision in (BFLOAT16,) if computes_bfloat16() else (FLOAT32, BFLOAT16):
-            sizes = sizes_of(files, self._width(precision))
-            if plan := memory.cpu_plan(machine.memory_bytes, sizes, precision):
+        for precision in (BFLOAT16,) if fast_bfloat16 else (FLOAT32, BFLOAT16):
+            if plan := memory.cpu_plan(machine.memory_bytes, sizes_of(files, self._width(precision)), precision):
                 return plan
-        raise OutOfMemory(memory.why_none_on_cpu(machine.memory_bytes, sizes_of(files)))
+        return None
+
+    def _expected_cpu_plan(self, machine: Machine, files: ModelFiles) -> memory.Plan | None:
+        """The same as far as can be told without torch: with both precisions that it may be, and the fewer modes that memory then has room for."""
+        plan = self._cpu_plan(machine, files, fast_bfloat16=bool(self._fast_bfloat16))
+        if plan is None or self._fast_bfloat16 is not None or plan.precision == BFLOAT16:
+            return plan
+        return replace(plan, precision=f"{BFLOAT16} or {FLOAT32}")
 
     def _width(self, precision: str | None) -> int:
         return 4 if precision == FLOAT32 else 2
@@ -224,10 +234,11 @@ class Local:
             sizes = sizes_of(files)
         except ValueError as error:
             return Refusal(f"{files.model} cannot be used: {error}. Fetch or copy the model again.")
+        if self.on_cpu:
+            fits = self._cpu_plan(machine, files, fast_bfloat16=False)  # in either precision
+            return None if fits else Refusal(memory.why_none_on_cpu(machine.memory_bytes, sizes))
         if self._plan(machine, sizes) is not None or self._failed_plan:
             return None
-        if self.on_cpu:
-            return Refusal(memory.why_none_on_cpu(machine.memory_bytes, sizes))
         return Refusal(_why_none(machine, sizes))
 
     def _room_refusal(self, machine: Machine, missing: Refusal) -> Refusal | None:

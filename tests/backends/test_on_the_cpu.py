@@ -12,7 +12,11 @@ from PIL import Image
 
 from flux_demo import Studio, read_recipe
 from flux_demo.backends.diffusion import local
+from flux_demo.backends.local import Local
+from flux_demo.backends.machine import Machine
 from flux_demo.cli import run
+from flux_demo.engine import memory
+from flux_demo.engine.sizes import FLOAT32, sizes_of
 from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from tests.engine.formats import COMFYUI, control_lora, in_bfl_layout, save, save_gguf, weights_of
@@ -192,3 +196,20 @@ def test_auto_takes_the_lora_where_the_checkpoint_is_not_here(folder, tmp_path, 
     assert (
         found.model == "my-flux + black-forest-labs/FLUX.1-Canny-dev-lora at 0.85" and found.lora.name == "flux1-canny-dev-lora.safetensors"
     )
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+@pytest.mark.parametrize("room", [1, -1], ids=["for float32", "for bfloat16 only"])
+def test_before_loading_no_plan_is_said_but_one_that_may_run(folder, tmp_path, monkeypatch, fast, room):
+    """Only torch knows what the processor computes fast, and it is not loaded yet."""
+    monkeypatch.setattr("flux_demo.backends.local.computes_bfloat16", lambda: fast)
+    given, mode = settings(folder, tmp_path, text=split(folder, tmp_path / "my-flux", "text")), MODES["text"]
+    files = Local(given).files(mode, print)
+    machine = Machine(None, False, memory.Plan("cpu", 1, on_cpu=True, sizes=sizes_of(files, FLOAT32)).memory_bytes + room)
+    weights = Local(given, machine)
+    before = weights.plan_sentence(mode, None)
+    plan = weights.model_cache(files).plan
+    either = "One mode stays in main memory and runs on the CPU in bfloat16 or float32: minutes per image at full size."
+    assert before == (either if room > 0 else plan.sentence)
+    assert f"in {'bfloat16' if fast or room < 0 else 'float32'}:" in plan.sentence
+    assert weights.plan_sentence(mode, None) == plan.sentence  # from now on it is known
