@@ -11,6 +11,8 @@
         ├── GpuFailed           the GPU failed, and every call of this process may fail from now on
         ├── ContentRefused      a content filter withheld the image
         └── Unreachable         the service did not answer, or not in time
+            ├── NoConnection    nothing accepts connections there
+            └── ConnectionLost  what accepted the connection closed it before the answer was complete
     Cancelled                   the person stopped the run; not an error
 
 A message is two sentences: what happened, and what to do. It never holds a path of the server or a key.
@@ -83,6 +85,14 @@ class ContentRefused(GenerationFailed):
 
 
 class Unreachable(GenerationFailed):
+    pass
+
+
+class NoConnection(Unreachable):
+    pass
+
+
+class ConnectionLost(Unreachable):
     pass
 
 

@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import re
+import ssl
 import threading
 import time
 import weakref
@@ -31,7 +32,7 @@ from flux_demo.backends.nvidia.pace import (
 )
 from flux_demo.background import HEARTBEAT_S
 from flux_demo.environment import through_proxy
-from flux_demo.errors import UNVERIFIED, BackendUnavailable, GenerationFailed, Unreachable
+from flux_demo.errors import BackendUnavailable, ConnectionLost, GenerationFailed, NoConnection, Unreachable, causes
 from flux_demo.progress import OnStatus, Phase, Status
 from flux_demo.texts import Text
 
@@ -115,10 +116,10 @@ class Connection:
         limit: int = MAX_BODY,
         timeout_s: float | None = None,
     ) -> Response:
-        """Make one call and read the whole body, whatever its status. Raises Unreachable, GenerationFailed above ``limit`` bytes."""
+        """Make one call and read the whole body, whatever its status. Raises Unreachable, GenerationFailed for a body that is broken or too long."""
         import httpx
 
-        timeout = self._client.timeout if timeout_s is None else timeout_s
+        timeout = self._client.timeout if timeout_s is None else httpx.Timeout(timeout_s)
         try:
             async with self._client.stream(method, url, headers=headers, content=content, timeout=timeout) as response:
                 body = bytearray()
@@ -132,16 +133,21 @@ class Connection:
                             )
                 return Response(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))
         except httpx.ConnectTimeout as error:
-            raise Unreachable(
-                f"{self.service.name} did not accept a connection{self.through(url)} within {self.pace.connect:g} seconds. "
+            raise NoConnection(
+                f"{self.service.name} did not accept a connection{self.through(url)} within {timeout.connect:g} seconds. "
                 f"{self.service.check_connection}"
             ) from error
         except httpx.TimeoutException as error:
-            raise Unreachable(f"{self.service.name} sent nothing for {self.pace.read:g} seconds. {self.service.later}") from error
+            raise Unreachable(f"{self.service.name} sent nothing for {timeout.read:g} seconds. {self.service.later}") from error
         except (httpx.ConnectError, httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: no host can have that name
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise Unreachable(UNVERIFIED) from error
-            raise Unreachable(f"{self.service.name} cannot be reached{self.through(url)}. {self.service.check_connection}") from error
+            reasons = list(causes(error))
+            if any(isinstance(reason, ssl.SSLCertVerificationError) for reason in reasons):
+                raise Unreachable(self.service.unverified) from error
+            if any(isinstance(reason, ssl.SSLError) for reason in reasons):
+                raise Unreachable(
+                    f"{self.service.name} does not speak TLS{self.through(url)}, or not as it should. {self.service.not_tls}"
+                ) from error
+            raise NoConnection(f"{self.service.name} cannot be reached{self.through(url)}. {self.service.check_connection}") from error
         except httpx.ProxyError as error:
             raise Unreachable(
                 f"{self.service.name} cannot be reached{self.through(url)}, which refuses the connection. Correct the variable, or ask whoever runs the proxy."
@@ -151,7 +157,7 @@ class Connection:
                 f"{self.service.name} sent an answer that cannot be read: it is not compressed as it says. {self.service.later}"
             ) from error
         except httpx.HTTPError as error:
-            raise Unreachable(
+            raise ConnectionLost(
                 f"The connection to {self.service.who} broke off before the answer was complete. {self.service.later}"
             ) from error
 

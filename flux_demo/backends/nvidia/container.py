@@ -11,7 +11,7 @@ from flux_demo.backends.nvidia import own_service
 from flux_demo.backends.nvidia.errors import NIM, failure
 from flux_demo.backends.nvidia.pace import RETRY_STATUSES
 from flux_demo.backends.nvidia.schema import Limits, read_limits, read_schema
-from flux_demo.errors import FluxDemoError, Unreachable
+from flux_demo.errors import ConnectionLost, FluxDemoError, NoConnection, Unreachable
 from flux_demo.modes import Mode
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 MAX_SCHEMA = 4 * 2**20  # bytes
 UNREACHABLE = "Nothing answers at FLUX_DEMO_NIM_URL{}. Start the container, or correct the address."
+CUT_OFF = (
+    "What listens at FLUX_DEMO_NIM_URL{} closes the connection without an answer. "
+    "Wait if the container is still starting; if it expects https://, begin the address with that."
+)
 NOT_READY = (
     "Your NIM is still starting: the first start downloads the weights and takes 20 minutes or more. "
     'Wait until its log says "Pipeline warmup: done", and try again.'
@@ -64,10 +68,14 @@ def probe(connection: Connection, url: str, on_wait: Callable[[], None], known: 
     """
     try:
         return connection.run(_probe(connection, url, known), on_wait, 2 * connection.pace.probe)
-    except FluxDemoError:
+    except FluxDemoError as error:
         if known and not known.problem:
             return replace(known, has_schema=False)
-        return Container(problem=UNREACHABLE.format(connection.through(url)))
+        if isinstance(error, NoConnection):
+            return Container(problem=UNREACHABLE.format(connection.through(url)))
+        if isinstance(error, ConnectionLost):
+            return Container(problem=CUT_OFF.format(connection.through(url)))
+        return Container(problem=error.text if isinstance(error, Unreachable) else NOT_A_NIM)  # else: a body that is no NIM's
 
 
 async def _probe(connection: Connection, url: str, known: Container | None) -> Container:

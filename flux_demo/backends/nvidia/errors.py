@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flux_demo.backends.nvidia.secrecy import gives_away
-from flux_demo.errors import BackendUnavailable, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
+from flux_demo.errors import UNVERIFIED, BackendUnavailable, FluxDemoError, GenerationFailed, InvalidRequest, Unreachable
 
 KEY_PAGE = "https://build.nvidia.com/black-forest-labs/flux_1-dev"
 FIELD_ADVICE = "Change it and generate again."
@@ -25,7 +25,9 @@ class Service:
     who: str  # within a sentence
     later: str  # what to do about a failure that may pass
     check_connection: str  # what to do when nothing answers
+    not_tls: str  # what to do when the other side fails to speak TLS
     statuses: Mapping[int, tuple[type[FluxDemoError], str]]
+    unverified: str = UNVERIFIED  # said of a certificate that is not trusted
 
     @property
     def name(self) -> str:
@@ -37,6 +39,7 @@ HOSTED = Service(
     who="NVIDIA",
     later="Try again in a minute, or choose another backend.",
     check_connection="Check this machine's internet connection, or choose another backend.",
+    not_tls="Check this machine's network and its proxy, or choose another backend.",
     statuses={
         400: (GenerationFailed, "NVIDIA did not accept the request. Try again in a minute, or choose another backend."),
         401: (BackendUnavailable, f"NVIDIA rejected the key in NVIDIA_API_KEY. Get a new one at {KEY_PAGE}, set it and restart."),
@@ -68,7 +71,9 @@ HOSTED = Service(
 MAP_TOO_LARGE = "The proxy in front of your NIM found the map too large. Allow request bodies of 10 MB there, or choose a smaller size."
 # At another address than NVIDIA's own.
 ELSEWHERE = replace(
-    HOSTED, check_connection="Correct FLUX_DEMO_HOSTED_URL, or leave it unset; if it is right, check this machine's internet connection."
+    HOSTED,
+    check_connection="Correct FLUX_DEMO_HOSTED_URL, or leave it unset; if it is right, check this machine's internet connection.",
+    not_tls="Correct FLUX_DEMO_HOSTED_URL, or leave it unset.",
 )
 NOT_ENABLED = (
     f"FLUX.1-dev is not enabled for the account that NVIDIA_API_KEY belongs to. Open {KEY_PAGE} with that account, or use another key."
@@ -83,6 +88,11 @@ NIM = Service(
     who="your NIM",
     later="Check the container's log and try again.",
     check_connection="Check that the container is running and that FLUX_DEMO_NIM_URL is its address.",
+    not_tls="Begin FLUX_DEMO_NIM_URL with http:// if the NIM expects that, or check its certificate and any proxy in between.",
+    unverified=(
+        "The certificate of your NIM cannot be verified. Set SSL_CERT_FILE to the certificate of whoever signed it, "
+        "or FLUX_DEMO_NIM_URL to the host that the certificate is for, and restart."
+    ),
     statuses={
         400: (GenerationFailed, "Your NIM did not accept the request. Check the container's log."),
         401: ASKS_FOR_LOGIN,

@@ -1,10 +1,12 @@
 """What is found out about a NIM before anything is generated: whether it is ready, and what it can do; and when it is asked again."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from flux_demo.backends.nvidia import Nim
+from flux_demo.backends.nvidia.container import MAX_SCHEMA
 from flux_demo.errors import BackendUnavailable
 from flux_demo.gallery import Gallery
 from flux_demo.modes import MODES
@@ -31,8 +33,32 @@ def test_a_nim_that_is_not_there_is_refused_in_words(settings, open_backend, gen
 def test_a_nim_that_never_answers_is_refused_after_a_short_while(stand_in, settings, open_backend):
     stand_in.answer = lambda request: Reply(delay_s=60)
     backend = open_backend(Nim, replace(settings, nim_url=stand_in.origin), probe=0.1, probe_again=60)
-    assert all("Nothing answers" in backend.refusal(mode).reason for mode in MODES.values())
+    assert all("sent nothing for 0.1 seconds" in backend.refusal(mode).reason for mode in MODES.values())
     assert len(stand_in.requests) == 1  # the modes do not wait one after the other
+
+
+@pytest.mark.parametrize(
+    ("speaks_tls", "scheme", "said"),
+    [
+        (True, "https", "The certificate of your NIM cannot be verified. Set SSL_CERT_FILE to"),
+        (True, "http", "closes the connection without an answer. .* begin the address with that"),
+        (False, "https", "Your NIM does not speak TLS, .* Begin FLUX_DEMO_NIM_URL with http://"),
+    ],
+)
+def test_what_answers_in_another_way_than_it_was_asked_is_not_taken_for_nothing(
+    stand_in, settings, open_backend, certificate, speaks_tls, scheme, said
+):
+    if speaks_tls:
+        stand_in.speak_tls(*certificate)
+    backend = open_backend(Nim, replace(settings, nim_url=f"{scheme}://localhost:{stand_in.port}"))
+    assert re.search(said, backend.refusal(MODES["text"]).reason)
+
+
+@pytest.mark.parametrize("reply", [Reply(body=b"x" * 100, headers={"Content-Encoding": "gzip"}), Reply(body=b"x" * (MAX_SCHEMA + 1))])
+def test_a_server_whose_health_is_no_readable_answer_is_not_a_nim(nim, stand_in, reply):
+    backend = nim()
+    stand_in.answer = lambda request: reply
+    assert "is not a NIM" in backend.refusal(MODES["text"]).reason
 
 
 def test_a_starting_nim_is_refused_until_it_is_ready(nim, stand_in, generate):

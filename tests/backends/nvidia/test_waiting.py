@@ -247,6 +247,8 @@ def test_a_proxy_that_is_in_the_way_is_named_and_not_shown(stand_in, settings, o
     assert "secret" not in str(caught.value) and "FLUX_DEMO_HOSTED_URL" not in str(caught.value)  # which nobody set
     nim = open_backend(Nim, replace(settings, nim_url="http://gpu.invalid:8000"))
     assert "FLUX_DEMO_NIM_URL through the proxy in HTTP_PROXY" in nim.refusal(MODES["text"]).reason
+    behind_tls = open_backend(Nim, replace(settings, nim_url="https://gpu.invalid:8000"))
+    assert ("which refuses the connection" in behind_tls.refusal(MODES["text"]).reason) is refuses
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system does not fork")
