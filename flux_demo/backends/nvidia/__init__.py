@@ -127,7 +127,7 @@ class Nim(Backend):
         self.configured = bool(given)
         self._problem = address_problem("FLUX_DEMO_NIM_URL", given) if given else NO_URL
         self._url = "" if self._problem or not given else base_url(given)
-        self._connection = _LazyConnection(NIM, self._url, pace)
+        self._connection = _LazyConnection(NIM, self._url, pace.unhurried())
         self._asks_for_filter = settings.public and not settings.allow_unfiltered
         self._pace = pace
         self._container: Container | None = None
@@ -144,7 +144,7 @@ class Nim(Backend):
 
     @property
     def concurrency(self) -> int:  # type: ignore[override]
-        """Runs beyond what the service works on at once wait here, without holding a connection that could time out. A NIM takes one at a time."""
+        """Runs beyond what the service works on at once wait here, without holding a connection that a proxy could cut. A NIM takes one at a time."""
         return min(self._limits.concurrency or 1, MAX_CONNECTIONS)
 
     @property
@@ -178,7 +178,13 @@ class Nim(Backend):
 
         def post(*, text_prompts: bool) -> Response:
             body = nim_body(request, container.fields, text_prompts=text_prompts)
-            return connection.post(f"{self._url}/v1/infer", body, on_status, headers={"Accept": "application/json"})
+            return connection.post(
+                f"{self._url}/v1/infer",
+                body,
+                on_status,
+                headers={"Accept": "application/json"},
+                alive_url=f"{self._url}/v1/health/live",
+            )
 
         old_form = self._text_prompts or ("text_prompts" in container.fields and "prompt" not in container.fields)
         answer = post(text_prompts=old_form)

@@ -14,12 +14,13 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Never, TypeVar, cast
 from urllib.parse import urljoin, urlsplit
 
 from flux_demo.backends.nvidia.errors import Service
+from flux_demo.backends.nvidia.keep_alive import keep_alive
 from flux_demo.backends.nvidia.pace import (
     MAX_CONNECTIONS,
     MAX_RETRY_AFTER_S,
@@ -68,7 +69,7 @@ class Connection:
         try:
             self._client = httpx.AsyncClient(
                 timeout=httpx.Timeout(pace.read, connect=pace.connect),
-                limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=2, keepalive_expiry=30.0),
+                limits=httpx.Limits(max_connections=2 * MAX_CONNECTIONS, max_keepalive_connections=2, keepalive_expiry=30.0),
                 headers={"Accept-Encoding": "identity"},  # images do not compress, and a small body cannot unpack to a huge one
                 follow_redirects=False,  # redirects are followed by hand: without the key, or not at all
                 verify=httpx.create_ssl_context(),  # with the certificates of SSL_CERT_FILE
@@ -121,7 +122,9 @@ class Connection:
 
         timeout = self._client.timeout if timeout_s is None else httpx.Timeout(timeout_s)
         try:
-            async with self._client.stream(method, url, headers=headers, content=content, timeout=timeout) as response:
+            async with self._client.stream(
+                method, url, headers=headers, content=content, timeout=timeout, extensions={"trace": keep_alive}
+            ) as response:
                 body = bytearray()
                 chunks = cast("AsyncGenerator[bytes]", response.aiter_bytes())  # httpx types it as an iterator, which has no aclose
                 async with contextlib.aclosing(chunks):
@@ -162,13 +165,46 @@ class Connection:
             ) from error
 
     def post(
-        self, url: str, content: bytes, on_status: OnStatus, *, headers: Mapping[str, str] | None = None, poll_url: str | None = None
+        self,
+        url: str,
+        content: bytes,
+        on_status: OnStatus,
+        *,
+        headers: Mapping[str, str] | None = None,
+        poll_url: str | None = None,
+        alive_url: str | None = None,
     ) -> Response:
-        """Post one request and return its final answer, after whatever retries, polling and redirects to a large result it takes."""
+        """Post one request and return its final answer, after whatever retries, polling and redirects to a large result it takes.
+
+        ``alive_url``: answers while the service is at work, and the request is given up when it has not for ``Pace.silence`` seconds.
+        """
         waiting = Waiting(self.service)
         on_status(Status(Phase.WAITING, Text("Sending to {who}", who=Text(self.service.who))))
         work = self._post_until_answered(url, content, dict(headers or {}), poll_url, waiting)
+        if alive_url:
+            work = self._while_alive(work, alive_url)
         return self.run(work, lambda: on_status(Status(Phase.WAITING, waiting.sentence())), self.pace.whole)
+
+    async def _while_alive(self, work: Coroutine[Any, Any, Response], alive_url: str) -> Response:
+        doing, watching = asyncio.create_task(work), asyncio.create_task(self._watch(alive_url))
+        try:
+            await asyncio.wait([doing, watching], return_when=asyncio.FIRST_COMPLETED)
+            return (doing if doing.done() else watching).result()
+        finally:
+            doing.cancel()
+            watching.cancel()
+
+    async def _watch(self, alive_url: str) -> Never:
+        """Raise Unreachable when nothing has answered there for too long. Any answer will do: whatever is wrong ends the request itself."""
+        answered_at = time.monotonic()
+        while time.monotonic() - answered_at < self.pace.silence:
+            await asyncio.sleep(self.pace.check_alive)
+            with contextlib.suppress(GenerationFailed):
+                await self.ask("GET", alive_url, timeout_s=self.pace.check_alive)
+                answered_at = time.monotonic()
+        raise Unreachable(
+            f"{self.service.name} is silent: for {self.pace.silence:g} seconds, nothing has answered there at all. {self.service.later}"
+        )
 
     async def _post_until_answered(
         self, url: str, content: bytes, headers: dict[str, str], poll_url: str | None, waiting: Waiting

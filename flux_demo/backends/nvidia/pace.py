@@ -7,7 +7,8 @@ import math
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from flux_demo.backends.nvidia.errors import Service
 from flux_demo.texts import Text
@@ -31,6 +32,12 @@ class Pace:
     probe: float = 2.0  # for each request to a NIM while routes are chosen
     probe_again: float = 5.0  # how soon a NIM that did not answer in full is probed again
     remember_missing: float = 300.0  # after that, a NIM that lacked a mode may have been restarted with it
+    check_alive: float = 15.0  # between two checks, while a NIM generates, whether it still answers at all
+    silence: float = 300.0  # after that long without any answer to those checks, a NIM is given up
+
+    def unhurried(self) -> Self:
+        """For a service of the person's own: the gateway's limits are not its own, and an image takes what its queue and its GPU need."""
+        return replace(self, read=math.inf, whole=math.inf)
 
 
 def in_words(seconds: float) -> str:

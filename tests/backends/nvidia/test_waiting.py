@@ -189,7 +189,7 @@ def test_several_requests_at_once_do_not_disturb_each_other(hosted, stand_in, ge
 
 
 def test_a_nim_is_sent_one_image_at_a_time_and_the_others_wait_in_the_queue(nim, stand_in, tmp_path):
-    """One that waited inside the container would be given up after ``Pace.read`` seconds."""
+    """One that waited inside the container would hold a connection, which a proxy in between may cut."""
     studio = Studio(Settings(backend="nim"), [nim()], Gallery(tmp_path))
     answer, at_work, together = stand_in.answer, [], []
 
