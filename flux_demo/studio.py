@@ -13,15 +13,15 @@ from dataclasses import replace
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from flux_demo.backends import Backend, Route, all_backends, choose
-from flux_demo.backends.control_checks import check_control, modes_with_control
+from flux_demo.backends import Backend, Route, all_backends, choose, renew_dials
+from flux_demo.backends.control_checks import check_control, control_of
 from flux_demo.backends.queue import Client, RunQueue
 from flux_demo.errors import BackendUnavailable, InvalidRequest, shortened
 from flux_demo.gallery import Gallery, GeneratedImage
 from flux_demo.maps.fit import check_fit
 from flux_demo.maps.notes import photo_notes
 from flux_demo.maps.photo import open_photo
-from flux_demo.modes import ESTIMATOR_REPO, MAP_LIMITS, MATCH, MODES, Control, Mode, find_mode
+from flux_demo.modes import ESTIMATOR_REPO, MAP_LIMITS, MATCH, MODES, find_mode
 from flux_demo.notebook import progress_bar
 from flux_demo.progress import OnStatus, OnStep
 from flux_demo.reading import parse_size
@@ -65,7 +65,7 @@ class Studio:
         return cls(settings, all_backends(settings), Gallery(settings.outputs_folder, settings.named_by("outputs")))
 
     def route(self, mode: str) -> Route:
-        """Where the mode runs and why. Chosen once and kept, so that it never changes behind the person's back.
+        """Where the mode runs and why. Chosen once and kept, so that it never changes behind the person's back; what can be asked there may.
 
         Raises NoRoute, a BackendUnavailable, when nothing can run it, InvalidRequest for an unknown mode.
         """
@@ -104,7 +104,7 @@ class Studio:
         control: low and high for canny, near, far and invert for depth. Raises InvalidRequest, InvalidPicture, GenerationFailed.
         """
         check_fit(fit)
-        control = _control(find_mode(mode))
+        control = control_of(find_mode(mode))
         values, draw = control.complete(options), resolve_name(control.draw)
         fitted = self._fitted(mode, photo, size, fit)
         if not control.needs_estimator:
@@ -120,7 +120,7 @@ class Studio:
         from PIL import Image as PIL_Image
 
         check_fit(fit)
-        control = _control(find_mode(mode))
+        control = control_of(find_mode(mode))
         image = open_photo(picture)
         if parse_size(size) in (None, MATCH) and self._can_generate(mode, image.size):
             size = Size(*image.size)
@@ -152,9 +152,13 @@ class Studio:
         on_status = on_status or (lambda status: None)
         with progress_bar(on_step) as on_step, self._queues[route.backend.name].turn(on_status, client):
             started = time.perf_counter()
-            output = route.backend.generate(whole, on_step, on_status)
+            try:
+                output = route.backend.generate(whole, on_step, on_status)
+            finally:
+                if renew_dials(self._routes, route.backend):
+                    self._fits = {}  # "match" depends on the route
             seconds = time.perf_counter() - started
-        notes = dict.fromkeys((*output.notes, *route.notes(whole)))  # your own service may have sent the same notes
+        notes = dict.fromkeys((*output.notes, *route.notes(whole, output.model)))  # your own service may have sent the same notes
         return self.gallery.save(replace(output, notes=tuple(notes)), whole, route.backend.name, seconds)
 
     def grid(self, mode: str, prompt: str | None, vary: Mapping[str, Any] | Iterable[str], photo: Any = None, **given: Any) -> Grid:
@@ -291,9 +295,3 @@ def _why_no_estimator(name: str) -> str:
         f"There is no depth model in the folder that FLUX_DEMO_DEPTH_ESTIMATOR names: it needs {', '.join(ESTIMATOR_FILES)}. "
         "Name another folder or a model on Hugging Face, or leave the variable out."
     )
-
-
-def _control(mode: Mode) -> Control:
-    if mode.control is None:
-        raise InvalidRequest(f"The {mode.name} mode does not follow a map. Use one of {', '.join(modes_with_control())}.")
-    return mode.control

@@ -7,8 +7,8 @@ for each mode, again only after something was fetched or started, and never chan
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from pkgutil import resolve_name
 
 from flux_demo.errors import BackendUnavailable
@@ -50,6 +50,7 @@ class Backend(ABC):
     concurrency: int = 1  # how many runs it takes at once, as far as it is known by now; the others wait in its queue
     on_cpu: bool = False  # whether it is this machine's processor that generates
     configured: bool = False  # whether the person has set what only this backend takes, such as an address, a key or a model
+    dials_change: bool = False  # whether ``dials`` may change while it is in use: a service can be restarted with another model
     reproducible: bool = True  # whether it is known to use the seed, so that the same request gives the same image
 
     @property
@@ -109,17 +110,17 @@ class Route:
     dials: Dials
     passed_over: tuple[PassedOver, ...]
 
-    def runs_mini(self, mode: Mode) -> bool:
-        """Whether it is the mini FLUX that runs there: on this machine, or behind a service of one's own."""
-        return "mini" in (self.backend.name, self.backend.model_name(mode))
+    def runs_mini(self, mode: Mode, model: str | None = None) -> bool:
+        """Whether it is the mini FLUX that runs there: on this machine, or behind a service of one's own. ``model``: what an answer named."""
+        return "mini" in (self.backend.name, model or self.backend.model_name(mode))
 
-    def prompt_notes(self, prompt: str, mode: Mode) -> tuple[str, ...]:
+    def prompt_notes(self, prompt: str, mode: Mode, model: str | None = None) -> tuple[str, ...]:
         """What the person should know of the prompt's words: where the mini runs, those that it was never taught."""
-        return prompt_notes(prompt) if self.runs_mini(mode) else ()
+        return prompt_notes(prompt) if self.runs_mini(mode, model) else ()
 
-    def notes(self, request: GenerationRequest) -> tuple[str, ...]:
-        """What there is to say about an image before it is generated: about its map, and about the prompt's words."""
-        return (*map_notes(request.control), *self.prompt_notes(request.prompt, find_mode(request.mode)))
+    def notes(self, request: GenerationRequest, model: str | None = None) -> tuple[str, ...]:
+        """What there is to say about an image, of the model that generated it or would: about its map, and about the prompt's words."""
+        return (*map_notes(request.control), *self.prompt_notes(request.prompt, find_mode(request.mode), model))
 
 
 class NoRoute(BackendUnavailable):
@@ -140,6 +141,14 @@ def choose(backends: Sequence[Backend], mode: Mode) -> Route:
             return Route(backend, backend.dials(mode), tuple(passed_over))
         passed_over.append(PassedOver(backend.name, backend.title, refusal, backend.configured))
     raise NoRoute(mode, passed_over)
+
+
+def renew_dials(routes: MutableMapping[str, Route], backend: Backend) -> bool:
+    """Take the backend's dials anew, if they may change; where each mode runs stays as it is. Whether any were others."""
+    old = {mode: route for mode, route in [*routes.items()] if route.backend is backend and backend.dials_change}
+    new = {mode: replace(route, dials=backend.dials(find_mode(mode))) for mode, route in old.items()}
+    routes.update(new)
+    return new != old
 
 
 def another_size(limits: SizeLimits, refused: Size) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flux_demo.backends import Route
 from flux_demo.errors import InvalidRequest
-from flux_demo.modes import MODES, Mode
+from flux_demo.modes import MODES, Control, Mode
 from flux_demo.request import GenerationRequest
 
 
@@ -12,9 +12,7 @@ def check_control(mode: Mode, request: GenerationRequest, route: Route) -> None:
     """Raise InvalidRequest unless the request has what the mode and the route follow."""
     if mode.control is None:
         if request.control is not None or request.sample is not None:
-            raise InvalidRequest(
-                f"The {mode.name} mode does not follow a map. Leave the map out, or use one of {', '.join(modes_with_control())}."
-            )
+            raise InvalidRequest(f"The {mode.name} mode does not follow a map. Leave the map out, or use one of {_modes_with_control()}.")
         return
     if request.control is not None and request.control.kind != mode.control.kind:
         raise InvalidRequest(
@@ -28,9 +26,15 @@ def check_control(mode: Mode, request: GenerationRequest, route: Route) -> None:
         raise InvalidRequest(f"The {mode.name} mode needs a map to follow. Draw one from a photo first, or give a ready-made one.")
 
 
-def modes_with_control() -> list[str]:
-    """The names of the modes that follow a map."""
-    return [mode.name for mode in MODES.values() if mode.control]
+def control_of(mode: Mode) -> Control:
+    """What draws the mode's map. Raises InvalidRequest for a mode that follows none."""
+    if mode.control is None:
+        raise InvalidRequest(f"The {mode.name} mode does not follow a map. Use one of {_modes_with_control()}.")
+    return mode.control
+
+
+def _modes_with_control() -> str:
+    return ", ".join(mode.name for mode in MODES.values() if mode.control)
 
 
 def only_samples_error(route: Route) -> InvalidRequest:

@@ -17,19 +17,17 @@ from typing import TYPE_CHECKING
 from flux_demo.backends import Backend, Refusal
 from flux_demo.backends.nvidia import own_service
 from flux_demo.backends.nvidia.address import address_problem, base_url, clear_text_problem, poll_url, url_is_loopback
-from flux_demo.backends.nvidia.answers import read_image
+from flux_demo.backends.nvidia.answers import output_of
 from flux_demo.backends.nvidia.container import Container, missing_variant, probe
 from flux_demo.backends.nvidia.errors import ELSEWHERE, HOSTED, KEY_PAGE, MAP_TOO_LARGE, NIM, Service, detail_of, failure, faults_of, quoted
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, Pace
 from flux_demo.backends.nvidia.payload import NVIDIA_LIMITS, dials, hosted_body, nim_body
 from flux_demo.backends.nvidia.schema import Limits
-from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest, shortened
+from flux_demo.errors import BackendUnavailable, ContentRefused, FluxDemoError, GenerationFailed, InvalidRequest
 from flux_demo.modes import Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
-from flux_demo.reading import as_int
 from flux_demo.request import BackendOutput, Dials, GenerationRequest
 from flux_demo.safety import UNFILTERED
-from flux_demo.seeds import MAX_SEED
 from flux_demo.settings import HOSTED_URL
 from flux_demo.texts import Text
 
@@ -111,16 +109,19 @@ class Hosted(Backend):
                 else "Change the prompt and generate again."
             )
             raise failure(self._service, answer.status, answer.body, secret=self._key, advice=advice)
-        return _output(request, answer.body, self._service, NVIDIA_LIMITS, self.model_name(mode), "NVIDIA's filter: passed")
+        return output_of(request, answer.body, self._service, NVIDIA_LIMITS, self.model_name(mode), "NVIDIA's filter: passed")
 
     def close(self) -> None:
         self._connection.close()
 
 
 class Nim(Backend):
-    """A NIM of the person's own. It is probed once; again after a while if it did not answer in full, or lacks the mode that is asked for."""
+    """A NIM of the person's own. It is probed once; again after a while if it did not answer in full, or lacks the mode that is asked for,
+    and at once if an answer tells that it was restarted as another.
+    """
 
     name = "nim"
+    dials_change = True
 
     def __init__(self, settings: Settings, pace: Pace = PACE) -> None:
         given = settings.nim_url
@@ -167,11 +168,11 @@ class Nim(Backend):
 
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> BackendOutput:
         mode = find_mode(request.mode)
-        container = (
-            Container(problem=self._problem)
-            if self._problem
-            else self._probe(mode, lambda: on_status(Status(Phase.WAITING, "Looking for your NIM")))
-        )
+
+        def on_probe() -> None:
+            on_status(Status(Phase.WAITING, "Looking for your NIM"))
+
+        container = Container(problem=self._problem) if self._problem else self._probe(mode, on_probe)
         if problem := container.problem_for(mode):
             raise BackendUnavailable(problem)
         connection = self._connection.connection()
@@ -193,17 +194,21 @@ class Nim(Backend):
             self._text_prompts = second.status == 200
             if second.status != 422:  # if both are refused, what was said about the newer form is more useful
                 answer = second
+        if answer.status == 422:
+            self._probe_again(on_probe)  # what it refuses, it may have taken before it was restarted
         if answer.status != 200:
             raise self._failure(mode, answer)
         self._missing.pop(mode.name, None)
-        if not container.limits.models:
-            return _output(request, answer.body, NIM, container.limits, self.model_name(mode), "your NIM's filter: passed")
         model, safety, preset, plan, retried = (
             own_service.said(answer.headers, name) for name in ("model", "safety", "preset", "plan", "retried")
         )
         if safety == UNFILTERED and self._asks_for_filter:
             raise ContentRefused(UNFILTERED_THERE)
-        output = _output(request, answer.body, NIM, container.limits, model or self.model_name(mode), safety)
+        if model != container.limits.models.get(mode.nim):
+            container = self._probe_again(on_probe)
+        if not container.limits.models:
+            return output_of(request, answer.body, NIM, container.limits, self.model_name(mode), "your NIM's filter: passed")
+        output = output_of(request, answer.body, NIM, container.limits, model or self.model_name(mode), safety)
         notes = (*output.notes, *own_service.said_lines(answer.headers, "notes"), *([RETRIED_NOTE] if retried else []))
         return replace(output, preset=preset, plan=plan, notes=notes)
 
@@ -228,6 +233,14 @@ class Nim(Backend):
                 known = Container(problem=str(error))
             self._container, self._probed_at = known, time.monotonic()
         return known
+
+    def _probe_again(self, on_wait: Callable[[], None]) -> Container:
+        """Ask the container anew what it is. Where it does not say, what was known of it stands until the next request."""
+        known = self._container or Container()
+        found = probe(self._connection.connection(), self._url, on_wait, known)
+        self._container = replace(known, has_schema=False) if found.problem else found
+        self._probed_at, self._text_prompts = time.monotonic(), False
+        return self._container
 
     def _failure(self, mode: Mode, answer: Response) -> FluxDemoError:
         """The error for an answer other than success.
@@ -273,23 +286,6 @@ class _LazyConnection:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _output(request: GenerationRequest, body: bytes, service: Service, limits: Limits, model: str, safety: str | None) -> BackendOutput:
-    assert request.size is not None
-    image, seed, images = read_image(body, request.size, service, limits.sizes)
-    notes = (Text("{service} sent {count} images; this is the first one.", service=service.name, count=images),) if images > 1 else ()
-    if str(as_int(seed)) == str(request.seed):  # sent as text, or as a float
-        seed = request.seed
-    said_seed = {"service": service.name, "seed": shortened(seed), "asked": request.seed}
-    if type(seed) is int and 0 <= seed <= MAX_SEED:
-        if seed != request.seed:
-            notes = (Text("{service} says that it used seed {seed} instead of {asked}.", **said_seed), *notes)
-        return BackendOutput(image, model, safety=safety, seed=seed, notes=notes)
-    why = "{service} names {seed} as the seed, which is not a valid one. The recipe has the seed that was asked for, {asked}."
-    if seed is None:
-        why = "{service} does not say which seed it used. The recipe has the seed that was asked for, {asked}."
-    return BackendOutput(image, model, safety=safety, notes=(Text(why, **said_seed), *notes))
 
 
 def _is_about_the_prompt(body: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Turns the body of a successful answer into an image, checked to be one and to have the size that was asked for.
+"""Turns the body of a successful answer into an image, checked to be one and to have the size that was asked for, and says what else it tells.
 
 The order matters: whether the service withheld the image is checked before anything is decoded, because it then sends a black image,
 or none, with status 200.
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flux_demo.backends import another_size
 from flux_demo.backends.nvidia.errors import Service
-from flux_demo.backends.nvidia.schema import SIZE_LIMITS
-from flux_demo.errors import ContentRefused, GenerationFailed
+from flux_demo.backends.nvidia.schema import SIZE_LIMITS, Limits
+from flux_demo.errors import ContentRefused, GenerationFailed, shortened
 from flux_demo.maps.colours import to_rgb
-from flux_demo.reading import parse_base64
-from flux_demo.request import Size, SizeLimits
+from flux_demo.reading import as_int, parse_base64
+from flux_demo.request import BackendOutput, GenerationRequest, Size, SizeLimits
+from flux_demo.seeds import MAX_SEED
+from flux_demo.texts import Text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,6 +56,24 @@ def read_image(body: bytes, size: Size, service: Service, limits: SizeLimits = S
         raise GenerationFailed(f"{service.name} did not say that the image is finished. {service.later}")
     image = _open(_decoded(artifact.get("base64"), service), size, service, limits)
     return ImageAnswer(image, artifact.get("seed"), 1 + len(others))
+
+
+def output_of(request: GenerationRequest, body: bytes, service: Service, limits: Limits, model: str, safety: str | None) -> BackendOutput:
+    """What a backend gives for a successful answer: the image, with a note for whatever the service did otherwise than it was asked."""
+    assert request.size is not None
+    image, seed, images = read_image(body, request.size, service, limits.sizes)
+    notes = (Text("{service} sent {count} images; this is the first one.", service=service.name, count=images),) if images > 1 else ()
+    if str(as_int(seed)) == str(request.seed):  # sent as text, or as a float
+        seed = request.seed
+    said_seed = {"service": service.name, "seed": shortened(seed), "asked": request.seed}
+    if type(seed) is int and 0 <= seed <= MAX_SEED:
+        if seed != request.seed:
+            notes = (Text("{service} says that it used seed {seed} instead of {asked}.", **said_seed), *notes)
+        return BackendOutput(image, model, safety=safety, seed=seed, notes=notes)
+    why = "{service} names {seed} as the seed, which is not a valid one. The recipe has the seed that was asked for, {asked}."
+    if seed is None:
+        why = "{service} does not say which seed it used. The recipe has the seed that was asked for, {asked}."
+    return BackendOutput(image, model, safety=safety, notes=(Text(why, **said_seed), *notes))
 
 
 def _from_archive(body: bytes, size: Size, service: Service, limits: SizeLimits) -> ImageAnswer:
