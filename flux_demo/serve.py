@@ -145,10 +145,11 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         host = read_host(args.host)
-        backend = args.backend or ("mini" if _why_not_local() else "local")
+        settings = Settings.from_env()
+        named = args.backend or (settings.backend if settings.backend in SERVED else None)
+        backend = named or ("mini" if _why_not_local() else "local")
         if backend == "local" and (reason := _why_not_local()):
             raise BackendUnavailable(reason)
-        settings = Settings.from_env()
         public, unfiltered = settings.public or not is_loopback(host), settings.allow_unfiltered or args.allow_unfiltered
         options = Options(backend, args.replicas, args.queue, public, unfiltered)
         port = read_port(host, args.port, "--port")  # Ray would share it with another service of its own
@@ -221,7 +222,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for other machines too (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
     parser.add_argument("--replicas", default="1", help="replicas of the models: 2, or 1-4 as the queue calls for (default: 1)")
-    parser.add_argument("--backend", choices=SERVED, help="what runs (default: local where it can, else the mini)")
+    parser.add_argument(
+        "--backend", choices=SERVED, help="what runs (default: FLUX_DEMO_BACKEND if it is one of them, else local where it can, else mini)"
+    )
     parser.add_argument(
         "--queue", type=int, default=16, help="requests that may wait; further ones are answered with HTTP 429 (default: 16)"
     )
