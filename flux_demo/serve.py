@@ -140,7 +140,8 @@ def finish() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """``make serve``: the service on this machine until Ctrl+C or a termination signal; a second one ends it at once. Returns the exit code.
 
-    SIGHUP redeploys it, one replica after another: with other weights, or a filter that was fetched meanwhile.
+    SIGHUP redeploys it, one replica after another: with other weights, or a filter that was fetched meanwhile. Where it was ignored before,
+    as under nohup, it stays so.
     """
     args = _parser().parse_args(arguments)
     try:
@@ -163,7 +164,9 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     # Only now: Ray sets handlers of its own when it starts.
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    for number in (*STOP_SIGNALS, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+    # Under nohup SIGHUP is ignored, and means that the terminal was closed.
+    redeploys = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    for number in (*STOP_SIGNALS, *([signal.SIGHUP] if redeploys else [])):
         signal.signal(number, lambda number, frame: events.put(number))
     if options.public and options.allow_unfiltered and backend == "local":
         print(ACCEPTED, flush=True)

@@ -1,4 +1,7 @@
-"""How the service is started: what it serves. Without Ray."""
+"""How the service is started: what it serves, and which signals it takes. Without Ray."""
+
+import os
+import signal
 
 import pytest
 
@@ -31,3 +34,34 @@ def test_the_variable_chooses_what_is_served_unless_the_option_does(words, varia
     monkeypatch.setattr(serve, "start", start)
     assert serve.main(["--port", str(free_port()), *words]) == 130
     assert started == [taken]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+@pytest.mark.parametrize(("before", "deployed"), [(signal.SIG_DFL, 1), (signal.SIG_IGN, 0)])
+def test_a_signal_that_nohup_had_ignored_redeploys_nothing(before, deployed, monkeypatch):
+    from flux_demo import serve
+
+    deploys, next_event = [], serve._next
+    numbers = (signal.SIGHUP, *serve.STOP_SIGNALS)
+    kept = [signal.getsignal(number) for number in numbers]
+
+    signals = [signal.SIGTERM, signal.SIGHUP]
+
+    def after_signal(events):
+        if signals:
+            os.kill(os.getpid(), signals.pop())
+        if signals and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # no event comes of it
+            os.kill(os.getpid(), signals.pop())
+        return next_event(events)
+
+    monkeypatch.setattr(serve, "start", lambda *_: None)
+    monkeypatch.setattr(serve, "deploy", lambda *_: deploys.append(1))
+    monkeypatch.setattr(serve, "_next", after_signal)
+    monkeypatch.setattr(serve, "_end", lambda *_: 0)
+    try:
+        signal.signal(signal.SIGHUP, before)
+        assert serve.main(["--backend", "mini", "--port", str(free_port())]) == 0
+    finally:
+        for number, handler in zip(numbers, kept, strict=True):
+            signal.signal(number, handler)
+    assert len(deploys) == deployed
