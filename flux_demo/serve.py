@@ -151,7 +151,8 @@ def main(arguments: list[str] | None = None) -> int:
         backend = named or ("mini" if _why_not_local() else "local")
         if backend == "local" and (reason := _why_not_local()):
             raise BackendUnavailable(reason)
-        public, unfiltered = settings.public or not is_loopback(host), settings.allow_unfiltered or args.allow_unfiltered
+        public = not is_loopback(host) if settings.public is None else settings.public
+        unfiltered = settings.allow_unfiltered or args.allow_unfiltered
         options = Options(backend, args.replicas, args.queue, public, unfiltered)
         port = read_port(host, args.port, "--port")  # Ray would share it with another service of its own
         start(options, host, port, None if backend == "local" else max(processors(), options.replica_range[1]))

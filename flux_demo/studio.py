@@ -285,7 +285,8 @@ class Studio:
 
 
 def _why_no_estimator(name: str) -> str:
-    from flux_demo.model_files import ESTIMATOR_FILES, estimator_problem, is_local
+    from flux_demo.model_files import ESTIMATOR_FILES
+    from flux_demo.model_names import estimator_problem, is_local
 
     if problem := estimator_problem(name):
         return problem

@@ -19,6 +19,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and from t
     ("settings", "environment", "listening", "mini_vocabulary", "reading"),
     ("hub", "hub_errors", "hub_parts", "tensor_files", "layouts"),
     ("checkpoints",),
+    ("model_names",),
     ("model_files",),
     ("maps",),
     (

@@ -17,17 +17,15 @@ from flux_demo.model_files import (
     LORA_SCALE,
     ModelFiles,
     fetched_encoders,
-    is_local,
-    is_lora_name,
     local_files,
     lora_files,
     missing_files,
-    model_problem,
     quantised_folder,
     scheduler_beside,
     weight_shapes,
     wrong_kind,
 )
+from flux_demo.model_names import is_local, is_lora_name, model_problem
 from flux_demo.modes import MODES, Mode
 from flux_demo.settings import Settings, expanded
 

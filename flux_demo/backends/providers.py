@@ -27,7 +27,7 @@ from flux_demo.errors import (
     causes,
 )
 from flux_demo.hub_errors import TOKEN_PAGE, is_garbled, offline, token_problem, way_to_hub
-from flux_demo.model_files import is_local, model_problem
+from flux_demo.model_names import is_local, model_problem
 from flux_demo.modes import DEFAULT_SIZES, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
 from flux_demo.recipe import Recipe

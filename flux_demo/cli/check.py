@@ -16,7 +16,8 @@ from flux_demo.cli.terminal import Terminal, in_gb
 from flux_demo.errors import BackendUnavailable, FluxDemoError
 from flux_demo.exit_codes import DONE, REFUSED
 from flux_demo.hub import cache_folder, cache_problem, local_folder
-from flux_demo.model_files import COMPONENTS, model_problem
+from flux_demo.model_files import COMPONENTS
+from flux_demo.model_names import model_problem
 from flux_demo.modes import ESTIMATOR_REPO, MODES, Mode
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
