@@ -141,7 +141,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, saved_
 
     ``saved_fields`` is the window's form, and changes with it: it tells at the end whether the image was generated with the settings of the form.
     """
-    seen, told = 0, None
+    seen, told, beside = 0, None, False
     # A late answer to a change in the form may have said otherwise, and so does the last answer of a run that ended just before the click:
     # Gradio delivers that twice.
     yield {} if run.stopping else UNDER_WAY
@@ -159,7 +159,8 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, saved_
             continue
         told = at
         preview = {"picture": preview_of(previewed)} if previewed else {}
-        preview |= {"preview": gr.update(visible=False)} if run.shows_previews else meanwhile_updates()
+        beside, was_beside = not run.shows_previews, beside
+        preview |= meanwhile_updates() if beside else {"preview": gr.update(visible=False)} if was_beside else {}
         if isinstance(at, Step):
             yield {"status": html.step_of(at.done, at.of, at.seconds_left, seen + 1, len(run.requests))} | preview
         elif at:
