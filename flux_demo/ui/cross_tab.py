@@ -57,10 +57,7 @@ def bind_cross_tab(services: Services, forms: dict[str, Form], page_form: Form, 
     """Bind what reaches over the borders of a tab; ``page_opened`` is the event after which a page that opens has its form back."""
     studio = services.studio
     flat = page_form | {
-        f"{mode}__{name}": part
-        for mode, form in forms.items()
-        for name, part in form.items()
-        if name not in ("chips", "example_paths", "ratios")
+        f"{mode}__{name}": part for mode, form in forms.items() for name, part in form.items() if name not in ("example_paths", "ratios")
     }
     values = [name for name in flat if name.rpartition("__")[2] in restored_components()]
 
@@ -102,8 +99,8 @@ def bind_cross_tab(services: Services, forms: dict[str, Form], page_form: Form, 
     ready = [page_opened]
     for mode, form in forms.items():
         _bind_back(studio, mode, flat, values)
-        if form.get("example_paths"):
-            _bind_example_photos(page_form | form)
+        for name, paths in form.get("example_paths", {}).items():
+            _bind_example_photos(page_form | form, form[name], paths)
         fetching = bind(
             [form["fetch"].click],
             fetch_handler(studio, MODES[mode]),
@@ -191,11 +188,9 @@ def _bind_back(studio: Studio, mode: str, flat: Form, values: list[str]) -> None
     bind([flat[f"{mode}__reuse_settings"].click], back, form, values, STATES)
 
 
-def _bind_example_photos(form: Form) -> None:
-    paths = form["example_paths"]
-
+def _bind_example_photos(form: Form, gallery: gr.Gallery, paths: list[str]) -> None:
     def choose(*, chosen: Any) -> dict[str, Any]:
         at = at_address(paths, chosen)
         return {} if at is None else {"photo": paths[at], "as_map": False}
 
-    bind_choice(form["example_photos"], choose, form, ["photo", "as_map"])
+    bind_choice(gallery, choose, form, ["photo", "as_map"])

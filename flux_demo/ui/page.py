@@ -1,5 +1,6 @@
 """The page: a tab for each mode, this visitor's images below, and what each control does."""
 
+from itertools import chain
 from typing import Any
 
 import gradio as gr
@@ -74,7 +75,7 @@ def build(studio: Studio) -> gr.Blocks:
             for mode in MODES.values():
                 with gr.Tab(mode.title, id=mode.name, elem_id=f"tab-{mode.name}"):
                     forms[mode.name] = build_tab(studio, mode)
-                    page.kept_files += forms[mode.name].get("example_paths", [])
+                    page.kept_files += chain.from_iterable(forms[mode.name].get("example_paths", {}).values())
         page_form["strip"] = gr.Image(
             visible=False,
             interactive=False,

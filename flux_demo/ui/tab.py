@@ -7,7 +7,6 @@ from typing import Any
 
 import gradio as gr
 
-from flux_demo.backends import Route
 from flux_demo.maps.fit import FITS
 from flux_demo.modes import MODES, Mode, Option
 from flux_demo.studio import Studio
@@ -18,7 +17,7 @@ from flux_demo.ui.history import PANEL
 from flux_demo.ui.map_views import build_views
 from flux_demo.ui.run import MAX_IMAGES
 from flux_demo.ui.size_field import build_size
-from flux_demo.ui.tab_state import find_route, tab_state
+from flux_demo.ui.tab_state import EXAMPLE_PHOTOS, EXAMPLE_PROMPTS, tab_state
 
 MAP_FIELDS = ("fit", "as_map", "photo", "sample")
 FIELDS = ("prompt", "seed", "steps", "guidance", "size", "preset", "count", *MAP_FIELDS)
@@ -32,9 +31,9 @@ def build_tab(studio: Studio, mode: Mode) -> Form:
     form["where"] = gr.HTML(**state["where"], elem_classes="where-line")
     with gr.Row(elem_classes=["work", "with-map" if mode.control else "without-map"]):
         with gr.Column(elem_classes="asking"):
-            _prompt(form, studio, mode)
+            _prompt(form, state, mode)
             if mode.control:
-                _photo_and_map(form, studio, state, mode)
+                _photo_and_map(form, state, mode)
             _settings(form, state, mode)
         with gr.Column(elem_classes="answer"):
             _image(form, state, mode)
@@ -49,7 +48,7 @@ def fields_of(mode: Mode) -> tuple[str, ...]:
     return tuple(name for name in FIELDS if mode.control or name not in MAP_FIELDS) + options
 
 
-def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
+def _photo_and_map(form: Form, state: dict, mode: Mode) -> None:
     assert mode.control
     with gr.Row(elem_classes="pair"):
         with gr.Column(elem_classes="pane", min_width=0):
@@ -69,7 +68,7 @@ def _photo_and_map(form: Form, studio: Studio, state: dict, mode: Mode) -> None:
                     alt_text="The photo you gave",
                 )
                 form["photo_note"] = gr.HTML(html.says(""), elem_classes="photo-note")
-                _example_photos(form, studio, mode)
+                _example_photos(form, state, mode)
                 form["as_map"] = gr.Checkbox(
                     label="My image is already a map",
                     info="Follow it as it is.",
@@ -129,13 +128,15 @@ def _option(option: Option, mode: Mode) -> gr.components.Component:
     )
 
 
-def _example_photos(form: Form, studio: Studio, mode: Mode) -> None:
-    photos = [(publish(path), what) for path, what in examples.photos(_for_mini(studio, mode))]
-    form["example_paths"] = paths = [path for path, _ in photos]
-    if paths:
-        form["example_photos"] = gr.Gallery(
+def _example_photos(form: Form, state: dict, mode: Mode) -> None:
+    """A gallery for each kind of model; the one that fits the route is visible."""
+    form["example_paths"] = {}
+    for name, for_mini in EXAMPLE_PHOTOS.items():
+        photos = [(publish(path), what) for path, what in examples.photos(for_mini)]
+        form["example_paths"][name] = [path for path, _ in photos]
+        form[name] = gr.Gallery(
             photos,
-            columns=len(paths),
+            columns=max(1, len(photos)),
             allow_preview=False,
             interactive=False,
             show_label=False,
@@ -144,10 +145,11 @@ def _example_photos(form: Form, studio: Studio, mode: Mode) -> None:
             object_fit="cover",
             elem_id=f"examples-{mode.name}",
             elem_classes="thumbs",
+            **state[name],
         )
 
 
-def _prompt(form: Form, studio: Studio, mode: Mode) -> None:
+def _prompt(form: Form, state: dict, mode: Mode) -> None:
     form["prompt"] = gr.Textbox(
         label="Prompt",
         lines=2 if mode.control else 4,
@@ -158,13 +160,7 @@ def _prompt(form: Form, studio: Studio, mode: Mode) -> None:
     )
     form["hint"] = gr.HTML(html.says(""), elem_classes="hint-line")
     with gr.Row(elem_classes="chips"):
-        form["chips"] = [gr.Button(prompt, size="sm", elem_classes="chip") for prompt in examples.prompts(mode, _for_mini(studio, mode))]
-
-
-def _for_mini(studio: Studio, mode: Mode) -> bool:
-    """Whether examples are those of the mini, as they are where nothing runs the mode."""
-    route = find_route(studio, mode)
-    return not isinstance(route, Route) or route.runs_mini(mode)
+        form |= {name: gr.Button(size="sm", elem_classes="chip", **state[name]) for name in EXAMPLE_PROMPTS}
 
 
 def _settings(form: Form, state: dict, mode: Mode) -> None:

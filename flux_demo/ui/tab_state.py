@@ -7,7 +7,10 @@ from gradio.i18n import I18nData
 from flux_demo.backends import NoRoute, Route
 from flux_demo.modes import DEFAULT_SIZES, MATCH, MODES, Mode
 from flux_demo.studio import Studio
-from flux_demo.ui import html
+from flux_demo.ui import examples, html
+
+EXAMPLE_PROMPTS = ("prompt_1", "prompt_2", "prompt_3")
+EXAMPLE_PHOTOS = {"mini_photos": True, "flux_photos": False}  # and whether they are for the mini
 
 
 def find_route(studio: Studio, mode: Mode) -> Route | NoRoute:
@@ -39,8 +42,13 @@ def tab_state(studio: Studio, mode: Mode) -> dict[str, dict[str, Any]]:
         },
         **settings_state(route, mode),
     }
+    for_mini = not isinstance(route, Route) or route.runs_mini(mode)
+    values |= {name: {"value": prompt} for name, prompt in zip(EXAMPLE_PROMPTS, examples.prompts(mode, for_mini), strict=True)}
     values |= {f"send_{other.name}": {"visible": takes_photos(studio, other)} for other in MODES.values() if other.control}
-    return values | (_map_state(mode, dials.sample_pictures if dials else 0, dials is None or dials.own_photos) if mode.control else {})
+    if mode.control is None:
+        return values
+    values |= {name: {"visible": which is for_mini and bool(examples.photos(which))} for name, which in EXAMPLE_PHOTOS.items()}
+    return values | _map_state(mode, dials.sample_pictures if dials else 0, dials is None or dials.own_photos)
 
 
 def settings_state(route: Route | NoRoute, mode: Mode) -> dict[str, dict[str, Any]]:

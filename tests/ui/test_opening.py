@@ -9,9 +9,11 @@ from playwright.sync_api import expect
 
 from flux_demo.backends import Refusal
 from flux_demo.gallery import Gallery
+from flux_demo.modes import MODES
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from flux_demo.ui import build, launch_options
+from flux_demo.ui.examples import photos, prompts
 from tests.starting import free_port
 from tests.ui.conftest import PATIENCE_MS, SMALL
 from tests.ui.driving import (
@@ -226,6 +228,7 @@ def test_a_route_that_changed_leaves_what_was_typed_and_gives_the_rest_its_own_d
         for window in (page, second):
             window.goto(served.local_url)
             window.wait_for_function("localStorage.flux_demo_visitor && window.doneWhileOpening.over")
+        expect(page.locator("button.chip:visible").first).to_have_text(prompts(MODES["text"], for_mini=True)[0])
         set_steps(page, 9)
         choose_size(page, "768x512")
         prompt_field(page).fill("a red cube")
@@ -249,6 +252,11 @@ def test_a_route_that_changed_leaves_what_was_typed_and_gives_the_rest_its_own_d
         expect(prompt_field(second)).to_have_value("a red cube")
         expect(field(second, "Steps")).to_have_value("28")
         expect(field(second, "Guidance")).to_have_value("5.5")
+        expect(second.locator("button.chip:visible").first).to_have_text(prompts(MODES["text"], for_mini=False)[0])
+        second.get_by_role("tab", name="Canny", exact=True).click()
+        expect(second.locator("#examples-canny button")).to_have_count(len(photos(for_mini=False)))
+        second.locator("#examples-canny button").first.click()
+        expect(second.locator("#photo-canny img")).to_have_attribute("src", re.compile(photos(for_mini=False)[0][0].stem))
     finally:
         visitor.close()
         served.close(verbose=False)
