@@ -58,10 +58,14 @@ def start(args: argparse.Namespace):
     settings = Settings.from_env(backend=args.backend, outputs=args.outputs, auth=args.auth)
     host, port = _address(args)
     allow_unfiltered = args.allow_unfiltered or settings.allow_unfiltered
-    said, public = settings.public, is_public(args, settings)
+    declared, public = settings.public, is_public(args, settings)
     settings = replace(settings, public=public, allow_unfiltered=allow_unfiltered)
-    if public and said is False:
-        _print("FLUX_DEMO_PUBLIC=0 does not count here: strangers reach a page with a public link, or on a Space.", sys.stderr)
+    if public and declared is False:
+        _print(
+            "FLUX_DEMO_PUBLIC=0 has no effect here: strangers can reach a page that has a public link or runs on a Space. "
+            "Leave the variable out, or do not share the page.",
+            sys.stderr,
+        )
     for note in environment.prepare(own_hosts=(host,)):
         _print(note, sys.stderr)
     environment.prepare_page()
@@ -121,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def is_public(args: argparse.Namespace, settings: Settings) -> bool:
-    """Whether strangers can reach the page: what the person says of it counts before the host, and nothing before a public link or a Space."""
+    """Whether strangers can reach the page. FLUX_DEMO_PUBLIC overrides what the host implies, but not a public link or a Space."""
     if _shares(args) or settings.space_id:
         return True
     if settings.public is not None:

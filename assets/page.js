@@ -16,7 +16,7 @@
         if ((event.ctrlKey || event.metaKey) && !event.altKey && /^[zy]$/i.test(event.key) && undoStroke(event)) return;
         if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
             event.preventDefault();
-            if (document.activeElement.matches("[role=combobox]")) document.activeElement.blur(); // Gradio takes what was typed there only now
+            if (document.activeElement.matches("[role=combobox], input[type=number]")) document.activeElement.blur(); // Gradio takes what was typed there only now
             setTimeout(() => button("run")?.click());
         } else if (event.key === "Escape" && !somethingOpen()) {
             button("stop")?.click();
@@ -246,7 +246,8 @@
         const painter = target.closest?.(".painter");
         if (!painter || target.matches("canvas")) painted = painter;
     }, true);
-    document.addEventListener("focusin", ({ target }) => { if (!target.closest(".painter")) painted = null; });
+    for (const name of ["focusin", "input"])
+        document.addEventListener(name, ({ target }) => { if (!target.closest(".painter")) painted = null; }, true);
     const undoStroke = (event) => {
         if (!painted || !shown(".painter").includes(painted)) return false;
         event.preventDefault();

@@ -11,7 +11,7 @@
         ├── GpuFailed           the GPU failed, and every call of this process may fail from now on
         ├── ContentRefused      a content filter withheld the image
         └── Unreachable         the service did not answer, or not in time
-            ├── NoConnection    nothing accepts connections there
+            ├── NoConnection    no connection could be made
             └── ConnectionLost  what accepted the connection closed it before the answer was complete
     Cancelled                   the person stopped the run; not an error
 

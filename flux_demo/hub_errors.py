@@ -16,7 +16,14 @@ from flux_demo.errors import UNVERIFIED, Cancelled, DownloadFailed, causes
 HUB = "https://huggingface.co"
 TOKEN_PAGE = f"{HUB}/settings/tokens"
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
-TRANSPORT = {"TimeoutException", "NetworkError", "ProxyError", "RemoteProtocolError"}  # of httpx and httpx2
+TRANSPORT = {
+    "TimeoutException",
+    "NetworkError",
+    "ProxyError",
+    "RemoteProtocolError",
+    "TooManyRedirects",
+    "InvalidURL",
+}  # of httpx and httpx2
 BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750
 
 
@@ -60,7 +67,7 @@ def is_garbled(error: BaseException) -> bool:
     return type(error).__module__.startswith("httpx") and type(error).__name__ == "DecodingError"
 
 
-def _is_of_network(error: BaseException) -> bool:
+def _is_network_failure(error: BaseException) -> bool:
     """Whether the connection failed. What the system refuses for a file names it."""
     if isinstance(error, OSError):
         return error.filename is None
@@ -120,8 +127,8 @@ def sentence_for(error: BaseException, name: str) -> str:
         return f"Hugging Face answered with error {status} for {name}. Try again later: it continues where it stopped."
     way = way_to_hub()
     if is_in_chain(json.JSONDecodeError):
-        return f"What answered{way} for {name} is not Hugging Face. Check whether the network asks you to sign in first, and try again."
-    if not any(map(_is_of_network, chain)):
+        return f"The answer for {name}{way} did not come from Hugging Face. Check whether the network asks you to sign in first, and try again."
+    if not any(map(_is_network_failure, chain)):
         return f"Fetching {name} ended in an unexpected error ({type(error).__name__}). Try again: it continues where it stopped."
     checked = "the variable and the network" if way else "the network"
     return f"Hugging Face cannot be reached{way} for {name}. Check {checked}, and try again: it continues where it stopped."

@@ -211,8 +211,8 @@ def wrong_kind(files: ModelFiles, *, follows_map: bool) -> str | None:
 
 
 def scheduler_beside(components: Path) -> Path:
-    """The folder of the scheduler for a FLUX.1 [dev] model in a single file: that of its components, unless the components are another model's.
-    FLUX.1-schnell has the same encoders and VAE, but its sigmas are the same for every size.
+    """The folder of the scheduler for a FLUX.1 [dev] model in a single file: that of its components, unless that is made for another model.
+    FLUX.1-schnell has the same encoders and VAE, but does not shift its sigmas by the image's size.
     """
     own = components / "scheduler"
     try:

@@ -147,14 +147,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         host = read_host(args.host)
         settings = Settings.from_env()
-        named = args.backend or (settings.backend if settings.backend in SERVED else None)
-        backend = named or ("mini" if _why_not_local() else "local")
+        chosen = args.backend or (settings.backend if settings.backend in SERVED else None)
+        backend = chosen or ("mini" if _why_not_local() else "local")
         if backend == "local" and (reason := _why_not_local()):
             raise BackendUnavailable(reason)
         public = not is_loopback(host) if settings.public is None else settings.public
         unfiltered = settings.allow_unfiltered or args.allow_unfiltered
         options = Options(backend, args.replicas, args.queue, public, unfiltered)
         port = read_port(host, args.port, "--port")  # Ray would share it with another service of its own
+        # Under nohup SIGHUP is ignored, and means that the terminal was closed.
+        redeploys = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         start(options, host, port, None if backend == "local" else max(processors(), options.replica_range[1]))
     except FluxDemoError as error:
         print(error, file=sys.stderr, flush=True)
@@ -165,8 +167,6 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     # Only now: Ray sets handlers of its own when it starts.
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    # Under nohup SIGHUP is ignored, and means that the terminal was closed.
-    redeploys = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     for number in (*STOP_SIGNALS, *([signal.SIGHUP] if redeploys else [])):
         signal.signal(number, lambda number, frame: events.put(number))
     if options.public and options.allow_unfiltered and backend == "local":

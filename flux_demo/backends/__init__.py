@@ -111,7 +111,10 @@ class Route:
     passed_over: tuple[PassedOver, ...]
 
     def runs_mini(self, mode: Mode, model: str | None = None) -> bool:
-        """Whether it is the mini FLUX that runs there: on this machine, or behind a service of one's own. ``model``: what an answer named."""
+        """Whether it is the mini FLUX that runs there: on this machine, or behind a service of one's own.
+
+        ``model``: the one that an answer named; otherwise the backend's own.
+        """
         return "mini" in (self.backend.name, model or self.backend.model_name(mode))
 
     def prompt_notes(self, prompt: str, mode: Mode, model: str | None = None) -> tuple[str, ...]:
@@ -119,7 +122,7 @@ class Route:
         return prompt_notes(prompt) if self.runs_mini(mode, model) else ()
 
     def notes(self, request: GenerationRequest, model: str | None = None) -> tuple[str, ...]:
-        """What there is to say about an image, of the model that generated it or would: about its map, and about the prompt's words."""
+        """What there is to say about an image's map and its prompt's words. ``model``: the one that generated it, if that is known."""
         return (*map_notes(request.control), *self.prompt_notes(request.prompt, find_mode(request.mode), model))
 
 
@@ -144,7 +147,7 @@ def choose(backends: Sequence[Backend], mode: Mode) -> Route:
 
 
 def renew_dials(routes: MutableMapping[str, Route], backend: Backend) -> bool:
-    """Take the backend's dials anew, if they may change; where each mode runs stays as it is. Whether any were others."""
+    """Read the dials of the routes to this backend again, if they can change. Where each mode runs stays as it is. Returns whether any differ."""
     old = {mode: route for mode, route in [*routes.items()] if route.backend is backend and backend.dials_change}
     new = {mode: replace(route, dials=backend.dials(find_mode(mode))) for mode, route in old.items()}
     routes.update(new)

@@ -1,4 +1,4 @@
-"""The limits that Linux sets to the main memory of this process: those of its container, its systemd unit, its job on a cluster.
+"""The limits that Linux sets on the main memory of this process: those of its container, its systemd unit, its job on a cluster.
 
 A process is in one control group (cgroup) of version 2, or in one for memory of version 1, and in all the groups around that: each has a
 limit of its own. In a container its own group usually looks like the outermost one.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 OWN_GROUPS = Path("/proc/self/cgroup")
-MOUNTED = Path("/sys/fs/cgroup")
+CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class MemoryLimit:
 
 @dataclass(frozen=True)
 class _Version:
-    """Where a version of cgroups says what."""
+    """The file names of one version of cgroups."""
 
     folder: str
     limit: str
@@ -37,7 +37,7 @@ V2 = _Version("", "memory.max", "memory.current", ("active_file", "inactive_file
 def memory_limits() -> Iterator[MemoryLimit]:
     """Every limit that holds for this process, from the outermost group to its own. None on other systems."""
     for version, path in _own_groups().items():
-        folder = MOUNTED / version.folder
+        folder = CGROUP_ROOT / version.folder
         for part in ("", *PurePosixPath(path).parts[1:]):
             folder /= part
             try:

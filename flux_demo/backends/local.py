@@ -220,7 +220,7 @@ class Local:
         return None
 
     def _expected_cpu_plan(self, machine: Machine, files: ModelFiles) -> memory.Plan | None:
-        """The same as far as can be told without torch: with both precisions that it may be, and the fewer modes that memory then has room for."""
+        """The same as far as can be told without torch: it names both precisions that are possible, and counts the modes for the larger one."""
         plan = self._cpu_plan(machine, files, fast_bfloat16=bool(self._fast_bfloat16))
         if plan is None or self._fast_bfloat16 is not None or plan.precision == BFLOAT16:
             return plan

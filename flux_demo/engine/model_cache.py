@@ -47,7 +47,7 @@ class ModelCache:
         return len(self._pipelines) >= self.plan.modes
 
     def keeps_all(self, files: ModelFiles) -> bool:
-        """Whether everything that is here stays when these are loaded."""
+        """Whether loading these evicts nothing."""
         return files in self._pipelines or (not self.is_full and (self._shared is None or self._shared[0] == files.shared))
 
     def load(self, files: ModelFiles, say: Callable[[str], None] = lambda sentence: None) -> Pipeline:

@@ -157,10 +157,10 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, saved_
         if at is told:
             yield {}
             continue
-        told = at
         preview = {"picture": preview_of(previewed)} if previewed else {}
-        beside, was_beside = not run.shows_previews, beside
-        preview |= meanwhile_updates() if beside else {"preview": gr.update(visible=False)} if was_beside else {}
+        preview |= meanwhile_updates() if told is None and not run.shows_previews else {}  # the page was opened meanwhile
+        beside, was_beside, told = not run.shows_previews, beside, at
+        preview |= {"preview": gr.update(visible=beside)} if beside or was_beside else {}
         if isinstance(at, Step):
             yield {"status": html.step_of(at.done, at.of, at.seconds_left, seen + 1, len(run.requests))} | preview
         elif at:

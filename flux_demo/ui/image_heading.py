@@ -1,4 +1,4 @@
-"""Whether the image in sight was generated with the settings that the form has now: if not, its heading says so."""
+"""The heading of the image in sight: it says so if the form has other settings by now, and, during a run, that it is an earlier image."""
 
 import filecmp
 from collections.abc import Mapping

@@ -56,7 +56,7 @@ FILES = {
 @pytest.fixture
 def limits(tmp_path, monkeypatch):
     """``limits(version, own group, {group: its limit})``: what Linux says; each group's processes hold 1 MiB, and the same again is cached."""
-    monkeypatch.setattr(cgroups, "MOUNTED", tmp_path)
+    monkeypatch.setattr(cgroups, "CGROUP_ROOT", tmp_path)
     monkeypatch.setattr(cgroups, "OWN_GROUPS", tmp_path / "own")
 
     def write(version, own, said):
@@ -103,7 +103,7 @@ def test_without_a_limit_it_is_what_the_machine_has(limits, version, said):
 
 
 def test_a_system_without_control_groups_has_no_limits(tmp_path, monkeypatch):
-    monkeypatch.setattr(cgroups, "MOUNTED", tmp_path / "nowhere")
+    monkeypatch.setattr(cgroups, "CGROUP_ROOT", tmp_path / "nowhere")
     monkeypatch.setattr(cgroups, "OWN_GROUPS", tmp_path / "nothing")
     assert main_memory() == psutil.virtual_memory().total
 

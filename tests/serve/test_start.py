@@ -1,4 +1,4 @@
-"""How the service is started: what it serves, and which signals it takes. Without Ray."""
+"""How the service is started: what it serves, and which signals it takes. Ray itself is not started."""
 
 import os
 import signal
@@ -48,6 +48,8 @@ def test_a_signal_that_nohup_had_ignored_redeploys_nothing(before, deployed, mon
     signals = [signal.SIGTERM, signal.SIGHUP]
 
     def after_signal(events):
+        assert all(callable(signal.getsignal(number)) for number in serve.STOP_SIGNALS)  # else it would end the tests
+        assert before == signal.SIG_IGN or callable(signal.getsignal(signal.SIGHUP))
         if signals:
             os.kill(os.getpid(), signals.pop())
         if signals and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # no event comes of it

@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from tests.ui.driving import field, give_photo, open_settings, prompt_field, run, wait_for_status
+from tests.ui.driving import field, give_photo, made, open_settings, prompt_field, read_recipe_of, run, set_steps, wait_for_status
 
 
 def test_a_number_out_of_range_is_refused_as_it_was_typed(visit):
@@ -43,10 +43,21 @@ def test_a_number_that_is_typed_moves_the_other_when_it_is_whole(visit):
     expect(far).to_have_value("0.8")
     expect(near).to_have_value("0.3")
     near.press_sequentially("0.9", delay=150)
-    expect(far).to_have_value("0.8")
     near.press("Tab")
     expect(far).to_have_value("0.91")
     expect(near).to_have_value("0.9")
+
+
+def test_a_number_that_is_typed_is_whole_when_ctrl_enter_runs(visit, photo_file):
+    page = visit(tab="Canny")
+    give_photo(page, "canny", photo_file)
+    prompt_field(page).fill("a red cube")
+    set_steps(page, 1)
+    low = field(page, "Low threshold")
+    low.press("Control+a")
+    low.press_sequentially("250", delay=60)
+    low.press("Control+Enter")
+    assert read_recipe_of(made(page, "canny")).control.options == {"low": 250, "high": 250}
 
 
 def test_the_wheel_scrolls_and_changes_no_number(visit):

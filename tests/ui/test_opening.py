@@ -174,7 +174,7 @@ def test_an_event_tells_nothing_to_its_inputs(visit):
 
 
 def test_the_events_of_all_components_are_read_once(visit, page):
-    """Gradio would read them once for each component: a fifth of the time that the page takes to open."""
+    """Gradio would read them once for each component: an eighth of the browser's work when the page opens."""
     opened = visit()
     profiler = opened.context.new_cdp_session(opened)
     profiler.send("Profiler.enable")

@@ -118,10 +118,8 @@ def test_strokes_that_are_taken_back_are_forgotten(shown, tmp_path):
 
 def test_an_image_that_followed_other_paint_is_marked(shown, tmp_path):
     visitors = VisitorStore(tmp_path)
-    services, now = (
-        services_of(visitors),
-        shown.drawn_from._replace(options=tuple((option.name, option.default) for option in DEPTH.control.options)),
-    )
+    services = services_of(visitors)
+    now = shown.drawn_from._replace(options=tuple((option.name, option.default) for option in DEPTH.control.options))
     shown = replace(shown, drawn_from=now)
     paint(visitors, shown)
     followed = painted_before(visitors, ME, DEPTH, now)
@@ -130,7 +128,10 @@ def test_an_image_that_followed_other_paint_is_marked(shown, tmp_path):
     recipe = entry.recipe
     form = {"prompt": recipe.prompt, "seed": str(recipe.seed), "steps": recipe.steps, "guidance": recipe.guidance, "preset": recipe.preset}
     form |= {"photo": now.photo, "size": now.size, "fit": now.fit, "as_map": now.as_map, **dict(now.options)}
-    heading = lambda: image_updates_in(services, ME, "depth", entry, form)["image_head"]  # noqa: E731
+
+    def heading():
+        return image_updates_in(services, ME, "depth", entry, form)["image_head"]
+
     assert "earlier" not in heading()
     paint(visitors, shown, "red")
     assert "from earlier settings" in heading()

@@ -46,10 +46,10 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     assert (around > 100).all() and (around < 230).all()  # no more white than black, which the map's edges are
     zoom = page.locator("#painter-depth .zoom-number").inner_text()
     stroke(page, x, y - 20)
-    strokes_painted = page.locator("#painter-depth")
+    painter = page.locator("#painter-depth")
     for keys, left in (("Control+z", "0"), ("Control+Shift+z", "1"), ("Control+z", "0"), ("Control+y", "1")):
         page.keyboard.press(keys)  # of the editor, and not of the prompt
-        expect(strokes_painted).to_have_attribute("data-strokes", left)
+        expect(painter).to_have_attribute("data-strokes", left)
     for _ in range(3):  # more than there are strokes: it ends at the map
         page.locator("#painter-depth button[title=Undo]").click()
     expect(prompt_field(page)).to_have_value("a red cube on snow")

@@ -19,7 +19,19 @@ from flux_demo.backends.nvidia import own_service
 from flux_demo.backends.nvidia.address import address_problem, base_url, clear_text_problem, poll_url, url_is_loopback
 from flux_demo.backends.nvidia.answers import output_of
 from flux_demo.backends.nvidia.container import Container, missing_variant, probe
-from flux_demo.backends.nvidia.errors import ELSEWHERE, HOSTED, KEY_PAGE, MAP_TOO_LARGE, NIM, Service, detail_of, failure, faults_of, quoted
+from flux_demo.backends.nvidia.errors import (
+    ELSEWHERE,
+    HOSTED,
+    KEY_PAGE,
+    MAP_TOO_LARGE,
+    NIM,
+    Service,
+    detail_of,
+    failure,
+    faults_of,
+    is_about_the_prompt,
+    quoted,
+)
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, Pace
 from flux_demo.backends.nvidia.payload import NVIDIA_LIMITS, dials, hosted_body, nim_body
 from flux_demo.backends.nvidia.schema import Limits
@@ -117,7 +129,7 @@ class Hosted(Backend):
 
 class Nim(Backend):
     """A NIM of the person's own. It is probed once; again after a while if it did not answer in full, or lacks the mode that is asked for,
-    and at once if an answer tells that it was restarted as another.
+    and at once if an answer suggests that it was restarted with another model.
     """
 
     name = "nim"
@@ -168,11 +180,11 @@ class Nim(Backend):
 
     def generate(self, request: GenerationRequest, on_step: OnStep, on_status: OnStatus) -> BackendOutput:
         mode = find_mode(request.mode)
-
-        def on_probe() -> None:
-            on_status(Status(Phase.WAITING, "Looking for your NIM"))
-
-        container = Container(problem=self._problem) if self._problem else self._probe(mode, on_probe)
+        container = (
+            Container(problem=self._problem)
+            if self._problem
+            else self._probe(mode, lambda: on_status(Status(Phase.WAITING, "Looking for your NIM")))
+        )
         if problem := container.problem_for(mode):
             raise BackendUnavailable(problem)
         connection = self._connection.connection()
@@ -189,26 +201,30 @@ class Nim(Backend):
 
         old_form = self._text_prompts or ("text_prompts" in container.fields and "prompt" not in container.fields)
         answer = post(text_prompts=old_form)
-        if answer.status == 422 and not old_form and _is_about_the_prompt(answer.body):
+        if answer.status == 422 and not old_form and is_about_the_prompt(answer.body):
             second = post(text_prompts=True)
             self._text_prompts = second.status == 200
             if second.status != 422:  # if both are refused, what was said about the newer form is more useful
                 answer = second
         if answer.status == 422:
-            self._probe_again(on_probe)  # what it refuses, it may have taken before it was restarted
+            self._probe_again()  # what it refuses, it may have taken before it was restarted
         if answer.status != 200:
             raise self._failure(mode, answer)
         self._missing.pop(mode.name, None)
+        return self._output(request, mode, answer)
+
+    def _output(self, request: GenerationRequest, mode: Mode, answer: Response) -> BackendOutput:
+        """What an answer with status 200 holds. Raises ContentRefused, GenerationFailed."""
         model, safety, preset, plan, retried = (
             own_service.said(answer.headers, name) for name in ("model", "safety", "preset", "plan", "retried")
         )
         if safety == UNFILTERED and self._asks_for_filter:
             raise ContentRefused(UNFILTERED_THERE)
-        if model != container.limits.models.get(mode.nim):
-            container = self._probe_again(on_probe)
-        if not container.limits.models:
-            return output_of(request, answer.body, NIM, container.limits, self.model_name(mode), "your NIM's filter: passed")
-        output = output_of(request, answer.body, NIM, container.limits, model or self.model_name(mode), safety)
+        if model != self._limits.models.get(mode.nim) and (model or own_service.said(answer.headers, "version") is None):
+            self._probe_again()
+        if model is None and not self._limits.models:
+            return output_of(request, answer.body, NIM, self._limits, self.model_name(mode), "your NIM's filter: passed")
+        output = output_of(request, answer.body, NIM, self._limits, model or self.model_name(mode), safety)
         notes = (*output.notes, *own_service.said_lines(answer.headers, "notes"), *([RETRIED_NOTE] if retried else []))
         return replace(output, preset=preset, plan=plan, notes=notes)
 
@@ -231,16 +247,20 @@ class Nim(Backend):
                 known = probe(self._connection.connection(), self._url, on_wait, known)
             except BackendUnavailable as error:
                 known = Container(problem=str(error))
+            if known.problem and self._container:  # it may be starting again: what can be asked there is not forgotten meanwhile
+                known = replace(known, limits=self._container.limits)
             self._container, self._probed_at = known, time.monotonic()
         return known
 
-    def _probe_again(self, on_wait: Callable[[], None]) -> Container:
-        """Ask the container anew what it is. Where it does not say, what was known of it stands until the next request."""
+    def _probe_again(self) -> None:
+        """Ask the container anew what it is. Where it does not say, what was known of it stands until it is asked again.
+
+        It cannot be stopped: the answer to a request is there already. It takes as long as ``probe``.
+        """
         known = self._container or Container()
-        found = probe(self._connection.connection(), self._url, on_wait, known)
+        found = probe(self._connection.connection(), self._url, lambda: None, known)
         self._container = replace(known, has_schema=False) if found.problem else found
         self._probed_at, self._text_prompts = time.monotonic(), False
-        return self._container
 
     def _failure(self, mode: Mode, answer: Response) -> FluxDemoError:
         """The error for an answer other than success.
@@ -286,10 +306,3 @@ class _LazyConnection:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _is_about_the_prompt(body: bytes) -> bool:
-    detail = detail_of(body)
-    if isinstance(detail, str):
-        return "prompt" in detail.lower()
-    return any({"prompt", "text_prompts"} & set(location) for location, _, _ in faults_of(detail))

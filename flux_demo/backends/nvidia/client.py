@@ -69,6 +69,7 @@ class Connection:
         try:
             self._client = httpx.AsyncClient(
                 timeout=httpx.Timeout(pace.read, connect=pace.connect),
+                # A check whether the service is alive goes along with each run.
                 limits=httpx.Limits(max_connections=2 * MAX_CONNECTIONS, max_keepalive_connections=2, keepalive_expiry=30.0),
                 headers={"Accept-Encoding": "identity"},  # images do not compress, and a small body cannot unpack to a huge one
                 follow_redirects=False,  # redirects are followed by hand: without the key, or not at all
@@ -147,9 +148,7 @@ class Connection:
             if any(isinstance(reason, ssl.SSLCertVerificationError) for reason in reasons):
                 raise Unreachable(self.service.unverified) from error
             if any(isinstance(reason, ssl.SSLError) for reason in reasons):
-                raise Unreachable(
-                    f"{self.service.name} does not speak TLS{self.through(url)}, or not as it should. {self.service.not_tls}"
-                ) from error
+                raise Unreachable(f"The TLS handshake with {self.service.who}{self.through(url)} failed. {self.service.not_tls}") from error
             raise NoConnection(f"{self.service.name} cannot be reached{self.through(url)}. {self.service.check_connection}") from error
         except httpx.ProxyError as error:
             raise Unreachable(
@@ -176,7 +175,7 @@ class Connection:
     ) -> Response:
         """Post one request and return its final answer, after whatever retries, polling and redirects to a large result it takes.
 
-        ``alive_url``: answers while the service is at work, and the request is given up when it has not for ``Pace.silence`` seconds.
+        ``alive_url`` is asked meanwhile; the request is given up when nothing has answered there for ``Pace.silence`` seconds.
         """
         waiting = Waiting(self.service)
         on_status(Status(Phase.WAITING, Text("Sending to {who}", who=Text(self.service.who))))
@@ -199,11 +198,15 @@ class Connection:
         answered_at = time.monotonic()
         while time.monotonic() - answered_at < self.pace.silence:
             await asyncio.sleep(self.pace.check_alive)
-            with contextlib.suppress(GenerationFailed):
+            try:
                 await self.ask("GET", alive_url, timeout_s=self.pace.check_alive)
-                answered_at = time.monotonic()
+            except Unreachable:
+                continue
+            except GenerationFailed:  # it answers, if with a body that cannot be read
+                pass
+            answered_at = time.monotonic()
         raise Unreachable(
-            f"{self.service.name} is silent: for {self.pace.silence:g} seconds, nothing has answered there at all. {self.service.later}"
+            f"{self.service.name} has not answered for {self.pace.silence:g} seconds, not even its health check. {self.service.later}"
         )
 
     async def _post_until_answered(

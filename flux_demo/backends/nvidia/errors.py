@@ -182,3 +182,11 @@ def quoted(detail: Any, secret: str | None = None) -> str:
         text = detail if isinstance(detail, str) else ""
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split()).rstrip(".")
     return text if len(text) <= MAX_QUOTED else text[: MAX_QUOTED - 3] + "..."
+
+
+def is_about_the_prompt(body: bytes) -> bool:
+    """Whether what a service refused is the prompt's field, or its form."""
+    detail = detail_of(body)
+    if isinstance(detail, str):
+        return "prompt" in detail.lower()
+    return any({"prompt", "text_prompts"} & set(location) for location, _, _ in faults_of(detail))

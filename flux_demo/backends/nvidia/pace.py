@@ -13,7 +13,7 @@ from typing import Self
 from flux_demo.backends.nvidia.errors import Service
 from flux_demo.texts import Text
 
-MAX_CONNECTIONS = 8  # to one service at once
+MAX_CONNECTIONS = 8  # runs at one service at once
 MAX_RETRY_AFTER_S = 120.0  # a longer Retry-After is reported to the person instead of waited for
 RETRY_STATUSES = {429: "is busy", 500: "had an error", 502: "is not reachable at the moment", 503: "is busy", 504: "is busy"}
 START_OVER = (500, 504)  # while polling: the work itself failed, or no worker took it; after the others the same result is polled for again
@@ -36,8 +36,11 @@ class Pace:
     silence: float = 300.0  # after that long without any answer to those checks, a NIM is given up
 
     def unhurried(self) -> Self:
-        """For a service of the person's own: the gateway's limits are not its own, and an image takes what its queue and its GPU need."""
-        return replace(self, read=math.inf, whole=math.inf)
+        """For a service of the person's own: the gateway's limits are not its own, and an image takes what its queue and its GPU need.
+
+        Six hours end a run that hangs there while the health check still answers.
+        """
+        return replace(self, read=math.inf, whole=6 * 3600.0)
 
 
 def in_words(seconds: float) -> str:

@@ -10,30 +10,30 @@ from stand_ins.nvidia_wire import Reply
 
 
 def test_a_nim_may_take_as_long_as_it_needs_while_it_is_alive(nim, stand_in, generate):
-    backend, answer, lively = nim(read=0.2, whole=0.3, check_alive=0.1, silence=0.4), stand_in.answer, []
+    backend, answer, lively = nim(read=0.2, whole=0.3, check_alive=0.25, silence=1.0), stand_in.answer, []
 
     def busy(request):
         if request.path == "/v1/health/live":
             lively.append(request)
             return Reply(404)  # any answer is a sign of life
-        return replace(answer(request), delay_s=1.0) if request.method == "POST" else answer(request)
+        return replace(answer(request), delay_s=2.0) if request.method == "POST" else answer(request)
 
     stand_in.answer = busy
     assert generate(backend).image.size == (1024, 1024)
-    assert len(lively) >= 3
+    assert len(lively) >= 2
 
 
 def test_a_nim_that_answers_nothing_at_all_any_more_is_given_up(nim, stand_in, generate):
-    backend = nim(check_alive=0.1, silence=0.3)
+    backend = nim(check_alive=0.25, silence=1.0)
     generate(backend)
     answer, stand_in.answer = stand_in.answer, lambda request: Reply(delay_s=60)
-    with pytest.raises(Unreachable, match="for 0.3 seconds, nothing has answered there at all. Check the container's log"):
+    with pytest.raises(Unreachable, match="has not answered for 1 seconds, not even its health check. Check the container's log"):
         generate(backend)
     stand_in.answer = answer
     generate(backend)
 
 
-def test_a_nim_that_dies_at_work_is_noticed_at_once(nim, stand_in, generate):
+def test_a_nim_that_dies_at_work_is_noticed(nim, stand_in, generate):
     backend = nim()
     stand_in.replies.append(Reply(body=b"x" * 1000, cut=0))
     with pytest.raises(Unreachable, match="broke off before the answer was complete"):

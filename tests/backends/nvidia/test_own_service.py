@@ -154,13 +154,27 @@ def test_a_nim_in_whose_place_the_own_service_answers_without_a_filter_shows_str
 
 
 def test_a_restarted_service_that_does_not_say_what_it_is_keeps_what_was_known_and_the_image(nim, restart, stand_in, settings):
-    studio = Studio(settings, [nim(probe=0.2)], Gallery(settings.outputs_folder))
+    studio = Studio(settings, [nim(probe=0.2, probe_again=0.0)], Gallery(settings.outputs_folder))
     restart(MINI)
     generated(studio)
     restart(FLUX)
     answer = stand_in.answer
     stand_in.answer = lambda request: Reply(503) if request.path == "/v1/health/ready" else answer(request)
     assert generated(studio).recipe.model == FLUX and studio.route("text").dials.size_limits.sizes == tuple(SIZES[MINI])
+    with pytest.raises(BackendUnavailable):
+        generated(studio)
+    assert studio.route("text").dials.size_limits.sizes == tuple(SIZES[MINI])  # while it starts
     stand_in.answer = answer
     generated(studio)
     assert studio.route("text").dials.size_limits.sizes == DEFAULT_SIZES
+
+
+@pytest.mark.parametrize("path", ["/v1/health/ready", "/openapi.json"])
+def test_what_an_image_says_of_itself_counts_where_the_service_does_not_say_what_it_is(nim, restart, stand_in, generate, path):
+    backend = nim(probe=0.2)
+    generate(backend)
+    restart(FLUX, safety="unfiltered")
+    answer = stand_in.answer
+    stand_in.answer = lambda request: Reply(503 if "health" in path else 404) if request.path == path else answer(request)
+    output = generate(backend)
+    assert (output.model, output.safety) == (FLUX, "unfiltered")

@@ -42,7 +42,7 @@ def test_a_nim_that_never_answers_is_refused_after_a_short_while(stand_in, setti
     [
         (True, "https", "The certificate of your NIM cannot be verified. Set SSL_CERT_FILE to"),
         (True, "http", "closes the connection without an answer. .* begin the address with that"),
-        (False, "https", "Your NIM does not speak TLS, .* Begin FLUX_DEMO_NIM_URL with http://"),
+        (False, "https", "The TLS handshake with your NIM failed. Begin FLUX_DEMO_NIM_URL with http://"),
     ],
 )
 def test_what_answers_in_another_way_than_it_was_asked_is_not_taken_for_nothing(
