@@ -7,7 +7,6 @@ the page shows. This file knows when each service can be used; the connection, t
 from __future__ import annotations
 
 import math
-import os
 import re
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from flux_demo.backends import Backend, Refusal
 from flux_demo.backends.nvidia import own_service
-from flux_demo.backends.nvidia.address import address_problem, base_url, clear_text_problem, poll_url, url_is_loopback
+from flux_demo.backends.nvidia.address import address_problem, base_url, clear_text_problem, poll_url
 from flux_demo.backends.nvidia.answers import output_of
 from flux_demo.backends.nvidia.container import Container, missing_variant, probe
 from flux_demo.backends.nvidia.errors import (
@@ -25,13 +24,13 @@ from flux_demo.backends.nvidia.errors import (
     KEY_PAGE,
     MAP_TOO_LARGE,
     NIM,
-    Service,
     detail_of,
     failure,
     faults_of,
     is_about_the_prompt,
     quoted,
 )
+from flux_demo.backends.nvidia.lazy_connection import LazyConnection
 from flux_demo.backends.nvidia.pace import MAX_CONNECTIONS, Pace
 from flux_demo.backends.nvidia.payload import NVIDIA_LIMITS, dials, hosted_body, nim_body
 from flux_demo.backends.nvidia.schema import Limits
@@ -44,7 +43,7 @@ from flux_demo.settings import HOSTED_URL
 from flux_demo.texts import Text
 
 if TYPE_CHECKING:
-    from flux_demo.backends.nvidia.client import Connection, Response
+    from flux_demo.backends.nvidia.client import Response
     from flux_demo.settings import Settings
 
 MODEL = "black-forest-labs/flux.1-dev"
@@ -81,7 +80,7 @@ class Hosted(Backend):
         self._url = settings.hosted_url
         self._chosen = settings.backend == self.name
         self._service = HOSTED if self._url == HOSTED_URL else ELSEWHERE
-        self._connection = _LazyConnection(self._service, self._url, pace)
+        self._connection = LazyConnection(self._service, self._url, pace)
 
     def refusal(self, mode: Mode) -> Refusal | None:
         problem = self._problem(mode)
@@ -140,7 +139,7 @@ class Nim(Backend):
         self.configured = bool(given)
         self._problem = address_problem("FLUX_DEMO_NIM_URL", given) if given else NO_URL
         self._url = "" if self._problem or not given else base_url(given)
-        self._connection = _LazyConnection(NIM, self._url, pace.unhurried())
+        self._connection = LazyConnection(NIM, self._url, pace.unhurried())
         self._asks_for_filter = settings.public and not settings.allow_unfiltered
         self._pace = pace
         self._container: Container | None = None
@@ -284,25 +283,3 @@ class Nim(Backend):
         return failure(
             NIM, status, body, advice=f"If it was started without the {mode.nim} variant, restart it with NIM_MODEL_VARIANT={mode.nim}."
         )
-
-
-class _LazyConnection:
-    """A connection that is opened when first needed, because httpx takes a while to import; a forked process opens its own."""
-
-    def __init__(self, service: Service, url: str, pace: Pace) -> None:
-        self._service, self._url, self._pace = service, url, pace
-        self._connection: Connection | None = None
-        self._process = 0
-
-    def connection(self) -> Connection:
-        if self._connection is None or self._process != os.getpid():  # the connection's thread does not survive a fork
-            from flux_demo.backends.nvidia.client import Connection
-
-            self._connection = Connection(self._service, self._pace, proxies=not url_is_loopback(self._url))
-            self._process = os.getpid()
-        return self._connection
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
