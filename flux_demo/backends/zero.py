@@ -115,7 +115,8 @@ class ZeroGpu(Backend):
     def __init__(self, settings: Settings) -> None:
         self._size = settings.zero_size
         machine = Machine(Card("ZeroGPU", CARDS[self._size]), cuda_torch=True, memory_bytes=main_memory())
-        self._weights = Local(settings, machine)
+        self._preset = settings.preset
+        self._weights = Local(replace(settings, preset=None), machine)
         self._plan = ALL_MODES if self._size == "xlarge" else ONE_MODE
         self._prepared = False
         self._problems: dict[str, str] = {}  # why a mode's models could not be loaded
@@ -130,7 +131,7 @@ class ZeroGpu(Backend):
             return None
         if problem := self._problems.get(mode.name):
             return Refusal(problem)
-        if refused := self._weights.refusal(mode):
+        if refused := self._refusal_to_load(mode):
             return refused
         if not self._prepared:
             return Refusal("On ZeroGPU, FLUX is loaded when the page starts. Run `python app.py`.")
@@ -138,6 +139,11 @@ class ZeroGpu(Backend):
         return Refusal(
             f"The GPU that this Space borrows holds {held} only. Set FLUX_DEMO_ZEROGPU=xlarge for all modes, at twice the quota."
         )
+
+    def _refusal_to_load(self, mode: Mode) -> Refusal | None:
+        if self._preset and (why := NOT_COMPILED.get(self._preset)):
+            return Refusal(why)
+        return self._weights.refusal(mode)
 
     def dials(self, mode: Mode) -> Dials:
         return own_engine.dials(mode, self._weights.size_limits, NOT_COMPILED)
@@ -157,7 +163,7 @@ class ZeroGpu(Backend):
         for mode in MODES.values():
             if len(_loaded) == self._plan.modes:
                 break
-            if self._weights.refusal(mode) is None:
+            if self._refusal_to_load(mode) is None:
                 try:
                     files = self._weights.files(mode, lambda sentence: None)
                     pipeline = cache.load(files)

@@ -116,6 +116,15 @@ def test_where_no_page_was_started_nothing_is_loaded_and_that_is_said(models, mo
     assert backend.refusal(MODES["text"]).reason == "On ZeroGPU, FLUX is loaded when the page starts. Run `python app.py`."
 
 
+def test_a_preset_that_cannot_be_used_there_is_refused_and_nothing_is_loaded_for_it(models, monkeypatch):
+    monkeypatch.setattr(zero, "_loaded", {})
+    monkeypatch.setattr(zero, "_to_cuda", lambda pipeline: None)
+    backend = zero.ZeroGpu(Settings(models=models, zero_gpu=True, preset="compiled"))
+    backend.prepare()
+    assert not zero._loaded
+    assert "no time to compile" in backend.refusal(MODES["text"]).reason
+
+
 def test_a_mode_that_main_memory_has_no_room_for_is_refused_and_the_page_starts(models, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
