@@ -229,10 +229,13 @@
         // Gradio's editor paints only where it knows the pointer to be over the map. Of a mouse it is told before; a finger comes from nowhere.
         if (event.pointerType !== "mouse") event.target.dispatchEvent(new PointerEvent("pointermove", event));
     }, true);
+    const toolsOf = (painter) => {
+        const undo = painter?.querySelector("button:has(svg[aria-label=undo])"); // in every language, unlike the titles; Redo and the bin come next
+        return { undo, redo: undo?.nextElementSibling, bin: undo?.nextElementSibling?.nextElementSibling };
+    };
     document.addEventListener("click", (event) => {
         const pressed = event.target.closest?.(".painter button"), painter = pressed?.closest(".painter"), kept = painter?.dataset;
-        const undo = painter?.querySelector("button:has(svg[aria-label=undo])"); // in every language, unlike the titles; Redo and the bin come next
-        const redo = undo?.nextElementSibling, bin = redo?.nextElementSibling;
+        const { undo, redo, bin } = toolsOf(painter);
         if (!undo || ![undo, redo, bin].includes(pressed)) return;
         kept.ahead = "";
         if (pressed === redo) kept.strokes = Number(kept.strokes ?? 0) + 1;
@@ -251,8 +254,8 @@
     const undoStroke = (event) => {
         if (!painted || !shown(".painter").includes(painted)) return false;
         event.preventDefault();
-        const undo = painted.querySelector("button:has(svg[aria-label=undo])"), again = event.shiftKey || /y/i.test(event.key);
-        (again ? undo?.nextElementSibling : undo)?.click();
+        const { undo, redo } = toolsOf(painted);
+        (event.shiftKey || /y/i.test(event.key) ? redo : undo)?.click();
         return true;
     };
     const countAnew = () => { // for another map

@@ -203,11 +203,6 @@ def hub_token_variable(environ: Mapping[str, str] = os.environ) -> str | None:
     return next((name for name in HUB_TOKENS if environ.get(name)), None)
 
 
-def hub_token(environ: Mapping[str, str] = os.environ) -> str:
-    """The token in that variable as the library sends it: without line breaks. Empty where none is set."""
-    return "".join(environ.get(hub_token_variable(environ) or "", "").splitlines()).strip()
-
-
 def hub_offline_variable(environ: Mapping[str, str] = os.environ) -> str:
     """Which variable keeps Hugging Face's library off the network, where something does."""
     return next((name for name in HUB_OFFLINE if environ.get(name)), HUB_OFFLINE[0])

@@ -18,7 +18,7 @@ from typing import Any
 from flux_demo import background, folders
 from flux_demo.environment import hub_cache_variable
 from flux_demo.errors import Cancelled, DownloadFailed
-from flux_demo.hub_errors import token_problem, translated_errors
+from flux_demo.hub_errors import translated_errors
 from flux_demo.hub_parts import SUFFIX, clear, fetch_large
 from flux_demo.progress import OnBytes
 from flux_demo.settings import expanded
@@ -139,11 +139,11 @@ def download_size(name: str, patterns: Sequence[str], token: str | None = None) 
                 name, sum(file.stat().st_size for pattern in patterns for file in given.glob(pattern) if file.is_file()), 0, 0
             )
         raise DownloadFailed("This model is a local folder, so there is nothing to fetch. Copy the missing files into it.")
-    if problem := cache_problem() or token_problem(token):
+    if problem := cache_problem():
         raise DownloadFailed(problem)
     from huggingface_hub import snapshot_download
 
-    with translated_errors(name):
+    with translated_errors(name, token):
         files = snapshot_download(
             name,
             allow_patterns=list(patterns),
@@ -193,11 +193,9 @@ def same_files(name: str, other: str, patterns: Sequence[str], token: str | None
 
 def hub_hashes(name: str, patterns: Sequence[str], token: str | None = None) -> dict[str, str]:
     """Name and hash of every file of a model on the Hub that matches the patterns. Asks the Hub. Raises DownloadFailed."""
-    if problem := token_problem(token):
-        raise DownloadFailed(problem)
     from huggingface_hub import HfApi
 
-    with translated_errors(name):
+    with translated_errors(name, token):
         found = HfApi(token=token).model_info(name, files_metadata=True, timeout=TIMEOUT_S)
     files = {file.rfilename: (file.lfs.sha256 if file.lfs else file.blob_id) for file in found.siblings or []}
     return {file: value or "" for file, value in files.items() if _matches(file, patterns)}
@@ -227,7 +225,7 @@ def _download(name: str, patterns: Sequence[str], token: str | None, stop: threa
         return snapshot_download(name, allow_patterns=list(patterns), token=token, tqdm_class=bar, etag_timeout=TIMEOUT_S, **options)
 
     bar = _silent_bar(stop)
-    with translated_errors(name):
+    with translated_errors(name, token):
         fetch_large(name, ask(dry_run=True), _home(name) / "blobs", token, bar)
         folder = Path(ask())
     _clear_parts(name, patterns, token)

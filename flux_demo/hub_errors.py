@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flux_demo import folders
-from flux_demo.environment import hub_address, hub_offline_variable, hub_token, hub_token_variable, through_proxy
+from flux_demo.environment import hub_address, hub_offline_variable, hub_token_variable, through_proxy
 from flux_demo.errors import UNVERIFIED, Cancelled, DownloadFailed, causes
 
 HUB = "https://huggingface.co"
@@ -28,8 +28,10 @@ BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750
 
 
 @contextmanager
-def translated_errors(name: str) -> Iterator[None]:
-    """Turn whatever the library raises into DownloadFailed."""
+def translated_errors(name: str, token: str | None) -> Iterator[None]:
+    """Turn whatever the library raises into DownloadFailed, which is also raised, before anything is sent, for what cannot be a token."""
+    if problem := token_problem(token):
+        raise DownloadFailed(problem)
     try:
         yield
     except (DownloadFailed, Cancelled):
@@ -50,8 +52,10 @@ def offline() -> str:
 
 
 def token_problem(token: str | None, prefix: str = "") -> str | None:
-    """Why the token cannot be one, in two sentences; None if it can. Without one, Hugging Face's library sends that of its own variables."""
-    sent = token or hub_token()
+    """Why the token cannot be one, in two sentences; None if it can. Without one, Hugging Face's library sends its own."""
+    from huggingface_hub import get_token
+
+    sent = token or get_token()
     if not sent or (BEARER_TOKEN.fullmatch(sent) and sent.startswith(prefix)):
         return None
     why = (

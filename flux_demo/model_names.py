@@ -37,7 +37,7 @@ def _names_no_model(name: str) -> str | None:
         return "it names a file that is not a model"
     if _is_address(name):
         return "it is an address, and a model on Hugging Face is named as OWNER/NAME"
-    if looks_like_path(name):
+    if _looks_like_path(name):
         return "it names a folder that does not exist"
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
@@ -56,10 +56,10 @@ def _is_address(name: str) -> bool:
 
 def is_local(name: str) -> bool:
     """Whether a model's name is that of a file or folder, which may be missing, and not one on the Hub."""
-    return is_file_name(name) or looks_like_path(name) or expanded(name).is_dir()
+    return is_file_name(name) or _looks_like_path(name) or expanded(name).is_dir()
 
 
-def looks_like_path(name: str) -> bool:
+def _looks_like_path(name: str) -> bool:
     return name.startswith((".", "~", "/", "\\")) or name.count("/") > 1 or "\\" in name or ":" in name
 
 
