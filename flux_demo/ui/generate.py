@@ -150,7 +150,8 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, saved_
             break
         at, previewed = run.latest_event, run.latest_preview  # before the images are counted: they belong to the one counted next
         if seen < len(run.images):
-            seen, run.shows_previews = len(run.images), True  # again, if an earlier image was looked at meanwhile
+            seen = len(run.images)
+            run.look_on()  # if an earlier image was looked at meanwhile
             last, shown_now = _newest(services, visitor, run, last, saved_fields)
             yield shown_now
             continue
@@ -158,9 +159,8 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, saved_
             yield {}
             continue
         preview = {"picture": preview_of(previewed)} if previewed else {}
-        preview |= meanwhile_updates() if told is None and not run.shows_previews else {}  # the page was opened meanwhile
-        beside, was_beside, told = not run.shows_previews, beside, at
-        preview |= {"preview": gr.update(visible=beside)} if beside or was_beside else {}
+        beside, was_beside, told = run.is_looking_back, beside, at
+        preview |= meanwhile_updates() if beside else {"preview": gr.update(visible=False)} if was_beside else {}
         if isinstance(at, Step):
             yield {"status": html.step_of(at.done, at.of, at.seconds_left, seen + 1, len(run.requests))} | preview
         elif at:

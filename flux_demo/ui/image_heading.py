@@ -31,7 +31,7 @@ def heading_update(
     if last is None or last.recipe.mode != mode.name:
         return {}
     run = services.runs.find(visitor, mode.name)
-    if run and not (run.done.is_set() or run.shows_previews):
+    if run and run.is_looking_back and not run.done.is_set():
         return {}
     return {"image_head": heading_of(last, fields, shown)}
 

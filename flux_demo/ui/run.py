@@ -20,7 +20,7 @@ from flux_demo.progress import OnStatus, OnStep, Phase, Status, Step
 from flux_demo.request import GenerationRequest
 from flux_demo.studio import Studio
 from flux_demo.ui.visitor_store import is_key
-from flux_demo.ui.visitors import current_caller
+from flux_demo.ui.visitors import current_caller, current_window
 
 MAX_IMAGES = 4  # images of one click
 MAX_RUNS = MAX_TOTAL + 4  # runs that hold a thread of Gradio's: all that a queue takes, and some that it is about to refuse
@@ -51,7 +51,7 @@ class Run:
     seconds: float = 0.0  # from there to its last step
     stopping: bool = False
     unwatched: bool = False  # it was ended because nobody looked
-    shows_previews: bool = True  # not while the person looks at an earlier image
+    looking_back: set[str] = field(default_factory=set)  # the windows that show an earlier image meanwhile, and no previews
     done: threading.Event = field(default_factory=threading.Event)
     done_at: float = math.inf
     watched_at: float = field(default_factory=time.monotonic)
@@ -63,8 +63,21 @@ class Run:
 
     @property
     def latest_preview(self) -> Step | None:
-        """The last step of the image that is being made, if it has a preview that the person wants to see."""
-        return self.last_step if self.shows_previews and self.last_step and self.last_step.preview else None
+        """The last step of the image that is being made, if it has a preview and this window does not show an earlier image."""
+        return self.last_step if not self.is_looking_back and self.last_step and self.last_step.preview else None
+
+    @property
+    def is_looking_back(self) -> bool:
+        """Whether the window whose event is handled shows an earlier image meanwhile."""
+        return current_window() in self.looking_back
+
+    def look_back(self) -> None:
+        """Send no previews to this window, which shows an earlier image."""
+        self.looking_back.add(current_window())
+
+    def look_on(self) -> None:
+        """Send previews to this window again."""
+        self.looking_back.discard(current_window())
 
     @property
     def stopped_at(self) -> Step | None:

@@ -54,6 +54,12 @@ class Caller:
 current_caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
+def current_window() -> str:
+    """The window whose event is handled: its session at Gradio, which a reload makes anew; "" for a call from elsewhere."""
+    caller = current_caller.get()
+    return caller.client.session if caller else ""
+
+
 def client_of(address: str, session: str | None, event: str | None) -> Client:
     """A call without a session of its own, whose name is then the event's, counts for its address."""
     return Client(address, "" if session == event else session or "")

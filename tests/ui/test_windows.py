@@ -112,13 +112,18 @@ def test_an_image_that_is_opened_while_another_window_runs_is_no_part_of_that_ru
     expect(first.locator("#history img")).to_have_count(1)
     wait_for_next_step(second, "text")  # so that there is a newer preview
     expect(second.locator("#picture-text.previewing")).to_have_count(0)
-    second.reload()
+    run(first)  # the other window's run, which it follows from here on
+    first.locator("#picture-text.previewing img").wait_for()
     back = second.get_by_role("button", name="Back to the preview").locator("visible=true")
     expect(back).to_have_count(1)
     expect(second.locator("#tab-text .answer h2")).to_contain_text("while the next is generated")
     back.click()
     second.locator("#picture-text.previewing img").wait_for()
     expect(back).to_have_count(0)
+    second.locator("#history button:has(img)").last.click()
+    expect(second.locator("#picture-text.previewing")).to_have_count(0)
+    second.reload()  # shows what is under way
+    second.locator("#picture-text.previewing img").wait_for()
     second.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     wait_for_status(second, "text", "Stopped at step")
 
