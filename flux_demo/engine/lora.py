@@ -1,7 +1,8 @@
 """A control LoRA, merged into its base while that is loaded: a model that follows a map, for 1.24 GB beside the text model.
 
 As diffusers' ``load_lora_weights`` and ``fuse_lora`` do it: the input layer gets zero columns for the map's channels, every weight and bias gets
-its product of factors times the scale and the layer's alpha / rank, and the norms of queries and keys are replaced.
+its product of factors times the scale and the layer's alpha / rank, and the norms of queries and keys are replaced. One layer differs: for a file in
+black-forest-labs' layout, diffusers 0.42 swaps scale and shift of the last norm in both factors, where only the second has rows to swap.
 """
 
 from __future__ import annotations

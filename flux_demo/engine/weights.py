@@ -64,8 +64,11 @@ def read_transformer(
     with importing():
         from diffusers import FluxTransformer2DModel
 
+    config = dict(source.config)
+    if lora:  # a text FLUX's config names no out_channels, as there they are as many as in_channels
+        config |= {"in_channels": lora.in_channels, "out_channels": config.get("out_channels") or config["in_channels"]}
     with torch.device("meta"):
-        transformer = FluxTransformer2DModel.from_config({**source.config, **({"in_channels": lora.in_channels} if lora else {})})
+        transformer = FluxTransformer2DModel.from_config(config)
     total, done, lock = sum(tensor.size for _, tensor in _stored(source)), 0, Lock()
 
     def count(size: int) -> None:

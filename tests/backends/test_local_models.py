@@ -145,8 +145,8 @@ def test_a_lora_for_more_blocks_is_refused_before_anything_is_loaded(tiny, text,
     ("change", "words"),
     [
         ({"guidance_embeds": False}, "it takes no guidance, like FLUX.1-schnell"),
-        ({"in_channels": 96}, "it is a FLUX.1-Fill model"),
-        ({"in_channels": 48}, "it takes 48 input channels"),
+        ({"in_channels": 96, "out_channels": 16}, "it is a FLUX.1-Fill model"),
+        ({"in_channels": 48, "out_channels": 16}, "it takes 48 input channels"),
     ],
 )
 @pytest.mark.parametrize("mode", ["text", "canny"])

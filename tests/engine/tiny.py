@@ -42,7 +42,7 @@ def transformer(in_channels: int, heads: int = 2) -> FluxTransformer2DModel:
     model = FluxTransformer2DModel(
         patch_size=1,
         in_channels=in_channels,
-        out_channels=16,
+        out_channels=None if in_channels == 16 else 16,  # FLUX.1-dev's own config names none
         num_layers=2,
         num_single_layers=2,
         attention_head_dim=16,
