@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from flux_demo.backends import Backend, Refusal
 from flux_demo.libraries import raise_gc_threshold
+from flux_demo.model_files import FILTER_REPO
 from flux_demo.modes import MAP_LIMITS
 from flux_demo.progress import Phase, Status
 from flux_demo.request import BackendOutput, Dials
@@ -130,3 +131,37 @@ class RecordingBackend(Backend):
 @pytest.fixture
 def recording_backend():
     return RecordingBackend
+
+
+@pytest.fixture
+def install_filter(tmp_path, monkeypatch):
+    """``install_filter(score_bias)`` puts a classifier into the cache as ``fetch filter`` would; a large bias finds everything unsafe."""
+    from huggingface_hub import constants
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def put(bias, labels=("normal", "nsfw")):
+        home = tmp_path / "hub" / f"models--{FILTER_REPO.replace('/', '--')}"
+        folder = home / "snapshots" / ("c" * 40)
+        folder.mkdir(parents=True, exist_ok=True)
+        (home / "refs").mkdir(exist_ok=True)
+        (home / "refs" / "main").write_text("c" * 40)
+        names = dict(enumerate(labels))
+        config = ViTConfig(
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=8,
+            image_size=32,
+            patch_size=16,
+            id2label=names,
+            label2id={label: number for number, label in names.items()},
+        )
+        model = ViTForImageClassification(config)
+        model.classifier.bias.data[1] = bias
+        model.save_pretrained(folder)
+        ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+        return folder
+
+    return put

@@ -6,12 +6,12 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
-from huggingface_hub import constants
 from PIL import Image
 
 import app
+from flux_demo.backends.content_rules import NO_FILTER, ContentRules
 from flux_demo.backends.diffusion import Diffusion
-from flux_demo.backends.local import NO_FILTER, Local
+from flux_demo.backends.local import Local
 from flux_demo.backends.machine import Machine
 from flux_demo.backends.mini import Mini
 from flux_demo.cli import parser
@@ -24,39 +24,6 @@ from flux_demo.request import GenerationRequest, Size
 from flux_demo.safety import ACCEPTED, THRESHOLD, UNFILTERED, Verdict, installed_filter
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
-
-
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """``install(score_bias)`` puts a classifier into the cache as ``fetch filter`` would; a large bias finds everything unsafe."""
-    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-
-    def put(bias, labels=("normal", "nsfw")):
-        home = tmp_path / "hub" / f"models--{FILTER_REPO.replace('/', '--')}"
-        folder = home / "snapshots" / ("c" * 40)
-        folder.mkdir(parents=True, exist_ok=True)
-        (home / "refs").mkdir(exist_ok=True)
-        (home / "refs" / "main").write_text("c" * 40)
-        names = dict(enumerate(labels))
-        config = ViTConfig(
-            hidden_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=8,
-            image_size=32,
-            patch_size=16,
-            id2label=names,
-            label2id={label: number for number, label in names.items()},
-        )
-        model = ViTForImageClassification(config)
-        model.classifier.bias.data[1] = bias
-        model.save_pretrained(folder)
-        ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
-        return folder
-
-    return put
 
 
 @pytest.fixture
@@ -90,8 +57,8 @@ def test_its_files_are_fetched_by_name(settings):
     assert parser.parse(["fetch", "filter"]).what == "filter"
 
 
-def test_the_files_that_are_fetched_are_all_that_it_needs(install):
-    folder = install(-20)
+def test_the_files_that_are_fetched_are_all_that_it_needs(install_filter):
+    folder = install_filter(-20)
     for file in folder.iterdir():
         assert file.name in FILTER_FILES
     assert installed_filter()
@@ -99,11 +66,11 @@ def test_the_files_that_are_fetched_are_all_that_it_needs(install):
     assert installed_filter() is None
 
 
-def test_a_verdict_is_the_models_own_probability(install, scene):
+def test_a_verdict_is_the_models_own_probability(install_filter, scene):
     import torch
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-    folder = install(0.7)
+    folder = install_filter(0.7)
     model, processor = AutoModelForImageClassification.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
     with torch.no_grad():
         expected = model(**processor(images=scene, return_tensors="pt")).logits.softmax(-1)[0, 1].item()
@@ -123,62 +90,62 @@ def test_a_score_does_not_read_as_the_limit_that_it_does_not_reach(score, said):
     assert str(Verdict(score)) == f"{FILTER_REPO}: {said}"
 
 
-def test_a_passed_image_states_its_score_in_its_recipe(install, settings):
-    install(-20)
+def test_a_passed_image_states_its_score_in_its_recipe(install_filter, settings):
+    install_filter(-20)
     made = generate(settings)
     assert read_recipe(made.path).safety == f"{FILTER_REPO}: passed, score 0.00 of 0.85"
 
 
-def test_a_withheld_image_is_said_and_never_kept_or_swapped(install, settings):
-    install(20)
+def test_a_withheld_image_is_said_and_never_kept_or_swapped(install_filter, settings):
+    install_filter(20)
     with pytest.raises(ContentRefused, match=f"{FILTER_REPO} scores it 1.00, and 0.85 is its limit. Change the prompt"):
         generate(settings)
     assert not list(settings.outputs_folder.rglob("*.png"))
 
 
-def test_a_filter_that_cannot_be_used_lets_nothing_through(install, settings):
-    folder = install(-20)
+def test_a_filter_that_cannot_be_used_lets_nothing_through(install_filter, settings):
+    folder = install_filter(-20)
     (folder / "config.json").write_text(json.dumps({"model_type": "vit", "id2label": {"0": "cat", "1": "dog"}}))
     with pytest.raises(GenerationFailed, match="not shown, because the filter"):
         generate(settings)
     assert not list(settings.outputs_folder.rglob("*.png"))
 
 
-def test_a_filter_for_which_memory_ran_out_is_not_called_damaged(install, settings, monkeypatch):
+def test_a_filter_for_which_memory_ran_out_is_not_called_damaged(install_filter, settings, monkeypatch):
     from transformers import AutoModelForImageClassification
 
     def run_out(*_, **__):
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-    install(-20)
+    install_filter(-20)
     monkeypatch.setattr(AutoModelForImageClassification, "from_pretrained", run_out)
     with pytest.raises(GenerationFailed, match=r"not shown, because the filter .* could not be loaded\. The main memory ran out\. Close"):
         generate(settings)
     assert not list(settings.outputs_folder.rglob("*.png"))
 
 
-def test_without_it_a_page_of_ones_own_says_so_once_and_goes_on(install, settings):
+def test_without_it_a_page_of_ones_own_says_so_once_and_goes_on(install_filter, settings):
     local = Local(settings)
     assert local.notice == "Unfiltered: review before you share."
     assert generate(settings).recipe.safety == UNFILTERED
-    install(-20)
+    install_filter(-20)
     assert local.notice is None
 
 
-def test_without_it_a_page_for_strangers_refuses_local(install, settings):
+def test_without_it_a_page_for_strangers_refuses_local(install_filter, settings):
     public = replace(settings, public=True)
-    assert Local(public)._filter_refusal().reason == NO_FILTER
-    assert Local(public)._filter_refusal().fetch == "filter"
+    refused = ContentRules(public).refusal()
+    assert (refused.reason, refused.fetch) == (NO_FILTER, "filter")
     with pytest.raises(ContentRefused, match="not shown"):  # its files were deleted after the page had started
         generate(public)
-    assert Local(replace(public, allow_unfiltered=True))._filter_refusal() is None
+    assert ContentRules(replace(public, allow_unfiltered=True)).refusal() is None
     assert generate(replace(public, allow_unfiltered=True)).recipe.safety == UNFILTERED
-    install(-20)
-    assert Local(public)._filter_refusal() is None
+    install_filter(-20)
+    assert ContentRules(public).refusal() is None
 
 
-def test_strangers_see_no_preview_before_the_filter_has(install, settings):
-    install(-20)
+def test_strangers_see_no_preview_before_the_filter_has(install_filter, settings):
+    install_filter(-20)
     previews = {}
     for public in (False, True):
         previews[public] = []
@@ -218,7 +185,7 @@ def test_the_licences_clause_is_at_hand():
     assert app._parser().parse_args(["--allow-unfiltered"]).allow_unfiltered
 
 
-def test_the_mini_needs_no_filter(install, settings):
+def test_the_mini_needs_no_filter(install_filter, settings):
     public = replace(settings, public=True, backend="mini")
     assert Studio.from_settings(public).route("text").backend.refusal(MODES["text"]) is None
 

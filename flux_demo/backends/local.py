@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flux_demo.backends import Refusal
 from flux_demo.backends.cards import SUPPORTED, Card
+from flux_demo.backends.content_rules import ContentRules
 from flux_demo.backends.local_models import LocalModels
 from flux_demo.backends.machine import Machine, this_machine
 from flux_demo.backends.own_engine import missing_libraries
@@ -16,12 +17,12 @@ from flux_demo.engine import memory
 from flux_demo.engine.pinning import Pinning
 from flux_demo.engine.presets import COMPILED, why_not_compiled
 from flux_demo.engine.sizes import sizes_of
-from flux_demo.errors import BackendUnavailable, ContentRefused, GenerationFailed, OutOfMemory
+from flux_demo.errors import BackendUnavailable, GenerationFailed, OutOfMemory
 from flux_demo.failures import MAIN_MEMORY, Failure
 from flux_demo.model_files import FLUX_TOKENS, ModelFiles, with_shared_text_files
 from flux_demo.modes import DEFAULT_SIZES, Mode
 from flux_demo.request import SizeLimits
-from flux_demo.safety import UNFILTERED, Filter, installed_filter
+from flux_demo.safety import UNFILTERED
 from flux_demo.settings import Settings
 from flux_demo.texts import join_sentences
 
@@ -39,11 +40,6 @@ TOO_OLD = (
 )
 SLOW_CARD = "The {} (compute capability {}.{}) has no units for bfloat16, so images are correct but slow."
 
-NO_FILTER = (
-    "Strangers can reach this page, and the filter that FLUX's licence asks for is not here. "
-    "Run `python -m flux_demo fetch filter`, or start with --allow-unfiltered (FLUX_DEMO_ALLOW_UNFILTERED=1 where there are no options) if you review what is shown."
-)
-
 
 class Local:
     name = "local"
@@ -59,13 +55,13 @@ class Local:
         self._failed_plan: memory.Plan | None = None  # the plan that ran out of memory
         self._fast_bfloat16: bool | None = None  # whether the CPU computes it fast; None until torch is loaded, which knows
         self._pinning = Pinning()
-        self._filter: Filter | None = None  # kept once its files are here
+        self._rules = ContentRules(settings)
 
     @property
     def notice(self) -> str | None:
         card = None if self.on_cpu else self._machine.card
         notices = [SLOW_CARD.format(card.name, *card.capability)] if card and card.capability and card.is_slow else []
-        return join_sentences(*notices, "" if self._installed_filter() else "Unfiltered: review before you share.") or None
+        return join_sentences(*notices, "" if self._rules.filter else "Unfiltered: review before you share.") or None
 
     @property
     def _machine(self) -> Machine:
@@ -74,7 +70,7 @@ class Local:
 
     @property
     def shows_previews(self) -> bool:
-        return not self._settings.public or self._settings.allow_unfiltered
+        return not self._rules.are_strict
 
     def refusal(self, mode: Mode) -> Refusal | None:
         """The first thing that is in the way, from the hardest to change to the easiest."""
@@ -87,7 +83,7 @@ class Local:
             return self._room_refusal(machine, found) or found
         if preset and (why := self.unusable_presets(mode).get(preset)):
             return Refusal(why)
-        return self._memory_refusal(machine, found) or self._filter_refusal()
+        return self._memory_refusal(machine, found) or self._rules.refusal()
 
     @property
     def preset(self) -> str | None:
@@ -112,21 +108,7 @@ class Local:
         return files
 
     def verdict(self, image: Image) -> str:
-        installed = self._installed_filter()
-        if installed is None and not self.shows_previews:  # the files were deleted after the page had started
-            raise ContentRefused(f"The image is finished and not shown, because {NO_FILTER[0].lower()}{NO_FILTER[1:]}")
-        return str(installed.check(image)) if installed else UNFILTERED
-
-    def _installed_filter(self) -> Filter | None:
-        if self._filter is None:
-            self._filter = installed_filter()
-        return self._filter
-
-    def _filter_refusal(self) -> Refusal | None:
-        """A page that strangers reach shows nothing unfiltered."""
-        if self.shows_previews or self._installed_filter():
-            return None
-        return Refusal(NO_FILTER, fetch="filter")
+        return self._rules.verdict(image) or UNFILTERED
 
     def loading_title(self, mode: Mode) -> str:
         return self._models.title(mode)

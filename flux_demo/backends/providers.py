@@ -6,7 +6,6 @@ provider's form; what a provider does not take is known here, said in a note, an
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -16,17 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from flux_demo import background
 from flux_demo.backends import Backend, Refusal, another_size
+from flux_demo.backends.content_rules import ContentRules
+from flux_demo.backends.provider_errors import SIGN_IN_AGAIN, provider_failure, provider_title
 from flux_demo.errors import (
-    UNVERIFIED,
     BackendUnavailable,
     ContentRefused,
     FluxDemoError,
     GenerationFailed,
-    InvalidRequest,
     Unreachable,
-    causes,
 )
-from flux_demo.hub_errors import TOKEN_PAGE, is_garbled, offline, token_problem, way_to_hub
+from flux_demo.hub_errors import TOKEN_PAGE, token_problem
 from flux_demo.model_names import is_local, model_problem
 from flux_demo.modes import DEFAULT_SIZES, Mode, find_mode
 from flux_demo.progress import OnStatus, OnStep, Phase, Status
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from flux_demo.settings import Settings
 
 WHO = "Hugging Face Inference Providers"
-BILLING_PAGE = "https://huggingface.co/settings/billing"
 ONLY_TEXT = (
     f"{WHO} serve no FLUX that follows a map, so nothing of yours was sent. "
     "For edges and depth use a GPU, a NIM or the mini: leave --backend and FLUX_DEMO_BACKEND out."
@@ -51,10 +48,6 @@ NOT_ON_THE_HUB = (
 NO_TOKEN = f"There is no Hugging Face token whose account could pay. Make one that may call Inference Providers at {TOKEN_PAGE}, and set HF_TOKEN to it."
 SIGN_IN = (
     "You are not signed in, so there is no account that could pay. Sign in with Hugging Face at the top of the page, and generate again."
-)
-SIGN_IN_AGAIN = (
-    "Hugging Face rejected your sign-in, or it may not call Inference Providers. "
-    "Sign out at the top of the page, sign in again, and allow it."
 )
 NOBODY_SERVES_IT = (
     "No provider that takes every size and setting serves the model at present. "
@@ -105,6 +98,7 @@ class Providers(Backend):
         self._provider = settings.hf_provider
         self._owners = settings.hf_token  # used because the owner chose this backend by name; never for visitors who sign in
         self._visitors_pay = settings.visitors_pay
+        self._rules = ContentRules(settings)
         self.title = WHO if self._provider == "auto" else f"{WHO} ({self._provider})"
         self.reproducible = "seed" not in PROVIDERS.get(self._provider, Provider()).ignores
 
@@ -115,7 +109,7 @@ class Providers(Backend):
 
     def refusal(self, mode: Mode) -> Refusal | None:
         problem = self._problem(mode, signed_in=not self._visitors_pay)
-        return Refusal(problem) if problem else None
+        return Refusal(problem) if problem else self._rules.refusal()
 
     def _problem(self, mode: Mode, signed_in: bool = True) -> str | None:
         if mode.control is not None:
@@ -162,6 +156,8 @@ class Providers(Backend):
         assert request.size is not None
         if problem := self._problem(find_mode(request.mode)):
             raise BackendUnavailable(problem)
+        if refused := self._rules.refusal():
+            raise BackendUnavailable(refused.reason)
         token = self._token() or ""
         began = time.monotonic()
         name = self._provider
@@ -170,17 +166,23 @@ class Providers(Backend):
             seconds = time.monotonic() - began
             if seconds > WHOLE_S:
                 raise Unreachable(
-                    f"{_provider_title(name)} did not finish within {WHOLE_S:g} seconds. Try again, or choose another provider."
+                    f"{provider_title(name)} did not finish within {WHOLE_S:g} seconds. Try again, or choose another provider."
                 )
-            on_status(Status(Phase.WAITING, Text("Waiting for {who}, {seconds} s", who=_provider_title(name), seconds=int(seconds))))
+            on_status(Status(Phase.WAITING, Text("Waiting for {who}, {seconds} s", who=provider_title(name), seconds=int(seconds))))
 
-        on_status(Status(Phase.WAITING, Text("Sending to {who}", who=_provider_title(name))))
+        on_status(Status(Phase.WAITING, Text("Sending to {who}", who=provider_title(name))))
         if name == "auto":
             name = background.wait_for(background.start(lambda: self._call(lambda: self._first(token), name), "providers"), wait)
         work = background.start(lambda: self._call(lambda: self._request_image(request, name, token), name), "providers")
         image = background.wait_for(work, wait)
-        libraries = {"huggingface_hub": version("huggingface_hub")}
-        return BackendOutput(image, _at(self._model, name), libraries=libraries, notes=_left_out(name), unused=PROVIDERS[name].ignores)
+        return BackendOutput(
+            image,
+            _at(self._model, name),
+            safety=self._rules.verdict(image),
+            libraries={"huggingface_hub": version("huggingface_hub")},
+            notes=_left_out(name),
+            unused=PROVIDERS[name].ignores,
+        )
 
     def _first(self, token: str) -> str:
         """The first provider, in the account's own order, that serves the model in every offered size and with every setting."""
@@ -224,70 +226,12 @@ class Providers(Backend):
         except FluxDemoError:
             raise
         except Exception as error:  # the library lets through its own errors, httpx's, and KeyErrors of answers of another form
-            raise _failure(provider, error, self._visitors_pay) from error
-
-
-def _failure(provider: str, error: Exception, visitors_pay: bool) -> FluxDemoError:
-    from huggingface_hub import errors
-    from PIL import UnidentifiedImageError
-
-    who = _provider_title(provider)
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return BackendUnavailable(offline())
-    if isinstance(error, errors.GatedRepoError):
-        return BackendUnavailable(
-            "FLUX.1-dev is available only to accounts that have accepted its licence. Accept it on https://huggingface.co/black-forest-labs/FLUX.1-dev with the account that pays, and try again."
-        )
-    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) and error.response is not None else None
-    if visitors_pay and status in (401, 403):
-        return BackendUnavailable(SIGN_IN_AGAIN)
-    if status is not None:
-        kind, sentence = STATUSES.get(status, (GenerationFailed, f"{{who}} answered with error {status}. Try again in a minute."))
-        return kind(sentence.format(who=who))
-    if any(isinstance(link, ssl.SSLCertVerificationError) for link in causes(error)):
-        return Unreachable(UNVERIFIED)
-    if isinstance(error, TimeoutError | errors.InferenceTimeoutError):
-        return Unreachable(f"{who} did not answer in time. The model may be starting there: try again in a minute.")
-    if isinstance(error, ValueError) and not isinstance(error, UnicodeError) and "not supported" in str(error):
-        kind, sentence = STATUSES[404]
-        return kind(sentence.format(who=who))
-    broken = isinstance(error, UnidentifiedImageError) or is_garbled(error)
-    if not broken and (isinstance(error, OSError) or type(error).__module__.startswith("httpx")):
-        return Unreachable(f"{who} cannot be reached{way_to_hub()}, or broke off. Check the network, and try again in a minute.")
-    return GenerationFailed(f"{who} sent something that is not a whole image. Try again, or choose another FLUX_DEMO_HF_PROVIDER.")
-
-
-STATUSES: dict[int, tuple[type[FluxDemoError], str]] = {
-    400: (InvalidRequest, "{who} refused the request. Change the prompt, or choose another FLUX_DEMO_HF_PROVIDER."),
-    401: (BackendUnavailable, f"Hugging Face rejected the token. Make a new one at {TOKEN_PAGE}, set HF_TOKEN to it, and start again."),
-    402: (
-        BackendUnavailable,
-        f"The account's credit for Inference Providers is used up. Buy more at {BILLING_PAGE}, or choose another backend.",
-    ),
-    403: (
-        BackendUnavailable,
-        f'The token may not call Inference Providers. Give it the permission "Make calls to Inference Providers" at {TOKEN_PAGE}.',
-    ),
-    404: (BackendUnavailable, "{who} does not serve the model at present. Set FLUX_DEMO_HF_PROVIDER to another one, or to auto."),
-    408: (Unreachable, "{who} did not answer in time. Try again in a minute."),
-    410: (BackendUnavailable, "{who} no longer serves the model. Set FLUX_DEMO_HF_PROVIDER to another one, or to auto."),
-    413: (InvalidRequest, "{who} found the request too large. Shorten the prompt."),
-    422: (InvalidRequest, "{who} does not take these values. Choose a default size and other steps, or another FLUX_DEMO_HF_PROVIDER."),
-    429: (Unreachable, "{who} has too many requests from this account at once. Try again in a minute."),
-    **{
-        status: (Unreachable, "{who} is not working at the moment. Try again in a minute, or choose another FLUX_DEMO_HF_PROVIDER.")
-        for status in (500, 502, 503, 504)
-    },
-}
+            raise provider_failure(provider, error, self._visitors_pay) from error
 
 
 def _at(model: str, provider: str) -> str:
     """The model's name in recipes."""
     return f"{model} ({provider})"
-
-
-def _provider_title(provider: str) -> str:
-    return "Hugging Face" if provider == "auto" else provider
 
 
 def _left_out(provider: str) -> tuple[str, ...]:

@@ -282,3 +282,18 @@ def test_stop_ends_the_waiting_at_once(router, chosen):
 def test_the_setting_is_read():
     assert Settings.from_env({"FLUX_DEMO_HF_PROVIDER": "together"}).hf_provider == "together"
     assert Settings().hf_provider == "auto" and "fal-ai" in PROVIDERS
+
+
+def test_strangers_see_only_what_the_filter_has_passed(router, chosen, install_filter):
+    public = replace(chosen, public=True)
+    assert Providers(public).refusal(MODES["text"]).fetch == "filter"
+    with pytest.raises(BackendUnavailable, match="Strangers can reach this page"):
+        ask(public)
+    assert router.posts() == []  # nothing is paid for that nobody may see
+    assert Providers(replace(public, allow_unfiltered=True)).refusal(MODES["text"]) is None
+    assert ask(chosen).safety is None  # nobody knows what a filter of the provider's own has passed
+    install_filter(-20)
+    assert ask(public).safety == "Falconsai/nsfw_image_detection: passed, score 0.00 of 0.85"
+    install_filter(20)
+    with pytest.raises(ContentRefused, match="The filter withheld this image"):
+        ask(chosen)

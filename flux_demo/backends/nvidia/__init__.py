@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flux_demo.backends import Backend, Refusal
+from flux_demo.backends.content_rules import ContentRules
 from flux_demo.backends.nvidia import own_service
 from flux_demo.backends.nvidia.address import address_problem, base_url, clear_text_problem, poll_url
 from flux_demo.backends.nvidia.answers import output_of
@@ -140,7 +141,7 @@ class Nim(Backend):
         self._problem = address_problem("FLUX_DEMO_NIM_URL", given) if given else NO_URL
         self._url = "" if self._problem or not given else base_url(given)
         self._connection = LazyConnection(NIM, self._url, pace.unhurried())
-        self._asks_for_filter = settings.public and not settings.allow_unfiltered
+        self._rules = ContentRules(settings)
         self._pace = pace
         self._container: Container | None = None
         self._probed_at = 0.0
@@ -217,7 +218,7 @@ class Nim(Backend):
         model, safety, preset, plan, retried = (
             own_service.said(answer.headers, name) for name in ("model", "safety", "preset", "plan", "retried")
         )
-        if safety == UNFILTERED and self._asks_for_filter:
+        if safety == UNFILTERED and self._rules.are_strict:
             raise ContentRefused(UNFILTERED_THERE)
         if model != self._limits.models.get(mode.nim) and (model or own_service.said(answer.headers, "version") is None):
             self._probe_again()
