@@ -191,6 +191,7 @@ class Local:
             sizes=sizes,
             pinnable_bytes=machine.pinnable_bytes if self._pinning.works else 0,
             shared=machine.card.shares_memory,
+            fused_attention=not machine.card.is_slow,
         )
         return replace(plan, card=machine.card.name) if plan and machine.card.among > 1 else plan
 

@@ -46,6 +46,9 @@ FLUX = WeightSizes(BODY, MODULATION, T5, small=0.5, pinned=19.0)
 
 # What a run needs beside them, GiB; the first two for each megapixel of the image
 DENOISING = 1.1
+ALL_SCORES = (
+    4.5  # of one attention, in float32, twice: a card without units for bfloat16 has no fused attention for it (counted at 1024x1024)
+)
 DECODING = 4.7
 DECODING_TILED = 1.5  # whatever the size
 STREAMED_BODY = 1.0  # the blocks in flight: one at work, one coming
@@ -73,6 +76,7 @@ class Plan:
     pin_blocks: bool = True  # what is not held in pinned memory is pinned on its way to the device, block by block
     stream_t5: bool = False
     modulation_on_device: bool = True
+    fused_attention: bool = True  # False on a card without units for bfloat16; its convolutions need more too, so it decodes in tiles only
     tile_above: int | None = None  # pixels; larger images are decoded, and their maps encoded, in tiles
     card: str | None = None  # the GPU's name, where there are several
 
@@ -126,6 +130,7 @@ class Plan:
         """The most that an image of one megapixel needs beside them."""
         encoding = STREAMED_T5 if self.stream_t5 else ENCODING
         denoising = DENOISING + self.stream_body * STREAMED_BODY + self.sizes.quantised * DEQUANTISING + self.compiling_gib
+        denoising += (not self.fused_attention) * ALL_SCORES
         return _bytes(max(encoding, denoising, DECODING_TILED if tiled else DECODING))
 
     @property
@@ -184,14 +189,16 @@ def plan(
     sizes: WeightSizes = FLUX,
     pinnable_bytes: int | None = None,
     shared: bool = False,
+    fused_attention: bool = True,
 ) -> Plan | None:
     """The roomiest plan for a GPU with so much free memory in a machine with so much main memory (0: unknown); None if none fits.
 
     ``below`` is a plan that was tried and did not fit: only tighter ones are taken. ``pinnable_bytes``: main memory that may be pinned, if not all;
     0 where nothing can be pinned, as on WSL2. ``shared``: both memories are one, so what is taken of the one is missing in the other.
+    ``fused_attention``: see Plan; without it, a card may have a plan that has room for smaller images only.
     """
-    for row, tiled in _in_order(sizes):
-        row = replace(row, sizes=sizes, pin_blocks=pinnable_bytes != 0)
+    for row, tiled in _in_order(sizes, fused_attention):
+        row = replace(row, sizes=sizes, pin_blocks=pinnable_bytes != 0, fused_attention=fused_attention)
         free = free_bytes - shared * row.memory_bytes
         most = _shares(row, free)
         if below is not None:  # a step that is worth loading again for
@@ -206,8 +213,13 @@ def plan(
             fits = fits_main_memory and free >= candidate.needs(tiled=tiled)
             if fits and (below is None or candidate.needs(tiled) < below.needs(tiled)):
                 room = free - candidate.device_bytes - _bytes(RESERVE + candidate.compiling_gib)
-                return replace(candidate, tile_above=int(room / _bytes(DECODING) * MEGAPIXEL))
-    return None
+                return replace(candidate, tile_above=int(room / _bytes(DECODING) * MEGAPIXEL) if fused_attention else 0)
+    if fused_attention:
+        return None
+    # Smaller images may still fit.
+    tried = below and replace(below, fused_attention=True)
+    least = plan(free_bytes, memory_bytes, tried, sizes=sizes, pinnable_bytes=pinnable_bytes, shared=shared)
+    return least and replace(least, fused_attention=False, tile_above=0)
 
 
 def cpu_plan(memory_bytes: int, sizes: WeightSizes, precision: str) -> Plan | None:
@@ -216,10 +228,12 @@ def cpu_plan(memory_bytes: int, sizes: WeightSizes, precision: str) -> Plan | No
     return next((each for each in plans if not memory_bytes or each.memory_bytes <= memory_bytes), None)
 
 
-def _in_order(sizes: WeightSizes) -> Sequence[tuple[Plan, bool]]:
+def _in_order(sizes: WeightSizes, fused_attention: bool) -> Sequence[tuple[Plan, bool]]:
     """The rows, and whether each may be taken where an image of a megapixel must be decoded in tiles. A quantised model is kept on the
     device, and decoded in tiles, rather than streamed.
     """
+    if not fused_attention:
+        return [(row, True) for row in PLANS]
     resident = [row for row in PLANS if not row.stream_body]
     tiled = [(row, True) for row in resident if row.modes == 1] if sizes.quantised else []
     return [*((row, False) for row in resident), *tiled, *((row, True) for row in PLANS if row.stream_body)]
@@ -231,7 +245,7 @@ def _shares(row: Plan, free_bytes: int) -> int:
     """
     if not row.stream_body:
         return 0
-    room = free_bytes - row.needs(tiled=row.sizes.quantised)
+    room = free_bytes - row.needs(tiled=row.sizes.quantised or not row.fused_attention)
     return max(0, min(SHARES - 1, int(room / _bytes(row.sizes.body / SHARES))))
 
 

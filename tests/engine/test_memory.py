@@ -125,6 +125,24 @@ def test_a_quantised_model_is_rather_decoded_in_tiles_than_streamed(card, kind, 
     assert kind in chosen.sentence
 
 
+@pytest.mark.parametrize(("card", "kind"), [(11, "Q4_K"), (16, "Q8_0"), (24, "BF16")])
+def test_a_card_without_units_for_bfloat16_has_room_for_all_scores_of_an_attention(card, kind):
+    sizes = QUANTISED.get(kind, FLUX)
+    usual, chosen = plan(free(card), 64 * GIB, sizes=sizes), plan(free(card), 64 * GIB, sizes=sizes, fused_attention=False)
+    scores = 2 * 24 * (64 * 64 + 512) ** 2 * 4 / GIB  # and their softmax: heads, tokens of image and prompt, bytes
+    assert (free(card) - chosen.device_bytes) / GIB >= scores + 1.1
+    assert chosen.device_bytes <= usual.device_bytes
+    assert chosen.tiles(256 * 256)  # its convolutions in bfloat16 need more too
+
+
+def test_a_small_card_without_units_for_bfloat16_has_a_plan_for_smaller_images():
+    least = plan(free(8), 64 * GIB, fused_attention=False)
+    assert least.name == "streamed" and least.needs(tiled=True) > free(8)
+    tighter = plan(free(8), 64 * GIB, least, fused_attention=False)
+    assert tighter.kept_shares < least.kept_shares
+    assert plan(free(8), 64 * GIB, tighter, fused_attention=False) != tighter
+
+
 def test_nothing_is_pinned_where_nothing_can_be():
     on_wsl = plan(free(12), 64 * GIB, pinnable_bytes=0)
     assert (on_wsl.name, on_wsl.pin_body, on_wsl.pin_blocks) == ("mapped", False, False)
