@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from os.path import expanduser, isfile  # of text: as a Path, neither an empty name nor ./ would be left
 
 from flux_demo.engine.presets import PRESETS
@@ -32,18 +33,22 @@ NUMBERS = {"--size", "--seed", "--steps", "--guidance", "--count"}  # options th
 class NotUnderstood(Exception):
     """The arguments are not a command."""
 
-    def __init__(self, sentence: str, usage: str):
+    def __init__(self, sentence: str, usage: str, options: Collection[str]):
         super().__init__(sentence)
         self.usage = usage
+        self.options = options  # those of the command
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        raise NotUnderstood(f"{self.prog}: {message}", self.format_usage())
+        raise NotUnderstood(f"{self.prog}: {message}", self.format_usage(), self._option_string_actions)
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
         """A command refuses what it does not know itself: otherwise the program would, with its own usage."""
         known, unknown = super().parse_known_args(args, namespace)
+        words = [word for word in unknown if word != "--"]
+        if len(words) == 1 and (unknown[0] == "--" or not words[0].startswith("-")) and getattr(known, "prompt", "") is None:
+            known.prompt, unknown = words[0], []  # argparse gives up a positional that may be left out as soon as an option follows PHOTO
         if unknown and self._subparsers is None:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown
@@ -56,10 +61,14 @@ def parse(arguments: list[str]) -> argparse.Namespace | None:
     except SystemExit:  # raised only for --help and --version
         return None
     except NotUnderstood as error:
-        file = next((argument for argument in arguments if argument.startswith("-") and isfile(argument)), None)
-        if file is None:
+        dashed = [argument for argument in itertools.takewhile("--".__ne__, arguments) if argument.startswith("-")]
+        if file := next(filter(isfile, dashed), None):
+            hint = f"{file!r} was read as an option; write it as './{file}'."
+        elif word := next((word for word in dashed if re.match(r"-[^-\d.]", word) and word[:2] not in error.options), None):
+            hint = f"{word!r} was read as an option; if it is none, put -- before it, after all options."
+        else:
             raise
-        raise NotUnderstood(f"{error}. {file!r} was read as an option; write it as './{file}'.", error.usage) from None
+        raise NotUnderstood(f"{error}. {hint}", error.usage, error.options) from None
 
 
 def _with_negative_values(arguments: list[str]) -> list[str]:
