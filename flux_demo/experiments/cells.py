@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flux_demo.errors import BackendUnavailable, InvalidRequest, shortened
-from flux_demo.experiments.axes import Axis, is_template, parse_axes, parse_template
+from flux_demo.experiments.axes import REQUEST_AXES, Axis, is_template, parse_axes, parse_template
 from flux_demo.maps.fit import check_fit
 from flux_demo.modes import Mode
 from flux_demo.request import ControlMap, GenerationRequest, Size
@@ -134,11 +134,7 @@ def _cell(grid_request: GridRequest, number: int, index: tuple[int, ...], values
     key: tuple = ()
     if grid_request.mode.control:
         check_fit(fit)
-        options = {
-            name: value
-            for name, value in {**grid_request.options, **values}.items()
-            if name in {o.name for o in grid_request.mode.control.options}
-        }
+        options = {**grid_request.options, **{name: value for name, value in values.items() if name not in (*REQUEST_AXES, "fit")}}
         key = (request.size, fit, tuple(grid_request.mode.control.complete(options).items()))
     return Cell(number, index, values, request, model, key)
 

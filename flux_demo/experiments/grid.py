@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flux_demo.backends import Route, all_backends
 from flux_demo.backends.control_checks import only_samples_error
-from flux_demo.errors import BackendUnavailable, FluxDemoError, InvalidRequest
+from flux_demo.errors import BackendUnavailable, FluxDemoError, InvalidRequest, shortened
 from flux_demo.experiments.cells import ASK_ABOVE, Cell, CellsRefused, GridRequest, axes_of, count, plan, running_order, with_map
 from flux_demo.experiments.finished import Finished
 from flux_demo.experiments.sheet import Tile, sheets
@@ -264,8 +264,10 @@ def plan_grid(
     chosen = {"seed": seed, "steps": steps, "guidance": guidance, "size": size, "preset": preset, "fit": fit, "prompt": prompt, **options}
     given = [name for name, value in chosen.items() if value is not None]
     if mode.control is None and (fit or as_map or options):
+        named = next(iter(options), "fit" if fit else "as_map")
         raise InvalidRequest(
-            f"The {mode.name} mode does not follow a map, so nothing of a map can be set. Leave it out, or use another mode."
+            f"The {mode.name} mode has no setting {shortened(named)}, and it does not follow a map. "
+            "Correct the name, leave it out, or use another mode."
         )
     request = GridRequest(mode, prompt, seed, steps, guidance, size, preset, fit or "crop", options, as_map)
     return Grid(studio, request, vary, photo, given, limit, on_step, on_status)

@@ -115,12 +115,19 @@ def test_what_a_map_refuses_is_said_before_the_first_cell(studio, backend, photo
         (["model=a,b"], {}, "one model"),
         (["seed=1..1000"], {}, "Add --yes"),
         (["seed=1..1000", "steps=1..100", "guidance=1..100"], {"limit": None}, "the limit is 100,000"),
-        (["seed=1"], {"fit": "pad"}, "nothing of a map"),
+        (["seed=1"], {"fit": "pad"}, "no setting 'fit', and it does not follow a map"),
+        (["seed=1"], {"gudiance": 3}, "no setting 'gudiance'"),
     ],
 )
 def test_what_makes_no_grid_is_refused(studio, vary, given, sentence):
     with pytest.raises(InvalidRequest, match=sentence):
         studio.grid("text", "a cube", vary, **given)
+
+
+@pytest.mark.parametrize("as_map", [False, True])
+def test_an_option_that_the_map_does_not_have_is_refused(studio, photo, as_map):
+    with pytest.raises(InvalidRequest, match="A canny map has no option 'hi'. Its options are low, high."):
+        studio.grid("canny", "a cube", {"seed": [1, 2]}, photo, hi=999, as_map=as_map)
 
 
 def test_ten_thousand_cells_can_be_meant(studio):
