@@ -82,9 +82,8 @@ def axes_of(grid_request: GridRequest, vary: Any, given: Sequence[str]) -> tuple
         )
     if grid_request.prompt is None and not any(axis.name == "prompt" for axis in axes):
         raise InvalidRequest("The grid has no prompt. Give one, or vary it: --vary 'prompt=a {red|blue} cube'.")
-    if grid_request.as_map and (
-        drawn := {option.name for option in grid_request.mode.control.options} & set(names) if grid_request.mode.control else set()
-    ):
+    control, drawing = grid_request.mode.control, {*names, *grid_request.options}
+    if control and grid_request.as_map and (drawn := {option.name for option in control.options} & drawing):
         raise InvalidRequest(f"A ready-made map is followed as it is, and {min(drawn)} would draw it anew. Leave one of them out.")
     if grid_request.seed is None and "seed" not in names:
         grid_request = replace(grid_request, seed=random_seed())  # one for all cells: what differs is what varies

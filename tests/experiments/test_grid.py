@@ -130,6 +130,12 @@ def test_an_option_that_the_map_does_not_have_is_refused(studio, photo, as_map):
         studio.grid("canny", "a cube", {"seed": [1, 2]}, photo, hi=999, as_map=as_map)
 
 
+@pytest.mark.parametrize(("vary", "given"), [("seed=1,2", {"low": 5, "high": 7}), ("low=5,7", {})])
+def test_a_ready_made_map_is_not_drawn_anew(studio, photo, vary, given):
+    with pytest.raises(InvalidRequest, match=r"followed as it is, and (low|high) would draw it anew"):
+        studio.grid("canny", "a cube", vary, photo, as_map=True, **given)
+
+
 def test_ten_thousand_cells_can_be_meant(studio):
     assert len(studio.grid("text", "a cube", ["seed=1..1000", "steps=1..10"], limit=None)) == 10_000
 
