@@ -106,10 +106,7 @@ class Gallery:
             self._sweep()
             stem = "-".join([f"{now:%Y%m%d-%H%M%S}", request.mode, *([str(recipe.seed)] if recipe.seed is not None else [])])
             texts = {CHUNK: recipe.to_json(), PARAMETERS: recipe.parameters()} | ORIGIN
-            with _temporary(self.folder) as part:
-                with part.open("wb") as file:
-                    write_png(output.image, file, texts)
-                path = _give_name(part, self.folder, stem)
+            path = write_new(self.folder, stem, lambda file: write_png(output.image, file, texts))
         except OSError as error:
             raise self._failed("The image is finished but cannot be kept: {why}. {advice}", error) from error
         return GeneratedImage(path, request, recipe, seconds, output.notes)
@@ -119,9 +116,7 @@ class Gallery:
         now = datetime.datetime.now(datetime.UTC)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _temporary(self.folder) as part:
-                part.write_bytes(png.read_bytes())
-                return _give_name(part, self.folder, f"{now:%Y%m%d-%H%M%S}-{name}")
+            return write_new(self.folder, f"{now:%Y%m%d-%H%M%S}-{name}", lambda file: file.write(png.read_bytes()))
         except OSError as error:
             raise self._failed("The image cannot be kept: {why}. {advice}", error) from error
 
@@ -157,6 +152,17 @@ def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
         with part.open("wb") as file:
             fill(file)
         os.replace(part, path)
+
+
+def write_new(folder: Path, stem: str, fill: Callable[[BinaryIO], object]) -> Path:
+    """Write a PNG file through ``fill(file)`` under a name that no other file has: ``stem.png``, then ``stem-2.png``; whole or not at all.
+
+    Raises OSError; FileExistsError when the names have run out.
+    """
+    with _temporary(folder) as part:
+        with part.open("wb") as file:
+            fill(file)
+        return _give_name(part, folder, stem)
 
 
 @contextmanager

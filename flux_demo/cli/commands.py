@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,11 @@ def draw_map(args: argparse.Namespace, terminal: Terminal) -> int:
     assert mode.control is not None  # the parser offers no other modes
     target = output.check_target(args.output, args.photo)
     control = _map(Studio.from_settings(Settings.from_env(backend=args.backend)), args, mode, mode.control, terminal)
-    target = target or output.beside(args.photo, mode.name)
-    output.write(target, lambda file: control.image.save(file, format="PNG"))
+    fill = partial(control.image.save, format="PNG")
+    if target is None:
+        target = output.write_beside(args.photo, mode.name, fill)
+    else:
+        output.write(target, fill)
     terminal.say(f"{control.size}.")
     if control.is_empty:
         terminal.say(EMPTY)

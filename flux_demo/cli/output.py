@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from flux_demo import folders
 from flux_demo.errors import InvalidRequest
-from flux_demo.gallery import GeneratedImage, write_whole
+from flux_demo.gallery import GeneratedImage, write_new, write_whole
 from flux_demo.studio import Studio
 
 MAX_NAME = 255  # bytes of a file's name, on nearly every disk
@@ -48,18 +48,18 @@ def keep_photo(photo: str | None, targets: Iterable[Path]) -> None:
             raise InvalidRequest(f"{target.name!r} is the photo itself, which would be lost. Give -o another name.")
 
 
-def beside(photo: str, mode: str) -> Path:
-    """An unused name in the current folder: ``photo-canny.png``, then ``photo-canny-2.png``; a long one is shortened.
+def write_beside(photo: str, mode: str, fill: Callable[[BinaryIO], object]) -> Path:
+    """``write`` under an unused name in the current folder: ``photo-canny.png``, then ``photo-canny-2.png``; a long one is shortened.
 
     Raises InvalidRequest.
     """
     stem = f"{shortened_stem(photo, MAX_NAME - len(f'-{mode}-9999.png'))}-{mode}"
-    numbers = range(1, 10_000)
-    names = (Path(f"{stem}.png" if number == 1 else f"{stem}-{number}.png") for number in numbers)
-    free = next((name for name in names if not name.exists()), None)
-    if free is None:
-        raise InvalidRequest(f"There are too many files named {stem}-….png here. Give the map a name with -o.")
-    return check_target(str(free)) or free
+    try:
+        return write_new(Path(), stem, fill)
+    except FileExistsError as error:
+        raise InvalidRequest(f"There are too many files named {stem}-….png here. Give the map a name with -o.") from error
+    except OSError as error:
+        raise _refusal(Path(f"{stem}.png"), error) from error
 
 
 def shortened_stem(path: str, limit: int) -> str:

@@ -205,6 +205,20 @@ def test_map_writes_beside_the_photo_and_never_over_anything(place, capsys):
     assert (place / "photo.jpg").read_bytes() == before
 
 
+def test_a_map_that_another_command_writes_meanwhile_is_kept(place, capsys, monkeypatch):
+    save, others = Image.Image.save, ["150"]
+
+    def save_beside(*words, **options):
+        if others:
+            assert run(["map", "canny", "photo.jpg", "--size", "128x128", "--high", others.pop()]) == 0
+        return save(*words, **options)
+
+    monkeypatch.setattr(Image.Image, "save", save_beside)
+    assert run(["map", "canny", "photo.jpg", "--size", "128x128"]) == 0
+    assert capsys.readouterr().out.split() == ["photo-canny.png", "photo-canny-2.png"]
+    assert len(list(place.iterdir())) == 3
+
+
 def test_map_as_json_says_how_it_was_drawn(place, capsys):
     assert run(["map", "canny", "photo.jpg", "--size", "256x256", "--fit", "pad", "--high", "150", "-o", "m.png", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
