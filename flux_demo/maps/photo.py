@@ -19,7 +19,7 @@ from flux_demo.maps.decoding import LARGE, give_back, turn
 from flux_demo.maps.notes import SEVERAL
 from flux_demo.maps.reduction import factor_of, reduced, reduced_webp
 from flux_demo.maps.source import MAX_BYTES as MAX_BYTES
-from flux_demo.maps.source import not_a_photo_error, read
+from flux_demo.maps.source import read
 from flux_demo.maps.tones import DEEP
 from flux_demo.maps.unreadable import reason
 from flux_demo.texts import Number, distinct_numbers
@@ -58,9 +58,7 @@ def open_photo(
     try:
         if isinstance(source, PIL_Image.Image):
             return _of_image(source, check_size)
-        if source is None:
-            raise not_a_photo_error(source)
-        return _of_bytes(read(source), check_size)
+        return _of_bytes(read(source, or_image=True), check_size)
     except InvalidRequest as error:
         refusal = error
     except (MemoryError, PIL_Image.DecompressionBombError):

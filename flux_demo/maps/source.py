@@ -12,18 +12,18 @@ from flux_demo.errors import InvalidPicture
 MAX_BYTES = 32 * 2**20
 
 
-def read(source: Any) -> bytes:
-    """The bytes of an image file, at most 32 MiB. Raises InvalidPicture for anything else that is given."""
+def read(source: Any, or_image: bool = False) -> bytes:
+    """The bytes of an image file, at most 32 MiB. Raises InvalidPicture for anything else; ``or_image``: the caller takes a PIL image too."""
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
-    elif source == "":  # which is the current folder for Path
-        raise not_a_photo_error(None)
+    elif isinstance(source, str) and not source:  # which is the current folder for Path
+        raise _not_given(None, or_image)
     elif isinstance(source, str | os.PathLike):
         data = _of_file(Path(source))
     elif callable(getattr(source, "read", None)):
         data = _of_open_file(source)
     else:
-        raise not_a_photo_error(source)
+        raise _not_given(source, or_image)
     if len(data) > MAX_BYTES:
         raise _too_many_bytes()
     if not data:
@@ -40,12 +40,15 @@ def refuse_address(name: str) -> None:
         raise InvalidPicture(f"Nothing is fetched from an address: images are read from files on this machine. {remedy}.")
 
 
-def not_a_photo_error(given: Any) -> InvalidPicture:
-    """The refusal of what is neither a file nor an image."""
-    if given is None:
-        return InvalidPicture("No photo was given. Give a path, bytes, a binary file or a PIL image.")
-    kind = f"{type(given).__module__}.{type(given).__qualname__}".removeprefix("builtins.")
-    return InvalidPicture(f"A photo cannot be a {kind}. Give a path, bytes, a binary file or a PIL image (PIL.Image.fromarray makes one).")
+def _not_given(instead: Any, or_image: bool) -> InvalidPicture:
+    what, accepted = (
+        ("photo", "a path, bytes, a binary file or a PIL image") if or_image else ("image file", "a path, bytes or a binary file")
+    )
+    if instead is None:
+        return InvalidPicture(f"No {what} was given. Give {accepted}.")
+    kind = f"{type(instead).__module__}.{type(instead).__qualname__}".removeprefix("builtins.")
+    how = " (PIL.Image.fromarray makes one)" if or_image else ""
+    return InvalidPicture(f"No {what} was given, but an object of the type {kind}. Give {accepted}{how}.")
 
 
 def _of_file(path: Path) -> bytes:

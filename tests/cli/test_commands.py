@@ -120,7 +120,7 @@ def test_a_prompt_that_is_read_as_an_option_is_shown_how_to_be_written(capsys):
         (["canny", "https://example.org/a.png", "a cat", "--backend", "mini"], "Nothing is fetched from an address"),
         (["canny", "", "a cat", "--backend", "mini"], "No photo was given"),
         (["map", "canny", ""], "No photo was given"),
-        (["recipe", ""], "No photo was given"),
+        (["recipe", ""], "No image file was given"),
         (["text", "a cat", "-o", "."], "is a folder. Give -o"),
         (["map", "canny", "nowhere.jpg"], "no image file"),
         (["map", "canny", "photo.jpg", "--size", "10x10"], "multiples of 16"),

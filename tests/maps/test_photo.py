@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from flux_demo.errors import InvalidPicture
 from flux_demo.maps import photo as loader
 from flux_demo.maps.photo import browsers_show, looks_like_map, open_photo
+from flux_demo.recipe import read_recipe
 
 
 def encoded(image, kind="PNG", **options):
@@ -190,3 +191,22 @@ def test_maps_are_recognised_and_photos_are_not(photo):
     assert looks_like_map(photo.convert("L").convert("RGB")) is None
     noise = np.random.default_rng(0).integers(0, 255, (200, 200), np.uint8)
     assert looks_like_map(Image.fromarray(noise).convert("RGB")) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "instead"),
+    [
+        (None, ""),
+        ("", ""),
+        (5, ", but an object of the type int"),
+        (np.zeros((64, 64, 3), np.uint8), ", but an object of the type numpy.ndarray"),
+    ],
+    ids=["None", "empty", "int", "array"],
+)
+def test_what_is_given_in_place_of_an_image_is_named_with_what_would_be_taken(given, instead):
+    with pytest.raises(InvalidPicture) as refused:
+        open_photo(given)
+    assert str(refused.value).startswith(f"No photo was given{instead}. Give a path, bytes, a binary file or a PIL image")
+    with pytest.raises(InvalidPicture) as refused:
+        read_recipe(given)
+    assert str(refused.value) == f"No image file was given{instead}. Give a path, bytes or a binary file."
