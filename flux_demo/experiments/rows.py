@@ -76,8 +76,10 @@ def _csv(text: str) -> Iterator[tuple[int, Any]]:
     separator = ";" if first.count(";") > first.count(",") else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     names: list[str] = []
+    after = 1  # the line after the last record, where the next one begins: text in quotes may hold line breaks
     try:
         for cells in reader:
+            number, after = after, reader.line_num + 1
             if not any(cell.strip() for cell in cells) or (not names and cells[0].strip().lower() == "sep="):  # for Excel
                 continue
             if not names:
@@ -91,12 +93,12 @@ def _csv(text: str) -> Iterator[tuple[int, Any]]:
                 continue
             if len(cells) != len(names):
                 how = "Quote texts with commas in them" if len(cells) > len(names) else "Write a comma for each cell that is empty"
-                yield reader.line_num, InvalidRequest(f"The line has {len(cells)} columns, and the first has {len(names)}. {how}.")
+                yield number, InvalidRequest(f"The line has {len(cells)} columns, and the first has {len(names)}. {how}.")
                 continue
-            yield reader.line_num, {name: _typed(name, cell, separator) for name, cell in zip(names, cells, strict=True) if cell.strip()}
+            yield number, {name: _typed(name, cell, separator) for name, cell in zip(names, cells, strict=True) if cell.strip()}
     except csv.Error:
         yield (
-            reader.line_num,
+            after,
             InvalidRequest(
                 "The line is not CSV: a quote is not closed, or the line is too long. Check the quotes; lines after it were not read."
             ),
