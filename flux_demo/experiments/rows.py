@@ -72,7 +72,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _csv(text: str) -> Iterator[tuple[int, Any]]:
-    first = text.partition("\n")[0]
+    first = text.lstrip().partition("\n")[0]  # which may come after blank ones
     separator = ";" if first.count(";") > first.count(",") else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     names: list[str] = []
