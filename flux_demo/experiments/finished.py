@@ -34,7 +34,12 @@ class Finished:
         wanted = _identity(recipe_of(request, BackendOutput(_NO_IMAGE, ""), "", 0.0, "", ""))
         for path, recipe in self._candidates(request.mode, request.seed):
             preset_fits = request.preset in (None, recipe.preset, recipe.preset_asked)  # None in a complete request: the service chooses it
-            if preset_fits and _identity(recipe) == wanted and route.backend.is_own(recipe, find_mode(request.mode)) and _is_whole(path):
+            if (
+                preset_fits
+                and _identity(recipe) == wanted
+                and route.backend.is_own(recipe, find_mode(request.mode))
+                and _is_whole(path, recipe)
+            ):
                 return GeneratedImage(path, request, recipe, recipe.seconds, route.notes(request))
         return None
 
@@ -67,11 +72,13 @@ def _recipe(path: Path) -> Recipe | None:
         return None
 
 
-def _is_whole(path: Path) -> bool:
+def _is_whole(path: Path, recipe: Recipe) -> bool:
+    """Whether the file is undamaged, and of its recipe's size: another program that cropped it may have kept the recipe."""
     try:
-        return png.is_whole(path.read_bytes())
+        data = path.read_bytes()
     except OSError:  # gone meanwhile
         return False
+    return png.is_whole(data) and png.size(data) == (recipe.width, recipe.height)
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:

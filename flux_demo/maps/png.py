@@ -36,6 +36,11 @@ def pixels_only(data: bytes) -> tuple[bytes, bytes | None]:
     return b"".join(kept), profile
 
 
+def size(data: bytes) -> tuple[int, int]:
+    """Width and height, which stand first in every PNG file."""
+    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+
+
 def is_animated(data: bytes) -> bool:
     """Whether there are more frames than the one that every reader shows."""
     return any(name == b"acTL" and bytes(content[:4]) > b"\0\0\0\1" for name, content, _ in chunks(data))

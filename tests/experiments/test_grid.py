@@ -13,7 +13,8 @@ from PIL import Image
 from flux_demo import Settings, Studio, read_recipe
 from flux_demo.errors import ContentRefused, InvalidRequest
 from flux_demo.experiments.cells import CellsRefused
-from flux_demo.gallery import Gallery, GeneratedImage
+from flux_demo.gallery import Gallery, GeneratedImage, write_png
+from flux_demo.recipe import CHUNK
 
 
 @pytest.fixture
@@ -176,6 +177,15 @@ def test_a_file_that_was_damaged_is_not_finished_and_its_place_on_the_sheet_stay
     assert after.size == before.size and after.tobytes() != before.tobytes()
     for line in (next(iter(studio.grid("text", "a cube", ["seed=1"], steps=1))), next(studio.batch([made.image.recipe.to_dict()]))):
         assert line.image.path != made.image.path and line.image.image.getpixel((0, 0)) == (0, 128, 128)
+
+
+def test_an_image_that_another_program_cropped_is_not_the_one_that_was_asked_for(studio):
+    (made,) = studio.grid("text", "a cube", ["seed=1"], steps=1)
+    with made.image.path.open("wb") as file:
+        write_png(Image.new("RGB", (48, 32)), file, {CHUNK: made.image.recipe.to_json()})
+    assert read_recipe(made.image.path) == made.image.recipe
+    (again,) = studio.grid("text", "a cube", ["seed=1"], steps=1)
+    assert not again.reused and again.image.path != made.image.path
 
 
 def test_an_image_that_had_to_be_made_with_another_preset_is_the_one_that_was_asked_for(recording_backend, tmp_path):
