@@ -16,6 +16,7 @@ from flux_demo.progress import Status
 from flux_demo.streams import discard_output
 
 BAR = 24  # characters
+KEPT = " What was generated is in the outputs folder."
 
 
 class Terminal:
@@ -35,12 +36,16 @@ class Terminal:
             warnings.simplefilter("ignore")
 
     def result(self, text: str, value: Mapping[str, Any]) -> bool:
-        """Print the one result: the text, or with ``--json`` the object. False, and a sentence, if standard output does not take it."""
-        return self._print(json.dumps(value) if self.as_json else text, f" It is {text}" if "\n" not in text else "")
+        """Print the one result: the text, or with ``--json`` the object. False, and a sentence, if standard output does not take it.
+
+        The text is empty where the object names several images.
+        """
+        where = (f" It is {text}" if text else KEPT) if "\n" not in text else ""
+        return self._print(json.dumps(value) if self.as_json else text, where)
 
     def line(self, text: str) -> None:
         """One of several results, as soon as it is there."""
-        self._print(text)
+        self._print(text, KEPT)
 
     def _print(self, text: str, otherwise: str = "") -> bool:
         """Print to standard output. What was done is not lost because it cannot be reported: where that takes nothing, this says so once."""

@@ -128,6 +128,16 @@ def test_a_full_disk_under_standard_output_is_said_and_the_image_is_kept(place):
     assert shell("$FD map canny photo.jpg --size 128x128 2> /dev/full", place).returncode == 0
 
 
+@pytest.mark.parametrize("words", [(), ("--json",)], ids=["text", "json"])
+@needs_full
+def test_where_several_images_are_is_said_where_standard_output_takes_nothing(place, monkeypatch, capsys, words):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run(["text", "a red cube", *QUICK, "--count", "2", *words]) == 0
+    said = "The result cannot be written to standard output: no space left on device. What was generated is in the outputs folder.\n"
+    assert capsys.readouterr().err.count(said) == 1 and len(list((place / "outputs").glob("*.png"))) == 2
+
+
 def test_a_copy_that_cannot_be_written_ends_nothing_and_the_images_are_said(vanishing, capsys):
     assert run(["text", "a red cube", *QUICK, "--count", "2", "-o", "gone/a.png", "--json"]) == 3
     said = capsys.readouterr()
