@@ -112,7 +112,7 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
                 terminal.say(f"Cell {cell.number}: {sentence}")
             manifest.keep()
     finally:
-        if len(planned.results) < len(planned):
+        if unfinished := len(planned.results) < len(planned):
             terminal.say(f"{len(planned.results)} of {_cells(len(planned))} done.{_goes_on(planned.routes)}")
         sheets: list[Path] = []
         refused = False
@@ -120,6 +120,10 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
             manifest.write()
             sheets, refused = _write(target, planned, args.maps, terminal)
             manifest.write(sheets)
+        if unfinished:
+            terminal.done = manifest.to_dict(sheets)
+            if sheets:
+                terminal.say(f"The sheet so far: {', '.join(map(str, sheets))}")
     failed = sum(cell.image is None for cell in planned.results.values())
     reused = sum(cell.reused for cell in planned.results.values())
     if reused:

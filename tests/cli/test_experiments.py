@@ -56,13 +56,20 @@ def test_the_fit_can_be_varied(place):
 
 def test_an_interrupted_grid_keeps_what_is_done_and_continues(place, capsys, interrupted):
     assert grid("-o", "grid.png") == 130
-    assert "2 of 4 cells done" in capsys.readouterr().err
+    assert "2 of 4 cells done. Run the same command to continue.\nThe sheet so far: grid.png\n" in capsys.readouterr().err
     assert (place / "grid.png").exists()
     assert grid("-o", "grid.png", "--json") == 0
     noted = json.loads(capsys.readouterr().out)
     assert [cell["reused"] for cell in noted["cells"]].count(True) == 2
     assert len(interrupted) == 5
     assert len({cell["recipe"]["seed"] for cell in noted["cells"]}) == 1
+
+
+def test_an_interrupted_grid_names_its_sheet_and_its_cells_as_json_too(place, capsys, interrupted):
+    assert grid("-o", "grid.png", "--json") == 130
+    said = json.loads(capsys.readouterr().out)
+    assert (said["error"], said["exit_code"], said["path"]) == ("Interrupted.", 130, "grid.png")
+    assert [read_recipe(cell["path"]).to_dict() == cell["recipe"] for cell in said["cells"]] == [True, True]
 
 
 def test_an_interrupted_list_says_what_is_done_and_continues(place, capsys, interrupted):
