@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from flux_demo.errors import InvalidRequest
-from flux_demo.prompts import MAX_PROMPT
 from flux_demo.recipe import MAX_CHUNK, PARAMETERS, NoRecipe, read_recipe
 from flux_demo.request import Size
 from flux_demo.seeds import MAX_SEED
@@ -76,7 +75,7 @@ def parse_parameters(text: str) -> SharedSettings:
     seed, steps, size = _whole(given.get("seed"), MAX_SEED), _whole(given.get("steps"), 1000), _size(given.get("size"))
     read = {"seed": seed, "size": size, "steps": steps, "guidance": guidance}
     unusable = tuple(name for name, value in read.items() if value is None and given.get(name) not in (None, "", RANDOM))
-    return SharedSettings(prompt.strip()[:MAX_PROMPT], seed, steps, guidance, size, bool(negative), unusable)
+    return SharedSettings(prompt.strip(), seed, steps, guidance, size, bool(negative), unusable)
 
 
 def _whole(text: str | None, largest: int) -> int | None:
