@@ -68,14 +68,14 @@ def parse_parameters(text: str) -> SharedSettings:
     """Read the text: the prompt's lines, perhaps a negative prompt's, then one line of settings. Extensions add lines, which are left out."""
     lines = text.strip().split("\n")
     at = max((number for number, line in enumerate(lines) if line.lstrip().startswith("Steps:")), default=len(lines))
-    prompt, negative, _ = ("\n" + "\n".join(lines[:at])).partition("\nNegative prompt:")  # without a prompt, it is the first line
+    prompt, _, negative = ("\n" + "\n".join(lines[:at])).partition("\nNegative prompt:")  # without a prompt, it is the first line
     given = {name.strip().lower(): value.strip() for name, value in SETTING.findall("".join(lines[at : at + 1]))}
     given["guidance"] = given.get("distilled cfg scale", "")  # "cfg scale" is another quantity, which FLUX.1 [dev] does not have
     guidance = _number(given["guidance"])
     seed, steps, size = _whole(given.get("seed"), MAX_SEED), _whole(given.get("steps"), 1000), _size(given.get("size"))
     read = {"seed": seed, "size": size, "steps": steps, "guidance": guidance}
     unusable = tuple(name for name, value in read.items() if value is None and given.get(name) not in (None, "", RANDOM))
-    return SharedSettings(prompt.strip(), seed, steps, guidance, size, bool(negative), unusable)
+    return SharedSettings(prompt.strip(), seed, steps, guidance, size, bool(negative.strip()), unusable)
 
 
 def _whole(text: str | None, largest: int) -> int | None:

@@ -34,6 +34,11 @@ def test_without_a_prompt_the_negative_one_is_not_taken_for_it():
     assert parse_parameters("Negative prompt: blurry\nSteps: 20") == SharedSettings("", steps=20, has_negative_prompt=True)
 
 
+def test_an_empty_negative_prompt_is_none():
+    """As ComfyUI's nodes write it for FLUX."""
+    assert parse_parameters("a cat\nNegative prompt: \nSteps: 20") == SharedSettings("a cat", steps=20)
+
+
 def test_a_prompt_that_is_too_long_is_read_whole():
     """It is refused in words where it is used."""
     assert len(parse_parameters(f"{'word ' * 3000}cat\nSteps: 20").prompt) == 15_003
