@@ -66,7 +66,7 @@ def settings_in(source: str | os.PathLike) -> tuple[dict[str, Any], list[str]]:
 
 def parse_parameters(text: str) -> SharedSettings:
     """Read the text: the prompt's lines, perhaps a negative prompt's, then one line of settings. Extensions add lines, which are left out."""
-    lines = text.strip().split("\n")
+    lines = text.strip().replace("\r\n", "\n").split("\n")
     at = max((number for number, line in enumerate(lines) if line.lstrip().startswith("Steps:")), default=len(lines))
     prompt, _, negative = ("\n" + "\n".join(lines[:at])).partition("\nNegative prompt:")  # without a prompt, it is the first line
     given = {name.strip().lower(): value.strip() for name, value in SETTING.findall("".join(lines[at : at + 1]))}

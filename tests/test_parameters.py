@@ -34,6 +34,10 @@ def test_without_a_prompt_the_negative_one_is_not_taken_for_it():
     assert parse_parameters("Negative prompt: blurry\nSteps: 20") == SharedSettings("", steps=20, has_negative_prompt=True)
 
 
+def test_line_ends_of_windows_are_those_of_any_system():
+    assert parse_parameters(FORGE.replace("\n", "\r\n")) == parse_parameters(FORGE)
+
+
 def test_an_empty_negative_prompt_is_none():
     """As ComfyUI's nodes write it for FLUX."""
     assert parse_parameters("a cat\nNegative prompt: \nSteps: 20") == SharedSettings("a cat", steps=20)
