@@ -114,7 +114,7 @@ def test_a_sample_that_the_service_lacks_is_refused_with_those_that_it_has(tmp_p
     settings = Settings(backend="hosted", nvidia_api_key="nvapi-nobodys", hosted_url="http://127.0.0.1:9/v1/genai/x")
     studio = Studio(settings, [Hosted(settings)], Gallery(tmp_path / "outputs"))
     (done,) = studio.batch(listed({"mode": "canny", "prompt": "a fox", "sample": sample}))
-    assert "Choose one of its four, 0 to 3" in done.error
+    assert done.error == f"NVIDIA's hosted API has no sample image {sample}. Choose one of its four, 0 to 3."
 
 
 def test_what_a_map_does_to_the_photo_is_said_of_an_image_that_is_there_already_too(studio, listed, photo):

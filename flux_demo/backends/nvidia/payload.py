@@ -14,7 +14,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from flux_demo.backends.nvidia.schema import Limits
-from flux_demo.errors import InvalidRequest
+from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.modes import Mode, find_mode
 from flux_demo.request import Dials, GenerationRequest
 
@@ -61,8 +61,10 @@ def hosted_body(request: GenerationRequest) -> bytes:
             "NVIDIA's hosted API accepts only its own four sample images, not your photo or map, so nothing was sent. "
             "Choose a sample image from 0 to 3, or run your photo on this machine's GPU, your NIM or the mini."
         )
-    elif type(request.sample) is not int or request.sample not in range(SAMPLE_IMAGES):
+    elif request.sample is None:
         raise InvalidRequest("No sample image is chosen for NVIDIA's hosted API. Choose one of its four, 0 to 3.")
+    elif type(request.sample) is not int or request.sample not in range(SAMPLE_IMAGES):
+        raise InvalidRequest(f"NVIDIA's hosted API has no sample image {shortened(request.sample)}. Choose one of its four, 0 to 3.")
     else:
         payload["image"] = f"data:image/png;example_id,{request.sample}"
     return _encoded(payload)
