@@ -179,9 +179,8 @@ def _map(studio: Studio, ask: _ParsedLine, folder: Path) -> ControlMap | None:
             "Set FLUX_DEMO_DEPTH_ESTIMATOR to that model, or take control out of the line."
         )
     if values.get("sha256") is not None:
-        raise InvalidRequest(
-            "The photo gives another map than the one in the line's recipe. Use the photo that it was drawn from, or take sha256 out."
-        )
+        what = "photo, drawn with the line's size and options, gives" if values.get("map") is None else "map, at the line's size, is"
+        raise InvalidRequest(f"The {what} another map than the one in the line's recipe. Correct them, or take sha256 out of control.")
     return drawn
 
 

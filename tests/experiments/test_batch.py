@@ -81,7 +81,11 @@ def test_a_line_is_a_request_and_a_broken_one_stops_nothing(studio, listed):
         ({"mode": "canny", "prompt": "a", "photo": "~no-such-user/photo.png"}, "photo.png"),
         ({"mode": "canny", "prompt": "a", "map": "~no-such-user/map.png"}, "map.png"),
         ({"mode": "canny", "prompt": "a", "photo": "photo.png", "low": 5000}, "0 to 1000"),
-        ({"mode": "canny", "prompt": "a", "photo": "photo.png", "control": {"sha256": "0"}}, "another map"),
+        (
+            {"mode": "canny", "prompt": "a", "photo": "photo.png", "control": {"sha256": "0"}},
+            "photo, drawn with the line's size and options, gives",
+        ),
+        ({"mode": "canny", "prompt": "a", "map": "photo.png", "size": "96x64", "control": {"sha256": "0"}}, "map, at the line's size, is"),
         ({"mode": "canny", "prompt": "a", "map": "photo.png", "low": 5}, "too. Leave"),
         ({"mode": "depth", "prompt": "a", "photo": "photo.png", "invert": 1}, "switch"),
         ({"mode": "canny", "prompt": "a", "photo": "photo.png", "control": {"options": {"low": 9, "painted": True}}}, "painted by hand"),
