@@ -14,18 +14,6 @@ from flux_demo.request import GenerationRequest, Size
 
 
 @pytest.fixture
-def backend(recording_backend):
-    backend = recording_backend()
-    backend.model_name = lambda mode: "flat"
-    return backend
-
-
-@pytest.fixture
-def studio(backend, tmp_path):
-    return Studio(Settings(backend="mini"), [backend], Gallery(tmp_path / "outputs"))
-
-
-@pytest.fixture
 def listed(tmp_path, photo):
     photo.save(tmp_path / "photo.png")
 
