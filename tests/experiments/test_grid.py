@@ -110,16 +110,24 @@ def test_what_makes_no_grid_is_refused(studio, vary, given, sentence):
         studio.grid("text", "a cube", vary, **given)
 
 
-@pytest.mark.parametrize("as_map", [False, True])
-def test_an_option_that_the_map_does_not_have_is_refused(studio, photo, as_map):
-    with pytest.raises(InvalidRequest, match="A canny map has no option 'hi'. Its options are low, high."):
-        studio.grid("canny", "a cube", {"seed": [1, 2]}, photo, hi=999, as_map=as_map)
+@pytest.mark.parametrize("sizes", ["128x128,5000x5000", "128x128,1000x1001", "128x128,4096x4096", ["128x128", (256, 256)], "128x128,large"])
+def test_a_size_that_varies_is_refused_with_one_that_is_possible_here(studio, sizes):
+    with pytest.raises(CellsRefused, match=r"Cell 2: .*for example 1024x1024\.$"):
+        studio.grid("text", "a cube", {"size": sizes})
 
 
-@pytest.mark.parametrize(("vary", "given"), [("seed=1,2", {"low": 5, "high": 7}), ("low=5,7", {})])
-def test_a_ready_made_map_is_not_drawn_anew(studio, photo, vary, given):
-    with pytest.raises(InvalidRequest, match=r"followed as it is, and (low|high) would draw it anew"):
-        studio.grid("canny", "a cube", vary, photo, as_map=True, **given)
+@pytest.mark.parametrize(
+    ("vary", "given", "sentence"),
+    [
+        ("seed=1,2", {"hi": 999}, "A canny map has no option 'hi'. Its options are low, high."),
+        ("seed=1,2", {"hi": 999, "as_map": True}, "A canny map has no option 'hi'. Its options are low, high."),
+        ("seed=1,2", {"low": 5, "as_map": True}, "A ready-made map is followed as it is, and low would draw it anew."),
+        ("low=5,7", {"as_map": True}, "A ready-made map is followed as it is, and low would draw it anew."),
+    ],
+)
+def test_what_cannot_be_set_of_a_map_is_refused(studio, photo, vary, given, sentence):
+    with pytest.raises(InvalidRequest, match=sentence):
+        studio.grid("canny", "a cube", vary, photo, **given)
 
 
 def test_ten_thousand_cells_can_be_meant(studio):
