@@ -35,7 +35,7 @@ class ControlRecipe:
     """How the map was drawn, and its hash; the map itself is not in the PNG."""
 
     kind: str
-    options: Mapping[str, float | bool]
+    options: Mapping[str, float | bool] = field(hash=False)
     fit: str | None  # None for a ready-made map
     sha256: str  # of the map's RGB bytes
     estimator: str | None = None
@@ -60,7 +60,7 @@ class Recipe:
     control: ControlRecipe | None
     seconds: float
     created: str  # ISO 8601, UTC
-    libraries: Mapping[str, str] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict, hash=False)
     safety: str | None = None
     sample: int | None = None  # number of NVIDIA's sample image, where one was followed
     preset_asked: str | None = None  # set only if another preset was used, or may have been

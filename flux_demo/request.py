@@ -93,8 +93,8 @@ class ControlMap:
     """The image that FLUX follows, RGB, exactly as large as the image to generate."""
 
     kind: str  # "canny" or "depth"
-    image: Image  # RGB, 8 bit
-    options: Mapping[str, float | bool] = field(default_factory=dict)  # how it was drawn: {"low": 50, "high": 200}
+    image: Image = field(hash=False)  # RGB, 8 bit
+    options: Mapping[str, float | bool] = field(default_factory=dict, hash=False)  # how it was drawn: {"low": 50, "high": 200}
     fit: str | None = None  # how the photo was fitted: "crop", "pad", "stretch"; None for a ready-made map
     estimator: str | None = None  # the model that estimated the depth; None for edges and ready-made maps
     notes: tuple[str, ...] = ()  # sentences for the person about how the photo became this map

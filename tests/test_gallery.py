@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,12 @@ def test_a_kept_picture_has_its_pixels_and_its_recipe(tmp_path, request_, pictur
     assert values["control"]["sha256"] == hashlib.sha256(request_.control.image.tobytes()).hexdigest()
     assert read_recipe(kept.path) == kept.recipe
     assert kept.image.tobytes() == picture.image.tobytes()
+
+
+def test_requests_and_images_that_follow_a_map_are_told_apart_in_a_set(tmp_path, request_, picture):
+    other, kept = replace(request_, seed=1), Gallery(tmp_path).save(picture, request_, "mini", 1)
+    assert {request_, replace(request_), other} == {request_, other}
+    assert {kept, replace(kept)} == {kept} and {kept.recipe, read_recipe(kept.path)} == {kept.recipe}
 
 
 def test_a_relative_folder_stays_the_same_one_when_the_program_goes_elsewhere(tmp_path, request_, picture, monkeypatch):
