@@ -61,7 +61,9 @@ class Studio:
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> Studio:
         """A studio built from the settings; None reads the environment. Raises InvalidRequest for an impossible setting."""
-        settings = settings or Settings.from_env()
+        settings = Settings.from_env() if settings is None else settings
+        if not isinstance(settings, Settings):
+            raise InvalidRequest(f"{shortened(settings)} is not Settings. Give Settings(backend='mini'), or nothing.")
         return cls(settings, all_backends(settings), Gallery(settings.outputs_folder, settings.named_by("outputs")))
 
     def route(self, mode: str) -> Route:
@@ -234,8 +236,7 @@ class Studio:
             return self._fit(mode, open_photo(photo), size, fit)  # the loader says what is wrong with it
         key = (os.path.abspath(photo), file.st_mtime_ns, file.st_size, mode, str(size), fit)
         fits = self._fits  # refresh() replaces it: what is fitted meanwhile is not kept
-        kept = fits.get(key)
-        if kept is None:
+        if (kept := fits.get(key)) is None:
             kept = self._fit(mode, open_photo(photo), size, fit)
             with self._lock:
                 fits[key] = kept

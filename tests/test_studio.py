@@ -33,6 +33,12 @@ def studio(studio_with, recording_backend):
     return studio_with(recording_backend("mini"))
 
 
+@pytest.mark.parametrize("given", ["mini", {"backend": "mini"}, {}, 0], ids=repr)
+def test_what_is_not_settings_is_refused(given):
+    with pytest.raises(InvalidRequest, match="is not Settings. Give Settings"):
+        Studio.from_settings(given)
+
+
 def test_the_previewed_map_is_the_map_that_is_followed(studio, photo):
     control = studio.preview("canny", photo, "320x208", low=30, high=90)
     made = studio.generate(GenerationRequest("canny", "a red ball", seed=7, control=control))
