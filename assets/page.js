@@ -358,9 +358,10 @@
         if (document.title !== wanted) document.title = wanted;
         const unanswered = shown(".unanswered .run-row").map((row) => getComputedStyle(row, "::after").content.slice(1, -1));
         const text = [...shown(".status .say, .say.problem").map((part) => part.textContent.trim()).filter(Boolean), ...unanswered].join(" ");
-        if (step && Date.now() - stepSaidAt < 10000) return;
-        if (step) stepSaidAt = Date.now();
-        if (text !== said) voice.textContent = said = text;
+        if (!step || Date.now() - stepSaidAt >= 10000) {
+            if (step) stepSaidAt = Date.now();
+            if (text !== said) voice.textContent = said = text;
+        }
         for (const group of document.querySelectorAll("fieldset:has(input[type=radio])")) { // one tab stop and the arrow keys, as radios have
             const [first, ...rest] = group.querySelectorAll("input[type=radio]");
             for (const radio of rest) if (radio.name !== first.name) radio.name = first.name;
