@@ -124,7 +124,7 @@ def _parser(as_json: bool) -> argparse.ArgumentParser:
         "what", choices=(*MODES, "estimator", "filter"), help="the mode to download for, the depth estimator, or the content filter"
     )
     recipe = _add(commands, "recipe", "print the recipe in an image, as JSON")
-    recipe.add_argument("file", metavar="FILE.png", type=expanduser, help="an image that was generated here")
+    recipe.add_argument("file", metavar="FILE.png", type=expanduser, help="an image that was generated here, or a PNG with AUTOMATIC1111's parameters")
     return parser
 
 
