@@ -65,9 +65,14 @@ class Filter:
         import torch
 
         with self._lock, torch.inference_mode():
-            model, processor, nsfw = self._load()
+            model, processor, nsfw = self._load("The image is finished and not shown")
             logits = model(**processor(images=image, return_tensors="pt")).logits[0]
             return Verdict(float(logits.float().softmax(-1)[nsfw]))
+
+    def load(self) -> None:
+        """Load the classifier now, before an image costs anything. Raises GenerationFailed."""
+        with self._lock:
+            self._load("No image was asked for")
 
     def check(self, image: Image) -> Verdict:
         """The verdict on an image that may be shown. Raises ContentRefused for one that may not."""
@@ -78,13 +83,13 @@ class Filter:
             raise ContentRefused(why, filter=FILTER_REPO, score=score, limit=limit)
         return verdict
 
-    def _load(self) -> tuple[Any, Any, int]:
+    def _load(self, outcome: str) -> tuple[Any, Any, int]:
         if self._loaded is None:
             with importing(), building():
-                self._loaded = self._read()
+                self._loaded = self._read(outcome)
         return self._loaded
 
-    def _read(self) -> tuple[Any, Any, int]:
+    def _read(self, outcome: str) -> tuple[Any, Any, int]:
         import torch
         from transformers import AutoImageProcessor, AutoModelForImageClassification
         from transformers.utils import logging
@@ -97,11 +102,11 @@ class Filter:
         except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and others on broken folders
             if failure := failure_of(error):
                 raise GenerationFailed(
-                    f"The image is finished and not shown, because the filter {FILTER_REPO} could not be loaded. "
+                    f"{outcome}, because the filter {FILTER_REPO} could not be loaded. "
                     f"{failure.message('Close other programs and try again.')}"
                 ) from error
             raise GenerationFailed(
-                f"The image is finished and not shown, because the filter {FILTER_REPO} cannot be loaded. "
+                f"{outcome}, because the filter {FILTER_REPO} cannot be loaded. "
                 "Delete its files and run `python -m flux_demo fetch filter`."
             ) from error
         return model.eval(), processor, int(nsfw)

@@ -63,7 +63,7 @@ class Studio:
         """A studio built from the settings; None reads the environment. Raises InvalidRequest for an impossible setting."""
         settings = Settings.from_env() if settings is None else settings
         if not isinstance(settings, Settings):
-            raise InvalidRequest(f"{shortened(settings)} is not Settings. Give Settings(backend='mini'), or nothing.")
+            raise InvalidRequest(f"{shortened(settings)} is not a Settings object. Give one, such as Settings(backend='mini'), or nothing.")
         return cls(settings, all_backends(settings), Gallery(settings.outputs_folder, settings.named_by("outputs")))
 
     def route(self, mode: str) -> Route:

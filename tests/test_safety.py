@@ -12,6 +12,7 @@ import app
 from flux_demo.backends.content_rules import NO_FILTER, ContentRules
 from flux_demo.backends.diffusion import Diffusion
 from flux_demo.backends.local import Local
+from flux_demo.backends.local_models import LocalModels
 from flux_demo.backends.machine import Machine
 from flux_demo.backends.mini import Mini
 from flux_demo.cli import parser
@@ -132,10 +133,14 @@ def test_without_it_a_page_of_ones_own_says_so_once_and_goes_on(install_filter, 
     assert local.notice is None
 
 
-def test_without_it_a_page_for_strangers_refuses_local(install_filter, settings):
+def test_without_it_a_page_for_strangers_refuses_local(install_filter, settings, monkeypatch):
     public = replace(settings, public=True)
     refused = ContentRules(public).refusal()
     assert (refused.reason, refused.fetch) == (NO_FILTER, "filter")
+    monkeypatch.setattr(Local, "_machine_refusal", lambda *_: None)
+    monkeypatch.setattr(Local, "_memory_refusal", lambda *_: None)
+    monkeypatch.setattr(LocalModels, "find", lambda *_: None)
+    assert Local(public, Machine(None, False, 0)).refusal(MODES["text"]) == refused
     with pytest.raises(ContentRefused, match="not shown"):  # its files were deleted after the page had started
         generate(public)
     assert ContentRules(replace(public, allow_unfiltered=True)).refusal() is None

@@ -35,7 +35,7 @@ def studio(studio_with, recording_backend):
 
 @pytest.mark.parametrize("given", ["mini", {"backend": "mini"}, {}, 0], ids=repr)
 def test_what_is_not_settings_is_refused(given):
-    with pytest.raises(InvalidRequest, match="is not Settings. Give Settings"):
+    with pytest.raises(InvalidRequest, match="is not a Settings object. Give one, such as Settings"):
         Studio.from_settings(given)
 
 

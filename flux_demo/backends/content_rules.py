@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flux_demo.backends import Refusal
+from flux_demo.backends.own_engine import missing_libraries
 from flux_demo.errors import ContentRefused
 from flux_demo.safety import Filter, installed_filter
 from flux_demo.settings import Settings
@@ -19,6 +20,8 @@ NO_FILTER = (
 
 
 class ContentRules:
+    """What a page with these settings may show."""
+
     def __init__(self, settings: Settings) -> None:
         self.are_strict = bool(settings.public) and not settings.allow_unfiltered  # nothing is shown that the filter has not passed
         self._filter: Filter | None = None  # kept once its files are here
@@ -30,7 +33,9 @@ class ContentRules:
         return self._filter
 
     def refusal(self) -> Refusal | None:
-        return Refusal(NO_FILTER, fetch="filter") if self.are_strict and self.filter is None else None
+        if self.filter:
+            return missing_libraries()
+        return Refusal(NO_FILTER, fetch="filter") if self.are_strict else None
 
     def verdict(self, image: Image) -> str | None:
         """What the filter says of a finished image; None without a filter. Raises ContentRefused for one that may not be shown."""

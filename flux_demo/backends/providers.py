@@ -158,6 +158,8 @@ class Providers(Backend):
             raise BackendUnavailable(problem)
         if refused := self._rules.refusal():
             raise BackendUnavailable(refused.reason)
+        if self._rules.filter:
+            self._rules.filter.load()
         token = self._token() or ""
         began = time.monotonic()
         name = self._provider

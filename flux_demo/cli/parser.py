@@ -33,21 +33,23 @@ NUMBERS = {"--size", "--seed", "--steps", "--guidance", "--count"}  # options th
 class NotUnderstood(Exception):
     """The arguments are not a command."""
 
-    def __init__(self, sentence: str, usage: str, options: Collection[str]):
+    def __init__(self, sentence: str, usage: str, options: Collection[str] | None):
         super().__init__(sentence)
         self.usage = usage
-        self.options = options  # those of the command
+        self.options = options  # those of the command; None where no command was found, or an option's value is wrong
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        raise NotUnderstood(f"{self.prog}: {message}", self.format_usage(), self._option_string_actions)
+        about_words = self._subparsers is None and not message.startswith("argument -")
+        raise NotUnderstood(f"{self.prog}: {message}", self.format_usage(), self._option_string_actions if about_words else None)
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
         """A command refuses what it does not know itself: otherwise the program would, with its own usage."""
         known, unknown = super().parse_known_args(args, namespace)
         words = [word for word in unknown if word != "--"]
-        if len(words) == 1 and (unknown[0] == "--" or not words[0].startswith("-")) and getattr(known, "prompt", "") is None:
+        is_text = len(words) == 1 and (unknown[0] == "--" or not words[0].startswith("-") or " " in words[0])  # by argparse's own rule
+        if is_text and getattr(known, "prompt", "") is None:
             known.prompt, unknown = words[0], []  # argparse gives up a positional that may be left out as soon as an option follows PHOTO
         if unknown and self._subparsers is None:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -61,14 +63,14 @@ def parse(arguments: list[str]) -> argparse.Namespace | None:
     except SystemExit:  # raised only for --help and --version
         return None
     except NotUnderstood as error:
-        dashed = [argument for argument in itertools.takewhile("--".__ne__, arguments) if argument.startswith("-")]
+        options, dashed = error.options, [argument for argument in itertools.takewhile("--".__ne__, arguments) if argument.startswith("-")]
         if file := next(filter(isfile, dashed), None):
             hint = f"{file!r} was read as an option; write it as './{file}'."
-        elif word := next((word for word in dashed if re.match(r"-[^-\d.]", word) and word[:2] not in error.options), None):
-            hint = f"{word!r} was read as an option; if it is none, put -- before it, after all options."
+        elif options and (word := next((word for word in dashed if re.match(r"-[^-\d.]", word) and word[:2] not in options), None)):
+            hint = f"{word!r} was read as an option; if it is not one, put -- before it, after all options."
         else:
             raise
-        raise NotUnderstood(f"{error}. {hint}", error.usage, error.options) from None
+        raise NotUnderstood(f"{error}. {hint}", error.usage, options) from None
 
 
 def _with_negative_values(arguments: list[str]) -> list[str]:
@@ -124,7 +126,9 @@ def _parser(as_json: bool) -> argparse.ArgumentParser:
         "what", choices=(*MODES, "estimator", "filter"), help="the mode to download for, the depth estimator, or the content filter"
     )
     recipe = _add(commands, "recipe", "print the recipe in an image, as JSON")
-    recipe.add_argument("file", metavar="FILE.png", type=expanduser, help="an image that was generated here, or a PNG with AUTOMATIC1111's parameters")
+    recipe.add_argument(
+        "file", metavar="FILE.png", type=expanduser, help="an image that was generated here, or a PNG with AUTOMATIC1111's parameters"
+    )
     return parser
 
 

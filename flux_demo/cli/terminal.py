@@ -16,7 +16,7 @@ from flux_demo.progress import Status
 from flux_demo.streams import discard_output
 
 BAR = 24  # characters
-KEPT = " What was generated is in the outputs folder."
+KEPT = " What was generated is kept."
 
 
 class Terminal:
@@ -40,7 +40,7 @@ class Terminal:
 
         The text is empty where the object names several images.
         """
-        where = (f" It is {text}" if text else KEPT) if "\n" not in text else ""
+        where = f" It is {text}" if text and "\n" not in text else KEPT
         return self._print(json.dumps(value) if self.as_json else text, where)
 
     def line(self, text: str) -> None:

@@ -46,11 +46,10 @@ FLUX = WeightSizes(BODY, MODULATION, T5, small=0.5, pinned=19.0)
 
 # What a run needs beside them, GiB; the first two for each megapixel of the image
 DENOISING = 1.1
-ALL_SCORES = (
-    4.5  # of one attention, in float32, twice: a card without units for bfloat16 has no fused attention for it (counted at 1024x1024)
-)
 DECODING = 4.7
 DECODING_TILED = 1.5  # whatever the size
+TILE = 512  # pixels; the VAE's own tiles are 1024, which saves nothing for an image of 1024
+ALL_SCORES = 4.5  # of one attention at 1024x1024, in float32, twice: where there is no fused attention
 STREAMED_BODY = 1.0  # the blocks in flight: one at work, one coming
 STREAMED_T5 = 1.2
 ENCODING = 0.3  # T5's own work
@@ -195,7 +194,7 @@ def plan(
 
     ``below`` is a plan that was tried and did not fit: only tighter ones are taken. ``pinnable_bytes``: main memory that may be pinned, if not all;
     0 where nothing can be pinned, as on WSL2. ``shared``: both memories are one, so what is taken of the one is missing in the other.
-    ``fused_attention``: see Plan; without it, a card may have a plan that has room for smaller images only.
+    ``fused_attention``: see Plan; without it, a plan may have room only for images of less than a megapixel.
     """
     for row, tiled in _in_order(sizes, fused_attention):
         row = replace(row, sizes=sizes, pin_blocks=pinnable_bytes != 0, fused_attention=fused_attention)
@@ -213,13 +212,14 @@ def plan(
             fits = fits_main_memory and free >= candidate.needs(tiled=tiled)
             if fits and (below is None or candidate.needs(tiled) < below.needs(tiled)):
                 room = free - candidate.device_bytes - _bytes(RESERVE + candidate.compiling_gib)
-                return replace(candidate, tile_above=int(room / _bytes(DECODING) * MEGAPIXEL) if fused_attention else 0)
+                return replace(candidate, tile_above=int(room / _bytes(DECODING) * MEGAPIXEL) if fused_attention else TILE * TILE)
     if fused_attention:
         return None
-    # Smaller images may still fit.
-    tried = below and replace(below, fused_attention=True)
-    least = plan(free_bytes, memory_bytes, tried, sizes=sizes, pinnable_bytes=pinnable_bytes, shared=shared)
-    return least and replace(least, fused_attention=False, tile_above=0)
+    # Smaller images may still fit, beside as little as can be.
+    least = replace(PLANS[-1], sizes=sizes, kept_shares=1)
+    above = below if below and below.stream_body and not below.kept_shares else least
+    found = plan(free_bytes, memory_bytes, replace(above, fused_attention=True), sizes=sizes, pinnable_bytes=pinnable_bytes, shared=shared)
+    return found and replace(found, fused_attention=False, tile_above=TILE * TILE)
 
 
 def cpu_plan(memory_bytes: int, sizes: WeightSizes, precision: str) -> Plan | None:

@@ -15,14 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flux_demo.engine.memory import SHARES, Plan
+from flux_demo.engine.memory import SHARES, TILE, Plan
 from flux_demo.engine.modulation import PrecomputedModulation
 from flux_demo.engine.pinning import Pinning
 from flux_demo.engine.sizes import is_modulation
 from flux_demo.engine.weights import CPU, DeviceOf
 
 ALIGNED = 64  # bytes: where a weight may begin in a buffer
-TILE = 512  # pixels; the VAE's own tiles are 1024, which saves nothing for an image of 1024
 
 
 def device_of(plan: Plan, device: torch.device) -> DeviceOf:

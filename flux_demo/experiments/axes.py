@@ -128,7 +128,7 @@ def _parse(mode: Mode, name: str, values: Any) -> Axis:
 
 
 def _size(value: Any, mode: Mode) -> Any:
-    """A size, or what is given in its place: the grid refuses that with the sizes of the route that it runs on."""
+    """The parsed size. What is not a size is returned as it is: the grid refuses it, and names the sizes of its route."""
     try:
         return parse_size(value, mode)
     except InvalidRequest:

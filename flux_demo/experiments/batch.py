@@ -180,7 +180,9 @@ def _map(studio: Studio, ask: _ParsedLine, folder: Path) -> ControlMap | None:
         )
     if values.get("sha256") is not None:
         what = "photo, drawn with the line's size and options, gives" if values.get("map") is None else "map, at the line's size, is"
-        raise InvalidRequest(f"The {what} another map than the one in the line's recipe. Correct them, or take sha256 out of control.")
+        raise InvalidRequest(
+            f"The {what} another map than the one in the line's recipe. Correct the line, or remove sha256 from its control."
+        )
     return drawn
 
 

@@ -41,14 +41,15 @@ def refuse_address(name: str) -> None:
 
 
 def _not_given(instead: Any, or_image: bool) -> InvalidPicture:
-    what, accepted = (
-        ("photo", "a path, bytes, a binary file or a PIL image") if or_image else ("image file", "a path, bytes or a binary file")
-    )
+    if instead is None and or_image:
+        return InvalidPicture("No photo was given. Give a path, bytes, a binary file or a PIL image.")
     if instead is None:
-        return InvalidPicture(f"No {what} was given. Give {accepted}.")
+        return InvalidPicture("No image file was given. Give a path, bytes or a binary file.")
     kind = f"{type(instead).__module__}.{type(instead).__qualname__}".removeprefix("builtins.")
-    how = " (PIL.Image.fromarray makes one)" if or_image else ""
-    return InvalidPicture(f"No {what} was given, but an object of the type {kind}. Give {accepted}{how}.")
+    given = f"An object of the type {kind} was given instead of"
+    if or_image:
+        return InvalidPicture(f"{given} a photo. Give a path, bytes, a binary file or a PIL image (PIL.Image.fromarray makes one).")
+    return InvalidPicture(f"{given} an image file. Give a path, bytes or a binary file.")
 
 
 def _of_file(path: Path) -> bytes:

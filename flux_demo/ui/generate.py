@@ -148,19 +148,20 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, saved_
     for _ in run.watch():
         if run.done.is_set():
             break
-        at, previewed = run.latest_event, run.latest_preview  # before the images are counted: they belong to the one counted next
+        at, previewed, looks_back = run.latest_event, run.latest_preview, run.is_looking_back  # read before the images are counted
         if seen < len(run.images):
-            seen = len(run.images)
-            run.look_on()  # if an earlier image was looked at meanwhile
+            seen, beside = len(run.images), False
+            run.show_previews()  # if an earlier image was looked at meanwhile
             last, shown_now = _newest(services, visitor, run, last, saved_fields)
-            yield shown_now
+            yield shown_now | {"preview": gr.update(visible=False)}
             continue
         if at is told:
             yield {}
             continue
-        preview = {"picture": preview_of(previewed)} if previewed else {}
-        beside, was_beside, told = run.is_looking_back, beside, at
-        preview |= meanwhile_updates() if beside else {"preview": gr.update(visible=False)} if was_beside else {}
+        preview: dict[str, Any] = {"picture": preview_of(previewed)} if previewed and not looks_back else {}
+        if looks_back or beside:
+            preview |= meanwhile_updates(looks_back, with_heading=looks_back != beside)
+        beside, told = looks_back, at
         if isinstance(at, Step):
             yield {"status": html.step_of(at.done, at.of, at.seconds_left, seen + 1, len(run.requests))} | preview
         elif at:

@@ -158,7 +158,7 @@ def _bind_preview(services: Services, mode: str, flat: Form) -> None:
     def back(*, visitor: Any) -> dict[str, Any]:
         answer: dict[str, Any] = {f"{mode}__preview": gr.update(visible=False)}
         if (run := services.runs.find(visitor, mode)) and not run.done.is_set():
-            run.look_on()
+            run.show_previews()
             answer[f"{mode}__image_head"] = html.image_head()
             if step := run.latest_preview:
                 answer[f"{mode}__picture"] = preview_of(step)
@@ -230,7 +230,7 @@ def _beside(history: list[Entry], name: str, mode: str) -> Entry | None:
 def _previews_again(services: Services, visitor: Any, mode: str, run_state: Any) -> None:
     """Show previews again in a tab that tells of a run, if an earlier image, now gone, was looked at meanwhile."""
     if run_state in BUSY and (run := services.runs.find(visitor, mode)):
-        run.look_on()
+        run.show_previews()
 
 
 def _tabs_without(services: Services, visitor: Any, states: Mapping[str, Any]) -> list[str]:

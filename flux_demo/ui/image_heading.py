@@ -60,9 +60,10 @@ def image_updates_in(services: Services, visitor: Any, tab: str, entry: Entry, f
     return image_updates(entry) | {"image_head": heading_of(entry, fields, _painted(services, visitor, MODES[tab], fields))}
 
 
-def meanwhile_updates() -> dict[str, Any]:
-    """What a tab shows beside an earlier image, during a run."""
-    return {"image_head": html.image_head(MEANWHILE, during_a_run=True), "preview": gr.update(visible=True)}
+def meanwhile_updates(looks_back: bool = True, with_heading: bool = True) -> dict[str, Any]:
+    """What a tab shows beside an earlier image during a run, or when it shows the previews again."""
+    heading = html.image_head(MEANWHILE, during_a_run=True) if looks_back else html.image_head()
+    return {"preview": gr.update(visible=looks_back)} | ({"image_head": heading} if with_heading else {})
 
 
 def _painted(services: Services, visitor: Any, mode: Mode, fields: Mapping[str, Any]) -> ShownMap | None:

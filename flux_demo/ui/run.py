@@ -63,8 +63,8 @@ class Run:
 
     @property
     def latest_preview(self) -> Step | None:
-        """The last step of the image that is being made, if it has a preview and this window does not show an earlier image."""
-        return self.last_step if not self.is_looking_back and self.last_step and self.last_step.preview else None
+        """The last step of the image that is being made, if it has a preview."""
+        return self.last_step if self.last_step and self.last_step.preview else None
 
     @property
     def is_looking_back(self) -> bool:
@@ -75,7 +75,7 @@ class Run:
         """Send no previews to this window, which shows an earlier image."""
         self.looking_back.add(current_window())
 
-    def look_on(self) -> None:
+    def show_previews(self) -> None:
         """Send previews to this window again."""
         self.looking_back.discard(current_window())
 

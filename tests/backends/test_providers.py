@@ -7,7 +7,6 @@ from dataclasses import replace
 import httpx
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.inference._providers import _common
 
 from flux_demo.backends import all_backends
 from flux_demo.backends.providers import PROVIDERS, Providers, visitor_token
@@ -18,29 +17,11 @@ from flux_demo.recipe import read_recipe
 from flux_demo.request import BackendOutput, GenerationRequest, Size
 from flux_demo.settings import BACKENDS, ONLY_BY_NAME, Settings
 from flux_demo.studio import Studio
-from stand_ins.hf_router import TOKEN, Router
+from stand_ins.hf_router import TOKEN
 from stand_ins.nvidia_wire import Reply
 from tests.starting import free_port
 
 SIZE = Size(512, 256)
-
-
-@pytest.fixture
-def router(monkeypatch):
-    with Router() as server:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "ENDPOINT", server.origin)
-        monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", server.origin)
-        monkeypatch.setattr(constants, "INFERENCE_PROXY_TEMPLATE", server.template)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        _common._fetch_inference_provider_mapping.cache_clear()
-        yield server
-        _common._fetch_inference_provider_mapping.cache_clear()
-
-
-@pytest.fixture
-def chosen(settings):
-    return replace(settings, backend="providers", hf_token=TOKEN)
 
 
 def ask(settings, prompt="a fox", on_status=lambda status: None, **fields) -> BackendOutput:
@@ -294,6 +275,10 @@ def test_strangers_see_only_what_the_filter_has_passed(router, chosen, install_f
     assert ask(chosen).safety is None  # nobody knows what a filter of the provider's own has passed
     install_filter(-20)
     assert ask(public).safety == "Falconsai/nsfw_image_detection: passed, score 0.00 of 0.85"
-    install_filter(20)
+    folder = install_filter(20)
     with pytest.raises(ContentRefused, match="The filter withheld this image"):
         ask(chosen)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(GenerationFailed, match="No image was asked for, because the filter"):
+        ask(chosen)
+    assert len(router.posts()) == 3  # those before

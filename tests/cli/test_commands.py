@@ -67,9 +67,10 @@ def test_a_prompt_may_begin_with_a_negative_number(before):
 
 @pytest.mark.parametrize("order", [order for order in itertools.permutations(range(4)) if order.index(0) < order.index(1)])
 def test_the_photo_and_the_prompt_of_a_grid_may_stand_anywhere_among_its_options(order):
-    parts = [["photo.jpg"], ["a cube"], ["--vary", "seed=1,2"], ["--as-map"]]
-    parsed = parse(["grid", "canny", *(word for part in order for word in parts[part])])
-    assert (parsed.photo, parsed.prompt, parsed.vary, parsed.as_map) == ("photo.jpg", "a cube", ["seed=1,2"], True)
+    for prompt in ("a cube", "-1 C"):
+        parts = [["photo.jpg"], [prompt], ["--vary", "seed=1,2"], ["--as-map"]]
+        parsed = parse(["grid", "canny", *(word for part in order for word in parts[part])])
+        assert (parsed.photo, parsed.prompt, parsed.vary, parsed.as_map) == ("photo.jpg", prompt, ["seed=1,2"], True)
 
 
 @pytest.mark.parametrize("words", [["--vary", "seed=1", "a cube", "red"], ["--vary", "seed=1", "--colour", "red"], ["-x"]], ids=" ".join)
@@ -80,8 +81,9 @@ def test_what_is_left_over_of_a_grid_is_no_prompt(words, capsys):
 def test_a_prompt_that_is_read_as_an_option_is_shown_how_to_be_written(capsys):
     for words in (["text", "-cube", "--steps", "1"], ["canny", "photo.jpg", "-cube"], ["grid", "text", "--vary", "seed=1", "-cube"]):
         assert run(words) == 2
-        assert capsys.readouterr().err.endswith("'-cube' was read as an option; if it is none, put -- before it, after all options.\n")
-    assert run(["text", "-oa.png"]) == 2 and "was read as" not in capsys.readouterr().err
+        assert capsys.readouterr().err.endswith("'-cube' was read as an option; if it is not one, put -- before it, after all options.\n")
+    for words in (["text", "-oa.png"], ["-o", "a.png", "text", "a cube"], ["text", "a cube", "--steps", "-x"]):
+        assert run(words) == 2 and "was read as" not in capsys.readouterr().err
     assert parse(["grid", "canny", "photo.jpg", "--vary", "seed=1", "--", "-cube"]).prompt == "-cube"
 
 

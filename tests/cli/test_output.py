@@ -134,7 +134,7 @@ def test_where_several_images_are_is_said_where_standard_output_takes_nothing(pl
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
         assert run(["text", "a red cube", *QUICK, "--count", "2", *words]) == 0
-    said = "The result cannot be written to standard output: no space left on device. What was generated is in the outputs folder.\n"
+    said = "The result cannot be written to standard output: no space left on device. What was generated is kept.\n"
     assert capsys.readouterr().err.count(said) == 1 and len(list((place / "outputs").glob("*.png"))) == 2
 
 

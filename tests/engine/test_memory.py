@@ -132,15 +132,13 @@ def test_a_card_without_units_for_bfloat16_has_room_for_all_scores_of_an_attenti
     scores = 2 * 24 * (64 * 64 + 512) ** 2 * 4 / GIB  # and their softmax: heads, tokens of image and prompt, bytes
     assert (free(card) - chosen.device_bytes) / GIB >= scores + 1.1
     assert chosen.device_bytes <= usual.device_bytes
-    assert chosen.tiles(256 * 256)  # its convolutions in bfloat16 need more too
+    assert chosen.tiles(528 * 512) and not chosen.tiles(512 * 512)  # its convolutions in bfloat16 need more too; that is one tile
 
 
 def test_a_small_card_without_units_for_bfloat16_has_a_plan_for_smaller_images():
     least = plan(free(8), 64 * GIB, fused_attention=False)
-    assert least.name == "streamed" and least.needs(tiled=True) > free(8)
-    tighter = plan(free(8), 64 * GIB, least, fused_attention=False)
-    assert tighter.kept_shares < least.kept_shares
-    assert plan(free(8), 64 * GIB, tighter, fused_attention=False) != tighter
+    assert (least.name, least.kept_shares) == ("streamed", 0) and least.needs(tiled=True) > free(8)
+    assert plan(free(8), 64 * GIB, least, fused_attention=False) is None
 
 
 def test_nothing_is_pinned_where_nothing_can_be():

@@ -196,17 +196,20 @@ def test_maps_are_recognised_and_photos_are_not(photo):
 @pytest.mark.parametrize(
     ("given", "instead"),
     [
-        (None, ""),
-        ("", ""),
-        (5, ", but an object of the type int"),
-        (np.zeros((64, 64, 3), np.uint8), ", but an object of the type numpy.ndarray"),
+        (None, "No photo was given"),
+        ("", "No photo was given"),
+        (5, "An object of the type int was given instead of a photo"),
+        (np.zeros((64, 64, 3), np.uint8), "An object of the type numpy.ndarray was given instead of a photo"),
     ],
     ids=["None", "empty", "int", "array"],
 )
 def test_what_is_given_in_place_of_an_image_is_named_with_what_would_be_taken(given, instead):
     with pytest.raises(InvalidPicture) as refused:
         open_photo(given)
-    assert str(refused.value).startswith(f"No photo was given{instead}. Give a path, bytes, a binary file or a PIL image")
+    assert str(refused.value).startswith(f"{instead}. Give a path, bytes, a binary file or a PIL image")
     with pytest.raises(InvalidPicture) as refused:
         read_recipe(given)
-    assert str(refused.value) == f"No image file was given{instead}. Give a path, bytes or a binary file."
+    assert (
+        str(refused.value)
+        == f"{instead.replace('No photo', 'No image file').replace('a photo', 'an image file')}. Give a path, bytes or a binary file."
+    )

@@ -8,6 +8,13 @@ from playwright.sync_api import expect
 from tests.ui.conftest import SMALL
 from tests.ui.driving import choose_size, field, made, prompt_field, run, seed_field, set_steps, wait_for_next_step, wait_for_status
 
+# Gradio resets a thumbnail's name when it draws it anew. The page's script must name it after its prompt again, even between two announced steps.
+DRAWN_ANEW = """() => {
+    const thumb = document.querySelector("#history button:has(img)");
+    thumb.ariaLabel = "Thumbnail 1 of 2";
+    thumb.append(document.createElement("i"));
+}"""
+
 
 @pytest.fixture
 def windows(visit):
@@ -112,6 +119,8 @@ def test_an_image_that_is_opened_while_another_window_runs_is_no_part_of_that_ru
     expect(first.locator("#history img")).to_have_count(1)
     wait_for_next_step(second, "text")  # so that there is a newer preview
     expect(second.locator("#picture-text.previewing")).to_have_count(0)
+    second.evaluate(DRAWN_ANEW)
+    expect(second.locator("#history button:has(img)").first).to_have_attribute("aria-label", "a blue cone")
     run(first)  # the other window's run, which it follows from here on
     first.locator("#picture-text.previewing img").wait_for()
     back = second.get_by_role("button", name="Back to the preview").locator("visible=true")
