@@ -111,11 +111,11 @@ def _parse(mode: Mode, name: str, values: Any) -> Axis:
     if not isinstance(values, str | Iterable):
         raise InvalidRequest(f"The axis {name} is {shortened(values)}. Give a list of values, or a text such as 1,2,3.")
     if not isinstance(values, str):
-        return Axis.of(name, [_size(value, mode) if name == "size" else value for value in values])
+        return Axis.of(name, [parse_size(value, mode) if name == "size" else value for value in values])
     if name == "prompt":
         return _prompts(values)
     if name == "size":
-        return Axis.of(name, [_size(word, mode) for word in _words(name, values)])
+        return Axis.of(name, [parse_size(word, mode) for word in _words(name, values)])
     if name in ("preset", "model"):
         return Axis.of(name, _words(name, values))
     if name == "fit":
@@ -125,14 +125,6 @@ def _parse(mode: Mode, name: str, values: Any) -> Axis:
         return Axis.of(name, [_one_of(name, word, ("false", "true")) == "true" for word in _words(name, values)])
     numbers = [number for word in _words(name, values) for number in _numbers(name, word)]
     return Axis.of(name, numbers)
-
-
-def _size(value: Any, mode: Mode) -> Any:
-    """The parsed size. What is not a size is returned as it is: the grid refuses it, and names the sizes of its route."""
-    try:
-        return parse_size(value, mode)
-    except InvalidRequest:
-        return value
 
 
 def _words(name: str, values: str) -> list[str]:

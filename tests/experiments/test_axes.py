@@ -62,6 +62,7 @@ def test_a_file_holds_a_prompt_a_line(tmp_path):
         ("guidance=1_0", "not a number"),
         ("seed=0..999999999", "the limit is 10,000"),
         ("prompt=" + "{a|b}" * 20, "the limit is 10,000"),
+        ("size=1000x1000", "multiples of 16"),
         ("prompt=nowhere.txt", "no file of prompts"),
         ("prompt=~no-such-user/prompts.txt", "no file of prompts"),
         ("prompt={a|{b|c}}", "inside alternatives"),

@@ -110,12 +110,6 @@ def test_what_makes_no_grid_is_refused(studio, vary, given, sentence):
         studio.grid("text", "a cube", vary, **given)
 
 
-@pytest.mark.parametrize("sizes", ["128x128,5000x5000", "128x128,1000x1001", "128x128,4096x4096", ["128x128", (256, 256)], "128x128,large"])
-def test_a_size_that_varies_is_refused_with_one_that_is_possible_here(studio, sizes):
-    with pytest.raises(CellsRefused, match=r"Cell 2: .*for example 1024x1024\.$"):
-        studio.grid("text", "a cube", {"size": sizes})
-
-
 @pytest.mark.parametrize(
     ("vary", "given", "sentence"),
     [
