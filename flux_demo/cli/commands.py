@@ -11,7 +11,7 @@ from typing import Any
 
 from flux_demo.backends.control_checks import only_samples_error
 from flux_demo.cli import check, experiments, output
-from flux_demo.cli.terminal import Terminal, in_gb
+from flux_demo.cli.terminal import KEPT, Terminal, in_gb
 from flux_demo.errors import DownloadFailed, InvalidRequest
 from flux_demo.exit_codes import DONE, REFUSED
 from flux_demo.gallery import GeneratedImage
@@ -70,11 +70,11 @@ def generate(args: argparse.Namespace, terminal: Terminal) -> int:
                 made[-1]["error"] = str(error)
                 code = REFUSED
         if args.count == 1:
-            terminal.result(made[0]["path"], made[0])
+            terminal.file(made[0]["path"], made[0])
         elif not terminal.as_json:
             terminal.line(made[-1]["path"])
     if args.count > 1 and terminal.as_json:
-        terminal.result("", terminal.done)
+        terminal.result("", terminal.done, KEPT)
     return code
 
 
@@ -106,7 +106,7 @@ def draw_map(args: argparse.Namespace, terminal: Terminal) -> int:
     terminal.say(f"{control.size}.")
     if control.is_empty:
         terminal.say(EMPTY)
-    terminal.result(str(target), {"path": str(target), **_describe(control), "notes": list(map_notes(control))})
+    terminal.file(str(target), {"path": str(target), **_describe(control), "notes": list(map_notes(control))})
     return DONE
 
 

@@ -18,7 +18,7 @@ from flux_demo.backends import Route
 from flux_demo.cli import grid_manifest, output
 from flux_demo.cli.batch_record import BatchRecord
 from flux_demo.cli.notes import Notes
-from flux_demo.cli.terminal import Terminal, time_left
+from flux_demo.cli.terminal import KEPT, Terminal, time_left
 from flux_demo.errors import BackendUnavailable, Cancelled, InvalidRequest
 from flux_demo.experiments.batch import BatchLine
 from flux_demo.experiments.cells import ASK_ABOVE
@@ -130,8 +130,10 @@ def grid(args: argparse.Namespace, terminal: Terminal) -> int:
         terminal.say(f"Already generated: {reused} of {_cells(len(planned))}. Change a value or the seed for new ones.")
     if failed:
         terminal.say(f"Failed: {failed} of {_cells(len(planned))}. Run the same command again to retry only those.")
-    if sheets or terminal.as_json:
-        terminal.result("\n".join(map(str, sheets)), manifest.to_dict(sheets))
+    if len(sheets) == 1:
+        terminal.file(str(sheets[0]), manifest.to_dict(sheets))
+    elif sheets or terminal.as_json:
+        terminal.result("\n".join(map(str, sheets)), manifest.to_dict(sheets), KEPT)
     return SOME_FAILED if failed or refused else DONE
 
 

@@ -35,13 +35,16 @@ class Terminal:
         if not sys.flags.dev_mode:
             warnings.simplefilter("ignore")
 
-    def result(self, text: str, value: Mapping[str, Any]) -> bool:
-        """Print the one result: the text, or with ``--json`` the object. False, and a sentence, if standard output does not take it.
+    def result(self, text: str, value: Mapping[str, Any], otherwise: str = "") -> bool:
+        """Print the one result: the text, or with ``--json`` the object.
 
-        The text is empty where the object names several images.
+        False, and a sentence followed by ``otherwise``, if standard output does not take it.
         """
-        where = f" It is {text}" if text and "\n" not in text else KEPT
-        return self._print(json.dumps(value) if self.as_json else text, where)
+        return self._print(json.dumps(value) if self.as_json else text, otherwise)
+
+    def file(self, path: str, value: Mapping[str, Any]) -> bool:
+        """``result`` for the path of the one file that was written."""
+        return self.result(path, value, f" It is {path}")
 
     def line(self, text: str) -> None:
         """One of several results, as soon as it is there."""

@@ -138,6 +138,14 @@ def test_where_several_images_are_is_said_where_standard_output_takes_nothing(pl
     assert capsys.readouterr().err.count(said) == 1 and len(list((place / "outputs").glob("*.png"))) == 2
 
 
+@needs_full
+def test_nothing_is_said_to_be_kept_where_nothing_was_generated(place, monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run(["check"]) == 3
+    assert capsys.readouterr().err.endswith("standard output: no space left on device.\n")
+
+
 def test_a_copy_that_cannot_be_written_ends_nothing_and_the_images_are_said(vanishing, capsys):
     assert run(["text", "a red cube", *QUICK, "--count", "2", "-o", "gone/a.png", "--json"]) == 3
     said = capsys.readouterr()
