@@ -382,5 +382,5 @@
         waiting = true;
     });
     changes.observe(document.documentElement, { attributeFilter: ["class"] }); // whether the program answers
-    changes.observe(document.querySelector("gradio-app") ?? document.body, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["disabled", "src", "aria-selected"] });
+    changes.observe(document.querySelector("gradio-app") ?? document.body, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["disabled", "src", "alt", "aria-label", "aria-selected"] });
 }
