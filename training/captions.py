@@ -51,6 +51,20 @@ def caption(scene: Scene, rng: random.Random) -> Caption:
     return Caption(tuple(word for word, _ in words), tuple(index for _, index in words), positions, floor, light)
 
 
+def between_objects(pair: Caption) -> tuple[int, int]:
+    """Where the words between a caption's two objects begin and end in `words`."""
+    first = next(index for index in pair.describes if index != NO_OBJECT)
+    return len(pair.describes) - pair.describes[::-1].index(first), pair.describes.index(1 - first)
+
+
+def in_order(pair: Caption) -> Caption:
+    """A caption of two objects in no order, with the order in which it names them: from left to right."""
+    start, end = between_objects(pair)
+    words = vocabulary.LEFT[0].split()
+    describes = (*pair.describes[:start], *(NO_OBJECT for _ in words), *pair.describes[end:])
+    return replace(pair, words=(*pair.words[:start], *words, *pair.words[end:]), describes=describes, tells_position=(True, True))
+
+
 def with_fewer_objects(scene: Scene, rng: random.Random) -> Scene:
     """`scene` without some of its objects: its captions are true of an image whose map shows the others as well. One object always stays."""
     kept = sorted(rng.sample(range(len(scene.objects)), rng.randint(1, max(1, len(scene.objects) - 1))))

@@ -21,7 +21,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...], str]] = {
     "vae": (networks.vae, ("vae_decoder", "vae"), "averaged"),
     "text_encoder": (lambda: networks.clip(len(tokenizers.clip_tokenizer())), ("text",), "clip"),
     "text_encoder_2": (lambda: networks.t5(len(tokenizers.t5_tokenizer())), ("text",), "t5"),
-    "transformer": (lambda: networks.transformer(control=False), ("prefer_text", "refine_text", "distil_text"), "averaged"),
+    "transformer": (lambda: networks.transformer(control=False), ("order_text", "prefer_text", "refine_text", "distil_text"), "averaged"),
     "transformer_canny": (lambda: networks.transformer(control=True), ("distil_canny",), "averaged"),
     "transformer_depth": (lambda: networks.transformer(control=True), ("distil_depth",), "averaged"),
     "depth_estimator": (networks.depth_estimator, ("estimator",), "averaged"),

@@ -14,7 +14,7 @@ class Schedule:
     clutter: int  # how many cluttered scenes are rendered
     encoded: dict[tuple[int, int], int]  # how many of these become latents, each also mirrored
     steps: dict[str, int]  # by stage
-    batch: dict[str, int]  # by stage, but for the transformers'; of prefer_text, pairs
+    batch: dict[str, int]  # by stage, but for the transformers'; of prefer_text, pairs; of order_text, images
     preferences: int  # how many prompts the stage of this name generates images for
     batch_factor: int = 1  # multiplies the transformers' batches, see batches.Share; 0 for batches of two
 
@@ -41,12 +41,13 @@ SCHEDULES = {
                 "distil_depth",
                 "refine_text",
                 "prefer_text",
+                "order_text",
                 "vae_decoder",
                 "judge",
             ),
             2,
         ),
-        batch={"vae": 2, "text": 2, "estimator": 2, "judge": 2, "prefer_text": 2},
+        batch={"vae": 2, "text": 2, "estimator": 2, "judge": 2, "prefer_text": 2, "order_text": 2},
         preferences=1,
     ),
     "cpu": Schedule(
@@ -64,10 +65,11 @@ SCHEDULES = {
             "distil_depth": 90,
             "refine_text": 1500,
             "prefer_text": 700,
+            "order_text": 500,
             "vae_decoder": 1500,
             "judge": 1750,
         },
-        batch={"vae": 8, "text": 48, "estimator": 8, "judge": 16, "prefer_text": 6},
+        batch={"vae": 8, "text": 48, "estimator": 8, "judge": 16, "prefer_text": 6, "order_text": 16},
         preferences=800,
     ),
     "gpu": Schedule(
@@ -86,10 +88,11 @@ SCHEDULES = {
             "distil_depth": 1500,
             "refine_text": 1500,
             "prefer_text": 700,
+            "order_text": 500,
             "vae_decoder": 6000,
             "judge": 3000,
         },
-        batch={"vae": 32, "text": 128, "estimator": 64, "judge": 128, "prefer_text": 48},
+        batch={"vae": 32, "text": 128, "estimator": 64, "judge": 128, "prefer_text": 48, "order_text": 128},
         preferences=4000,
     ),
 }

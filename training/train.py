@@ -3,10 +3,11 @@
 Each stage that trains a network leaves a checkpoint `STAGE.pt` in the work folder, which is outside the repository, and most leave images to
 judge it by in `samples/`. A stage that has had its steps is skipped; with `--more` it starts a new round of steps from its own weights. The
 last stage, `export`, puts the weights into `assets/mini`. `shipped`, which runs only when it is named, goes the other way: it
-turns the shipped weights into checkpoints in an empty work folder, so that anyone can train them further. Three more stages run only
-when they are named. They go on with the text network alone, for which no base is needed: `refine_text` with rendered scenes, and
-`preferences` and `prefer_text`, together, with the network's own images. For another round on scenes that the networks have not seen, give
-`--first-seed` with the stages `data` and `clutter` in a new work folder. The same commands serve CPU and CUDA.
+turns the shipped weights into checkpoints in an empty work folder, so that anyone can train them further. Four more stages run only
+when they are named. They go on with the text network alone, for which no base is needed: `refine_text` with rendered scenes,
+`preferences` and `prefer_text`, together, with the network's own images, and `order_text` with its own answers to prompts that say more. For
+another round on scenes that the networks have not seen, give `--first-seed` with the stages `data` and `clutter` in a new work folder. The
+same commands serve CPU and CUDA.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from training import (
     loop,
     preferences,
     stage_estimator,
+    stage_order,
     stage_preferences,
     stage_text,
     stage_transformer,
@@ -38,7 +40,7 @@ from training.files import remove_parts, write
 from training.schedules import SCHEDULES, Schedule
 
 DEFAULT_WORK = Path.home() / ".cache" / "flux_demo" / "train"
-ONLY_WHEN_NAMED = ("shipped", "refine_text", "preferences", "prefer_text")
+ONLY_WHEN_NAMED = ("shipped", "refine_text", "preferences", "prefer_text", "order_text")
 ASSETS = Path(__file__).parents[1] / "assets" / "mini"
 
 
@@ -65,6 +67,7 @@ def stages(
         **{stage: transformer(stage) for stage in stage_transformer.STAGES},
         "preferences": lambda: preferences.make(work, device, schedule.preferences),
         "prefer_text": lambda: stage_preferences.train(run("prefer_text"), batch["prefer_text"]),
+        "order_text": lambda: stage_order.train(run("order_text"), batch["order_text"]),
         "vae_decoder": lambda: stage_vae.train(run("vae_decoder"), batch["vae"], only_decoder=True),
         "judge": lambda: judges.train(run("judge"), batch["judge"]),
         "export": lambda: export.export(work, target),
