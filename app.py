@@ -66,9 +66,8 @@ def start(args: argparse.Namespace):
             "Leave the variable out, or do not share the page.",
             sys.stderr,
         )
-    for note in environment.prepare(own_hosts=(host,)):
+    for note in (*environment.prepare(own_hosts=(host,)), *environment.prepare_page()):
         _print(note, sys.stderr)
-    environment.prepare_page()
     from flux_demo.studio import Studio
 
     studio = Studio.from_settings(settings)

@@ -42,7 +42,13 @@ HUB_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 UNREADABLE = "{} names {}, which the libraries cannot read, so that host is reached through the proxy. Write its network address instead."
 # Read with int() when the library is imported.
 WHOLE_NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
-GRADIO_WHOLE_NUMBERS = ("GRADIO_NUM_PORTS", "GRADIO_NODE_NUM_PORTS", "GRADIO_NUM_WORKERS", "GRADIO_ANALYTICS_MAX_EVENTS", "GRADIO_DEBUG")
+GRADIO_WHOLE_NUMBERS = ("GRADIO_NUM_PORTS", "GRADIO_NODE_NUM_PORTS", "GRADIO_NUM_WORKERS", "GRADIO_ANALYTICS_MAX_EVENTS")
+# Gradio takes each of them for an argument that its launch was not given, or for that of its own command; they are dropped before it can.
+GRADIO_DROPPED = (
+    "GRADIO_DEBUG",  # launch would not return, and would swallow Ctrl+C
+    "GRADIO_WATCH_DIRS",  # the program's source would be run again, from a thread that fails
+    "GRADIO_VIBE_MODE",  # the page would show an editor of that source, for which the guard has no path
+)
 
 LIMIT, ROOT = "GRADIO_DEFAULT_CONCURRENCY_LIMIT", "GRADIO_ROOT_PATH"
 COMPILED = "TORCHINDUCTOR_CACHE_DIR"  # which torch makes while diffusers is imported, whatever is compiled
@@ -91,8 +97,9 @@ def _take_system_proxies(environ: MutableMapping[str, str]) -> None:
                 environ[f"{scheme}_proxy"] = _proxy(f"{scheme}_proxy", address)
 
 
-def prepare_page(environ: MutableMapping[str, str] = os.environ) -> None:
-    """What only Gradio reads. Raises InvalidRequest naming the variable."""
+def prepare_page(environ: MutableMapping[str, str] = os.environ) -> list[str]:
+    """What only Gradio reads, before it is imported. Returns what the person should know, in sentences. Raises InvalidRequest naming the variable."""
+    dropped = [name for name in GRADIO_DROPPED if environ.pop(name, None)]
     _check_whole_numbers(environ, GRADIO_WHOLE_NUMBERS)
     if environ.get(LIMIT, "").lower() != "none":
         _check_whole_numbers(environ, [LIMIT], least=1)
@@ -101,6 +108,7 @@ def prepare_page(environ: MutableMapping[str, str] = os.environ) -> None:
         raise InvalidRequest(
             f"{ROOT} is {shortened(root)}, and it takes a path or an address. Write it as /flux or as https://example.org/flux, or unset it."
         )
+    return [f"{name} has no effect on this page. Leave it out." for name in dropped]
 
 
 def direct_host(entry: str) -> str | None:

@@ -14,6 +14,7 @@ import pytest
 
 import app
 from flux_demo import listening
+from flux_demo.environment import GRADIO_DROPPED
 from flux_demo.errors import FluxDemoError
 from tests.starting import ROOT, answers, free_port, refusal, started
 
@@ -41,6 +42,7 @@ def directly(address: str) -> bool:
                 "http_proxy": "http://127.0.0.1:9",
                 "ALL_PROXY": "socks://127.0.0.1:9/",
                 "NO_PROXY": "example.org",
+                "GRADIO_DEBUG": "1",
             },
         ),
         (
@@ -51,9 +53,9 @@ def directly(address: str) -> bool:
     ids=["SIGTERM", "SIGINT"],
 )
 def test_in_the_environments_that_people_have_the_page_answers_at_the_printed_address_and_ends_cleanly(number, environment):
-    port = free_port()
+    port, dropped = free_port(), [name for name in GRADIO_DROPPED if name in environment]
     with started("--port", str(port), **environment) as (process, address, lines):
-        assert address == f"http://127.0.0.1:{port}/" and len(lines) == 1
+        assert address == f"http://127.0.0.1:{port}/" and [line.partition(" ")[0] for line in lines] == [*dropped, "Running"]
         assert directly(address)
         process.send_signal(number)
         rest = process.stdout.read()

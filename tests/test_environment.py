@@ -194,6 +194,14 @@ def test_what_would_end_the_page_in_gradio_is_a_sentence(name, wrong, right):
         environment.prepare_page({name: value})
 
 
+@pytest.mark.parametrize("value", ["1", "", "foo"])
+@pytest.mark.parametrize("name", environment.GRADIO_DROPPED)
+def test_what_gradio_would_take_for_an_argument_of_its_launch_is_dropped_and_said(name, value):
+    environ = {name: value, "GRADIO_SHARE": "False"}
+    assert environment.prepare_page(environ) == ([f"{name} has no effect on this page. Leave it out."] if value else [])
+    assert environ == {"GRADIO_SHARE": "False"}
+
+
 def test_a_folder_for_compiled_code_that_cannot_be_is_said_and_one_that_can_is_not_made(tmp_path):
     with pytest.raises(InvalidRequest, match="TORCHINDUCTOR_CACHE_DIR names a folder that cannot be made"):
         prepared(TORCHINDUCTOR_CACHE_DIR=__file__)
