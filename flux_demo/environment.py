@@ -42,10 +42,11 @@ HUB_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 UNREADABLE = "{} names {}, which the libraries cannot read, so that host is reached through the proxy. Write its network address instead."
 # Read with int() when the library is imported.
 WHOLE_NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
-GRADIO_WHOLE_NUMBERS = ("GRADIO_NUM_PORTS", "GRADIO_NODE_NUM_PORTS", "GRADIO_NUM_WORKERS", "GRADIO_ANALYTICS_MAX_EVENTS")
+GRADIO_WHOLE_NUMBERS = ("GRADIO_NUM_PORTS", "GRADIO_NODE_NUM_PORTS", "GRADIO_ANALYTICS_MAX_EVENTS")
 # Gradio takes each of them for an argument that its launch was not given, or for that of its own command; they are dropped before it can.
 GRADIO_DROPPED = (
     "GRADIO_DEBUG",  # launch would not return, and would swallow Ctrl+C
+    "GRADIO_NUM_WORKERS",  # each would take uploads at a port of its own, without the guard
     "GRADIO_WATCH_DIRS",  # the program's source would be run again, from a thread that fails
     "GRADIO_VIBE_MODE",  # the page would show an editor of that source, for which the guard has no path
 )

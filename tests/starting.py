@@ -9,6 +9,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,6 +19,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def ports_of(pid: int) -> set[int]:
+    """Those that a process and its children listen on."""
+    own = psutil.Process(pid)
+    connections = (each for process in (own, *own.children(recursive=True)) for each in process.net_connections())
+    return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
 
 
 @contextmanager

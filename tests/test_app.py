@@ -16,7 +16,7 @@ import app
 from flux_demo import listening
 from flux_demo.environment import GRADIO_DROPPED
 from flux_demo.errors import FluxDemoError
-from tests.starting import ROOT, answers, free_port, refusal, started
+from tests.starting import ROOT, answers, free_port, ports_of, refusal, started
 
 
 def test_who_ends_it_as_soon_as_it_runs_ends_it_cleanly():
@@ -43,6 +43,7 @@ def directly(address: str) -> bool:
                 "ALL_PROXY": "socks://127.0.0.1:9/",
                 "NO_PROXY": "example.org",
                 "GRADIO_DEBUG": "1",
+                "GRADIO_NUM_WORKERS": "1",
             },
         ),
         (
@@ -56,7 +57,7 @@ def test_in_the_environments_that_people_have_the_page_answers_at_the_printed_ad
     port, dropped = free_port(), [name for name in GRADIO_DROPPED if name in environment]
     with started("--port", str(port), **environment) as (process, address, lines):
         assert address == f"http://127.0.0.1:{port}/" and [line.partition(" ")[0] for line in lines] == [*dropped, "Running"]
-        assert directly(address)
+        assert directly(address) and ports_of(process.pid) == {port}
         process.send_signal(number)
         rest = process.stdout.read()
         assert (process.wait(timeout=30), rest) == (0, "")
