@@ -45,6 +45,8 @@ WHOLE_NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
 GRADIO_WHOLE_NUMBERS = ("GRADIO_NUM_PORTS", "GRADIO_NODE_NUM_PORTS", "GRADIO_ANALYTICS_MAX_EVENTS")
 # Gradio takes each of them for an argument that its launch was not given, or for that of its own command; they are dropped before it can.
 GRADIO_DROPPED = (
+    "GRADIO_ALLOWED_PATHS",  # the page would serve files of this machine
+    "GRADIO_BLOCKED_PATHS",  # it serves its own alone, so that this could only withhold results and uploads
     "GRADIO_DEBUG",  # launch would not return, and would swallow Ctrl+C
     "GRADIO_NUM_WORKERS",  # each would take uploads at a port of its own, without the guard
     "GRADIO_WATCH_DIRS",  # the program's source would be run again, from a thread that fails

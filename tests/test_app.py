@@ -42,6 +42,7 @@ def directly(address: str) -> bool:
                 "http_proxy": "http://127.0.0.1:9",
                 "ALL_PROXY": "socks://127.0.0.1:9/",
                 "NO_PROXY": "example.org",
+                "GRADIO_ALLOWED_PATHS": str(ROOT),
                 "GRADIO_DEBUG": "1",
                 "GRADIO_NUM_WORKERS": "1",
             },
@@ -58,6 +59,7 @@ def test_in_the_environments_that_people_have_the_page_answers_at_the_printed_ad
     with started("--port", str(port), **environment) as (process, address, lines):
         assert address == f"http://127.0.0.1:{port}/" and [line.partition(" ")[0] for line in lines] == [*dropped, "Running"]
         assert directly(address) and ports_of(process.pid) == {port}
+        assert status_of(f"{address}gradio_api/file={__file__}") == 403
         process.send_signal(number)
         rest = process.stdout.read()
         assert (process.wait(timeout=30), rest) == (0, "")
