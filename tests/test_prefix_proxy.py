@@ -1,5 +1,6 @@
 """The page behind a proxy, under a path: the README's snippets are read, and a proxy that does what they say is put before the page."""
 
+import asyncio
 import http.client
 import re
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import uvicorn
 
 from flux_demo.maps.photo import MAX_BYTES
 from tests.starting import free_port, started
@@ -103,6 +105,23 @@ def proxy(path, behind):
 
 def test_both_snippets_say_what_the_variable_says():
     assert nginx() == caddy() == (urlsplit(ROOT_URL).path + "/", "127.0.0.1:7860")
+
+
+@pytest.mark.parametrize(("trusted", "seen"), [(None, "10.0.0.5"), ("10.0.0.5", "192.0.2.1"), ("10.0.0.0/24", "192.0.2.1")])
+def test_a_proxy_elsewhere_is_trusted_once_the_variable_names_it(trusted, seen, monkeypatch):
+    """Uvicorn's own variable, which Gradio leaves to it."""
+    (name,) = set(re.findall(r"`(FORWARDED_\w+)`", README))
+    monkeypatch.setenv(name, trusted) if trusted else monkeypatch.delenv(name, raising=False)
+    addresses = []
+
+    async def page(scope, receive, send):
+        addresses.append(scope["client"][0])
+
+    config = uvicorn.Config(page, log_config=None)
+    config.load()
+    scope = {"type": "http", "client": ("10.0.0.5", 1), "headers": [(b"x-forwarded-for", b"192.0.2.1")]}
+    asyncio.run(config.loaded_app(scope, None, None))
+    assert addresses == [seen]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
