@@ -20,7 +20,7 @@ from typing import Any
 
 from PIL import Image
 
-from flux_demo.errors import InvalidRequest
+from flux_demo.errors import InvalidRequest, shortened
 from flux_demo.listening import HOST, read_port
 from stand_ins import nvidia_schema as schema
 from stand_ins.nvidia_images import encoded, scene
@@ -164,8 +164,6 @@ class StandIn(Wire):
             return refused
         if payload.get("mode", "base") not in self.container.variant.split("+"):
             return Reply(422, {"detail": f"Mode {payload.get('mode', 'base')} is not loaded"})
-        if payload.get("image") and payload.get("preprocess_image", True):
-            return Reply(422, {"detail": "A ready-made map was expected, and the NIM was told to draw one itself"})
         return self._generated(
             payload, payload["prompt"] if "prompt" in payload else payload["text_prompts"][0]["text"], self.container.kind
         )
@@ -216,6 +214,14 @@ def _payload(request: Recorded, fields: tuple[str, ...], *, hosted: bool) -> tup
     return payload, Reply(422, {"detail": fault}) if fault else None
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Raise InvalidRequest for what no NIM can be started as."""
+    if not set(options.variant.split("+")) <= set(schema.MODES):
+        raise InvalidRequest(f"--variant is {shortened(options.variant)}. Give base, canny or depth, or several of them: base+canny.")
+    if not 0 <= options.seconds <= 3600:
+        raise InvalidRequest("--seconds is how long an image takes. Give a number from 0 to 3600.")
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stand_ins.nvidia", description="NVIDIA's services on loopback, for trying the page.")
     parser.add_argument("--port", type=int, default=8900)
@@ -225,6 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         read_port(HOST, options.port, "--port")
+        _check(options)
     except InvalidRequest as error:
         print(error, file=sys.stderr)
         return 3

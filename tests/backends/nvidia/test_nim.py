@@ -42,9 +42,10 @@ def test_the_map_arrives_pixel_for_pixel_and_is_not_preprocessed(nim, stand_in, 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_is_generated_whatever_the_image_format(nim, generate, kind, mode):
+def test_every_mode_is_generated_whatever_the_image_format(nim, stand_in, generate, kind, mode):
     control = ControlMap(mode, Image.new("RGB", (1024, 1024))) if MODES[mode].control else None
     assert generate(nim(Container(kind=kind)), mode, control=control).image.size == (1024, 1024)
+    assert stand_in.posts()[0].json.get("preprocess_image") is (False if control else None)  # by default a NIM draws a map of the map
 
 
 def test_a_text_request_contains_no_image(nim, stand_in, generate):

@@ -17,7 +17,6 @@ DEPTH = {
     "prompt": "a stone castle at dusk",
     "mode": "depth",
     "image": f"data:image/png;base64,{PNG}",
-    "preprocess_image": False,
     "cfg_scale": 5,
     "width": 1024,
     "height": 1024,
@@ -62,9 +61,10 @@ def test_f2_canny_follows_a_sample_image_on_the_hosted_api(post):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("old", [False, True])
-def test_f3_depth_follows_a_map_on_a_nim(post, stand_in, kind, old):
+@pytest.mark.parametrize("drawn", [{"preprocess_image": True}, {"preprocess_image": False}, {}], ids=str)
+def test_f3_depth_follows_a_photo_or_a_map_on_a_nim(post, stand_in, kind, old, drawn):
     stand_in.container = Container(kind=kind, old=old)
-    payload = {**DEPTH, "text_prompts": [{"text": "a castle"}]} if old else DEPTH
+    payload = {**DEPTH, **drawn, "text_prompts": [{"text": "a castle"}]} if old else {**DEPTH, **drawn}
     if old:
         payload = {name: value for name, value in payload.items() if name != "prompt"}
     image, seed = _image(post(payload, key=None, url=f"{stand_in.origin}/v1/infer"))
@@ -190,3 +190,13 @@ def test_a_port_that_cannot_be_used_is_a_sentence(stand_in, capsys):
     for port, said in ((stand_in.port, "is taken"), (70_000, "not a valid port")):
         assert main(["--port", str(port)]) == 3
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("variant", "foo"), ("variant", "base+"), ("variant", ""), ("seconds", "-1"), ("seconds", "nan"), ("seconds", "inf")],
+)
+def test_what_no_nim_can_be_started_as_is_a_sentence(name, value, capsys):
+    assert main([f"--{name}={value}"]) == 3
+    said = capsys.readouterr()
+    assert said.err.startswith(f"--{name} is ") and len(said.err.splitlines()) == 1 and not said.out
