@@ -162,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr, flush=True)
         ray.shutdown()
         return REFUSED
-    except KeyboardInterrupt:  # while the models load, which takes minutes
+    except (KeyboardInterrupt, SystemExit):  # while the models load, which takes minutes; Ray's handler of SIGTERM raises the second
         ray.shutdown()
         return INTERRUPTED
     # Only now: Ray sets handlers of its own when it starts.

@@ -36,6 +36,20 @@ def test_the_variable_chooses_what_is_served_unless_the_option_does(words, varia
     assert started == [taken]
 
 
+@pytest.mark.parametrize("signalled", [KeyboardInterrupt(), SystemExit(signal.SIGTERM)], ids=["SIGINT", "SIGTERM as Ray handles it"])
+def test_a_signal_while_the_models_load_ends_ray_and_is_an_interruption(signalled, monkeypatch, capsys):
+    from flux_demo import serve
+
+    def start(*_):
+        raise signalled
+
+    ended = []
+    monkeypatch.setattr(serve, "start", start)
+    monkeypatch.setattr(serve.ray, "shutdown", lambda: ended.append(True))
+    assert serve.main(["--backend", "mini", "--port", str(free_port())]) == 130
+    assert ended == [True] and capsys.readouterr() == ("", "")
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 @pytest.mark.parametrize(("before", "deployed"), [(signal.SIG_DFL, 1), (signal.SIG_IGN, 0)])
 def test_a_signal_that_nohup_had_ignored_redeploys_nothing(before, deployed, monkeypatch):
