@@ -239,7 +239,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 def _value(name: Any, value: Any) -> Any:
     """A field as JSON would have it: paths and sizes as text, and of a table's rows neither NaN for an empty cell nor 7.0 for 7."""
     value = python_number(value)
-    if name == "size" and isinstance(value, str) and not value.strip():
+    if isinstance(value, str) and not value.strip():  # in CSV, an empty cell
         return None
     if isinstance(value, os.PathLike | Size):
         return str(value)

@@ -66,6 +66,7 @@ def test_a_line_is_a_request_and_a_broken_one_stops_nothing(studio, listed):
         ({"mode": "text", "prompt": "a", "seed": 1.5}, "valid seed"),
         ({"mode": "text", "prompt": "a", "model": "another"}, "names the model"),
         ({"mode": "canny", "prompt": "a"}, "no photo"),
+        ({"mode": "depth", "prompt": "a", "photo": "", "map": " "}, "no photo"),
         ({"mode": "canny", "prompt": "a", "photo": "~no-such-user/photo.png"}, "photo.png"),
         ({"mode": "canny", "prompt": "a", "map": "~no-such-user/map.png"}, "map.png"),
         ({"mode": "canny", "prompt": "a", "photo": "photo.png", "low": 5000}, "0 to 1000"),
@@ -227,8 +228,9 @@ def test_rows_of_python_and_of_tables_are_lines(studio, backend, tmp_path, photo
     rows = [
         {"mode": "canny", "prompt": "a", "photo": tmp_path / "photo.png", "size": Size(96, 64), "steps": np.int64(2)},
         {"mode": "text", "prompt": "a", "photo": float("nan"), "seed": 7.0, "steps": 2.0, "width": 96.0, "height": 64.0},
+        {"mode": "text", "prompt": "a", "photo": "", "map": " ", "seed": "", "fit": "", "preset": ""},
     ]
-    assert [line.error for line in studio.batch(rows)] == [None, None]
+    assert [line.error for line in studio.batch(rows)] == [None, None, None]
     assert [(request.seed, request.steps, request.size) for request in backend.requests][1] == (7, 2, Size(96, 64))
 
 
