@@ -59,3 +59,7 @@ def test_a_comparison_fills_the_window_and_the_page_does_not_show_through(visit,
         assert (shot[height // 2, [2, -3]] != shot[0, 0]).any()  # the image is as wide as the window
         page.keyboard.press("Escape")
         page.locator("#strip:not(.fullscreen)").wait_for()
+    page.context.new_cdp_session(page).send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    buttons = [button.bounding_box() for button in page.locator("#strip .icon-button").all()]
+    assert len(buttons) == 2 and all(min(box["width"], box["height"]) >= 36 for box in buttons)
+    assert max(box["y"] + box["height"] for box in buttons) <= page.locator("#strip img").bounding_box()["y"]

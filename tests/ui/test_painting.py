@@ -127,7 +127,28 @@ def test_a_stroke_is_in_the_map_a_while_after_it_too_and_the_editor_stays_as_it_
     expect(page.get_by_text("Painted by hand.").locator("visible=true")).to_have_count(0)
 
 
-def test_every_touch_of_a_finger_paints(visit):
+def expect_tools_for_a_finger(page):
+    """The tools are large and apart, on a phone that is held either way all of the editor is in sight, and which tool is chosen shows in forced colours."""
+    editor = page.locator("#painter-depth")
+    tools = editor.locator(":is(.icon-button-wrapper, .image-container > .toolbar-wrap) button").locator("visible=true")
+    around, boxes = editor.bounding_box(), [tool.bounding_box() for tool in tools.all()]
+    assert len(boxes) == 10 and min(min(box["width"], box["height"]) for box in boxes) >= 32
+    assert all(around["x"] <= box["x"] and box["x"] + box["width"] <= around["x"] + around["width"] for box in boxes)
+    redo, clear = (editor.get_by_role("button", name=name, exact=True).bounding_box() for name in ("Redo", "Clear canvas"))
+    assert clear["x"] - redo["x"] - redo["width"] >= 16
+    page.emulate_media(forced_colors="active")
+    outlined = "(tools) => tools.filter((tool) => getComputedStyle(tool).outlineStyle === 'solid').map((tool) => tool.ariaLabel)"
+    for tool in ("Erase", "Brush"):
+        editor.get_by_role("button", name=tool, exact=True).dispatch_event("click")
+        assert tools.evaluate_all(outlined) == [tool]
+    page.emulate_media(forced_colors="none")
+    page.set_viewport_size({"width": 844, "height": 390})
+    editor.evaluate("(editor) => editor.scrollIntoView({ block: 'center', behavior: 'instant' })")
+    around, row = editor.bounding_box(), page.locator("#tab-depth .run-row").bounding_box()
+    assert 0 <= around["y"] and around["y"] + around["height"] <= row["y"]
+
+
+def test_every_touch_of_a_finger_paints_and_the_tools_are_made_for_it(visit):
     page = visit(width=390, tab="Depth", has_touch=True, is_mobile=True)
     give_photo(page, "depth", ASSETS / "examples" / "two-on-wood.png")
     before = source(page, "#map-depth")
@@ -139,6 +160,7 @@ def test_every_touch_of_a_finger_paints(visit):
         with handled(page):
             for kind, at in [("touchStart", points[:1]), *(("touchMove", [each]) for each in points[1:]), ("touchEnd", [])]:
                 browser.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+    expect_tools_for_a_finger(page)
     view(page, "Map")
     differs = (pixels(changed(page, "#map-depth", before)) != drawn).any(axis=2)
     assert cv2.connectedComponents(differs.astype(np.uint8))[0] == 1 + 3
