@@ -114,5 +114,7 @@ def test_headings_fields_and_thumbnails_stand_in_line(visit):
     for width in (1280, 1024, 390):
         page.set_viewport_size({"width": width, "height": 900})
         assert len({each.bounding_box()["y"] for each in tab.locator("#examples-canny button").all()}) == 1
+        ends = [each["x"] + each["width"] for each in (box("#examples-canny .grid-container"), box("#photo-canny"))]
+        assert abs(ends[0] - ends[1]) < 1 and page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
     label, number = box("#low-canny label"), box("#low-canny input[type=number]")
     assert abs(label["y"] + label["height"] / 2 - number["y"] - number["height"] / 2) < 2
