@@ -233,10 +233,17 @@
         const undo = painter?.querySelector("button:has(svg[aria-label=undo])"); // in every language, unlike the titles; Redo and the bin come next
         return { undo, redo: undo?.nextElementSibling, bin: undo?.nextElementSibling?.nextElementSibling };
     };
+    const noteOf = (painter) => painter.closest(".pane").querySelector(".note [data-map]")?.dataset;
+    const agreesToClear = (painter) => { // Undo does not bring back what the bin took
+        if (!Number(painter.dataset.strokes) && noteOf(painter)?.painted === undefined) return true; // there is no paint
+        const question = getComputedStyle(painter).getPropertyValue("--clear-paint"); // in the visitor's language, see ui/languages.py
+        return confirm(question ? JSON.parse(question) : "Remove all paint from this map? This cannot be undone.");
+    };
     document.addEventListener("click", (event) => {
         const pressed = event.target.closest?.(".painter button"), painter = pressed?.closest(".painter"), kept = painter?.dataset;
         const { undo, redo, bin } = toolsOf(painter);
         if (!undo || ![undo, redo, bin].includes(pressed)) return;
+        if (pressed === bin && !agreesToClear(painter)) return event.stopImmediatePropagation();
         kept.ahead = "";
         if (pressed === redo) kept.strokes = Number(kept.strokes ?? 0) + 1;
         else if (pressed === bin) delete kept.strokes;
@@ -260,7 +267,7 @@
     };
     const countAnew = () => { // for another map
         for (const painter of document.querySelectorAll(".painter")) {
-            const map = painter.closest(".pane").querySelector(".note [data-map]")?.dataset.paintedOn;
+            const map = noteOf(painter)?.paintedOn;
             if (painter.dataset.paintedOn !== map) delete painter.dataset.strokes;
             painter.dataset.paintedOn = map;
         }

@@ -82,15 +82,17 @@ def script_says(text: str, kind: str = "quiet") -> str:
     return f'<p class="say {kind}">{I18nData(text)}</p>'
 
 
-def map_note(texts: Mapping[str, str], sha256: str, painted_on: str, keeps: Sequence[float] | None = None, kind: str = "quiet") -> str:
+def map_note(
+    texts: Mapping[str, str], sha256: str, painted_on: str, painted: bool, keeps: Sequence[float] | None = None, kind: str = "quiet"
+) -> str:
     """The line under the map, by view; "any" is for those that have none of their own. The style sheet shows that of the chosen view.
 
-    The browser counts strokes anew for another ``painted_on``, the hash of the map that the editor has under them. It frames on the photo
-    what crop keeps: left, top, width and height as shares.
+    The browser counts strokes anew for another ``painted_on``, the hash of the map that the editor has under them, and asks before a
+    ``painted`` map is cleared. It frames on the photo what crop keeps: left, top, width and height as shares.
     """
-    frame = f' data-keeps="{" ".join(f"{share:.5f}" for share in keeps)}"' if keeps else ""
+    marks = (" data-painted" if painted else "") + (f' data-keeps="{" ".join(f"{share:.5f}" for share in keeps)}"' if keeps else "")
     lines = "".join(f'<p class="say {kind}" data-view="{view}">{escape(text)}</p>' for view, text in texts.items())
-    return f'<div data-map="{sha256}" data-painted-on="{painted_on}"{frame}>{lines}</div>'
+    return f'<div data-map="{sha256}" data-painted-on="{painted_on}"{marks}>{lines}</div>'
 
 
 def step_of(done: int, of: int, seconds_left: float | None = None, number: int = 1, images: int = 1) -> str:

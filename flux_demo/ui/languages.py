@@ -26,6 +26,7 @@ STYLED = {  # what the style sheet shows in place of a panel that is empty or of
     "--not-a-seed": "A whole number, 0 to 4294967295.",
     "--delete-image": "Delete this image? Its file will be deleted too.",
     "--delete-all": "Delete all your images? Their files will be deleted too.",
+    "--clear-paint": "Remove all paint from this map? This cannot be undone.",
     "--unanswered": "The program is not responding. Wait, or start it again: your settings and finished images are kept, and this page comes back by itself.",
 }
 OF_GRADIO = {  # texts of Gradio's image editor that its own languages lack, by the names that it looks them up under

@@ -181,7 +181,7 @@ def problem_under(shown: ShownMap | None, text: str) -> str:
 
 
 def _note(shown: ShownMap, texts: Mapping[str, str], kind: str = "quiet") -> str:
-    return html.map_note(texts, shown.sha256, (shown.painted_on or shown).sha256, shown.keeps, kind)
+    return html.map_note(texts, shown.sha256, (shown.painted_on or shown).sha256, PAINTED in shown.options, shown.keeps, kind)
 
 
 def _pair(view: Any, shown: ShownMap) -> tuple[str, str] | None:

@@ -76,8 +76,13 @@ def test_what_is_painted_is_what_is_sent_and_nothing_else_changes(visit, studio,
     view(page, "Paint")
     expect(page.locator("#painter-depth .zoom-number")).to_have_text(zoom)  # the map is there
     painted = page.locator(".note:visible [data-map]").get_attribute("data-map")
-    page.locator("#painter-depth button[title='Clear canvas']").click()
+    clear, asked = page.locator("#painter-depth button[title='Clear canvas']"), []
+    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    clear.click()
+    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.accept()))
+    clear.press("Enter")
     page.wait_for_function("(painted) => document.querySelector('#tab-depth .note [data-map]').dataset.map !== painted", arg=painted)
+    assert asked == ["Remove all paint from this map? This cannot be undone."] * 2
     view(page, "Map")  # of which only the paint is gone
     assert np.array_equal(pixels(changed(page, "#map-depth", before)), drawn)
     before = source(page, "#map-depth")
