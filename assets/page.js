@@ -297,7 +297,10 @@
     const handOn = () => {
         if (document.activeElement !== document.body || !held || visible(held.target)) return;
         const block = held.block?.isConnected && held.block;
-        const instead = block && (buttonsIn(block)[Math.max(held.at, 0)] ?? [...block.querySelectorAll("summary")].find(visible)) || button("run");
+        const toImage = block && block.matches(".large") && !visible(block); // an arrow key went to an image of another tab
+        const image = inSight(".box.large .image-container > button");
+        if (toImage && !image) return; // it is on its way
+        const instead = toImage ? image : block && (buttonsIn(block)[Math.max(held.at, 0)] ?? [...block.querySelectorAll("summary")].find(visible)) || button("run");
         held = null;
         instead?.focus({ preventScroll: true });
     };

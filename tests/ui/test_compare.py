@@ -24,6 +24,15 @@ def expect_no_strip(page, second, address, images):
     expect(page.locator("#strip")).to_be_hidden()
 
 
+def go_through_the_images_by_arrow_keys(page):
+    """From the depth image, which is the newest, through those of the other tabs and back."""
+    page.locator("#picture-depth .image-container > button").focus()
+    for key, at, mode in (("Right", 1, "canny"), ("Right", 2, "text"), ("Left", 1, "canny"), ("Left", 0, "depth")):
+        page.keyboard.press(f"Arrow{key}")
+        expect(page.locator(f"#picture-{mode} .image-container > button")).to_be_focused()
+        expect(page.locator("#history button").nth(at)).to_have_attribute("aria-current", "true")
+
+
 def test_one_photo_becomes_a_strip_of_three_with_one_seed(visit, studio, photo_file):
     before = set(studio.gallery.folder.glob("*.png"))
     page = visit(tab="Depth")
@@ -47,6 +56,7 @@ def test_one_photo_becomes_a_strip_of_three_with_one_seed(visit, studio, photo_f
     own = next(recipe for recipe in recipes if recipe.mode == "depth")
     expect(page.locator("#history img")).to_have_count(3)
     expect(page.locator("#caption-depth")).to_contain_text(f"Seed {own.seed}")
+    go_through_the_images_by_arrow_keys(page)
     page.reload()
     assert served(page, "#strip") == made
     page.wait_for_timeout(500)
