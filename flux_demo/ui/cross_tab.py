@@ -14,12 +14,13 @@ from flux_demo.modes import MODES, Mode
 from flux_demo.recipe import NoRecipe
 from flux_demo.studio import Studio
 from flux_demo.ui import html
-from flux_demo.ui.events import Form, bind
+from flux_demo.ui.events import Form, bind, in_tab
 from flux_demo.ui.fetch import SETTINGS, check_handler, fetch_handler, tab_states, tabs_after_route_change
 from flux_demo.ui.files import received, still_kept
 from flux_demo.ui.generate import BUSY, RUN_COMPONENTS, follow_after_close_handler
 from flux_demo.ui.history import Entry, actions, image_components
 from flux_demo.ui.history_events import bind_history
+from flux_demo.ui.image_heading import still_meanwhile
 from flux_demo.ui.map_views import VIEW_COMPONENTS
 from flux_demo.ui.restore import entry_from_file, from_other_program, page_updates
 from flux_demo.ui.services import Services
@@ -63,10 +64,11 @@ def bind_cross_tab(services: Services, forms: dict[str, Form], page_form: Form, 
 
     quiet = {f"{mode}__status": html.says("") for mode in MODES}  # what was said about an earlier file
 
-    def dropped_in(*, dropped: Any, history: list[Entry], **states: Any) -> dict[str, Any]:
+    def dropped_in(*, dropped: Any, visitor: Any, history: list[Entry], **states: Any) -> dict[str, Any]:
         try:
             entry = entry_from_file(dropped, services.history.titles)
-            return page_updates(studio, next((each for each in history if each.recipe == entry.recipe), entry), history, states)
+            entry = next((each for each in history if each.recipe == entry.recipe), entry)
+            return _restored(services, visitor, entry, history, states)
         except NoRecipe:
             return quiet | _offered(studio, dropped)
         except Exception as error:
@@ -98,7 +100,7 @@ def bind_cross_tab(services: Services, forms: dict[str, Form], page_form: Form, 
     settings = tuple(f"{mode}__{name}" for mode in MODES for name in SETTINGS)
     ready = [page_opened]
     for mode, form in forms.items():
-        _bind_back(studio, mode, flat, values)
+        _bind_back(services, mode, flat, values)
         for name, paths in form.get("example_paths", {}).items():
             _bind_example_photos(page_form | form, form[name], paths)
         fetching = bind(
@@ -179,13 +181,19 @@ def _bind_fetch_end(fetching: Any, form: Form) -> None:
         bind(end, at_rest, form, ["status", "stop", "run_state"], queue=False)
 
 
-def _bind_back(studio: Studio, mode: str, flat: Form, values: list[str]) -> None:
+def _bind_back(services: Services, mode: str, flat: Form, values: list[str]) -> None:
     form = {"entry": flat[f"{mode}__last"]} | flat
 
-    def back(*, entry: Entry | None, history: list[Entry], **states: Any) -> dict[str, Any]:
-        return page_updates(studio, entry, history, states) if entry else {}
+    def back(*, entry: Entry | None, visitor: Any, history: list[Entry], **states: Any) -> dict[str, Any]:
+        return _restored(services, visitor, entry, history, states) if entry else {}
 
     bind([flat[f"{mode}__reuse_settings"].click], back, form, values, STATES)
+
+
+def _restored(services: Services, visitor: Any, entry: Entry, history: list[Entry], states: dict[str, Any]) -> dict[str, Any]:
+    """The page with an image and its settings in the image's own tab, where a run may be going on."""
+    mode = entry.recipe.mode
+    return page_updates(services.studio, entry, history, states) | in_tab(mode, still_meanwhile(services, visitor, mode))
 
 
 def _bind_example_photos(form: Form, gallery: gr.Gallery, paths: list[str]) -> None:

@@ -160,7 +160,7 @@ def watch(services: Services, visitor: str, run: Run, last: Entry | None, saved_
             continue
         preview: dict[str, Any] = {"picture": preview_of(previewed)} if previewed and not looks_back else {}
         if looks_back or beside:
-            preview |= meanwhile_updates(looks_back, with_heading=looks_back != beside)
+            preview |= meanwhile_updates(looks_back)
         beside, told = looks_back, at
         if isinstance(at, Step):
             yield {"status": html.step_of(at.done, at.of, at.seconds_left, seen + 1, len(run.requests))} | preview

@@ -30,8 +30,7 @@ def heading_update(
     """The heading over the image in a tab, after its form or its painted map changed. During a run, an earlier image has a heading of its own."""
     if last is None or last.recipe.mode != mode.name:
         return {}
-    run = services.runs.find(visitor, mode.name)
-    if run and run.is_looking_back and not run.done.is_set():
+    if _is_looking_back(services, visitor, mode.name):
         return {}
     return {"image_head": heading_of(last, fields, shown)}
 
@@ -60,10 +59,20 @@ def image_updates_in(services: Services, visitor: Any, tab: str, entry: Entry, f
     return image_updates(entry) | {"image_head": heading_of(entry, fields, _painted(services, visitor, MODES[tab], fields))}
 
 
-def meanwhile_updates(looks_back: bool = True, with_heading: bool = True) -> dict[str, Any]:
+def meanwhile_updates(looks_back: bool = True) -> dict[str, Any]:
     """What a tab shows beside an earlier image during a run, or when it shows the previews again."""
     heading = html.image_head(MEANWHILE, during_a_run=True) if looks_back else html.image_head()
-    return {"preview": gr.update(visible=looks_back)} | ({"image_head": heading} if with_heading else {})
+    return {"preview": gr.update(visible=looks_back), "image_head": heading}
+
+
+def still_meanwhile(services: Services, visitor: Any, tab: str) -> dict[str, Any]:
+    """What goes along with an image in a tab where an earlier one is looked at during a run: nothing elsewhere."""
+    return meanwhile_updates() if _is_looking_back(services, visitor, tab) else {}
+
+
+def _is_looking_back(services: Services, visitor: Any, tab: str) -> bool:
+    run = services.runs.find(visitor, tab)
+    return run is not None and run.is_looking_back
 
 
 def _painted(services: Services, visitor: Any, mode: Mode, fields: Mapping[str, Any]) -> ShownMap | None:

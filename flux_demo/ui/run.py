@@ -68,8 +68,8 @@ class Run:
 
     @property
     def is_looking_back(self) -> bool:
-        """Whether the window whose event is handled shows an earlier image meanwhile."""
-        return current_window() in self.looking_back
+        """Whether the run goes on, and the window whose event is handled shows an earlier image meanwhile."""
+        return current_window() in self.looking_back and not self.done.is_set()
 
     def look_back(self) -> None:
         """Send no previews to this window, which shows an earlier image."""
