@@ -364,7 +364,8 @@
         if (refused && refused.textContent !== refusedSaid) refused.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
         refusedSaid = refused?.textContent;
         const step = shown(".status .step")[0]?.textContent.trim();
-        const wanted = step ? `${step} · ${title}` : title;
+        const anyStep = step ?? document.querySelector(":root:not(.unanswered) .status .step")?.textContent.trim(); // of another tab
+        const wanted = anyStep ? `${anyStep} · ${title}` : title;
         if (document.title !== wanted) document.title = wanted;
         const unanswered = shown(".unanswered .run-row").map((row) => getComputedStyle(row, "::after").content.slice(1, -1));
         const text = [...shown(".status .say, .say.problem").map((part) => part.textContent.trim()).filter(Boolean), ...unanswered].join(" ");

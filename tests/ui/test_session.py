@@ -51,6 +51,9 @@ def test_a_reload_in_mid_run_brings_back_form_images_and_run(visit, slow_steps):
     second = page.context.new_page()  # the same visitor in a second tab
     second.goto(page.url)
     expect(second.locator("#history img")).to_have_count(1)
+    page.get_by_role("tab", name="Canny", exact=True).click()
+    page.wait_for_function("(before) => document.title !== before && document.title.includes('of 100')", arg=page.title())  # it counts on
+    page.get_by_role("tab", name="Text", exact=True).click()
     page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     page.locator("#status-text").get_by_text("Stopped at step").wait_for()
     assert visit().locator("#history img").count() == 0  # another visitor sees none of it
