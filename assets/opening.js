@@ -17,6 +17,27 @@
         });
     }
 
+    // Windows that a new visitor opens together all get the key that the first of them drew: a browser creates a database once, on any address.
+    // Empty where it keeps none; then the program draws one.
+    window.firstKey = () => new Promise((resolve) => {
+        const none = () => resolve("");
+        setTimeout(none, 3000);
+        try {
+            const opening = indexedDB.open("flux_demo");
+            opening.onerror = none;
+            opening.onupgradeneeded = () => {
+                const drawn = btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(24))));
+                opening.result.createObjectStore("visitor").add(drawn.replaceAll("+", "-").replaceAll("/", "_"), "key");
+            };
+            opening.onsuccess = () => {
+                const database = opening.result, reading = database.transaction("visitor").objectStore("visitor").get("key");
+                reading.onerror = none;
+                reading.onsuccess = () => resolve(reading.result);
+                database.close();
+            };
+        } catch { none(); }
+    });
+
     // Gradio's editor sends what was painted twice: with each event, as an upload, and beside it under a name that stands in for the paint at the
     // next event. The server takes uploads only. So the other way never ends, and no event has a name where its paint should be.
     const send = window.fetch;

@@ -29,7 +29,7 @@ from flux_demo.ui.visitor_store import is_key, new_key
 
 CARRIED = ("prompt", "seed", "size")  # go along from tab to tab
 TYPED = ("prompt", "seed", "steps", "guidance")  # that a person may fill in before the page is ready
-LOAD_JS = f"(visitor) => [visitor, window.location.search, ({SINCE_JS})(), window.doneLately()]"
+LOAD_JS = f"async (visitor) => [visitor || await window.firstKey(), window.location.search, ({SINCE_JS})(), window.doneLately()]"
 # The link has been read: a reload is to bring back what the person made of it, and not the link once more.
 DONE_WHILE_OPENING_JS = """() => {
     const { tab, typed } = window.doneWhileOpening;
@@ -101,7 +101,10 @@ def bind_opening(services: Services, forms: dict[str, Form], page_form: Form, bl
 
 
 def opening_handler(services: Services, defaults: dict[str, dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """What a page shows when it opens. A new visitor gets a new key; values in a link fill in the form. ``defaults`` are the forms' fields by mode."""
+    """What a page shows when it opens: what its visitor left, and what a link says. ``defaults`` are the forms' fields by mode.
+
+    Whoever comes without a key, as from a browser that keeps none, gets one.
+    """
 
     def open_page(*, visitor: Any, query: Any, clicked: Any, lately: Any) -> dict[str, Any]:
         now = time.time()  # what follows may take a while

@@ -15,6 +15,7 @@ from flux_demo.request import GenerationRequest, Size
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from tests.starting import free_port
+from tests.ui.driving import forget_visitor
 
 
 def pytest_collection_modifyitems(items):
@@ -188,7 +189,7 @@ def visit(address, chromium, contexts):
             if page != staying:
                 page.close()
         context.clear_cookies()
-        staying.evaluate("localStorage.clear()")  # the next visitor is a new one
+        forget_visitor(staying)  # the next one is new
         contexts.append((context, staying))
 
 

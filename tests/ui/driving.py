@@ -22,6 +22,11 @@ def finished(coroutine):
         return pool.submit(asyncio.run, coroutine).result()
 
 
+def forget_visitor(page):
+    """Make the browser forget whose it is; pages that are open go on as they are."""
+    page.evaluate("localStorage.clear(), new Promise((done) => { indexedDB.deleteDatabase('flux_demo').onsuccess = () => done(); })")
+
+
 def give_photo(page, mode, path):
     page.locator(f"#photo-{mode} input[type=file]").set_input_files(path)
 

@@ -13,7 +13,7 @@ from flux_demo.request import GenerationRequest, Size
 from flux_demo.settings import Settings
 from flux_demo.studio import Studio
 from tests.ui.conftest import PATIENCE_MS
-from tests.ui.driving import give_photo, hand_over, made, open_settings, prompt_field, run, wait_for_status
+from tests.ui.driving import forget_visitor, give_photo, hand_over, made, open_settings, prompt_field, run, wait_for_status
 
 pytestmark = pytest.mark.browser
 
@@ -101,7 +101,7 @@ def test_the_chosen_sample_is_kept_and_linked_and_marks_the_image_of_another(ope
     preset = page.get_by_label("Preset", exact=True).locator("visible=true").input_value()
     page.reload()
     expect(page.get_by_label("Sample image 4", exact=True).locator("visible=true")).to_be_checked()
-    page.evaluate("localStorage.clear()")
+    forget_visitor(page)
     page.goto(link)  # as somebody else
     expect(page.get_by_label("Sample image 4", exact=True).locator("visible=true")).to_be_checked()
     open_settings(page)

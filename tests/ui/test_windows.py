@@ -6,7 +6,18 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.ui.conftest import SMALL
-from tests.ui.driving import choose_size, field, made, prompt_field, run, seed_field, set_steps, wait_for_next_step, wait_for_status
+from tests.ui.driving import (
+    choose_size,
+    field,
+    forget_visitor,
+    made,
+    prompt_field,
+    run,
+    seed_field,
+    set_steps,
+    wait_for_next_step,
+    wait_for_status,
+)
 
 # Gradio resets a thumbnail's name when it draws it anew. The page's script must name it after its prompt again, even between two announced steps.
 DRAWN_ANEW = """() => {
@@ -73,6 +84,30 @@ def test_a_window_that_is_in_front_again_has_the_images_of_the_others(windows):
     expect(second.locator("#history img")).to_have_count(1)
     expect(second.locator("#picture-text img")).to_have_count(0)
     expect(second.locator("#restore-note")).to_contain_text("This image is no longer kept.")
+
+
+def test_windows_that_a_new_visitor_opens_together_are_of_one_visitor(windows):
+    first, second = windows
+    forget_visitor(first)
+    opening = []
+    for page in windows:
+        page.route("**/run/predict*", lambda route: opening.append(route) if "{}" in route.request.post_data else route.continue_())
+        page.reload(wait_until="commit")
+    while len(opening) < 2:  # neither has its answer when the other one asks
+        first.wait_for_timeout(50)
+    for route in opening:
+        route.continue_()
+    for page in windows:
+        page.unroute_all()
+        page.wait_for_function("localStorage.flux_demo_visitor && window.doneWhileOpening.over")
+    with first.expect_response(lambda response: '"71"' in (response.request.post_data or "")):
+        seed_field(first).fill("71")
+    with second.expect_response(lambda response: "a red cube" in (response.request.post_data or "")):
+        prompt_field(second).fill("a red cube")
+    first.evaluate("sessionStorage.clear()")  # which would bring back what was typed in this window
+    first.reload()
+    expect(prompt_field(first)).to_have_value("a red cube")
+    expect(seed_field(first)).to_have_value("71")
 
 
 def test_what_one_window_changes_another_does_not_undo(windows):
