@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from copy import copy
+from itertools import zip_longest
 from typing import Any
 
 import gradio as gr
@@ -37,6 +38,7 @@ class Page(gr.Blocks):
         self.settings = settings
         self.listeners = Listeners()
         self._under_way: Counter[str] = Counter()  # events by session
+        self.typed: list[gr.components.Component] = []  # whose handlers have better words for a text that is too long
         self.kept_files: list[str] = []  # that the page gives to everybody, such as the example photos
         self.on_clear: list[Callable[[], object]] = []  # what else is done whenever the temporary folder is cleared
         self._hosts: tuple[str | None, Hosts] = None, Hosts.of(settings, None)
@@ -54,7 +56,7 @@ class Page(gr.Blocks):
         try:
             if named.get("iterator") is None and not fn.cancels:
                 inputs = list(inputs)
-                _check(inputs, len(fn.inputs), is_api=fn.api_visibility == "public")
+                _check(inputs, fn, self.typed)
             answer = await super().process_api(block_fn, inputs, *args, **named)
             ended = not answer.get("is_generating")
             return answer
@@ -158,16 +160,22 @@ def _skipped(value: Any) -> bool:
     return isinstance(value, dict) and value == gr.skip()
 
 
-def _check(inputs: list[Any], wanted: int, is_api: bool) -> None:
+def is_too_long(value: Any) -> bool:
+    """Whether it is a text that is neither taken nor kept; what is typed gets to its handler even so."""
+    return isinstance(value, str) and len(value) > MAX_TEXT
+
+
+def _check(inputs: list[Any], fn: BlockFunction, typed: list[gr.components.Component]) -> None:
     """Raise InvalidRequest for inputs that Gradio would keep, fetch, echo, drop or fail on before a handler sees them."""
+    wanted, is_api = len(fn.inputs), fn.api_visibility == "public"
     if len(inputs) < wanted or (is_api and len(inputs) > wanted):
         raise InvalidRequest(
             f"The call has {len(inputs)} values, and this endpoint takes {wanted}. Give them all, in the order of /gradio_api/info."
         )
-    left = list(inputs)
+    left = [value for value, block in zip_longest(inputs, fn.inputs) if not isinstance(value, str) or block not in typed]
     while left:
         value = left.pop()
-        if isinstance(value, str) and len(value) > MAX_TEXT:
+        if is_too_long(value):
             raise InvalidRequest(f"A text of {len(value):,} characters is too long. Shorten it to {MAX_TEXT:,}.")
         if isinstance(value, dict):
             if "path" in value and value["path"] is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from flux_demo.errors import InvalidPicture
 from flux_demo.modes import Mode
+from flux_demo.ui.blocks import is_too_long
 from flux_demo.ui.files import received, served_again
 from flux_demo.ui.services import Services
 from flux_demo.ui.tab import fields_of
@@ -33,6 +34,7 @@ def keep_form(services: Services, visitor: Any, mode: Mode, fields: Mapping[str,
         name: value
         for name, value in fields.items()
         if name in fields_of(mode) and value != saved_fields[name] and not (value in nothing and saved_fields[name] in nothing)
+        if not is_too_long(value)
     }
     if new and is_key(visitor):
         services.visitors.update_record(visitor, mode.name, new)

@@ -10,6 +10,7 @@ import gradio as gr
 from flux_demo.modes import MATCH, MODES, Mode
 from flux_demo.reading import as_int
 from flux_demo.ui import html
+from flux_demo.ui.blocks import is_too_long
 from flux_demo.ui.clicks import SINCE_JS, lost_click_message
 from flux_demo.ui.cross_tab import bind_follow_after_close
 from flux_demo.ui.events import Form, bind
@@ -232,6 +233,8 @@ def _bind_carried(services: Services, forms: dict[str, Form], page_form: Form) -
             mine, theirs = table[new][name] or "", table[old][name] or ""
             means_something = name == "seed"  # an empty seed is a choice too: a random one
             if theirs in (mine, MATCH) or not (theirs or means_something) or name == "size" and theirs == defaults[old][name]:
+                continue
+            if is_too_long(theirs):
                 continue
             if mine == came.get(f"{new} {name}", defaults[new][name] or "") or not (mine or means_something):
                 answer[new, name] = came[f"{new} {name}"] = theirs

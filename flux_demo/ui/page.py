@@ -75,6 +75,7 @@ def build(studio: Studio) -> gr.Blocks:
             for mode in MODES.values():
                 with gr.Tab(mode.title, id=mode.name, elem_id=f"tab-{mode.name}"):
                     forms[mode.name] = build_tab(studio, mode)
+                    page.typed += [forms[mode.name][name] for name in ("prompt", "seed", "size")]
                     page.kept_files += chain.from_iterable(forms[mode.name].get("example_paths", {}).values())
         page_form["strip"] = gr.Image(
             visible=False,

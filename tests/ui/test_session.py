@@ -276,10 +276,19 @@ def test_a_tab_that_the_page_chose_is_remembered_and_a_changed_map_marks_the_ima
     expect(field(page, "Low threshold")).to_have_value("500")
 
 
-def test_a_prompt_that_is_too_long_does_not_keep_the_page_from_opening(visit):
+def test_texts_that_are_far_too_long_are_refused_in_the_status_and_do_not_keep_the_page_from_opening(visit):
     page = visit()
+    seed_field(page).fill("1" * 25_000)
+    run(page)
+    wait_for_status(page, "text", "1...' is not a valid seed.")
+    seed_field(page).fill("1")
     prompt_field(page).fill("a" * 25_000)
-    page.wait_for_timeout(500)
+    run(page)
+    wait_for_status(page, "text", "The prompt has 25,000 characters, and the limit is 10,000.")
+    page.get_by_role("tab", name="Canny", exact=True).click()
+    expect(seed_field(page)).to_have_value("1")
+    expect(page.locator(".toast-body")).to_have_count(0)
+    page.get_by_role("tab", name="Text", exact=True).click()
     page.reload()
     page.wait_for_function("window.doneWhileOpening?.over")
     prompt_field(page).fill("a red cube")
