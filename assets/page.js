@@ -140,7 +140,8 @@
     const isImage = ({ type }) => /^image\/(?!svg)/.test(type); // Gradio's panel would take an SVG, which is no photo
     const asImage = (file) => isImage(file) ? file : new File([file], `${file.name}.png`, { type: "image/png" });
     let latest = null;
-    const receive = async (given) => {
+    const receive = async (files) => {
+        const given = files.find(isImage) ?? files[0];
         if (!given) return;
         const start = await given.slice(0, 2 ** 25).arrayBuffer().catch(() => null); // as much as the server takes
         const file = asImage(start ? given : new File(["unreadable"], given.name)); // such as a folder; the server says that it is no image
@@ -173,14 +174,14 @@
         if (!isFile(event) && !event.target.closest?.(".own .box")) return;
         event.preventDefault();
         event.stopPropagation(); // a panel would take a file too; anything else, such as an image of the page, would empty it
-        if (isFile(event)) receive(event.dataTransfer.files[0]);
+        if (isFile(event)) receive([...event.dataTransfer.files]);
     }, true);
     document.addEventListener("paste", (event) => {
-        const file = [...(event.clipboardData?.files ?? [])].find((each) => each.type.startsWith("image/"));
+        const files = [...(event.clipboardData?.files ?? [])];
         const intoText = event.target.closest?.("textarea, input:not([type=file])");
-        if (!file || intoText && event.clipboardData.getData("text/plain")) return;
+        if (!files.length || intoText && event.clipboardData.getData("text/plain")) return;
         event.preventDefault();
-        receive(file);
+        receive(files);
     });
 
     // A frame on the photo around what crop keeps; its shares of the photo are beside the map's note.

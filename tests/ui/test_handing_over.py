@@ -89,8 +89,8 @@ def test_a_file_that_is_no_image_is_refused_in_the_pages_own_words(visit, studio
     assert pixels_hash(served(page, "#map-canny")) == studio.preview("canny", photo).sha256
     page.get_by_role("tab", name="Text", exact=True).click()
     (tmp_path / "cut.png").write_bytes(photo_file.read_bytes()[:900])
-    for name, kind in (("notes.txt", "text/plain"), ("cut.png", "image/png")):
-        hand_over(page, "drop", tmp_path / name, kind=kind)
+    for event, name, kind in (("drop", "notes.txt", "text/plain"), ("paste", "notes.txt", ""), ("drop", "cut.png", "image/png")):
+        hand_over(page, event, tmp_path / name, kind=kind)
         page.locator("#restore-note").get_by_text("The image cannot be opened").wait_for()
         page.get_by_role("button", name="Close", exact=True).click()
     expect(page.locator(".toast-body")).to_have_count(0)
