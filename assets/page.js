@@ -136,6 +136,17 @@
         return text.slice(1, 4) === "PNG" && /(tEXt|iTXt|zTXt)flux_demo\0/.test(text);
     };
     const closeNote = () => shown("#restore-note button.close-note")[0]?.click();
+    // Of several files one is taken, an image if there is one, and the note says which.
+    const tellOf = (name, count) => {
+        const said = getComputedStyle(document.documentElement).getPropertyValue("--one-image");
+        const words = said ? JSON.parse(said) : "One image at a time: of {count} files, only {name} was taken.";
+        const note = document.createElement("div");
+        note.className = "status prose of-several";
+        note.innerHTML = '<p class="say problem"></p>';
+        note.firstChild.textContent = words.replace("{count}", count).replace("{name}", () => name);
+        document.querySelector("#restore-note").prepend(note);
+    };
+    document.addEventListener("click", ({ target }) => target.closest?.("#restore-note button") && document.querySelector(".of-several")?.remove());
     // Of a file that is no image, Gradio would speak in its own words; under the name of one, it gets the server's.
     const isImage = ({ type }) => /^image\/(?!svg)/.test(type); // Gradio's panel would take an SVG, which is no photo
     const asImage = (file) => isImage(file) ? file : new File([file], `${file.name}.png`, { type: "image/png" });
@@ -146,7 +157,10 @@
         const start = await given.slice(0, 2 ** 25).arrayBuffer().catch(() => null); // as much as the server takes
         const file = asImage(start ? given : new File(["unreadable"], given.name)); // such as a folder; the server says that it is no image
         closeNote();
-        if (!inSight(".own .box") || start && carriesRecipe(start)) return give(restoring(), file);
+        const restores = !inSight(".own .box") || start && carriesRecipe(start);
+        if (restores) give(restoring(), file);
+        if (files.length > 1) tellOf(given.name, files.length);
+        if (restores) return;
         latest = file;
         for (let tries = 0; latest === file && tries < 300; tries += 1) {
             const photo = inSight(".own .box")?.querySelector("input[type=file]");

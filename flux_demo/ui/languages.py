@@ -18,7 +18,7 @@ from flux_demo.settings import ASSETS
 FOLDER = ASSETS / "languages"
 PARTS = ("browser", "server")  # of a file, by who looks the texts up
 SHOWN = ("label", "info", "placeholder", "value")  # where texts stand; a value only on buttons, elsewhere it is the visitor's
-STYLED = {  # what the style sheet shows in place of a panel that is empty or of a status that is old, and what a script asks
+STYLED = {  # what the style sheet shows in place of a panel that is empty or of a status that is old, and what a script asks or says
     "--no-map": "The map appears here",
     "--no-image": "The image appears here",
     "--no-images": "The images you generate appear here.",
@@ -28,6 +28,7 @@ STYLED = {  # what the style sheet shows in place of a panel that is empty or of
     "--delete-all": "Delete all your images? Their files will be deleted too.",
     "--clear-paint": "Remove all paint from this map? This cannot be undone.",
     "--unanswered": "The program is not responding. Wait, or start it again: your settings and finished images are kept, and this page comes back by itself.",
+    "--one-image": "One image at a time: of {count} files, only {name} was taken.",
 }
 OF_GRADIO = {  # texts of Gradio's image editor that its own languages lack, by the names that it looks them up under
     "image_editor.brush": "Brush",

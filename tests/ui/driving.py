@@ -159,19 +159,20 @@ def wait_for_next_step(page, mode):
     expect(step).not_to_have_text(step.inner_text())
 
 
-def hand_over(page, event, path, onto="body", text=None, kind="image/png"):
-    """Drop or paste a file, with text beside it or without, as the browser tells the page of it."""
+def hand_over(page, event, path, onto="body", text=None, kind="image/png", before=()):
+    """Drop or paste a file, with text beside it or without, as the browser tells the page of it; ``before`` are names of text files."""
     page.evaluate(
-        """([event, name, bytes, onto, text, kind]) => {
+        """([event, name, bytes, onto, text, kind, before]) => {
             const files = new DataTransfer();
             if (text) files.items.add(text, "text/plain");
+            for (const each of before) files.items.add(new File(["words"], each, { type: "text/plain" }));
             files.items.add(new File([Uint8Array.from(atob(bytes), (each) => each.charCodeAt(0))], name, { type: kind }));
             const told = event === "paste"
                 ? new ClipboardEvent("paste", { clipboardData: files, bubbles: true, cancelable: true })
                 : new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
             document.querySelector(onto).dispatchEvent(told);
         }""",
-        [event, path.name, base64.b64encode(path.read_bytes()).decode(), onto, text, kind],
+        [event, path.name, base64.b64encode(path.read_bytes()).decode(), onto, text, kind, before],
     )
 
 

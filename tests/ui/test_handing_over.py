@@ -50,8 +50,12 @@ def test_text_that_comes_with_a_picture_stays_text_in_a_text_field(visit, photo_
 
 def test_a_photo_dropped_beside_its_panel_becomes_the_photo(visit, studio, photo, photo_file):
     page = visit(tab="Canny")
-    hand_over(page, "drop", photo_file, onto="h1")
+    hand_over(page, "drop", photo_file, onto="h1", before=["a.txt"])
     assert pixels_hash(served(page, "#map-canny")) == studio.preview("canny", photo).sha256
+    page.locator("#restore-note").get_by_text("of 2 files, only room.png was taken").wait_for()
+    expect(page.locator("#restore-note button:visible")).to_have_text(["Close"])
+    page.get_by_role("button", name="Close", exact=True).click()
+    expect(page.locator("#restore-note")).to_be_hidden()
 
 
 def test_what_is_dropped_on_a_photo_and_is_not_a_file_leaves_it_there(visit, photo_file):
@@ -135,9 +139,13 @@ def test_another_programs_image_is_a_photo_and_its_settings_are_taken_only_when_
 
 
 def test_a_photo_dropped_in_the_text_tab_is_offered_the_control_tabs(visit, studio, photo, photo_file):
+    """And of several files, the image, which is said."""
     page = visit()
-    hand_over(page, "drop", photo_file, onto="h1")
+    note = page.locator("#restore-note")
+    hand_over(page, "drop", photo_file, onto="h1", before=["a.txt", "b.txt"])
+    note.get_by_text("One image at a time: of 3 files, only room.png was taken.").wait_for()
     page.get_by_role("button", name="Use as photo in Depth", exact=True).click()
+    expect(note).to_be_hidden()
     assert pixels_hash(served(page, "#map-depth")) == studio.preview("depth", photo).sha256
 
 

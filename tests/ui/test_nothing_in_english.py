@@ -10,7 +10,7 @@ from flux_demo.settings import ASSETS
 from flux_demo.ui import examples
 from flux_demo.ui.page import TITLE
 from tests.ui.conftest import SMALL
-from tests.ui.driving import give_photo, handled, open_editor, pixels, prompt_field, served, stroke, view
+from tests.ui.driving import give_photo, hand_over, handled, open_editor, pixels, prompt_field, served, stroke, view
 from tests.ui.test_languages import WORDS
 from tests.waiting import wait_until
 
@@ -122,7 +122,8 @@ def read_everywhere(page, tmp_path):
     part("#restore-note .problem").wait_for()
     look()
     part("#restore-note button.close-note").click()
-    page.locator(".pictures-head input[type=file]").set_input_files(ASSETS / "examples" / "two-on-wood.png")
+    page.locator("#tab-text-button").click()
+    hand_over(page, "drop", ASSETS / "examples" / "two-on-wood.png", before=["a.txt"])
     part("#restore-note .offers button").first.wait_for()
     look()
     page.locator("#history button").last.click()
