@@ -7,8 +7,8 @@
     const intoView = (part, block = "center") => part?.scrollIntoView({ block, behavior: still ? "auto" : "smooth" });
     const small = () => matchMedia("(max-width: 860px)").matches;
 
-    // Ctrl+Enter runs the tab in sight. Escape stops it, but only when it means nothing else: no list, dialog or full screen is open and no
-    // input method is composing.
+    // Ctrl+Enter runs the tab in sight. Escape stops it, but only when it means nothing else: no list, dialog, full screen or note is open and
+    // no input method is composing.
     const somethingOpen = () => document.fullscreenElement || document.querySelector(".fullscreen, dialog[open], [role=dialog]")
         || document.activeElement?.matches("[role=combobox][aria-expanded=true]");
     document.addEventListener("keydown", (event) => {
@@ -19,7 +19,7 @@
             if (document.activeElement.matches("[role=combobox], input[type=number]")) document.activeElement.blur(); // Gradio takes what was typed there only now
             setTimeout(() => button("run")?.click());
         } else if (event.key === "Escape" && !somethingOpen()) {
-            button("stop")?.click();
+            (noteCloser() ?? button("stop"))?.click();
         } else if (event.key === "ArrowUp" || event.key === "ArrowDown") {
             recall(event);
         } else if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && !(event.altKey || event.ctrlKey || event.metaKey || event.shiftKey)) {
@@ -135,7 +135,8 @@
         const text = new TextDecoder("latin1").decode(bytes);
         return text.slice(1, 4) === "PNG" && /(tEXt|iTXt|zTXt)flux_demo\0/.test(text);
     };
-    const closeNote = () => shown("#restore-note button.close-note")[0]?.click();
+    const noteCloser = () => shown("#restore-note button.close-note")[0];
+    const closeNote = () => noteCloser()?.click();
     // Of several files one is taken, an image if there is one, and the note says which.
     const tellOf = (name, count) => {
         const said = getComputedStyle(document.documentElement).getPropertyValue("--one-image");

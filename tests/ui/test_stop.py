@@ -13,6 +13,7 @@ from tests.ui.driving import (
     changed,
     choose_size,
     give_photo,
+    hand_over,
     made,
     note_status,
     prompt_field,
@@ -161,7 +162,7 @@ def test_images_of_a_prompt_that_changed_during_the_run_are_marked(visit, held_s
         page.locator("#history button").last.click()
 
 
-def test_the_keyboard_alone_runs_and_stops(visit, slow_steps):
+def test_the_keyboard_alone_runs_and_stops(visit, slow_steps, photo_file):
     page = visit()
     set_long_run(page)
     prompt_field(page).focus()
@@ -178,6 +179,12 @@ def test_the_keyboard_alone_runs_and_stops(visit, slow_steps):
     page.keyboard.press("Tab")
     expect(page.get_by_role("listbox").locator("visible=true")).to_have_count(0)
     prompt_field(page).focus()
+    hand_over(page, "drop", photo_file)
+    page.locator("#restore-note .offers button").first.wait_for()
+    page.keyboard.press("Escape")
+    expect(page.locator("#restore-note")).to_be_hidden()
+    wait_for_next_step(page, "text")
+    expect(page.locator("#status-text .step")).to_be_visible()
     page.keyboard.press("Escape")
     page.locator("#status-text").get_by_text("Stopped at step").wait_for()
     expect(page.locator("#voice")).to_contain_text("Stopped at step")
