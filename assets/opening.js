@@ -139,12 +139,13 @@
     document.addEventListener("focusin", ({ target }) => { sizeBefore = target.value; });
     document.addEventListener("focusout", ({ target }) => setTimeout((before) => {
         const field = target.closest(".size.typed"), sides = field && target.value !== before && /(\d+)\D+(\d+)/.exec(target.value);
-        if (sides) keep(field.id, `${sides[1]}x${sides[2]}`);
+        if (sides) keep(field.id, window.doneWhileOpening.typed[field.id] = `${sides[1]}x${sides[2]}`);
     }, 0, sizeBefore));
 
-    // A click on Generate waits until the form is as it was left and the page knows whose it is, ten seconds at most.
+    // A click on Generate, or on what fills in a part of the form, waits until that is as it was left and the page knows whose it is, ten
+    // seconds at most.
     const isReady = () => window.doneWhileOpening.over && localStorage.getItem("flux_demo_visitor");
-    const starts = "button.run, .run button, button.compare, .compare button";
+    const starts = "button.run, .run button, button.compare, .compare button, button.ratio, button.swap, button.auto, [id^=examples-] button";
     let held = false, waited = false;
     document.addEventListener("click", (event) => {
         const start = event.target.closest?.(starts);

@@ -151,31 +151,43 @@
     // Of a file that is no image, Gradio would speak in its own words; under the name of one, it gets the server's.
     const isImage = ({ type }) => /^image\/(?!svg)/.test(type); // Gradio's panel would take an SVG, which is no photo
     const asImage = (file) => isImage(file) ? file : new File([file], `${file.name}.png`, { type: "image/png" });
+    // A file waits until the photo of before is back, ten seconds at most; that would take its place.
+    const pause = (ms) => new Promise((next) => setTimeout(next, ms));
+    let open = false;
+    const opened = async () => {
+        for (let tries = 0; !window.doneWhileOpening.over && tries < 200; tries += 1) await pause(50);
+        open = true;
+    };
     let latest = null;
+    const usePhoto = async (file) => {
+        latest = file;
+        for (let tries = 0; latest === file && tries < 300; tries += 1) {
+            const photo = inSight(".own .box")?.querySelector("input[type=file]");
+            if (photo) return give(photo, file);
+            inSight(".own .box .icon-button-wrapper button")?.click(); // the file field comes back with the empty panel
+            await pause(100); // neither is there while the file before is on its way
+        }
+    };
     const receive = async (files) => {
         const given = files.find(isImage) ?? files[0];
         if (!given) return;
         const start = await given.slice(0, 2 ** 25).arrayBuffer().catch(() => null); // as much as the server takes
         const file = asImage(start ? given : new File(["unreadable"], given.name)); // such as a folder; the server says that it is no image
         closeNote();
+        await opened();
         const restores = !inSight(".own .box") || start && carriesRecipe(start);
         if (restores) give(restoring(), file);
         if (files.length > 1) tellOf(given.name, files.length);
-        if (restores) return;
-        latest = file;
-        for (let tries = 0; latest === file && tries < 300; tries += 1) {
-            const photo = inSight(".own .box")?.querySelector("input[type=file]");
-            if (photo) return give(photo, file);
-            inSight(".own .box .icon-button-wrapper button")?.click(); // the file field comes back with the empty panel
-            await new Promise((next) => setTimeout(next, 100)); // neither is there while the file before is on its way
-        }
+        if (!restores) usePhoto(file);
     };
     document.addEventListener("change", (event) => {
         const file = event.target.matches?.(".own .box input[type=file], .pictures-head input[type=file]") && event.target.files[0];
         if (file && event.target === restoring()) closeNote();
-        if (!file || isImage(file)) return;
+        const early = !open && !window.doneWhileOpening.over;
+        if (!file || isImage(file) && !early) return;
         event.stopImmediatePropagation();
-        give(event.target, asImage(file));
+        const use = early && event.target !== restoring() ? usePhoto : give.bind(null, event.target);
+        opened().then(() => use(asImage(file)));
     }, true);
     const isFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
     document.addEventListener("dragover", (event) => {

@@ -29,7 +29,6 @@ from flux_demo.ui.tab import fields_of
 from flux_demo.ui.visitor_store import is_key, new_key
 
 CARRIED = ("prompt", "seed", "size")  # go along from tab to tab
-TYPED = ("prompt", "seed", "steps", "guidance")  # that a person may fill in before the page is ready
 LOAD_JS = f"async (visitor) => [visitor || await window.firstKey(), window.location.search, ({SINCE_JS})(), window.doneLately()]"
 # The link has been read: a reload is to bring back what the person made of it, and not the link once more.
 DONE_WHILE_OPENING_JS = """() => {
@@ -40,7 +39,7 @@ DONE_WHILE_OPENING_JS = """() => {
     if (address.href !== location.href) history.replaceState(history.state, "", address);
     document.getElementById(tab)?.click();
     return FIELDS.map((field) => typed[field] ?? { __type__: "update" });
-}""".replace("FIELDS", json.dumps([f"{name}-{mode}" for mode in MODES for name in TYPED])).replace("LINKED", json.dumps(LINKED))
+}""".replace("LINKED", json.dumps(LINKED))
 
 # ``tabsInSight`` are the present tab and the one before it, whoever chose them: Gradio tells of a person's choice only.
 TAB_JS = """await new Promise(requestAnimationFrame);
@@ -83,8 +82,9 @@ def bind_opening(services: Services, forms: dict[str, Form], page_form: Form, bl
         queue=False,
         js=LOAD_JS,
     )
-    typed = [form[name] for form in forms.values() for name in TYPED]
-    opened = loaded.then(None, None, typed, js=DONE_WHILE_OPENING_JS, api_visibility="private")
+    fields = [(mode, name) for mode in MODES for name in fields_of(MODES[mode]) if name != "photo"]  # a file waits until the page is open
+    script = DONE_WHILE_OPENING_JS.replace("FIELDS", json.dumps([f"{name}-{mode}" for mode, name in fields]))
+    opened = loaded.then(None, None, [forms[mode][name] for mode, name in fields], js=script, api_visibility="private")
     _bind_opened(services, flat, opened)
     for name, mode in MODES.items():
         outputs_of_run = [*RUN_COMPONENTS, *actions()]

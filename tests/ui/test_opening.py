@@ -19,13 +19,17 @@ from tests.ui.conftest import PATIENCE_MS, SMALL
 from tests.ui.driving import (
     choose_size,
     field,
+    give_photo,
     made,
+    open_settings,
     prompt_field,
     read_recipe_of,
     run,
     seed_field,
+    served,
     set_steps,
 )
+from tests.waiting import wait_until
 
 CLICK_DEPTH_AT_ONCE = """new MutationObserver((_, observer) => {
     const tab = document.getElementById("tab-depth-button");
@@ -34,10 +38,16 @@ CLICK_DEPTH_AT_ONCE = """new MutationObserver((_, observer) => {
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-def test_what_is_done_while_the_page_opens_is_not_undone(visit, at_once):
+def test_what_is_done_while_the_page_opens_is_not_undone(visit, photo, photo_file, at_once):
     page = visit(tab="Depth")
     prompt_field(page).fill("a red cube")
     set_steps(page, 2)
+    open_settings(page)
+    page.locator("#fit-depth").get_by_label("Stretch").check()
+    give_photo(page, "depth", photo_file)
+    served(page, "#map-depth")
+    other = photo_file.with_name("other.png")
+    photo.rotate(180).save(other)
     with page.expect_response(lambda response: '"505"' in (response.request.post_data or "")):
         seed_field(page).fill("505")
     with page.expect_response(lambda response: "Canny" in (response.request.post_data or "")):
@@ -53,6 +63,11 @@ def test_what_is_done_while_the_page_opens_is_not_undone(visit, at_once):
     prompt_field(page).fill("a blue cone")
     seed_field(page).fill("7")
     set_steps(page, 3)
+    choose_size(page, SMALL)
+    page.locator("#count-depth").get_by_label("3", exact=True).check()
+    page.locator("#fit-depth").get_by_label("Pad").check()
+    page.locator("#voice").wait_for(state="attached")
+    give_photo(page, "depth", other)
     released.set()
     for route in held:
         route.fulfill(response=route.fetch())  # one after the other: the page's opening knows nothing of the click
@@ -61,6 +76,10 @@ def test_what_is_done_while_the_page_opens_is_not_undone(visit, at_once):
     expect(prompt_field(page)).to_have_value("a blue cone")
     expect(seed_field(page)).to_have_value("7")
     expect(field(page, "Steps")).to_have_value("3")
+    expect(page.locator("#size-depth input")).to_have_value(re.compile("128.*128"))
+    expect(page.locator("#count-depth").get_by_label("3", exact=True)).to_be_checked()
+    expect(page.locator("#fit-depth").get_by_label("Pad")).to_be_checked()
+    wait_until(lambda: served(page, "#photo-depth") == other.read_bytes())
     if not at_once:
         page.reload()  # it is also kept
         expect(page.locator("#prompt-depth textarea:visible")).to_have_value("a blue cone")
