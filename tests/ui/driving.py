@@ -125,6 +125,11 @@ def choose_size(page, size):
     page.keyboard.press("Enter")
 
 
+def set_long_run(page, size):
+    choose_size(page, size)
+    set_steps(page, 100)
+
+
 def seed_field(page):
     return page.get_by_role("textbox", name="Seed").locator("visible=true")
 

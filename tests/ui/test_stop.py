@@ -1,4 +1,4 @@
-"""Runs that are stopped, by the button and the keyboard, and the queue."""
+"""Runs that are stopped, and the queue."""
 
 import re
 import threading
@@ -13,22 +13,17 @@ from tests.ui.driving import (
     changed,
     choose_size,
     give_photo,
-    hand_over,
     made,
     note_status,
     prompt_field,
     read_recipe_of,
     run,
     seed_field,
+    set_long_run,
     set_steps,
     source,
     wait_for_next_step,
 )
-
-
-def set_long_run(page):
-    choose_size(page, SMALL)
-    set_steps(page, 100)
 
 
 def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_person_keeps_it(visit, studio, slow_steps):
@@ -37,7 +32,7 @@ def test_stop_keeps_the_form_and_a_partial_image_that_is_saved_only_if_the_perso
     set_steps(page, 1)
     run(page)
     made(page, "text")
-    set_long_run(page)
+    set_long_run(page, SMALL)
     before = source(page, "#picture-text")
     run(page)
     page.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100, about \d+ s left")).wait_for()
@@ -119,7 +114,7 @@ def test_a_partial_image_says_of_which_mode_it_is_and_keeps_its_map_over_a_reloa
     prompt_field(page).fill("a blue cone")
     give_photo(page, "depth", photo_file)
     before = source(page, "#map-depth")
-    set_long_run(page)
+    set_long_run(page, SMALL)
     sent = changed(page, "#map-depth", before)
     for button, said in (("Compare Text, Canny, Depth", "of image 1 of 3 (Text). "), ("Generate", "of 100. ")):
         page.get_by_role("button", name=button, exact=True).locator("visible=true").click()
@@ -162,47 +157,6 @@ def test_images_of_a_prompt_that_changed_during_the_run_are_marked(visit, held_s
         page.locator("#history button").last.click()
 
 
-def test_the_keyboard_alone_runs_and_stops(visit, slow_steps, photo_file):
-    page = visit()
-    set_long_run(page)
-    prompt_field(page).focus()
-    page.keyboard.type("a white cube")
-    page.keyboard.press("Control+Enter")
-    expect(page.locator("#status-text")).to_contain_text(re.compile(r"Step \d+ of 100"), timeout=PATIENCE_MS)
-    prompt_field(page).dispatch_event("keydown", {"key": "Escape", "isComposing": True})  # ends an input method's composition, not the run
-    page.get_by_label("Size").locator("visible=true").click()
-    page.get_by_role("listbox").locator("visible=true").wait_for()
-    page.keyboard.press("Escape")  # closes the list
-    wait_for_next_step(page, "text")
-    expect(page.locator("#status-text")).to_contain_text(re.compile(r"Step \d+ of 100"))
-    page.get_by_label("Size").locator("visible=true").focus()
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("listbox").locator("visible=true")).to_have_count(0)
-    prompt_field(page).focus()
-    hand_over(page, "drop", photo_file)
-    page.locator("#restore-note .offers button").first.wait_for()
-    page.keyboard.press("Escape")
-    expect(page.locator("#restore-note")).to_be_hidden()
-    wait_for_next_step(page, "text")
-    expect(page.locator("#status-text .step")).to_be_visible()
-    page.keyboard.press("Escape")
-    page.locator("#status-text").get_by_text("Stopped at step").wait_for()
-    expect(page.locator("#voice")).to_contain_text("Stopped at step")
-
-
-def test_focus_goes_to_stop_and_back(visit, slow_steps):
-    page = visit()
-    prompt_field(page).fill("a white cube")
-    set_long_run(page)
-    page.locator("button.run:visible").focus()
-    page.keyboard.press("Enter")
-    expect(page.locator("button.stop:visible")).to_be_focused()
-    page.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
-    page.keyboard.press("Enter")
-    page.locator("#status-text").get_by_text("Stopped at step").wait_for()
-    expect(page.locator("button.run:visible")).to_be_focused()
-
-
 def test_who_waits_is_told_the_place_in_the_line_and_can_leave_it(visit, slow_steps):
     first, second = visit(), visit()
     prompt_field(second).fill("a blue cone")
@@ -210,7 +164,7 @@ def test_who_waits_is_told_the_place_in_the_line_and_can_leave_it(visit, slow_st
     run(second)
     made(second, "text")
     prompt_field(first).fill("a white cube")
-    set_long_run(first)
+    set_long_run(first, SMALL)
     run(first)
     first.locator("#status-text").get_by_text(re.compile(r"Step \d+ of 100")).wait_for()
     run(second)
@@ -242,7 +196,7 @@ def test_a_stop_that_comes_before_its_run_counts(visit, slow_steps, monkeypatch)
     clicked, go_on = hold_start(monkeypatch)
     page = visit()
     prompt_field(page).fill("a white cube")
-    set_long_run(page)
+    set_long_run(page, SMALL)
     run(page)
     assert clicked.wait(PATIENCE_MS / 1000)
     with page.expect_response(lambda response: response.request.method == "POST" and "cancel" not in response.url):
@@ -258,7 +212,7 @@ def test_deleting_all_images_while_one_of_them_is_looked_at_brings_the_previews_
     set_steps(page, 1)
     run(page)
     made(page, "text")
-    set_long_run(page)
+    set_long_run(page, SMALL)
     run(page)
     page.locator("#picture-text.previewing img").wait_for()
     page.locator("#history button:has(img)").click()
@@ -276,7 +230,7 @@ def test_a_late_answer_to_a_change_in_the_form_does_not_take_a_run_for_ended(vis
     set_steps(page, 1)
     run(page)
     made(page, "text")
-    set_long_run(page)
+    set_long_run(page, SMALL)
     prompt_field(page).fill("")
     late = []  # answers, but for that to the change to "": it may be told of only once the run has failed, and takes nothing back
     knows = re.compile('(?=.*"failed").*white cube')
