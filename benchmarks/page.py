@@ -12,6 +12,7 @@ import os
 import shutil
 import sqlite3
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -251,10 +252,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
     asked = parser.parse_args()
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
-        print("There is no Chromium on this machine, so the page is not measured. Install it and try again.")
-        return
+        sys.exit("There is no Chromium on this machine, so the page was not measured. Install it and try again.")
     os.environ["NO_PROXY"] = "127.0.0.1,localhost"
     load = os.getloadavg()[0]  # before the browser and the server that are measured make one themselves
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -52,3 +54,17 @@ def doubled(result):
         return result
     high = {name: {each: 2 * value for each, value in limits.items()} for name, limits in result.items() if name == "limits"}
     return {name: 2 * value if name in ("limit", "goal_ms") else doubled(value) for name, value in result.items()} | high
+
+
+def test_the_other_program_on_a_busy_machine_ends_with_the_measurement_however_that_ends():
+    script = """
+import signal
+from benchmarks.busy import busy
+with busy(1):
+    print("started", flush=True)
+    signal.pause()
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as measurement:
+        assert measurement.stdout.readline() == "started\n"
+        measurement.kill()
+        assert measurement.stdout.read() == ""  # which ends when nobody has this pipe any more
