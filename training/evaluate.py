@@ -21,7 +21,7 @@ from transformers import DepthAnythingForDepthEstimation, DPTImageProcessor
 from flux_demo import mini_vocabulary as vocabulary
 from training import Refused, captions, data, judges, maps, measures, scenes, sheets, silhouettes
 from training.scenes import SQUARE
-from training.train import ASSETS, DEFAULT_WORK
+from training.train import ASSETS, DEFAULT_WORK, above
 
 STEPS, GUIDANCE = 20, {"text": 3.5, "canny": 30.0, "depth": 10.0}
 BATCH = 8
@@ -233,6 +233,8 @@ def colours_kept(mode: str, judge: judges.Judge, generated: list[np.ndarray], fi
     """The share of images from a map of one or two objects in which the ends have the caption's colours, in any order."""
     chosen = held_out(first, len(generated))
     few = [i for i, scene in enumerate(chosen) if len(scene.objects) <= 2]
+    if not few:
+        return {}
     asked, seen = colours_at_ends([chosen[i] for i in few], judged(judge, [generated[i] for i in few]))
     return {f"{mode}, one or two objects, colours there, {len(few)} images (%)": same_in_any_order(asked, seen)}
 
@@ -245,9 +247,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=ASSETS)
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="where training.train left judge.pt")
-    parser.add_argument("--count", type=int, default=64, help="images for each figure")
+    parser.add_argument("--count", type=above(0, int), default=64, help="images for each figure")
     parser.add_argument("--write", action="store_true", help="put the table into the model card")
     arguments = parser.parse_args()
+    if not (arguments.weights / "model_index.json").is_file():
+        parser.error(f"There are no weights in {arguments.weights}. Give the folder of a mini.")
     try:
         judge = judges.load(arguments.work)
     except Refused as error:

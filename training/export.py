@@ -1,12 +1,13 @@
-"""Stage `export`: the averaged weights of every stage, in half precision and diffusers' layout. An untrained network is exported as initialised.
+"""Stage `export`: the averaged weights of every stage, in half precision and diffusers' layout.
 
 `import_shipped` goes the other way: it turns the shipped weights into the checkpoints of a work folder, so that anyone can train them further.
 """
 
 import shutil
+import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
@@ -14,7 +15,6 @@ from torch import nn
 from transformers import CLIPTextModel, DepthAnythingForDepthEstimation, DPTImageProcessor, T5EncoderModel
 
 from training import Refused, networks, stage_estimator, stage_text, stage_vae, tokenizers
-from training.files import write
 
 # By the name of its folder: how it is made, the stages whose checkpoints have its weights, the best first, and under which key.
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...], str]] = {
@@ -46,8 +46,11 @@ def assemble(work: Path, *names: str) -> dict[str, nn.Module]:
 def export(work: Path, target: Path) -> None:
     """Write the layout beside `target`, then move it into place folder by folder; other files in `target` stay.
 
-    Raises OverflowError if a weight does not fit half precision.
+    Raises Refused where a network has not been trained yet, and OverflowError if a weight does not fit half precision.
     """
+    for name, (_, stages, _) in NETWORKS.items():
+        if not any((work / f"{stage}.pt").exists() for stage in stages):
+            raise Refused(f"There are no weights for {name} in {work}. Train {stages[-1]} first, or give another folder with --work.")
     found = {name: network.to(torch.float16).eval() for name, network in assemble(work).items()}
     for name, network in found.items():
         for key, value in network.state_dict().items():
@@ -89,25 +92,33 @@ def import_shipped(shipped: Path, work: Path, steps: dict[str, int]) -> None:
     """
     if any(work.glob("*.pt")):
         raise Refused(f"There are checkpoints in {work}, and `shipped` would overwrite them. Give another folder with --work.")
+    if not (shipped / "model_index.json").is_file():
+        raise Refused(f"There are no weights in {shipped}. Give the folder of a mini with --target.")
 
     def weights(kind: type, folder: str) -> dict[str, torch.Tensor]:
         return kind.from_pretrained(shipped / folder).float().state_dict()  # in files some weights have other names than in their classes
 
-    def keep(name: str, content: dict) -> None:
-        write(work / f"{name}.pt", partial(torch.save, content))
-
     config = AutoencoderKL.load_config(shipped / "vae")
-    keep("latents", {key: config[key] for key in ("shift_factor", "scaling_factor")})
-    keep("vae", {"step": steps["vae"], "averaged": weights(AutoencoderKL, "vae")})
     clip, t5 = weights(CLIPTextModel, "text_encoder"), weights(T5EncoderModel, "text_encoder_2")
     encoders = stage_text.Encoders()  # its heads are not shipped: a further round of `text` learns them anew
     encoders.clip.load_state_dict(clip)
     encoders.t5.load_state_dict(t5)
-    keep("text", {"step": steps["text"], "readers": encoders.state_dict(), "clip": clip, "t5": t5})
-    keep("estimator", {"step": steps["estimator"], "averaged": weights(DepthAnythingForDepthEstimation, "depth_estimator")})
+    checkpoints: dict[str, dict[str, Any]] = {
+        "latents": {key: config[key] for key in ("shift_factor", "scaling_factor")},
+        "vae": {"step": steps["vae"], "averaged": weights(AutoencoderKL, "vae")},
+        "text": {"step": steps["text"], "readers": encoders.state_dict(), "clip": clip, "t5": t5},
+        "estimator": {"step": steps["estimator"], "averaged": weights(DepthAnythingForDepthEstimation, "depth_estimator")},
+        "shipped": {"step": 0, "averaged": weights(FluxTransformer2DModel, "transformer_canny")},
+    }
     for stage, folder in (("text", "transformer"), ("canny", "transformer_canny"), ("depth", "transformer_depth")):
-        keep(f"distil_{stage}", {"step": 0, "averaged": weights(FluxTransformer2DModel, folder)})
-    keep("shipped", {"step": 0, "averaged": weights(FluxTransformer2DModel, "transformer_canny")})
+        checkpoints[f"distil_{stage}"] = {"step": 0, "averaged": weights(FluxTransformer2DModel, folder)}
+    # Whoever stops it finds all checkpoints or none, so that it can be run again.
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work) as fresh:
+        for name, content in checkpoints.items():
+            torch.save(content, Path(fresh) / f"{name}.pt")
+        for path in Path(fresh).iterdir():
+            path.replace(work / path.name)
 
 
 def load(network: nn.Module, work: Path, *stages: str, key: str = "averaged") -> None:

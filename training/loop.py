@@ -1,8 +1,11 @@
 """The training loop of every stage: learning rate, averaged weights, checkpoints, progress. Knows no stage by name."""
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,8 +77,22 @@ def train(
 
     `one_step` returns what to print. `state` is what a checkpoint holds, by name; the learning rate of each optimiser in it
     follows from the `peak` of its parameter groups. A resumed stage continues at its saved progress; with `minutes`, the fraction
-    that is left gets that fraction of them. A stage that ended by the clock counts as having had all its steps.
+    that is left gets that fraction of them. A stage that ended by the clock counts as having had all its steps. Ctrl+C ends it after the
+    step under way, with a checkpoint.
     """
+    with interrupted_between_steps() as stopped:
+        _train(run, stage, state, one_step, save_samples, sample_every, stopped)
+
+
+def _train(
+    run: Run,
+    stage: str,
+    state: Mapping[str, object],
+    one_step: Callable[[int, float], Mapping[str, Tensor]],
+    save_samples: Callable[[int], None] | None,
+    sample_every: int,
+    stopped: threading.Event,
+) -> None:
     path = run.checkpoint(stage)
     step = load(path, state)
     begun = max(reached(path, "progress"), step / run.steps)
@@ -102,15 +119,37 @@ def train(
             left = min(spent / (step - first) * (run.steps - step), run.minutes * (1 - begun) - spent if run.minutes else math.inf)
             print(f"{stage} {step}/{run.steps}  {means}  {left:.1f} min left", flush=True)
             sums.clear()
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+        if time.monotonic() - saved > CHECKPOINT_SECONDS or stopped.is_set():
             save(path, state, step, progress)
             saved = time.monotonic()
+        if stopped.is_set():
+            raise KeyboardInterrupt
         if save_samples and step % sample_every == 0 and step < run.steps:
             save_samples(step)
     if distributed.rank() == 0 and step > first:
         save(path, state, run.steps)
         if save_samples:
             save_samples(run.steps)
+
+
+@contextmanager
+def interrupted_between_steps() -> Iterator[threading.Event]:
+    """Meanwhile the first Ctrl+C sets the event; another one interrupts as always."""
+    stopped = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        signal.signal(signal.SIGINT, before)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def needed(work: Path, stage: str, *after: str) -> Path:

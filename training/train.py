@@ -11,6 +11,7 @@ same commands serve CPU and CUDA.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from pathlib import Path
 import torch
 
 from flux_demo.backends.machine import processors
+from flux_demo.exit_codes import INTERRUPTED
 from training import (
     Refused,
     data,
@@ -79,10 +81,12 @@ def main() -> None:
     parser.add_argument("stages", nargs="*", help=f"by default all but {', '.join(ONLY_WHEN_NAMED)}, in order")
     parser.add_argument("--schedule", choices=SCHEDULES, default="gpu" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="for checkpoints and rendered scenes")
-    parser.add_argument("--target", type=Path, default=ASSETS, help="where `export` puts the weights")
-    parser.add_argument("--steps", type=int, help="in place of the schedule's, for each stage that runs")
-    parser.add_argument("--minutes", type=float, help="the most that each stage takes; its learning rate falls within this time")
-    parser.add_argument("--more", action="store_true", help="start a new round of steps from the stages' own weights")
+    parser.add_argument("--target", type=lambda text: Path(text).resolve(), default=ASSETS, help="where `export` puts the weights")
+    parser.add_argument("--steps", type=above(0, int), help="in place of the schedule's, for each stage that runs")
+    parser.add_argument("--minutes", type=above(0, float), help="the most that each stage takes; its learning rate falls within this time")
+    parser.add_argument(
+        "--more", action="store_true", help="start a new round of steps from the stages' own weights; without it a stopped round goes on"
+    )
     parser.add_argument(
         "--first-seed",
         type=int,
@@ -105,16 +109,31 @@ def main() -> None:
     known = stages(arguments.work, schedule, device, arguments.target, arguments.minutes, arguments.first_seed)
     if unknown := [name for name in arguments.stages if name not in known]:
         parser.error(f"{unknown[0]} is not a stage. The stages are {', '.join(known)}.")
-    if distributed.rank() == 0:
-        remove_parts(arguments.work)
     try:
+        if distributed.rank() == 0:
+            remove_parts(arguments.work)
         for name in arguments.stages or [name for name in known if name not in ONLY_WHEN_NAMED]:
             if arguments.more and distributed.rank() == 0:
                 restart(arguments.work, name)
             distributed.barrier()
             known[name]()
-    except Refused as error:
+    except (Refused, OSError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        print("Stopped. Run it again, without --more, to go on.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def above(least: float, kind: Callable[[str], float]) -> Callable[[str], float]:
+    """For argparse: a number that is larger than `least`."""
+
+    def parse(text: str) -> float:
+        if not least < (value := kind(text)) < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number above {least:g}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse names it where the text is no number
+    return parse
 
 
 def restart(work: Path, stage: str) -> None:

@@ -1,7 +1,6 @@
 """A stage that is stopped continues as if it had not been; the parts of the training do what they say."""
 
 from contextlib import suppress
-from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -9,11 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from flux_demo.gallery import PART
 from training import (
     Refused,
     data,
-    evaluate,
     flow,
     latents,
     loop,
@@ -206,47 +203,6 @@ def test_a_stage_that_is_stopped_goes_on_in_its_schedule_by_the_clock_too(tmp_pa
     assert stopped_after(10**6)[-1] > 0.9 and loop.reached(run.checkpoint("stage")) == 10**6
     torch.save({"step": 4}, run.checkpoint("stage"))  # from before progress was kept
     assert stopped_after(1)[0] < 0.1
-
-
-def test_what_only_runs_when_it_is_named_does(tmp_path, monkeypatch):
-    def ran(*words: str) -> list[str]:
-        done: list[str] = []
-        known = stages(tmp_path, SCHEDULES["quick"], "cpu", tmp_path / "out")
-        monkeypatch.setattr(train, "stages", lambda *_: {name: partial(done.append, name) for name in known})
-        monkeypatch.setattr("sys.argv", ["training.train", "--work", str(tmp_path), *words])
-        train.main()
-        return done
-
-    (left := tmp_path / PART.replace("*", "of a run that was killed")).touch()
-    everything = ran()
-    assert not left.exists()
-    assert everything[0] == "data" and everything[-1] == "export" and not {*train.ONLY_WHEN_NAMED} & set(everything)
-    assert ran(*train.ONLY_WHEN_NAMED) == [*train.ONLY_WHEN_NAMED]
-
-
-@pytest.mark.parametrize(
-    ("main", "stage", "words"),
-    [
-        (evaluate.main, None, "There is no judge.pt yet. Run `python -m training.train --work {} data judge` first."),
-        (train.main, "judge", "No scenes of 256x256 are rendered yet. Run the stage `data` first."),
-        (train.main, "vae", "No scenes of 256x256 are rendered yet. Run the stage `data` first."),
-        (train.main, "estimator", "No scenes of 256x256 are rendered yet. Run the stage `data` first."),
-        (train.main, "latents", "There is no vae.pt yet. Run `python -m training.train --work {} data vae` first."),
-        (train.main, "vae_decoder", "There is no vae.pt yet. Run `python -m training.train --work {} data vae` first."),
-    ],
-)
-def test_what_is_missing_is_said_with_the_stage_that_makes_it(tmp_path, monkeypatch, main, stage, words):
-    monkeypatch.setattr("sys.argv", ["training", "--work", str(tmp_path), *([stage] if stage else [])])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == words.format(tmp_path) and not list(tmp_path.iterdir())
-
-
-def test_a_misspelt_stage_is_refused_before_others_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["training.train", "--work", str(tmp_path / "work"), "data", "vea"])
-    with pytest.raises(SystemExit, match="2"):
-        train.main()
-    assert "vea is not a stage" in capsys.readouterr().err and not (tmp_path / "work").exists()
 
 
 def test_a_new_round_changes_only_a_checkpoints_step(tmp_path):
