@@ -17,8 +17,8 @@
         });
     }
 
-    // Windows that a new visitor opens together all get the key that the first of them drew: a browser creates a database once, on any address.
-    // Empty where it keeps none; then the program draws one.
+    // Windows that a new visitor opens together all get the key that the first of them drew: the browser creates a database only once, also over
+    // plain http. If it keeps none, the key is empty, and the program draws one.
     window.firstKey = () => new Promise((resolve) => {
         const none = () => resolve("");
         setTimeout(none, 3000);
@@ -30,7 +30,9 @@
                 opening.result.createObjectStore("visitor").add(drawn.replaceAll("+", "-").replaceAll("/", "_"), "key");
             };
             opening.onsuccess = () => {
-                const database = opening.result, reading = database.transaction("visitor").objectStore("visitor").get("key");
+                const database = opening.result;
+                if (!database.objectStoreNames.contains("visitor")) return none(); // another program's, at the same address
+                const reading = database.transaction("visitor").objectStore("visitor").get("key");
                 reading.onerror = none;
                 reading.onsuccess = () => resolve(reading.result);
                 database.close();
@@ -146,19 +148,20 @@
     // seconds at most.
     const isReady = () => window.doneWhileOpening.over && localStorage.getItem("flux_demo_visitor");
     const starts = "button.run, .run button, button.compare, .compare button, button.ratio, button.swap, button.auto, [id^=examples-] button";
-    let held = false, waited = false;
+    const held = [];
+    let waited = false;
     document.addEventListener("click", (event) => {
         const start = event.target.closest?.(starts);
         if (!start || waited || isReady()) return;
         event.preventDefault();
         event.stopImmediatePropagation();
-        if (held) return;
-        held = true;
+        if (!held.includes(start)) held.push(start);
+        if (held.length > 1) return;
         const until = performance.now() + 10_000;
         const again = () => {
             waited = performance.now() > until;
-            held = !(waited || isReady());
-            held ? setTimeout(again, 50) : start.click();
+            if (!(waited || isReady())) return setTimeout(again, 50);
+            for (const each of held.splice(0)) each.click();
         };
         again();
     }, true);

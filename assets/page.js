@@ -142,6 +142,7 @@
         const said = getComputedStyle(document.documentElement).getPropertyValue("--one-image");
         const words = said ? JSON.parse(said) : "One image at a time: of {count} files, only {name} was taken.";
         const note = document.createElement("div");
+        document.querySelector(".of-several")?.remove();
         note.className = "status prose of-several";
         note.innerHTML = '<p class="say problem"></p>';
         note.firstChild.textContent = words.replace("{count}", count).replace("{name}", () => name);
@@ -159,12 +160,12 @@
         open = true;
     };
     let latest = null;
-    const usePhoto = async (file) => {
+    const usePhoto = async (file, id = null) => { // in the panel of this id, or else in the one in sight
         latest = file;
         for (let tries = 0; latest === file && tries < 300; tries += 1) {
-            const photo = inSight(".own .box")?.querySelector("input[type=file]");
+            const box = id ? document.getElementById(id) : inSight(".own .box"), photo = box?.querySelector("input[type=file]");
             if (photo) return give(photo, file);
-            inSight(".own .box .icon-button-wrapper button")?.click(); // the file field comes back with the empty panel
+            box?.querySelector(".icon-button-wrapper button")?.click(); // the file field comes back with the empty panel
             await pause(100); // neither is there while the file before is on its way
         }
     };
@@ -186,8 +187,8 @@
         const early = !open && !window.doneWhileOpening.over;
         if (!file || isImage(file) && !early) return;
         event.stopImmediatePropagation();
-        const use = early && event.target !== restoring() ? usePhoto : give.bind(null, event.target);
-        opened().then(() => use(asImage(file)));
+        const box = early && event.target.closest(".own .box"), field = event.target;
+        opened().then(() => box ? usePhoto(asImage(file), box.id) : give(field, asImage(file)));
     }, true);
     const isFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
     document.addEventListener("dragover", (event) => {

@@ -67,4 +67,4 @@ with busy(1):
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as measurement:
         assert measurement.stdout.readline() == "started\n"
         measurement.kill()
-        assert measurement.stdout.read() == ""  # which ends when nobody has this pipe any more
+        assert measurement.communicate(timeout=20) == ("", None)  # which ends when nobody has this pipe any more

@@ -4,7 +4,6 @@
 """
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
 from torch import nn
 from transformers import CLIPTextModel, DepthAnythingForDepthEstimation, DPTImageProcessor, T5EncoderModel
 
+from flux_demo.gallery import PART
 from training import Refused, networks, stage_estimator, stage_text, stage_vae, tokenizers
 
 # By the name of its folder: how it is made, the stages whose checkpoints have its weights, the best first, and under which key.
@@ -112,13 +112,12 @@ def import_shipped(shipped: Path, work: Path, steps: dict[str, int]) -> None:
     }
     for stage, folder in (("text", "transformer"), ("canny", "transformer_canny"), ("depth", "transformer_depth")):
         checkpoints[f"distil_{stage}"] = {"step": 0, "averaged": weights(FluxTransformer2DModel, folder)}
-    # Whoever stops it finds all checkpoints or none, so that it can be run again.
     work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=work) as fresh:
-        for name, content in checkpoints.items():
-            torch.save(content, Path(fresh) / f"{name}.pt")
-        for path in Path(fresh).iterdir():
-            path.replace(work / path.name)
+    parts = {name: work / PART.replace("*", name) for name in checkpoints}
+    for name, content in checkpoints.items():
+        torch.save(content, parts[name])
+    for name, part in parts.items():  # only once all are there, so that it can be stopped and run again
+        part.replace(work / f"{name}.pt")
 
 
 def load(network: nn.Module, work: Path, *stages: str, key: str = "averaged") -> None:

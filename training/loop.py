@@ -78,10 +78,12 @@ def train(
     `one_step` returns what to print. `state` is what a checkpoint holds, by name; the learning rate of each optimiser in it
     follows from the `peak` of its parameter groups. A resumed stage continues at its saved progress; with `minutes`, the fraction
     that is left gets that fraction of them. A stage that ended by the clock counts as having had all its steps. Ctrl+C ends it after the
-    step under way, with a checkpoint.
+    step under way, with a checkpoint. Raises KeyboardInterrupt then.
     """
     with interrupted_between_steps() as stopped:
         _train(run, stage, state, one_step, save_samples, sample_every, stopped)
+        if stopped.is_set():
+            raise KeyboardInterrupt
 
 
 def _train(
@@ -123,7 +125,7 @@ def _train(
             save(path, state, step, progress)
             saved = time.monotonic()
         if stopped.is_set():
-            raise KeyboardInterrupt
+            return
         if save_samples and step % sample_every == 0 and step < run.steps:
             save_samples(step)
     if distributed.rank() == 0 and step > first:
@@ -134,7 +136,7 @@ def _train(
 
 @contextmanager
 def interrupted_between_steps() -> Iterator[threading.Event]:
-    """Meanwhile the first Ctrl+C sets the event; another one interrupts as always."""
+    """Meanwhile the first Ctrl+C sets the event; another one interrupts as always. What is started to ignore it still does."""
     stopped = threading.Event()
     before = signal.getsignal(signal.SIGINT)
 
@@ -142,7 +144,7 @@ def interrupted_between_steps() -> Iterator[threading.Event]:
         stopped.set()
         signal.signal(signal.SIGINT, before)
 
-    if threading.current_thread() is not threading.main_thread():
+    if before in (signal.SIG_IGN, None) or threading.current_thread() is not threading.main_thread():
         yield stopped
         return
     signal.signal(signal.SIGINT, stop)

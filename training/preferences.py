@@ -64,12 +64,13 @@ def load(work: Path) -> Pairs:
 
 
 class Generator:
-    """The best text network of a work folder."""
+    """The best text network of a work folder, as it was before `order_text`."""
 
     def __init__(self, work: Path, device: str):
         self.model = networks.transformer(control=False)
         _, stages, _ = export.NETWORKS["transformer"]
-        stage_transformer.start_from(self.model, work, "preferences", stages)
+        before = tuple(stage for stage in stages if stage != "order_text")  # what prefer_text goes on from
+        stage_transformer.start_from(self.model, work, "preferences", before)
         self.model.to(device).eval()
         self.vae = export.assemble(work, "vae")["vae"].to(device).eval()
         self.encoders, self.device = stage_transformer.text_encoders(work, device), device

@@ -26,7 +26,7 @@ FITTED, BATCH = 4000, 200  # captions of each of the two kinds that least square
 PAIRS, WORDS = 3.0, 8.0  # how much pairs in no order count against other captions, and their words against what fills up the prompt
 STEPS, TAUGHT = 20, 2  # of an image, and how many of these, from the first on, are learnt from: the order is decided there
 TEXT = ("context", "add_", "norm_added", "text_embedder")  # in the names of the weights that only text passes through
-LEARNING_RATE = 4e-4  # Adam's, for 16 images
+LEARNING_RATE = 4e-4  # Adam's
 GUIDANCE = (2.0, 5.0)
 
 

@@ -5,8 +5,8 @@ judge it by in `samples/`. A stage that has had its steps is skipped; with `--mo
 last stage, `export`, puts the weights into `assets/mini`. `shipped`, which runs only when it is named, goes the other way: it
 turns the shipped weights into checkpoints in an empty work folder, so that anyone can train them further. Four more stages run only
 when they are named. They go on with the text network alone, for which no base is needed: `refine_text` with rendered scenes,
-`preferences` and `prefer_text`, together, with the network's own images, and `order_text` with its own answers to prompts that say more. For
-another round on scenes that the networks have not seen, give `--first-seed` with the stages `data` and `clutter` in a new work folder. The
+`preferences` and `prefer_text`, together, with the network's own images, and `order_text`, the last of them, with its own answers to prompts
+that say more: before more of the others, remove its checkpoint. For another round on scenes that the networks have not seen, give `--first-seed` with the stages `data` and `clutter` in a new work folder. The
 same commands serve CPU and CUDA.
 """
 
@@ -120,7 +120,8 @@ def main() -> None:
     except (Refused, OSError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        print("Stopped. Run it again, without --more, to go on.", file=sys.stderr)
+        if distributed.rank() == 0:
+            print(f"Stopped in {name}. Run {name} again, without --more, to go on.", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 

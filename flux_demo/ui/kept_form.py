@@ -33,8 +33,10 @@ def keep_form(services: Services, visitor: Any, mode: Mode, fields: Mapping[str,
     new = {
         name: value
         for name, value in fields.items()
-        if name in fields_of(mode) and value != saved_fields[name] and not (value in nothing and saved_fields[name] in nothing)
-        if not is_too_long(value)
+        if name in fields_of(mode)
+        and value != saved_fields[name]
+        and not (value in nothing and saved_fields[name] in nothing)
+        and not is_too_long(value)
     }
     if new and is_key(visitor):
         services.visitors.update_record(visitor, mode.name, new)

@@ -82,7 +82,8 @@ def bind_opening(services: Services, forms: dict[str, Form], page_form: Form, bl
         queue=False,
         js=LOAD_JS,
     )
-    fields = [(mode, name) for mode in MODES for name in fields_of(MODES[mode]) if name != "photo"]  # a file waits until the page is open
+    not_told = ("photo", "preset")  # a file waits until the page is open; a list tells the script only its words
+    fields = [(mode, name) for mode in MODES for name in fields_of(MODES[mode]) if name not in not_told]
     script = DONE_WHILE_OPENING_JS.replace("FIELDS", json.dumps([f"{name}-{mode}" for mode, name in fields]))
     opened = loaded.then(None, None, [forms[mode][name] for mode, name in fields], js=script, api_visibility="private")
     _bind_opened(services, flat, opened)
@@ -232,9 +233,8 @@ def _bind_carried(services: Services, forms: dict[str, Form], page_form: Form) -
         for name in CARRIED if new != old else ():
             mine, theirs = table[new][name] or "", table[old][name] or ""
             means_something = name == "seed"  # an empty seed is a choice too: a random one
-            if theirs in (mine, MATCH) or not (theirs or means_something) or name == "size" and theirs == defaults[old][name]:
-                continue
-            if is_too_long(theirs):
+            is_default = name == "size" and theirs == defaults[old][name]
+            if theirs in (mine, MATCH) or not (theirs or means_something) or is_default or is_too_long(theirs):
                 continue
             if mine == came.get(f"{new} {name}", defaults[new][name] or "") or not (mine or means_something):
                 answer[new, name] = came[f"{new} {name}"] = theirs

@@ -110,9 +110,7 @@ def test_images_are_generated_once(work, monkeypatch):
 def test_what_is_missing_is_said(work, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
     known = stages(empty, SCHEDULES["quick"], "cpu", empty / "out")
-    with pytest.raises(
-        Refused, match="preferences has nothing to start from. Train one of order_text, prefer_text, refine_text, distil_text first."
-    ):
+    with pytest.raises(Refused, match="preferences has nothing to start from. Train one of prefer_text, refine_text, distil_text first."):
         known["preferences"]()
     with pytest.raises(Refused, match="Run the stage `preferences` first"):
         known["prefer_text"]()

@@ -17,6 +17,7 @@ from flux_demo.ui.examples import photos, prompts
 from tests.starting import free_port
 from tests.ui.conftest import PATIENCE_MS, SMALL
 from tests.ui.driving import (
+    WIDE,
     choose_size,
     field,
     give_photo,
@@ -123,10 +124,10 @@ def test_a_tab_that_was_chosen_before_the_page_knew_its_visitor_is_remembered(ad
     visitor.close()
 
 
-def test_a_click_on_generate_waits_for_the_form(visit):
+def test_clicks_on_generate_and_before_it_wait_for_the_form(visit):
     page = visit()
     prompt_field(page).fill("a red cube")
-    choose_size(page, SMALL)
+    choose_size(page, WIDE)
     with page.expect_response(lambda response: '"5"' in (response.request.post_data or "")):
         seed_field(page).fill("5")
     with page.expect_response(lambda response: response.request.method == "POST" and "a red cube" in (response.request.post_data or "")):
@@ -134,12 +135,13 @@ def test_a_click_on_generate_waits_for_the_form(visit):
     page.add_init_script(
         """new MutationObserver((_, observer) => {
             const run = document.querySelector("button.run, .run button");
-            if (run) { observer.disconnect(); run.click(); }
+            const swap = document.querySelector("button.swap, .swap button");
+            if (run && swap) { observer.disconnect(); swap.click(); run.click(); }
         }).observe(document, { childList: true, subtree: true })"""
     )
     page.reload()
     recipe = read_recipe_of(made(page, "text"))
-    assert (recipe.prompt, recipe.seed, recipe.steps, recipe.width) == ("a red cube", 5, 2, 128)
+    assert (recipe.prompt, recipe.seed, recipe.steps, recipe.width, recipe.height) == ("a red cube", 5, 2, 128, 256)
 
 
 def test_a_browser_that_keeps_nothing_has_a_page(chromium, address):
