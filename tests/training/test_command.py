@@ -121,11 +121,14 @@ def test_ctrl_c_ends_a_stage_after_its_step_with_a_checkpoint(tmp_path, monkeypa
         ran.append(step)
         return {}
 
-    before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(train, "stages", lambda work, *_: {"vae": lambda: loop.train(loop.Run(work, "cpu", 100), "vae", {}, one_step)})
     monkeypatch.setattr("sys.argv", ["training.train", "--work", str(tmp_path), "vae"])
-    with pytest.raises(SystemExit) as ended:
-        train.main()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored here
+    try:
+        with pytest.raises(SystemExit) as ended:
+            train.main()
+        assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended.value.code == INTERRUPTED and "Stopped in vae. Run vae again" in capsys.readouterr().err
     assert ran == [0, 1, 2, 3] and loop.reached(tmp_path / "vae.pt") == 4
-    assert signal.getsignal(signal.SIGINT) == before

@@ -164,6 +164,7 @@ def test_undo_ends_at_the_map_whatever_the_language_calls_it(visit):
     assert page.locator("#painter-depth .zoom-number").inner_text() == zoom  # that of the map, and not of an empty canvas
     with handled(page):
         stroke(page, x, y - 20)
+    page.once("dialog", lambda dialog: dialog.accept())
     clear.click()
     expect(undo).to_have_css("opacity", "0.4")
     view(page, "Karte")
