@@ -21,7 +21,7 @@ from transformers import DepthAnythingForDepthEstimation, DPTImageProcessor
 from flux_demo import mini_vocabulary as vocabulary
 from training import Refused, captions, data, judges, maps, measures, scenes, sheets, silhouettes
 from training.scenes import SQUARE
-from training.train import ASSETS, DEFAULT_WORK, above
+from training.train import ASSETS, DEFAULT_WORK, positive
 
 STEPS, GUIDANCE = 20, {"text": 3.5, "canny": 30.0, "depth": 10.0}
 BATCH = 8
@@ -247,7 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=ASSETS)
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="where training.train left judge.pt")
-    parser.add_argument("--count", type=above(0, int), default=64, help="images for each figure")
+    parser.add_argument("--count", type=positive(int), default=64, help="images for each figure")
     parser.add_argument("--write", action="store_true", help="put the table into the model card")
     arguments = parser.parse_args()
     if not (arguments.weights / "model_index.json").is_file():

@@ -6,8 +6,8 @@ last stage, `export`, puts the weights into `assets/mini`. `shipped`, which runs
 turns the shipped weights into checkpoints in an empty work folder, so that anyone can train them further. Four more stages run only
 when they are named. They go on with the text network alone, for which no base is needed: `refine_text` with rendered scenes,
 `preferences` and `prefer_text`, together, with the network's own images, and `order_text`, the last of them, with its own answers to prompts
-that say more: before more of the others, remove its checkpoint. For another round on scenes that the networks have not seen, give `--first-seed` with the stages `data` and `clutter` in a new work folder. The
-same commands serve CPU and CUDA.
+that say more: before more of the others, remove its checkpoint. For another round on scenes that the networks have not seen, give
+`--first-seed` with the stages `data` and `clutter` in a new work folder. The same commands serve CPU and CUDA.
 """
 
 import argparse
@@ -82,8 +82,8 @@ def main() -> None:
     parser.add_argument("--schedule", choices=SCHEDULES, default="gpu" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="for checkpoints and rendered scenes")
     parser.add_argument("--target", type=lambda text: Path(text).resolve(), default=ASSETS, help="where `export` puts the weights")
-    parser.add_argument("--steps", type=above(0, int), help="in place of the schedule's, for each stage that runs")
-    parser.add_argument("--minutes", type=above(0, float), help="the most that each stage takes; its learning rate falls within this time")
+    parser.add_argument("--steps", type=positive(int), help="in place of the schedule's, for each stage that runs")
+    parser.add_argument("--minutes", type=positive(float), help="the most that each stage takes; its learning rate falls within this time")
     parser.add_argument(
         "--more", action="store_true", help="start a new round of steps from the stages' own weights; without it a stopped round goes on"
     )
@@ -125,15 +125,15 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def above(least: float, kind: Callable[[str], float]) -> Callable[[str], float]:
-    """For argparse: a number that is larger than `least`."""
+def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    """For argparse: a finite number above 0, of this kind."""
 
     def parse(text: str) -> float:
-        if not least < (value := kind(text)) < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number above {least:g}")
+        if not 0 < (value := kind(text)) < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
         return value
 
-    parse.__name__ = kind.__name__  # argparse names it where the text is no number
+    parse.__name__ = kind.__name__  # argparse says it where the text is not a number at all
     return parse
 
 
