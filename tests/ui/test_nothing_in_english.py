@@ -41,6 +41,9 @@ NAMES = {TITLE, "mini", *(mode.title for mode in MODES.values())}
 TYPED = {"a red cube", "a red dragon.", "foo"}
 PROMPTS = {prompt for mode in MODES.values() for prompt in examples.prompts(mode, for_mini=True)}
 
+# Every thumbnail has the name of its image, in place of the number that Gradio gives it.
+NAMED = "[...document.querySelectorAll('.thumbs button:has(img)')].every((each) => each.ariaLabel === each.querySelector('img').alt)"
+
 
 def read_everywhere(page, tmp_path):
     """Walk through the page by what does not depend on the language; return what could be read on the way."""
@@ -51,6 +54,7 @@ def read_everywhere(page, tmp_path):
 
     def look():
         page.wait_for_timeout(400)  # the page's script and Gradio's frontend have had their turn
+        page.wait_for_function(NAMED)  # also where an image came meanwhile: the script is 50 ms behind
         found.update(page.evaluate(READ))
 
     def run(mode, button=".run"):
